@@ -1,48 +1,48 @@
 /**
- * Remembers what a client's failed requests have used, so that the client's own retry goes on where they ended: it
+ * Remembers what a client's failed requests have used, so that the client's own retry continues where they ended: it
  * has what is left of their attempts, and goes first to an upstream that they have not tried.
  *
- * A retry carries no id of the request it repeats; it is recognised by its bytes, its path and its credentials, and by
- * its count, which is one above.
+ * A retry carries no id of the request that it repeats. The egress recognises it by its bytes, its path and its
+ * credentials, and by its count, which is higher by one.
  */
 import { createHash } from 'node:crypto';
 import { type Body, viewsOf } from '../shared/body.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { secretsOf } from '../shared/provider-credentials.ts';
 
-/** Of all tries of one request so far. */
+/** What all tries of one request have used so far. */
 export interface EarlierTries {
-  /** Requests sent to providers. */
+  /** The number of requests sent to providers. */
   readonly attempts: number;
-  /** Names of the upstreams that were asked. */
+  /** The names of the upstreams that received one. */
   readonly upstreams: ReadonlySet<string>;
 }
 
 export const NO_EARLIER_TRIES: EarlierTries = { attempts: 0, upstreams: new Set() };
 
 interface Remembered extends EarlierTries {
-  /** The client's count of the request that ended. */
+  /** The client's count of retries, in the request that ended. */
   readonly count: number;
   readonly untilMs: number;
 }
 
-/** Clients come again within seconds, or after a `Retry-After` that they follow for at most two minutes. */
+/** Clients retry within seconds, or after a `Retry-After` that they follow for at most two minutes. */
 const KEPT_MS = 180_000;
 const MAX_REQUESTS = 1_000;
-/** Of equal requests that failed at about the same time. */
+/** How many equal requests that failed at about the same time are remembered. */
 const MAX_EQUAL = 32;
-/** Of each end of a body: enough to tell requests apart, and no more work for a large one. */
+/** How much of each end of a body is hashed: enough to distinguish requests, and no more work for a large one. */
 const HASHED_BYTES = 65_536;
 
 export class ClientRetries {
-  /** By what makes two requests the same, in the order of their ends. */
+  /** By {@link retryKey}, in the order of their ends. */
   private readonly ended = new Map<string, Remembered[]>();
 
   get size(): number {
     return this.ended.size;
   }
 
-  /** A request has failed, and its client may come again. */
+  /** Remembers a request that has failed, and that its client may repeat. */
   remember(key: string, count: number, tries: EarlierTries, nowMs: number): void {
     const equal = (this.ended.get(key) ?? []).filter(({ untilMs }) => untilMs > nowMs);
     if (equal.length >= MAX_EQUAL) equal.shift();
@@ -56,10 +56,10 @@ export class ClientRetries {
   }
 
   /**
-   * What the earlier tries of a client's retry have used. Of a request that is not remembered each try is taken for
-   * one attempt.
+   * Returns what the earlier tries of a client's retry have used. For a request that is not remembered, it counts each
+   * try as one attempt.
    *
-   * @param count the client's, 1 for its first retry
+   * @param count the client's count, 1 for its first retry
    */
   take(key: string, count: number, nowMs: number): EarlierTries {
     const equal = this.ended.get(key) ?? [];
@@ -71,9 +71,9 @@ export class ClientRetries {
   }
 }
 
-/** The key that a retry shares with the request it repeats. */
+/** Returns the key that a retry shares with the request that it repeats. */
 export function retryKey({ method, path, headers, body }: RepeatedRequest): string {
-  // Cookies may be new with each answer.
+  // Each answer may set new cookies.
   const secrets = secretsOf(headers).filter((secret) => !secret.startsWith('cookie'));
   const { bytes } = body;
   const hash = createHash('sha256').update(JSON.stringify([method, path, bytes, ...secrets]));

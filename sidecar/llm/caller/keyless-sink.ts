@@ -1,19 +1,19 @@
-/** Keeps an upstream's key from the agent: it is masked in an answer's headers, and in the body of an error. */
+/** Keeps an upstream's key from the agent: masks it in an answer's headers, and in the body of an error. */
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { Sink } from './sink.ts';
 
-/** Shorter ones are placeholders, such as `none`, and may be words of an answer. */
+/** Shorter keys are placeholders, such as `none`, and may be words of an answer. */
 const MIN_KEY_BYTES = 8;
 const MASK = 0x2a;
 
 /**
- * Takes the upstream's own key out of headers and out of the body of an error: a provider that repeats the key it refuses
- * must not tell it to the agent, which was never given it. Each byte becomes a `*`, so that no length changes.
+ * Masks the upstream's own key in headers and in the body of an error: a provider may repeat the key that it refuses, and
+ * the agent must not learn it. Each byte becomes a `*`, so that no length changes.
  */
 export class KeylessSink implements Sink {
   private readonly sink: Sink;
   #keys: readonly Buffer[] = [];
-  /** The end of what has come, if it may be the beginning of a key. */
+  /** The last bytes so far, if a key may begin in them. */
   private held: Buffer = Buffer.alloc(0);
   /** The body is an error, whatever its status says. */
   isError = false;
@@ -22,7 +22,7 @@ export class KeylessSink implements Sink {
     this.sink = sink;
   }
 
-  /** Of the upstream whose answer comes next, in every form in which they were sent. */
+  /** The keys of the upstream whose answer comes next, in every form in which they were sent. */
   set keys(keys: readonly string[]) {
     this.#keys = keys
       .filter((key) => key.length >= MIN_KEY_BYTES)
@@ -77,7 +77,7 @@ export class KeylessSink implements Sink {
         text.fill(MASK, at, at + key.length);
   }
 
-  /** How many of the last bytes a key may begin with. */
+  /** Returns how many of the last bytes may be the beginning of a key. */
   private heldBytes(text: Buffer): number {
     let most = 0;
     for (const key of this.#keys)

@@ -3,15 +3,15 @@ import { type Body, viewsOf } from '../shared/body.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { Sink } from './sink.ts';
 
-/** Kept of a body, for the log. */
+/** How much of a body the log shows. */
 const MAX_LOGGED_BYTES = 65_536;
 
-/** The beginning of a request's body, for the log. */
+/** Returns the beginning of a request's body, for the log. */
 export function loggedText(body: Body): string {
   return Buffer.concat(viewsOf(body, 0, MAX_LOGGED_BYTES)).toString('utf8');
 }
 
-/** Keeps the beginning of an answer on its way, for the log. */
+/** Passes an answer on, and keeps its beginning for the log. */
 export class LoggedSink implements Sink {
   private readonly sink: Sink;
   private readonly log: (body: string) => void;

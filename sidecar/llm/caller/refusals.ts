@@ -1,11 +1,11 @@
-/** Writes the refusals, which are answers of our own in OpenAI's form, and the event that ends a broken stream. */
+/** Writes refusals, in the form of OpenAI's errors, and the event that ends a broken stream. */
 
 import type { HttpHeaders } from '../shared/headers.ts';
 import { type Operation, traitsOf } from '../shared/operations.ts';
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import type { Sink } from './sink.ts';
 
-/** In the header `outrigger-reason` and as the error's `code`. */
+/** The reason of a refusal: the header `outrigger-reason`, and the error's `code`. */
 export type RefusalReason =
   | Exclude<ProviderFailureReason, 'status'>
   | 'circuit_open'
@@ -59,16 +59,16 @@ export function statusOfRefusal(reason: RefusalReason): number {
 export interface RefusalExtras {
   readonly headers?: HttpHeaders;
   readonly retryAfterMs?: number | undefined;
-  /** Its own rules say whether the caller's client asks again, as they do without us. */
+  /** The caller's client decides by its own rules whether it retries, as it does without the egress. */
   readonly clientDecides?: boolean;
 }
 
 /**
- * An answer of our own. The caller's client is told not to try again, because whatever could be tried was tried here;
- * unless the request may be running at the provider, or only the client's own clock stood against another attempt.
+ * Sends a refusal. It tells the caller's client not to retry, because the egress has tried everything; unless the request
+ * may be running at the provider, or only the client's own clock stood against another attempt.
  */
 export function refuse(sink: Sink, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
-  const body = Buffer.from(JSON.stringify({ error: errorOf(reason, message) }));
+  const body = Buffer.from(JSON.stringify({ error: errorObject(reason, message) }));
   const headers: HttpHeaders = {
     'content-type': 'application/json',
     'content-length': String(body.length),
@@ -86,11 +86,11 @@ export function refuse(sink: Sink, reason: RefusalReason, message: string, more:
   sink.end();
 }
 
-/** The last event of a stream that can't be completed, in the form that the operation's clients throw on. */
+/** Returns the last event of a broken stream, in the form that makes the operation's clients throw. */
 export function errorEvent(operation: Operation, reason: RefusalReason, message: string): Buffer {
-  const error = errorOf(reason, message);
+  const error = errorObject(reason, message);
   const { events } = traitsOf(operation);
-  // Clients of the Responses API read the event itself, Anthropic's its `error`.
+  // Clients of the Responses API read the event itself, and Anthropic's clients its `error`.
   const data =
     events === 'responses'
       ? { ...error, type: 'error', error }
@@ -101,6 +101,6 @@ export function errorEvent(operation: Operation, reason: RefusalReason, message:
   return Buffer.from(`${name}data: ${JSON.stringify(data)}\n\n`);
 }
 
-function errorOf(reason: RefusalReason, message: string) {
+function errorObject(reason: RefusalReason, message: string) {
   return { message, type: 'outrigger_error', param: null, code: reason };
 }

@@ -6,15 +6,15 @@ import type { DownstreamResponse } from './downstream.ts';
 import type { Sink } from './sink.ts';
 
 const BAD_GATEWAY = 502;
-/** For the last bytes of an answer that has broken off. */
+/** How long the last bytes of a broken answer may take to the caller. */
 const MAX_LAST_BYTES_MS = 5_000;
 
 export class Reply implements Sink {
   private readonly response: DownstreamResponse;
   onDrain: () => void = ignore;
-  /** The caller has left before it had everything. */
+  /** The caller has left before it had the whole answer. */
   onGone: () => void = ignore;
-  /** The answer has been handed over, or can't be any more. */
+  /** The answer has left, or can't leave any more. */
   onOver: () => void = ignore;
   /** 0 before the head. */
   status = 0;
@@ -36,12 +36,12 @@ export class Reply implements Sink {
     return this.response.destroyed || (!this.over && this.response.writableEnded);
   }
 
-  /** Written and not yet taken by the caller. */
+  /** The bytes that were written and that the caller has not read. */
   get unreadBytes(): number {
     return this.response.writableLength;
   }
 
-  /** The caller waits with its body until it is told to send it (RFC 9110, section 10.1.1). */
+  /** Sends 100 Continue to a caller that waits for it before its body (RFC 9110, section 10.1.1). */
   continue(): void {
     if (!this.gone) this.response.writeContinue();
   }
@@ -86,7 +86,8 @@ export class Reply implements Sink {
       setImmediate(() => this.break());
       return;
     }
-    // Broken when the last bytes have left, or the caller would not see them; but not kept for one that doesn't read.
+    // Break the connection after the last bytes have left, so that the caller sees them; but don't wait for a caller that
+    // does not read.
     const timer = setTimeout(() => this.break(), MAX_LAST_BYTES_MS).unref();
     this.response.write(last, () => {
       clearTimeout(timer);

@@ -1,20 +1,20 @@
-/** What an answer is written to, whoever its caller is: a connection, several of them, or a wrapper around one. */
+/** Describes what receives an answer: a connection, several connections, or a wrapper around a sink. */
 import type { HttpHeaders } from '../shared/headers.ts';
 
 /**
- * Where an answer goes: the connection of one caller, or those of several who asked for the same.
+ * The receiver of an answer: the connection of one caller, or those of several callers with the same request.
  *
  *     fresh ──head──▶ begun ──end──▶ over
  *                       └──breakOff──▶ over
  */
 export interface Sink {
   head(status: number, headers: HttpHeaders): void;
-  /** Sends the head now, before there is a byte to go with it. */
+  /** Sends the head now, before the first byte of the body. */
   flushHead(): void;
-  /** False: it is full; `onDrain` is called when it takes more. */
+  /** Returns false when the sink is full; it calls `onDrain` when it takes more. */
   write(bytes: Buffer): boolean;
   end(): void;
-  /** The answer can't be completed: sends these last bytes, then breaks the connection so that no end is seen. */
+  /** The answer stays incomplete: sends these last bytes, then breaks the connection, so that the caller sees no end. */
   breakOff(last: Buffer | undefined): void;
   onDrain: () => void;
 }

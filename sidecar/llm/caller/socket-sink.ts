@@ -1,11 +1,11 @@
-/** Writes an answer to a bare socket, where a WebSocket's handshake was refused. */
+/** Writes an answer to a bare socket: the refusal of a WebSocket's handshake. */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { ignore } from '../shared/short-lived.ts';
 import type { Sink } from './sink.ts';
 
-/** A side that has been ended has so long until its connection is closed. */
+/** How long the peer of a socket that we have ended may take to close it. */
 export const LAST_BYTES_MS = 5_000;
 
 export class SocketSink implements Sink {
@@ -38,7 +38,7 @@ export class SocketSink implements Sink {
   }
 }
 
-/** Ends our side; what the other one still sends is thrown away, and it is not waited for long. */
+/** Ends our side, drops what the peer still sends, and closes the connection soon. */
 export function endSoon(socket: Socket): void {
   if (socket.destroyed) return;
   socket.end();
@@ -46,7 +46,7 @@ export function endSoon(socket: Socket): void {
   socket.setTimeout(LAST_BYTES_MS, () => socket.destroy());
 }
 
-/** The head of an answer as it stands on the wire. Values were headers before: none has a line's end in it. */
+/** Returns the head of an answer as it stands on the wire. The values were headers before, so none has a line break. */
 export function headText(status: number, reason: string, headers: HttpHeaders): string {
   let text = `HTTP/1.1 ${status} ${reason}\r\n`;
   for (const [name, value] of Object.entries(headers))

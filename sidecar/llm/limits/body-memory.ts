@@ -1,46 +1,46 @@
 /**
- * Shares the memory for request bodies among all requests: says who may read its body now, and who waits for room.
+ * Shares the memory for request bodies among all requests: decides which request reads its body now, and which waits.
  *
  *     enter ──there is room──▶ granted ──release──▶ over
  *       └──▶ in line ──room──▶ granted
  *               └──leave──▶ over
  *
- * A body is let in as a whole, so that none that was begun has to wait for another one. In line the caller that holds
- * least is next: a flood of large bodies waits behind itself. Small ones have room of their own, and pass by.
+ * It admits a body as a whole, so that a body that has begun never waits for another one. In line the caller that holds
+ * least is next: a flood of large bodies waits behind itself. Small bodies have room of their own, and pass by.
  */
 
 import { totalmem } from 'node:os';
 import type { LlmLimitSettings } from '../shared/llm-settings.ts';
 
-/** A body that is let in, or waits to be. */
+/** A body that has room, or waits for it. */
 export interface Claim {
   readonly caller: string;
-  /** Bytes that it holds, or asks for. */
+  /** The bytes that it holds, or requests. */
   bytes: number;
   granted: boolean;
-  /** When it was let in, in milliseconds. */
+  /** When it was admitted, in milliseconds. */
   sinceMs: number;
   onGranted(): void;
 }
 
-/** A body up to this is small: a long conversation without pictures. */
+/** A body up to this size is small: a long conversation without pictures. */
 export const SMALL_BODY_BYTES = 65_536;
-/** Of the memory, for larger ones; the rest is left to small ones. */
+/** The share of the memory for larger bodies; small ones have the rest. */
 const LARGE_SHARE = 0.875;
-/** Of the memory, for the larger ones of one caller. */
+/** The share of the memory for the larger bodies of one caller. */
 const CALLER_SHARE = 0.75;
-/** Where nothing is known of how long bodies are held. */
+/** How long requests hold bodies, while none has ended yet. */
 const UNKNOWN_HOLD_MS = 1_000;
 const MAX_AGAIN_MS = 60_000;
-/** Of what is remembered of earlier ones when another one is over. */
+/** The weight of the latest body in the mean time that bodies are held. */
 const HOLD_WEIGHT = 0.2;
 
-/** Of the memory that the process may have; the rest is for everything else. */
+/** The share of the process's memory; the rest is for everything else. */
 const PROCESS_SHARE = 0.25;
 const MOST_BYTES = 268_435_456;
 
 /**
- * What the bodies may take of a process with this much memory, in bytes: a quarter, and 256 MiB at most.
+ * Returns what bodies may take of a process with this much memory, in bytes: a quarter, and 256 MiB at most.
  *
  * @param processBytes the bound of its container, or the machine's memory
  */
@@ -48,11 +48,11 @@ export function bodyMemoryFor(processBytes: number): number {
   return Math.min(MOST_BYTES, Math.floor(processBytes * PROCESS_SHARE));
 }
 
-/** The bound of all requests' bodies, in bytes; at least that of one. */
+/** Returns the bound of all requests' bodies, in bytes; at least that of one. */
 export function bodyMemoryOf({ maxBodyMemoryBytes, maxRequestBytes }: LlmLimitSettings): number {
   if (maxBodyMemoryBytes > 0) return maxBodyMemoryBytes;
   const constrained = process.constrainedMemory();
-  // 0 or more than there is where nothing bounds the process.
+  // Where nothing bounds the process, Node returns 0, or more than the machine has.
   const bytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
   return Math.max(bodyMemoryFor(bytes), maxRequestBytes);
 }
@@ -62,7 +62,7 @@ export class BodyMemory {
   private readonly clock: () => number;
   private heldBytes = 0;
   private largeBytes = 0;
-  /** Of the larger bodies, by caller. */
+  /** The bytes of larger bodies, by caller. */
   private readonly callers = new Map<string, number>();
   private readonly line: Claim[] = [];
   private lineBytes = 0;
@@ -74,12 +74,12 @@ export class BodyMemory {
     this.clock = clock;
   }
 
-  /** Bytes that are held. */
+  /** The bytes of all admitted bodies. */
   get bytes(): number {
     return this.heldBytes;
   }
 
-  /** Bodies in line. */
+  /** The number of bodies in line. */
   get waiting(): number {
     return this.line.length;
   }
@@ -88,13 +88,13 @@ export class BodyMemory {
     return this.currentMaxBytes;
   }
 
-  /** Bodies that were let in stay. */
+  /** Admitted bodies stay. */
   setMax(maxBytes: number): void {
     this.currentMaxBytes = maxBytes;
     this.letIn();
   }
 
-  /** Calls its `onGranted` as soon as there is room, which may be at once, unless it leaves before. */
+  /** Calls `onGranted` of the claim as soon as there is room, which may be at once, unless the claim is released before. */
   enter(claim: Claim): void {
     if (this.fits(claim) && (isSmall(claim) || this.line.length === 0)) {
       this.grant(claim);
@@ -102,11 +102,11 @@ export class BodyMemory {
     }
     this.line.push(claim);
     this.lineBytes += claim.bytes;
-    // All bodies before it may wait for room of their own.
+    // The bodies before it may wait for the room of their own callers.
     this.letIn();
   }
 
-  /** It holds less, or has nothing left to hold. */
+  /** The body is smaller than it claimed. */
   shrink(claim: Claim, bytes: number): void {
     if (!claim.granted || bytes >= claim.bytes) return;
     this.count(claim, -1);
@@ -115,7 +115,7 @@ export class BodyMemory {
     this.letIn();
   }
 
-  /** It is over, in line or let in. */
+  /** Ends a claim, in line or admitted. */
   release(claim: Claim): void {
     const at = claim.granted ? -1 : this.line.indexOf(claim);
     if (at >= 0) {
@@ -131,7 +131,7 @@ export class BodyMemory {
     this.letIn();
   }
 
-  /** When one that is turned away may find room, in milliseconds: after those in line. */
+  /** In how many milliseconds a refused body may find room: after the bodies in line. */
   againMs(): number {
     const rounds = 1 + this.lineBytes / Math.max(1, this.currentMaxBytes);
     return Math.min(MAX_AGAIN_MS, Math.max(UNKNOWN_HOLD_MS, this.holdMs * rounds));
@@ -163,7 +163,7 @@ export class BodyMemory {
   }
 
   private fits(claim: Claim): boolean {
-    // One that is larger than all there is goes alone.
+    // A body that is larger than the whole memory goes alone.
     if (this.heldBytes === 0) return true;
     if (isSmall(claim)) return this.heldBytes + claim.bytes <= this.currentMaxBytes;
     if (this.largeBytes > 0 && this.largeBytes + claim.bytes > this.currentMaxBytes * LARGE_SHARE)

@@ -1,34 +1,34 @@
 /**
  * Shares requests and tokens a minute fairly among callers. Pure: the time comes in, in milliseconds that never go
- * back, and whoever drives it asks `grant` when `nextAtMs` says so.
+ * back, and `minute-gate.ts` calls `grant` at the time that `nextAtMs` names.
  *
  * Both limits are buckets that refill steadily and hold a minute's worth. A request takes what it may use at most
- * (its reservation) when it is let in, and gives back what it did not use when it has ended; one that used more leaves
- * the bucket below zero, and the next ones wait for it.
+ * (its reservation) when it is admitted, and gives back what it did not use when it has ended. A request that used more
+ * leaves the bucket below zero, and the next requests wait until it has refilled.
  *
- * Who waits is let in by start-time fair queueing (Goyal, Vin, Cheng 1996): each caller has a virtual time that its
- * requests move on by what they reserve, and the caller that is furthest behind is next. A caller that floods waits
- * behind itself; one with a single request does not wait behind the flood.
+ * Start-time fair queueing (Goyal, Vin, Cheng 1996) admits the waiting requests: each caller has a virtual time that its
+ * requests advance by what they reserve, and the caller that is furthest behind is next. A caller that floods waits
+ * behind itself; a caller with a single request does not wait behind the flood.
  */
 
 export interface FairLimits {
-  /** 0 is none. */
+  /** 0 is no limit. */
   readonly requestsPerMinute: number;
   readonly tokensPerMinute: number;
 }
 
-/** A request that waits or has been let in. */
+/** A request that waits or was admitted. */
 export interface Ticket {
   readonly caller: string;
-  /** Reserved; taken from the bucket when it is granted. */
+  /** The reservation, which the bucket gives when the request is admitted. */
   readonly tokens: number;
   granted: boolean;
-  /** Virtual time of its turn. */
+  /** The virtual time of its turn. */
   readonly start: number;
 }
 
 const MINUTE_MS = 60_000;
-/** Callers without a waiting request that are remembered for their debts before they are looked through. */
+/** The limiter remembers so many callers without a waiting request, for their debts, before it looks through them. */
 const IDLE_CALLERS = 256;
 
 class Bucket {
@@ -57,18 +57,18 @@ class Bucket {
     this.lastLevel -= amount;
   }
 
-  /** A full bucket lets in what is larger than it; the debt is paid by those who come after. */
+  /** A full bucket admits a request that is larger than it; the requests after it wait until the debt is paid. */
   freeAtMs(amount: number, nowMs: number): number {
     if (this.perMinute === 0) return nowMs;
     const missing = Math.min(amount, this.perMinute) - this.level(nowMs);
-    // A millionth is what sums of parts may be off by.
+    // The sums of parts may be off by a millionth.
     return missing <= 1e-6 ? nowMs : nowMs + (missing * MINUTE_MS) / this.perMinute;
   }
 }
 
 interface Caller {
   readonly waiting: Ticket[];
-  /** Virtual time at which its last request is done. */
+  /** The virtual time at which its last request is done. */
   finish: number;
 }
 
@@ -88,7 +88,7 @@ export class FairLimiter {
     return this.waitingCount;
   }
 
-  /** New limits hold at once; what was used stays used, as far as the new bucket is that large. */
+  /** New limits apply at once. What was used stays used, as far as the new bucket holds so much. */
   setLimits(limits: FairLimits, nowMs: number): void {
     for (const [bucket, perMinute] of [
       [this.requests, limits.requestsPerMinute],
@@ -101,7 +101,7 @@ export class FairLimiter {
     }
   }
 
-  /** Puts a request in its caller's line; `grant` lets it in, perhaps at once. */
+  /** Adds a request to its caller's line; `grant` admits it, perhaps at once. */
   enter(caller: string, tokens: number): Ticket {
     let line = this.callers.get(caller);
     if (line === undefined) {
@@ -116,7 +116,7 @@ export class FairLimiter {
     return ticket;
   }
 
-  /** The request doesn't want to wait any longer. */
+  /** The request waits no longer. */
   leave(ticket: Ticket): void {
     const line = this.callers.get(ticket.caller);
     const index = line?.waiting.indexOf(ticket) ?? -1;
@@ -126,7 +126,7 @@ export class FairLimiter {
     this.forget(ticket.caller, line);
   }
 
-  /** Lets in the next request if it may go now. */
+  /** Admits the next request if it may go now. */
   grant(nowMs: number): Ticket | undefined {
     const next = this.next();
     if (next === undefined || this.freeAtMs(next, nowMs) > nowMs) return undefined;
@@ -141,25 +141,25 @@ export class FairLimiter {
     return next;
   }
 
-  /** A request that was let in has ended: what it did not use comes back. */
+  /** An admitted request has ended: it gives back what it did not use. */
   settle(ticket: Ticket, usedTokens: number): void {
     if (ticket.granted) this.tokens.take(usedTokens - ticket.tokens);
     ticket.granted = false;
   }
 
-  /** A request that was let in was never sent. */
+  /** An admitted request was never sent. */
   giveBack(ticket: Ticket): void {
     if (ticket.granted) this.requests.take(-1);
     this.settle(ticket, 0);
   }
 
-  /** When `grant` will let the next one in; Infinity when nobody waits. */
+  /** When `grant` will admit the next request; Infinity when none waits. */
   nextAtMs(nowMs: number): number {
     const next = this.next();
     return next === undefined ? Number.POSITIVE_INFINITY : this.freeAtMs(next, nowMs);
   }
 
-  /** How long somebody who came now would wait at least, were there nobody before it. */
+  /** How long a request that came now would wait at least, with no other before it. */
   waitMs(tokens: number, nowMs: number): number {
     return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(tokens, nowMs)) - nowMs;
   }
@@ -178,10 +178,10 @@ export class FairLimiter {
     return best;
   }
 
-  /** A caller without requests whose virtual time is over has no more claims or debts than a new one. */
+  /** Forgets a caller without requests whose virtual time is over: it has no more claims or debts than a new one. */
   private forget(name: string, line: Caller): void {
     if (this.waitingCount === 0) {
-      // Nobody was held up: there is no turn to be fair about.
+      // No request waits, so there are no turns to share.
       this.callers.clear();
       return;
     }

@@ -1,14 +1,14 @@
 /**
  * Learns from a provider's `x-ratelimit-*` headers what is left, and when there will be enough for the next request. Pure.
  *
- * Providers refill steadily: the reset is the time at which everything is back, so in between what is left rises in a
- * straight line. Requests sent since the headers were written are taken off, or fifty that start together would each
- * see the same rest.
+ * Providers refill steadily: the reset is the time at which the whole limit is back, so in between the rest rises in a
+ * straight line. The meter subtracts requests sent since the provider wrote the headers, or fifty requests that start
+ * together would each see the same rest.
  */
 import { type Headers, textOf } from '../shared/headers.ts';
 import { resetMs } from './retry-after.ts';
 
-/** A limit that can't be true is not believed for longer. */
+/** A longer reset than this can't be true. */
 const MAX_RESET_MS = 3_600_000;
 
 class Meter {
@@ -16,7 +16,7 @@ class Meter {
   private remaining = Number.POSITIVE_INFINITY;
   private atMs = 0;
   private resetMs = 0;
-  /** Reserved by attempts that have had no answer. */
+  /** What the attempts without an answer have reserved. */
   private inFlight = 0;
 
   get known(): boolean {
@@ -44,11 +44,11 @@ class Meter {
     return this.remaining + (this.limit - this.remaining) * passed - this.inFlight;
   }
 
-  /** When `amount` will be there: now, in the future, or once all is back when it never is. */
+  /** When `amount` will be available; the time of the reset, when the limit itself is smaller. */
   freeAtMs(amount: number, nowMs: number): number {
     if (!this.known || this.available(nowMs) >= amount) return nowMs;
     const resetAtMs = this.atMs + this.resetMs;
-    // What is in flight will be answered, and its headers will tell.
+    // The answers to the requests in flight will bring new headers.
     if (resetAtMs <= nowMs) return nowMs;
     const rise = this.limit - this.remaining;
     const missing = amount + this.inFlight - this.remaining;
@@ -62,13 +62,13 @@ export class LearnedLimit {
   private readonly requests = new Meter();
   private readonly tokens = new Meter();
 
-  /** An attempt is sent. Must be followed by {@link end} with the same number. */
+  /** Counts an attempt that is sent. Call {@link end} with the same number later. */
   begin(tokens: number): void {
     this.requests.begin(1);
     this.tokens.begin(tokens);
   }
 
-  /** Its answer's headers are here, or it has failed. */
+  /** The headers of the attempt's answer are here, or it has failed. */
   end(tokens: number): void {
     this.requests.end(1);
     this.tokens.end(tokens);
@@ -79,12 +79,12 @@ export class LearnedLimit {
     learnOne(this.tokens, headers, 'tokens', nowMs, wallMs);
   }
 
-  /** When a request of so many tokens is likely to get through. */
+  /** When the provider is likely to admit a request of so many tokens. */
   freeAtMs(tokens: number, nowMs: number): number {
     return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(tokens, nowMs));
   }
 
-  /** What is left by now, for people and for scaling; undefined while the provider has not said. */
+  /** What is left now, for operators and for scaling; undefined while the provider has not said. */
   left(nowMs: number): { requests: number | undefined; tokens: number | undefined } {
     const of = (meter: Meter) => (meter.known ? Math.max(0, Math.floor(meter.available(nowMs))) : undefined);
     return { requests: of(this.requests), tokens: of(this.tokens) };

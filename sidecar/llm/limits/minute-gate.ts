@@ -1,11 +1,11 @@
-/** The line of requests that wait for the limits of a minute: each is let in when its turn comes, or turned away in time. */
+/** Lets requests wait for the limits of a minute: it admits each one at its turn, or turns it away in time. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { FairLimiter, type FairLimits, type Ticket } from './fair-limiter.ts';
 
-/** A request at the gate; one of the two is called, later or at once. */
+/** A request at the gate. The gate calls one of the two methods, later or at once. */
 export interface Entering {
   onLetIn(ticket: Ticket): void;
-  /** It can't get in in time. @param againMs when it may be worth asking again */
+  /** The limits do not admit the request in time. @param againMs after how long another try may be admitted */
   onTurnedAway(againMs: number): void;
 }
 
@@ -27,7 +27,7 @@ class Patience extends Timer {
   }
 }
 
-/** Drives a {@link FairLimiter}: who can't be let in now waits, up to a limit, and is let in by a timer. */
+/** Drives a {@link FairLimiter}: a request that it does not admit now waits, up to a time, and a timer admits it. */
 export class MinuteGate {
   private readonly limiter: FairLimiter;
   private readonly wheel: TimerWheel;
@@ -47,7 +47,7 @@ export class MinuteGate {
     return this.waitingByTicket.size;
   }
 
-  /** Are there limits at all? */
+  /** Whether there are limits at all. */
   get limits(): boolean {
     return this.currentLimits.requestsPerMinute > 0 || this.currentLimits.tokensPerMinute > 0;
   }
@@ -59,8 +59,8 @@ export class MinuteGate {
   }
 
   /**
-   * Asks to be let in with so many tokens, by a time at the latest.
-   * Gives the way to leave the line; of no use once it is let in.
+   * Requests admission with so many tokens, by a time at the latest. Returns a function that leaves the line; it does
+   * nothing after the admission.
    */
   enter(caller: string, tokens: number, untilMs: number, entering: Entering): () => void {
     const ticket = this.limiter.enter(caller, tokens);
@@ -79,7 +79,7 @@ export class MinuteGate {
     this.waitingByTicket.set(ticket, { entering, timer });
     this.open();
     if (!this.waitingByTicket.has(ticket)) return leave;
-    // Alone it would get in too late: it need not wait to be told.
+    // Even with no other request before it, it would be too late: turn it away at once.
     if (this.clock() + this.limiter.waitMs(tokens, this.clock()) > untilMs) turnAway();
     else this.wheel.arm(timer, untilMs);
     return leave;

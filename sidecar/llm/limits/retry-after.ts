@@ -1,20 +1,20 @@
 /**
- * Reads from an answer's headers how long a provider asks to be left alone. Pure.
+ * Reads from an answer's headers how long a provider asks its clients to wait. Pure.
  *
- * Read in this order: `retry-after-ms` (milliseconds, OpenAI's and Azure's), `Retry-After` (RFC 9110, section 10.2.3:
+ * The order is: `retry-after-ms` (milliseconds, OpenAI's and Azure's), `Retry-After` (RFC 9110, section 10.2.3:
  * seconds or a date), and the resets of the limits that are used up (`x-ratelimit-reset-requests` and `-tokens`,
  * durations such as `6m0s` or `120ms`; some providers send seconds or a time since 1970 instead).
  */
 import { type Headers, textOf } from '../shared/headers.ts';
 
-/** Larger numbers in a reset header are times since 1970 in seconds, and ten digits more in milliseconds. */
+/** A larger number in a reset header is a time since 1970: in seconds, or above {@link EPOCH_MS} in milliseconds. */
 const EPOCH_SECONDS = 1e9;
 const EPOCH_MS = 1e12;
 
 const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
 
 /**
- * Milliseconds from now, 0 or more; undefined when the answer names no time that can be read.
+ * Returns milliseconds from now, 0 or more; undefined when the answer names no readable time.
  *
  * @param status of the answer: the resets of used-up limits say something only about a 429
  * @param wallMs the time in milliseconds since 1970, for dates; the answer's own `Date` comes first
@@ -24,7 +24,7 @@ export function retryAfterMs(status: number, headers: Headers, wallMs: number): 
   if (inMs >= 0 && Number.isFinite(inMs)) return inMs;
   const after = textOf(headers['retry-after']);
   if (after !== undefined) {
-    // Its clock and ours may differ by more than the wait.
+    // The provider's clock and ours may differ by more than the wait.
     const ms = secondsOrDateMs(after, httpDateMs(textOf(headers['date']) ?? '') ?? wallMs);
     if (ms !== undefined) return ms;
   }
@@ -38,15 +38,15 @@ function secondsOrDateMs(text: string, wallMs: number): number | undefined {
   return atMs === undefined ? undefined : Math.max(0, atMs - wallMs);
 }
 
-/** One of HTTP's three forms of a date (RFC 9110, section 5.6.7), all of them in GMT, in milliseconds since 1970. */
+/** Reads one of HTTP's three forms of a date (RFC 9110, section 5.6.7), all in GMT; in milliseconds since 1970. */
 function httpDateMs(text: string): number | undefined {
-  // Date.parse takes nearly anything for a date; one of HTTP's begins with a weekday.
+  // Date.parse accepts nearly any text; a date of HTTP begins with a weekday.
   if (text.length > 64 || !/^[A-Za-z]{3,9},? /.test(text)) return undefined;
   const atMs = Date.parse(/ (?:GMT|UTC|[+-]\d{4})$/.test(text) ? text : `${text} GMT`);
   return Number.isNaN(atMs) ? undefined : atMs;
 }
 
-/** The later reset of the limits that have nothing left; of both when neither says what is left. */
+/** Returns the later reset of the limits that have nothing left; of both limits when neither says what is left. */
 function resetOfUsedUp(headers: Headers, wallMs: number): number | undefined {
   let longest: number | undefined;
   for (const kind of ['requests', 'tokens'] as const) {
@@ -58,7 +58,7 @@ function resetOfUsedUp(headers: Headers, wallMs: number): number | undefined {
   return longest;
 }
 
-/** `1h2m3.5s`, `120ms`, a number of seconds, or a time since 1970; in milliseconds from now. */
+/** Reads `1h2m3.5s`, `120ms`, a number of seconds, or a time since 1970; returns milliseconds from now. */
 export function resetMs(text: string | undefined, wallMs: number): number | undefined {
   const trimmed = text?.trim() ?? '';
   if (trimmed === '' || trimmed.length > 32) return undefined;

@@ -1,4 +1,4 @@
-/** Finds the token budgets that a request draws on: that of the call it is made for, and that of its task. */
+/** Finds the token budgets that a request draws on: the budget of its inbound call, and the budget of its task. */
 import {
   JointBudget,
   parseTokenBudget,
@@ -9,12 +9,12 @@ import {
 import { type Headers, textOf } from '../shared/headers.ts';
 import type { OwnerCall } from '../shared/owner-call.ts';
 
-/** Tasks that are remembered; the one that was quiet for longest goes first. */
+/** The number of tasks whose budgets are remembered; the task that was quiet for longest is forgotten first. */
 const MAX_TASKS = 10_000;
 
 /**
- * The name of a task among those of all callers: two may give theirs the same id, and must not use up each other's budget.
- * '' for a request that tells no task, or may be for tasks of several callers.
+ * Returns the name of a task among the tasks of all callers: two callers may use the same id, and must not use up each
+ * other's budget. '' for a request that names no task, or may be for tasks of several callers.
  */
 export function taskKey(ownerCall: OwnerCall | undefined, task: string): string {
   if (task === '' || ownerCall === undefined || ownerCall.callerScope === '') return task;
@@ -30,11 +30,11 @@ export class TaskBudgets {
   }
 
   /**
-   * What a request draws on; undefined without any budget. The budget that came with its call can lower the operator's, and never
-   * lift it. Without one the request's own header may lower it.
+   * Returns what a request draws on; undefined without any budget. The budget that came with the call can lower the
+   * operator's, and never raise it. Without one, the request's own header may lower it.
    *
    * @param key by {@link taskKey}
-   * @param tokensPerTask the operator's; 0 is none
+   * @param tokensPerTask the operator's budget; 0 is none
    */
   forRequest(
     ownerCall: OwnerCall | undefined,
@@ -52,8 +52,8 @@ export class TaskBudgets {
   }
 
   /**
-   * @param key '' for a request that tells no task: it is one of its own
-   * @param total the budget of a task that is new
+   * @param key '' for a request that names no task: it has a budget of its own
+   * @param total the budget of a new task
    */
   of(key: string, total: number): TokenBudget {
     if (key === '') return new TokenBudget(total);
@@ -64,7 +64,7 @@ export class TaskBudgets {
     return budget;
   }
 
-  /** Not one that is in use: it would begin anew. */
+  /** Keeps a budget that is in use: a new one would begin full. */
   private forgetOne(): void {
     for (const [key, budget] of this.budgets) {
       if (budget.reserved > 0) continue;

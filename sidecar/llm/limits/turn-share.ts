@@ -1,29 +1,29 @@
 /**
- * Bounds how much of large bodies is read in one turn of the event loop, of all of them together: a socket may have megabytes
- * ready at once, and everybody else waits while they are read.
+ * Bounds how much of all large bodies together is read in one turn of the event loop: a socket may have megabytes ready
+ * at once, and every other connection waits while the process reads them.
  */
 
-/** At the slowest a millisecond for every 40,000 bytes. */
+/** At the slowest, 40,000 bytes take a millisecond. */
 export const TURN_BYTES = 262_144;
 
-/** What a socket gives at once. */
+/** The most bytes of one read from a socket. */
 const PIECE_BYTES = 65_536;
 
 export class TurnShare {
   private left = TURN_BYTES;
-  /** A next turn is waited for. */
+  /** A callback for the next turn is scheduled. */
   private isCounting = false;
   private readonly waiting = new Set<() => void>();
   private readonly later: (run: () => void) => void;
-  /** For measurements: the most that was read in one turn. */
+  /** The most that was read in one turn, for measurements. */
   mostBytes = 0;
 
-  /** @param later runs what it is given in another turn */
+  /** @param later runs the given function in another turn */
   constructor(later: (run: () => void) => void = setImmediate) {
     this.later = later;
   }
 
-  /** @returns false when the reader should stop: `goOn` is called in another turn */
+  /** @returns false when the reader must stop, until another turn calls `goOn` */
   spend(bytes: number, goOn: () => void): boolean {
     if (!this.isCounting) {
       this.isCounting = true;
@@ -38,7 +38,7 @@ export class TurnShare {
 
   private next(): void {
     this.left = TURN_BYTES;
-    // Each has a piece ready: as many go on as their pieces fit, and the others in later turns.
+    // Each reader has a piece ready: so many go on as have room, and the others in later turns.
     let room = TURN_BYTES / PIECE_BYTES;
     for (const goOn of this.waiting) {
       if (room-- <= 0) break;

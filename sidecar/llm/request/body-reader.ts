@@ -4,8 +4,8 @@
  *     in line ──room──▶ reading ──its end──▶ held ──release──▶ over
  *        └── too long      └── too large, too slow, no room for more: refused
  *
- * While it is in line nothing is read: the client's socket fills, and the client waits. Of a body without a length only
- * the beginning is read before there is room for the largest that is allowed.
+ * While the body is in line the reader reads nothing: the client's socket fills, and the client waits. Of a body without a
+ * length it reads only the beginning until there is room for the largest body.
  */
 import type { Hash } from 'node:crypto';
 import type { Transform } from 'node:stream';
@@ -27,19 +27,19 @@ export interface BodyReading {
   readonly wheel: TimerWheel;
   /** Milliseconds that never go back. */
   readonly clock: () => number;
-  /** Who is asked to be fair to. */
+  /** The caller by which the memory is shared. */
   readonly caller: string;
   readonly maxBytes: number;
-  /** Until when it may wait for room, by the clock. */
+  /** Until when the body may wait for room, by the clock. */
   readonly waitUntilMs: number;
-  /** Gets the bytes as they come. */
+  /** Receives the bytes as they come. */
   readonly scan: JsonScan | undefined;
   readonly digest: Hash | undefined;
   /** Undoes the encoding of the body. */
   readonly decoder: Transform | undefined;
 }
 
-/** The agent writes its request in one go; one that stops in the middle has gone wrong. */
+/** An agent writes its request at once; one that stops in the middle has failed. */
 const BODY_TIMEOUT_MS = 60_000;
 
 export class BodyReader extends Timer implements Claim {
@@ -48,17 +48,17 @@ export class BodyReader extends Timer implements Claim {
   granted = false;
   sinceMs = 0;
   readonly body = new BodyParts();
-  /** Of the whole body, where one was asked for. */
+  /** The digest of the whole body, where the request has one. */
   digest: string | undefined = undefined;
   private readonly reading: BodyReading;
   private readonly onBody: (body: BodyParts) => void;
-  /** Of what comes behind the beginning of a body without a length. */
+  /** The room for what follows the beginning of a body without a length. */
   private rest: Claim | undefined = undefined;
   private hasLength = false;
   private over = false;
   private whole = false;
 
-  /** @param onBody gets the whole body; not called when the request is refused, or its caller leaves */
+  /** @param onBody receives the whole body, unless the reader refuses the request or its caller leaves */
   constructor(reading: BodyReading, onBody: (body: BodyParts) => void) {
     super();
     this.reading = reading;
@@ -83,7 +83,7 @@ export class BodyReader extends Timer implements Claim {
     if (!this.granted && !this.over) wheel.arm(this, waitUntilMs);
   }
 
-  /** It waits for room, or for more of it. */
+  /** Whether the body waits for room, or for more of it. */
   get waits(): boolean {
     return !this.over && (!this.granted || this.rest?.granted === false);
   }
@@ -104,14 +104,18 @@ export class BodyReader extends Timer implements Claim {
     decoder.on('data', (part: Buffer) => this.take(part));
     decoder.on('end', () => this.end());
     decoder.on('error', () => {
-      // No body at all is what its sender meant, whatever is said of its encoding.
+      // The sender meant no body at all, whatever its headers say of an encoding.
       if (isEmpty) this.end();
-      else this.refuse('bad_request', 'the body of the request is not encoded as its content-encoding says');
+      else
+        this.refuse(
+          'bad_request',
+          'the body of the request is not encoded as its content-encoding says; send the encoding that it has',
+        );
     });
     request.pipe(decoder);
   }
 
-  /** Nobody needs the body any more; the same when the caller has left. */
+  /** Frees the body, because no attempt needs it any more or the caller has left. */
   release(): void {
     if (!this.whole) this.stop();
     this.body.drop();
@@ -121,20 +125,20 @@ export class BodyReader extends Timer implements Claim {
     memory.release(this);
   }
 
-  /** The sidecar ends. */
+  /** The time to drain is over. */
   endForDrain(): void {
-    if (!this.over) this.refuse('draining', 'the sidecar is shutting down', { clientDecides: true });
+    if (!this.over) this.refuse('draining', 'the sidecar is shutting down; retry', { clientDecides: true });
   }
 
   override onTimeout(): void {
     if (!this.waits) {
-      const message = `the body of the request did not come within ${BODY_TIMEOUT_MS} ms`;
+      const message = `the body of the request did not come within ${BODY_TIMEOUT_MS} ms; send it without pauses`;
       this.refuse('bad_request', message);
       return;
     }
     const retryAfterMs = this.reading.memory.againMs();
     const message =
-      'the requests that are under way hold all the memory there is for them (llm.limits.max_body_memory_bytes); ask again later';
+      'the bodies of the running requests take all their memory (llm.limits.max_body_memory_bytes); try again later';
     this.refuse('overloaded', message, { retryAfterMs, clientDecides: true });
   }
 
@@ -154,7 +158,7 @@ export class BodyReader extends Timer implements Claim {
     if (!turn.spend(part.length, this.goOn)) this.pause();
   }
 
-  /** Room for the largest body that is allowed: it may be one. */
+  /** Claims room for the largest body: this may be one. */
   private claimRest(): void {
     const { memory, maxBytes, wheel, clock } = this.reading;
     const rest: Claim = {
@@ -200,7 +204,7 @@ export class BodyReader extends Timer implements Claim {
 
   private refuseSize(): void {
     const { maxBytes } = this.reading;
-    const message = `the request has more than ${maxBytes} bytes (llm.limits.max_request_bytes)`;
+    const message = `the request has more than ${maxBytes} bytes (llm.limits.max_request_bytes); send a smaller one`;
     this.refuse('request_too_large', message);
   }
 
@@ -211,7 +215,7 @@ export class BodyReader extends Timer implements Claim {
     this.release();
   }
 
-  /** Nothing more is taken; what still comes is read and thrown away, so that the client sees its answer. */
+  /** Takes nothing more. It reads and drops what still comes, so that the client sees its answer. */
   private stop(): void {
     if (this.over) return;
     this.over = true;
@@ -225,7 +229,7 @@ export class BodyReader extends Timer implements Claim {
   }
 }
 
-/** In bytes; 0 where there is no body, undefined where its length is not told. */
+/** Returns the length of the body in bytes; 0 without a body, undefined for a body without a length. */
 function declaredLength(request: DownstreamRequest): number | undefined {
   const text = textOf(request.headers['content-length']);
   if (text !== undefined) return Number(text);

@@ -5,7 +5,7 @@ import type { LlmSettings } from '../shared/llm-settings.ts';
 
 const OPTIONS = { chunkSize: 65_536 };
 
-/** Does a policy need what is in a body that is encoded? Otherwise it passes as it is. */
+/** Whether a policy must read an encoded body; otherwise it passes as it is. */
 export function readsEncoded({ limits, streamUsage, upstreams }: LlmSettings, hasBudget: boolean): boolean {
   return (
     hasBudget ||
@@ -15,7 +15,7 @@ export function readsEncoded({ limits, streamUsage, upstreams }: LlmSettings, ha
   );
 }
 
-/** @returns undefined for an encoding that is not known here */
+/** Returns a decoder; undefined for an unknown encoding. */
 export function decoderOf(encoding: string): Transform | undefined {
   switch (encoding) {
     case 'gzip':

@@ -1,8 +1,8 @@
 /**
  * Finds the bytes of a request that are certainly no text: pictures and sounds. Token budgets count every other byte. Pure.
  *
- * A server may read a request in its own way: it may take the last of two keys, or ignore the case of a key. So a string
- * is data only if every reader takes it for data:
+ * Servers read a request in different ways: one takes the last of two equal keys, another ignores the case of a key. So a
+ * string is data only if every server takes it for data:
  *
  *     {"type":"image_url","image_url":{"url":"data:image/png;base64,…"}}     the string of `url`
  *     {"type":"image","source":{"type":"base64","data":"…"}}                  the string of `data`
@@ -10,11 +10,11 @@
  *     {"type":"file","file":{"file_data":"…"}}                                nothing: a file may hold text
  */
 
-/** Parts of messages stand no deeper; what is deeper is counted with what it stands in. */
+/** Parts of messages stand no deeper; deeper values count with the value around them. */
 export const MAX_PART_DEPTH = 10;
-/** By depth; as long as most need it, for making it longer costs more than all else of a small body. */
+/** An empty column by depth. It is long enough for most requests: growing it would cost more than a small body does. */
 export const NO_LEVELS: readonly number[] = Array.from({ length: MAX_PART_DEPTH + 1 }, () => 0);
-/** What a string begins with says whether it is data. */
+/** How many bytes of a string show whether it is data. */
 const PREFIX_BYTES = 16;
 const DATA_URL = /^data:(?:image|audio|video)\\?\//i;
 const BASE64 = /^[\w+/=\\-]{16}/;
@@ -23,7 +23,7 @@ const WEB_URL = /^https?:/i;
 /** Types of parts that hold a picture or a sound. */
 const DATA_TYPES: ReadonlySet<string> = new Set(['image_url', 'input_image', 'image', 'input_audio']);
 
-// What a key says of its value.
+// What a key says about its value.
 const PLAIN = 0;
 const TYPE = 1;
 /** Its string may be a data URL. */
@@ -32,30 +32,30 @@ const LINK = 2;
 const DATA = 3;
 /** Its string names a file that the provider holds, or fetches. */
 const NAME = 4;
-/** It is written with escapes: a reader may find `type` in it. */
+/** It has escapes: a server may read it as `type`. */
 const ESCAPED = 5;
 
 class Level {
   types = 0;
   isData = false;
   isFile = false;
-  /** Files that are named, and not in the request. */
+  /** Files that the request names and does not contain. */
   named = 0;
-  /** Bytes of the longest string that is data. */
+  /** The bytes of the longest string that is data. */
   longest = 0;
-  /** Bytes of all parts inside. */
+  /** The bytes of all parts inside. */
   bytes = 0;
 }
 
 export class DataParts {
-  /** Files that are named, and whose content is not in the request. */
+  /** Files that the request names and does not contain. */
   namedFiles = 0;
   private readonly levels = Array.from({ length: MAX_PART_DEPTH + 1 }, () => new Level());
   private kind = PLAIN;
-  /** What the present string begins with; undefined where nobody asks. */
+  /** The beginning of the present string; undefined where it can't be data. */
   private prefix: string | undefined = undefined;
 
-  /** Bytes of pictures and sounds, once the whole request has come. */
+  /** The bytes of pictures and sounds, once the whole request has come. */
   get bytes(): number {
     return this.levels[0]!.bytes;
   }
@@ -132,7 +132,7 @@ export class DataParts {
   }
 }
 
-/** Some servers ignore the case of keys: what takes data away from being data is found in any case. */
+/** Some servers ignore the case of keys, so a key that makes data count as text is found in any case. */
 function kindOfKey(piece: Buffer, start: number, end: number): number {
   switch (end - start) {
     case 3:

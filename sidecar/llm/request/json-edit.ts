@@ -1,15 +1,15 @@
 /**
- * Changes top-level values of a JSON object in its bytes, and leaves every other byte as it was: parsing and writing again
+ * Changes top-level values of a JSON object in its bytes, and leaves every other byte as it was: a parser and a writer
  * would lose long numbers, duplicate keys and white space. Pure.
  */
 import { type Body, viewsOf } from '../shared/body.ts';
 import type { JsonScan } from './json-scan.ts';
 
 /**
- * The body with other values for top-level keys, or with the pairs added in front where there is no such key. The bytes
- * between are views of the body's own.
+ * Returns the body with other values for top-level keys, or with the pairs added in front where it lacks the key. The
+ * bytes between are views of the body's own.
  *
- * @param scan of this body, with the keys of `changes` among those it was to look for
+ * @param scan the scan of this body, which looked for the keys of `changes`
  * @param changes new values as JSON, by key
  */
 export function withTopLevel(body: Body, scan: JsonScan, changes: ReadonlyMap<string, string>): Body {
@@ -19,7 +19,7 @@ export function withTopLevel(body: Body, scan: JsonScan, changes: ReadonlyMap<st
   for (const [key, json] of changes) {
     const ranges = scan.fields.get(key)?.ranges ?? [];
     if (ranges.length === 0) added.push(`${JSON.stringify(key)}:${json}`);
-    // Of a key that is there twice some readers take the first and some the last.
+    // Of two equal keys some servers take the first and some the last.
     for (const { start, end } of ranges) splices.push({ start, end, text: json });
   }
   if (added.length > 0) {

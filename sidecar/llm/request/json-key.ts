@@ -1,4 +1,4 @@
-/** Turns the bytes of a JSON key into its text. Pure. */
+/** Decodes the bytes of a JSON key. Pure. */
 
 /** @param latin1 the bytes of UTF-8, one a character */
 export function utf8(latin1: string): string {
@@ -8,7 +8,7 @@ export function utf8(latin1: string): string {
   return Buffer.from(latin1, 'latin1').toString('utf8');
 }
 
-/** The key without its escapes; undefined when they are wrong. */
+/** Returns the key without its escapes; undefined when they are malformed. */
 export function unescaped(latin1: string): string | undefined {
   try {
     return JSON.parse(`"${utf8(latin1)}"`) as string;
@@ -17,7 +17,7 @@ export function unescaped(latin1: string): string | undefined {
   }
 }
 
-/** The key as readers find it who ignore case (Go's take ſ for an s), or end a text at a NUL. */
+/** Returns the key as servers read it that ignore case (Go's take ſ for an s), or end a text at a NUL. */
 export function foldedKey(latin1: string): string {
   const key = unescaped(latin1) ?? utf8(latin1);
   return key.split('\0', 1)[0]!.toUpperCase().toLowerCase();

@@ -1,4 +1,4 @@
-/** Reads what the head of a request says: which operation it is, for which task and caller, and what it may use. */
+/** Reads the head of a request: its operation, its task, its caller, and its budget. */
 import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
@@ -8,10 +8,10 @@ import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
 import { plainHeaders, traceIdIn } from './incoming-head.ts';
 import type { ModelRequest } from './model-request.ts';
 
-/** Ids come from the agent: longer ones are none. */
+/** The agent chooses ids: a longer one counts as none. */
 export const MAX_ID_LENGTH = 256;
 
-/** What is known of a request before its body has been read. */
+/** What the head of a request says, before its body is read. */
 export type RequestHead = Omit<
   ModelRequest,
   'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
@@ -52,7 +52,7 @@ export function readHead(
   };
 }
 
-/** The budget that a request draws on, whatever it asks for; undefined without one. */
+/** Returns the budget that a request draws on, whatever its operation; undefined without one. */
 export function requestBudget(
   { ownerCall, taskId, headers }: BudgetedRequest,
   budgets: TaskBudgets,
@@ -68,7 +68,7 @@ interface BudgetedRequest {
   readonly headers: HttpHeaders;
 }
 
-/** A request that names no task is told by its trace. */
+/** Returns the task of a request, or its trace where it names no task. */
 function taskOf(taskId: string, headers: HttpHeaders): string {
   return taskId || (traceIdIn(headers) ?? '');
 }

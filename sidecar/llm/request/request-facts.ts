@@ -1,4 +1,4 @@
-/** Reads what a request asks for: its model, whether it wants a stream, and how many tokens it may use. Pure. */
+/** Reads the body of a request: its model, whether its answer is a stream, and how many tokens it may use. Pure. */
 
 import { isObject } from '../../node/json.ts';
 import type { Body } from '../shared/body.ts';
@@ -9,22 +9,22 @@ import { TOKENS_PER_REFERENCE } from './spending.ts';
 
 export interface RequestFacts {
   readonly operation: Operation;
-  /** As the caller names it; '' when it names none. */
+  /** The model that the caller names; '' without one. */
   readonly model: string;
   readonly stream: boolean;
-  /** The most the answer may have by the request's own words, over all its choices; 0 when it names no maximum. */
+  /** The request's own maximum for the answer, over all its choices; 0 without one. */
   readonly maxOutputTokens: number;
-  /** How many answers are asked for. */
+  /** The number of answers. */
   readonly choices: number;
-  /** A guess at the tokens of the prompt, for the limits of a minute, which the provider's `usage` corrects. */
+  /** An estimate of the prompt's tokens, for the limits of a minute; the provider's `usage` corrects it. */
   readonly estimatedInputTokens: number;
-  /** The caller asks for a stream's usage itself. */
+  /** The caller itself requests the usage of a stream. */
   readonly includesUsage: boolean;
-  /** `stream_options` as it stands in the request; undefined when it is not there. */
+  /** `stream_options` of the request; undefined without it. */
   readonly streamOptions: Readonly<Record<string, unknown>> | undefined;
-  /** Of a body that is the JSON object that the operation wants; any other goes on as it is, for the provider to refuse. */
+  /** The scan of a body that is a JSON object; undefined for any other body, which the provider will refuse. */
   readonly scan: JsonScan | undefined;
-  /** There is a scan. */
+  /** Whether there is a scan. */
   readonly understood: boolean;
   readonly temperature: number | undefined;
 }
@@ -47,7 +47,7 @@ const READ_KEYS: ReadonlySet<string> = new Set([
   'max_output_tokens',
 ]);
 
-/** Parts of messages that are no text. */
+/** The types of message parts that are no text. */
 const REFERENCES: ReadonlySet<string> = new Set([
   'image_url',
   'input_image',
@@ -59,16 +59,16 @@ const REFERENCES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Takes the body of a request as it comes, for {@link readRequestFacts}; undefined where nobody looks into it.
+ * Returns a scan for the body of a request, for {@link readRequestFacts}; undefined where no policy reads the body.
  *
- * @param hasBudget its tokens are to be bounded: more is looked at
+ * @param hasBudget a budget bounds its tokens, so the scan looks at more
  */
 export function requestScan(operation: Operation, hasBudget = false): JsonScan | undefined {
   if (!traitsOf(operation).readsRequest) return undefined;
   return new JsonScan(READ_KEYS, REFERENCES, hasBudget ? new DataParts() : undefined);
 }
 
-/** @param scan of the whole body; undefined where the operation's body is not looked into */
+/** @param scan the scan of the whole body; undefined where no policy reads it */
 export function readRequestFacts(operation: Operation, body: Body, scan: JsonScan | undefined): RequestFacts {
   if (scan === undefined || !scan.isWhole)
     return unread(operation, traitsOf(operation).isCounted ? body.bytes : 0);
@@ -118,22 +118,22 @@ function maxOutput(operation: Operation, scan: JsonScan): number {
   return 0;
 }
 
-/** The field by which an operation is told how long its answer may be; undefined when it has no length. */
+/** Returns the field that bounds the answer of an operation; undefined where none does. */
 export function maxOutputField(operation: Operation): string | undefined {
   return traitsOf(operation).maxOutputFields[0];
 }
 
-/** The value of a key; the last one, as most readers have it. */
+/** Returns the value of a key; the last one, as most servers do. */
 function lastOf(scan: JsonScan, key: string): unknown {
   return parsed(scan.fields.get(key)?.texts.at(-1));
 }
 
-/** The largest of the values of a key: whichever a reader takes, it is no more. */
+/** Returns the largest of a key's values: no server takes a larger one. */
 function largestOf(scan: JsonScan, key: string): number {
   return (scan.fields.get(key)?.texts ?? []).reduce((most, text) => Math.max(most, whole(parsed(text))), 0);
 }
 
-/** The same of a maximum: 0, which is none, where one of the values is none. */
+/** The same for a maximum: 0, which is no maximum, where one of the values is none. */
 function mostOf(scan: JsonScan, key: string): number {
   const texts = scan.fields.get(key)?.texts ?? [];
   return texts.some((text) => whole(parsed(text)) === 0) ? 0 : largestOf(scan, key);

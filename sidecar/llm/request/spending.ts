@@ -1,9 +1,9 @@
 /**
- * Counts the most tokens that a request can use, whichever way its server reads it; token budgets go by it. Pure.
+ * Counts the most tokens that a request can use, whichever way its server reads it; token budgets use the result. Pure.
  *
- * Servers differ: one takes the first of two keys and another the last, one takes `"5"` for a number, one heeds `best_of`
- * and another only `n`. So the greatest of all readings counts, and a request that a server may read in a way that can't
- * be bounded here is refused.
+ * Servers differ: one takes the first of two equal keys and another the last, one takes `"5"` for a number, one heeds
+ * `best_of` and another only `n`. So the greatest of all readings counts, and the egress refuses a request that a server
+ * may read in a way that it can't bound.
  */
 import type { Body } from '../shared/body.ts';
 import { type Operation, traitsOf } from '../shared/operations.ts';
@@ -12,39 +12,39 @@ import type { JsonScan } from './json-scan.ts';
 export interface Spending {
   /** More tokens than the input can have. */
   readonly inputTokens: number;
-  /** Answers of all prompts together. */
+  /** The number of answers to all prompts together. */
   readonly choices: number;
-  /** The most that each answer may have by the request's own words; 0 when it names no maximum. */
+  /** The request's own maximum for each answer; 0 without one. */
   readonly outputTokens: number;
-  /** The caller's own maximum fields that some readers take for no maximum (-1, 0, null beside a number). */
+  /** The caller's fields for a maximum that some servers take for none (-1, 0, null beside a number). */
   readonly unbounded: readonly string[];
 }
 
-/** Of a request that no budget counts, or that says nothing. */
+/** The spending of a request without a budget, or without a body. */
 export const NO_SPENDING: Spending = { inputTokens: 0, choices: 1, outputTokens: 0, unbounded: [] };
 
 /** Fields that ask for several answers. */
 const CHOICES = ['n', 'best_of'] as const;
-/** A picture or a sound, in the request or only referred to: about what a large picture costs. */
+/** What a picture or a sound costs, in the request or by reference: about as much as a large picture. */
 export const TOKENS_PER_REFERENCE = 2_000;
-/** `"5"`, `" 5 "` and `"1_000"`, as lenient readers take them. */
+/** `"5"`, `" 5 "` and `"1_000"`, which lenient servers read as numbers. */
 const NUMERAL = /^\s*\+?\d[\d_]*(?:\.\d*)?(?:e\+?\d+)?\s*$/i;
 
 /**
- * @param scan of the whole body
- * @returns what it may use, or why that can't be said, in words for whoever sent it
+ * @param scan the scan of the whole body
+ * @returns what the request may use, or why that is unknown, in words for its sender
  */
 export function spendingOf(
   operation: Operation,
   body: Body,
   scan: JsonScan | undefined,
 ): Spending | { readonly fault: string } {
-  // Nothing can be read in an empty body: the provider says what is wrong.
+  // An empty body says nothing: the provider names the fault.
   if (scan === undefined || body.bytes === 0) return NO_SPENDING;
   if (!scan.isWhole || scan.isLenient) return { fault: 'its body is no JSON object as RFC 8259 has it' };
   if (scan.lookalike !== undefined)
     return {
-      fault: `its key ${JSON.stringify(scan.lookalike)} is another one to a server that ignores case`,
+      fault: `its key ${JSON.stringify(scan.lookalike)} is another one to a server that ignores case; write it as the API does`,
     };
   const { data } = scan;
   if (data !== undefined && data.namedFiles > 0)
@@ -75,13 +75,13 @@ export function spendingOf(
 }
 
 interface Reading {
-  /** The greatest number that a reader finds; 0 where none finds one. */
+  /** The greatest number that a server reads; 0 where none reads one. */
   readonly most: number;
-  /** The field is there, and a reader may find no bound in it. */
+  /** The field is there, and a server may read no bound in it. */
   readonly isNone: boolean;
 }
 
-/** Undefined when a value is no number to us and may be one to somebody else. */
+/** Returns undefined for a value that is no number here, and may be one to a server. */
 function readingOf(scan: JsonScan, field: string): Reading | undefined {
   let most = 0;
   let nulls = 0;
@@ -94,7 +94,7 @@ function readingOf(scan: JsonScan, field: string): Reading | undefined {
     else if (value > 0) most = Math.max(most, Math.ceil(value));
     else isNone = true;
   }
-  // To all readers null alone is the same as nothing.
+  // All servers read null alone as an absent field.
   return { most, isNone: isNone || (nulls > 0 && nulls < texts.length) };
 }
 
@@ -113,7 +113,7 @@ function unreadable(field: string): string {
   return `the value of its key "${field}" is no number`;
 }
 
-/** Why a request is refused where a budget holds. */
+/** Returns the message that refuses a request of a task with a budget. */
 export function uncountable(because: string): string {
   return `the task has a budget of tokens, and those of this request can't be bounded: ${because}`;
 }

@@ -1,30 +1,30 @@
 /**
- * Keeps the bytes of a request as they came, piece by piece: they are kept once, never joined, and changed by putting other
+ * Keeps the bytes of a request as they came, piece by piece: it stores them once and never joins them. A change puts other
  * pieces between views of them.
  */
 
 export interface Body {
   readonly parts: readonly Buffer[];
-  /** Of all parts together. */
+  /** The bytes of all parts together. */
   readonly bytes: number;
 }
 
-/** Pieces smaller than this are copied together: each would cost more than it holds. */
+/** Smaller pieces are copied together: each would cost more than it holds. */
 const SMALL_BYTES = 2_048;
 const SLAB_BYTES = 65_536;
 
-/** Takes the pieces of a body. */
+/** Collects the pieces of a body. */
 export class BodyParts implements Body {
   parts: Buffer[] = [];
   bytes = 0;
-  /** Small pieces are copied into it; the last of the parts is a view of it. */
+  /** Holds copies of small pieces; the last of the parts is a view of it. */
   private slab: Buffer | undefined = undefined;
   private used = 0;
 
   push(part: Buffer): void {
     if (part.length === 0) return;
     this.bytes += part.length;
-    // The first one may be all there is.
+    // The first piece may be the whole body.
     if (part.length >= SMALL_BYTES || this.parts.length === 0) {
       this.parts.push(part);
       this.slab = undefined;
@@ -43,7 +43,7 @@ export class BodyParts implements Body {
     this.parts.push(slab.subarray(0, this.used));
   }
 
-  /** Nobody sends it again. */
+  /** Frees the bytes: no attempt sends them again. */
   drop(): void {
     this.parts = [];
     this.slab = undefined;
@@ -54,7 +54,7 @@ export function bodyOf(bytes: Buffer): Body {
   return { parts: bytes.length === 0 ? [] : [bytes], bytes: bytes.length };
 }
 
-/** Views of the bytes from `start` to before `end`. */
+/** Returns views of the bytes from `start` to before `end`. */
 export function viewsOf({ parts }: Body, start: number, end: number): Buffer[] {
   const views: Buffer[] = [];
   let base = 0;

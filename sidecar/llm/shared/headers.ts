@@ -1,12 +1,12 @@
-/** Names the types of HTTP header fields as Node hands them out and takes them. */
+/** Names the types of HTTP header fields, as Node returns and accepts them. */
 
-/** As they were received: nothing is assumed of them. */
+/** Fields as they were received, with no assumption about their values. */
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** To be sent, of a request or of an answer. */
+/** Fields to send with a request or an answer. */
 export type HttpHeaders = Record<string, string | string[]>;
 
-/** The first value of a header. */
+/** Returns the first value of a header. */
 export function textOf(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }

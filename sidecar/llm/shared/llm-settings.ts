@@ -1,4 +1,4 @@
-/** The settings of the egress: keys of the configuration's `llm`, and what it reads of them. */
+/** Declares the settings of the egress: the keys of `llm` in the configuration. */
 import * as z from 'zod';
 import { listen } from '../../settings/address-kinds.ts';
 import { duration, entryName, flag, integer, oneOf, text, url } from '../../settings/kinds.ts';
@@ -16,7 +16,7 @@ export const DEFAULT_PROVIDER = {
   api_key_env: 'OPENAI_API_KEY',
 } as const;
 
-/** An entry of `llm.upstreams`. Its URL may hold credentials: `redact.ts` has the form for eyes. */
+/** An entry of `llm.upstreams`. Its URL may hold credentials: `config/redact.ts` removes them for display. */
 const llmUpstream = z.strictObject({
   name: entryName().describe('The name in metrics and logs'),
   url: url().describe('The base URL of its API'),

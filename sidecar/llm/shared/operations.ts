@@ -1,8 +1,8 @@
 /**
  * Has the one table of what the egress understands of a provider's API. Pure.
  *
- * A request is one of these operations by its method and path. What the table does not say of an operation is not
- * looked at: the request and its answer pass as they are.
+ * The method and the path of a request name its operation. The egress reads nothing of an operation but what the table
+ * says: the rest of the request and its answer pass as they are.
  */
 import { decoded } from './provider-credentials.ts';
 
@@ -21,7 +21,7 @@ export type Operation =
   | 'other';
 
 /**
- * The server-sent events of a streamed answer, and what ends them:
+ * The server-sent events of a streamed answer, and how they end:
  *
  * - `choices`: `data: [DONE]`, or the `finish_reason` of the last choice (chat and legacy completions);
  * - `responses`: `response.completed`, `incomplete`, `failed` or `cancelled`;
@@ -33,17 +33,17 @@ export type EventDialect = 'choices' | 'responses' | 'messages' | 'unmarked';
 export interface OperationTraits {
   /** The request is a JSON object, and its `model`, `stream` and `n` mean what they say. */
   readonly readsRequest: boolean;
-  /** It asks a language model for text: `upstreams[].model` takes the place of the request's `model`. */
+  /** A language model generates text: `upstreams[].model` replaces the request's `model`. */
   readonly generatesText: boolean;
   /** Its tokens count for limits and budgets. */
   readonly isCounted: boolean;
-  /** Fields of the request that bound its answer, in tokens: the first that is there holds, and the first is added. */
+  /** Fields of the request that bound its answer, in tokens: the first one present counts, and the first one is added. */
   readonly maxOutputFields: readonly string[];
-  /** A stream has its usage only with `stream_options.include_usage`. */
+  /** A stream sends its usage only with `stream_options.include_usage`. */
   readonly asksForUsage: boolean;
-  /** The plain answer is one JSON value: the answer, or an error. Otherwise nobody looks into it. */
+  /** The plain answer is one JSON value: the answer, or an error. The egress reads no other one. */
   readonly answersJson: boolean;
-  /** The dialect of a stream's events; undefined without a stream, or with an unknown one. */
+  /** The dialect of a stream's events; undefined without a stream, or with unknown events. */
   readonly events: EventDialect | undefined;
 }
 
@@ -84,7 +84,7 @@ const TRAITS: Readonly<Record<Operation, OperationTraits>> = {
   other: UNKNOWN,
 };
 
-/** Whole paths of POST. */
+/** The operations of POST, by the whole path. */
 const POSTS: Readonly<Record<string, Operation>> = {
   '/chat/completions': 'chat',
   '/completions': 'completions',
@@ -93,15 +93,15 @@ const POSTS: Readonly<Record<string, Operation>> = {
   '/embeddings': 'embeddings',
   '/images/generations': 'images',
 };
-/** First segments of paths whose answers nobody looks into; their names are for the log. */
+/** First segments of paths whose answers the egress does not read; the log shows their names. */
 const UNREAD: ReadonlySet<string> = new Set(['audio', 'files', 'batches', 'realtime']);
 
-/** Servers, and proxies before them, may each decode a path once. */
+/** A server, and each proxy before it, may decode a path once. */
 const MAX_DECODINGS = 4;
 
 /**
- * The path as lenient servers read it: encodings undone, in lower case, without empty segments, `.` and parameters
- * (`;x=1`). The request goes on with its path as it is; this only says what it may mean.
+ * Returns the path as lenient servers read it: decoded, in lower case, without empty segments, `.` and parameters
+ * (`;x=1`). The request keeps its path; the result only says what the path may mean.
  */
 function canonicalPath(path: string): string {
   let text = path;
@@ -115,7 +115,7 @@ function canonicalPath(path: string): string {
   return `/${segments.join('/')}`;
 }
 
-/** Segments of paths below which models are asked for what no budget counts. */
+/** Segments of paths below which models generate what no budget counts. */
 const GENERATING: ReadonlySet<string> = new Set([
   'batch',
   'batches',
@@ -130,12 +130,12 @@ const GENERATING: ReadonlySet<string> = new Set([
   'responses',
   'runs',
 ]);
-/** Last segments of such paths that ask no model. */
+/** Last segments of such paths under which no model works. */
 const FREE = /^(?:cancel|count_tokens|input_tokens|chatcmpl-[\w-]+)$/;
 
 /**
- * A request that may spend tokens which are counted nowhere: batches, runs of assistants, and what has the name of a
- * generating operation without being the one that is understood (`/engines/x/completions`).
+ * Whether a request may spend tokens that the egress can't count: batches, runs of assistants, and paths with the name of
+ * a generating operation that the table lacks (`/engines/x/completions`).
  *
  * @param path after the base URL, without its query
  */
@@ -147,7 +147,7 @@ export function spendsUncounted(method: string, path: string): boolean {
 }
 
 /**
- * The operation that a request is.
+ * Returns the operation of a request.
  *
  * @param path after the base URL, without its query, as it stands in the request
  */

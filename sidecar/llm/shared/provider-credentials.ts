@@ -5,32 +5,32 @@
  *     any upstream with a key configured      that key, where the caller had its own; nothing else of the caller's
  *     any other upstream without one          none
  *
- * The first upstream is the one that the caller's client would have asked by itself; no other has ever been told its
- * secrets.
+ * The first upstream is the one that the caller's client would have called without the egress; no other may learn the
+ * caller's secrets.
  */
 import type { HttpHeaders } from './headers.ts';
 
-/** The treatment of one of the caller's headers. */
+/** How the egress treats one of the caller's headers. */
 type Kind =
-  /** Goes to every upstream. */
+  /** Every upstream receives it. */
   | 'plain'
-  /** Ours, or made anew for each request. */
+  /** It is ours, or new for each request. */
   | 'dropped'
-  /** Proves who asks. */
+  /** It proves who the caller is. */
   | 'secret'
-  /** Names an account at one provider, which no other has. */
+  /** It names an account at one provider. */
   | 'account';
 
 const DROPPED = /^(?:outrigger-.*|host|content-length|expect|accept-encoding|forwarded)$/;
-/** Names of what proves who asks, in headers and in queries; an underscore stands for a hyphen. */
+/** Names of credentials, in headers and in queries; an underscore stands for a hyphen. */
 const SECRET =
   /^(?:(?:.*-)?(?:authorization|authentication|auth|bearer|jwt|jwt-assertion|credentials?|signature|secret-id)|.*(?:secret|password|passwd)|(?:x-)?key|.*(?:api|subscription|functions|access|master|virtual|private|signing|account|license)-?keys?|(?:.*-)?(?:access|api|auth|bearer|id|identity|refresh|security|session)-?token)$/;
-/** Other names that only headers have: a token in a query may be the place in a list. */
+/** Further names of credentials in headers: a token in a query may be a position in a list. */
 const SECRET_HEADER = /^(?:cookie2?|(?:.*-)?token)$/;
 const SECRET_PARAMETER = /^(?:token|sig)$/;
 const ACCOUNT = /^(?:openai-(?:organization|project)|x-goog-user-project)$/;
 
-/** Names of headers come from whoever asks; a handful of them comes again and again. */
+/** Callers choose the names of headers; a handful of them comes again and again. */
 const MAX_KNOWN = 1_000;
 const known = new Map<string, Kind>();
 
@@ -49,25 +49,25 @@ function kindOf(name: string): Kind {
   return kind;
 }
 
-/** @param others secrets of the place where the name stands */
+/** @param others further names of secrets, of headers or of queries */
 function isSecret(name: string, others: RegExp): boolean {
   const plain = name.replaceAll('_', '-').toLowerCase();
   return SECRET.test(plain) || others.test(plain);
 }
 
 export interface Recipient {
-  /** The one that the caller's client would have asked by itself. */
+  /** The caller's client would have called it without the egress. */
   readonly isFirst: boolean;
-  /** Its own credentials, as the value of `authorization` and as a bare key; undefined where none is configured. */
+  /** The configured credentials, as the value of `authorization` and as a bare key; undefined without any. */
   readonly own: { readonly authorization: string; readonly key: string | undefined } | undefined;
 }
 
-/** May the caller's own secrets go there? */
+/** Whether the caller's own secrets may go there. */
 export function takesCallers({ isFirst, own }: Recipient): boolean {
   return isFirst && own === undefined;
 }
 
-/** The caller's headers as one upstream gets them. */
+/** Returns the caller's headers for one upstream. */
 export function headersFor(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
   const sent: HttpHeaders = {};
   const callers = takesCallers(recipient);
@@ -80,7 +80,7 @@ export function headersFor(headers: HttpHeaders, recipient: Recipient): HttpHead
   return sent;
 }
 
-/** In the places where the caller had its own; providers of OpenAI's API take it as a bearer token. */
+/** Puts the credentials where the caller had its own; providers of OpenAI's API take a bearer token. */
 function authorize(
   sent: HttpHeaders,
   headers: HttpHeaders,
@@ -93,14 +93,14 @@ function authorize(
     for (const name of ['x-api-key', 'x-goog-api-key'] as const) {
       if (headers[name] === undefined) continue;
       sent[name] = key;
-      // Anthropic's and Gemini's own APIs: one that gets two credentials may refuse both.
+      // The own APIs of Anthropic and Gemini may refuse a request with two credentials.
       isNative = headers['authorization'] === undefined;
     }
   }
   if (!isNative) sent['authorization'] = authorization;
 }
 
-/** A path without the secrets in its query, for upstreams that are not to have them. */
+/** Returns a path without the secrets in its query, for upstreams that must not receive them. */
 export function withoutSecrets(path: string): string {
   const at = path.indexOf('?');
   if (at < 0) return path;
@@ -111,7 +111,7 @@ export function withoutSecrets(path: string): string {
   return path.slice(0, at) + (kept.length > 0 ? `?${kept.join('&')}` : '');
 }
 
-/** The secrets in a URL's query, as they stand there and decoded. */
+/** Returns the secrets in a URL's query, as they stand there and decoded. */
 export function secretsInQuery(search: string): string[] {
   return search
     .slice(1)
@@ -121,7 +121,7 @@ export function secretsInQuery(search: string): string[] {
     .flatMap(([, value]) => [value!, decoded(value!)]);
 }
 
-/** Headers that tell apart two callers who ask for the same. */
+/** Returns the headers that distinguish two callers with the same request. */
 export function secretsOf(headers: HttpHeaders): string[] {
   const secrets: string[] = [];
   for (const name in headers) {
@@ -131,7 +131,7 @@ export function secretsOf(headers: HttpHeaders): string[] {
   return secrets.sort();
 }
 
-/** Percent-encoding undone once, byte by byte; what is no encoding stays. */
+/** Undoes percent-encoding once, byte by byte; other text stays. */
 export function decoded(text: string): string {
   return text.replace(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }

@@ -1,4 +1,4 @@
-/** Says in which ways an attempt at a provider can fail. Retries, breakers, refusals and traces go by it. */
+/** Names the ways in which a provider attempt can fail. Retries, breakers, refusals and traces use them. */
 
 /** The clocks of an attempt (`provider/provider-attempt-clocks.ts`). */
 export type ClockName =
@@ -10,7 +10,7 @@ export type ClockName =
   | 'held_head'
   | 'call';
 
-/** Why an attempt failed; also the reason that an answer of our own gives. */
+/** Why an attempt failed. A refusal has the same reason. */
 export type ProviderFailureReason =
   | 'status'
   | 'connect_failed'
@@ -28,22 +28,22 @@ export type ProviderFailureReason =
 
 export interface ProviderFailure {
   readonly reason: ProviderFailureReason;
-  /** Of the provider's answer; 0 when there was none. */
+  /** The status of the provider's answer; 0 without an answer. */
   readonly status: number;
-  /** What it asked for, in milliseconds. */
+  /** The wait that the provider asked for, in milliseconds. */
   readonly retryAfterMs: number | undefined;
-  /** Its `x-should-retry`. */
+  /** The provider's `x-should-retry`. */
   readonly shouldRetry: boolean | undefined;
-  /** It wants to be paid first: its word for that. */
+  /** The provider's word for a missing payment; undefined for another failure. */
   readonly outOfCredit: string | undefined;
-  /** The clock that was over, where one was. */
+  /** The clock that was over; undefined for another failure. */
   readonly clock: ClockName | undefined;
-  /** For people; never holds a key or anything of a body. */
+  /** Describes the failure for operators; never holds a key or a part of a body. */
   readonly message: string;
-  /** The provider may have worked for it: its tokens count as spent. */
+  /** The provider may have worked on the request: its tokens count as spent. */
   readonly mayHaveCost: boolean;
-  /** The whole request was sent and nothing is known of it: the provider may be working, and may have answered. */
+  /** The provider has the whole request and its outcome is unknown: it may be working, or may have answered. */
   readonly mayBeRunning: boolean;
-  /** Through most of a whole clock no request got a sign of life from the upstream, this one or another. */
+  /** Through most of a whole clock, no request had a sign of life from the upstream, neither this one nor another. */
   readonly upstreamWasSilent: boolean;
 }

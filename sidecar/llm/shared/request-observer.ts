@@ -1,4 +1,4 @@
-/** Describes who is told of each request while it runs: traces, the access log, `/events`. It is absent when nobody listens. */
+/** Describes the observers of requests: traces, the access log, `/events`. Without one of them there is no observer. */
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import type { HttpHeaders } from './headers.ts';
 import type { Operation } from './operations.ts';
@@ -7,40 +7,40 @@ import type { ProviderFailure } from './provider-failure.ts';
 export interface LlmRequestInfo {
   readonly operation: Operation;
   readonly method: string;
-  /** Without its query. */
+  /** The path without its query. */
   readonly path: string;
   readonly model: string;
   readonly stream: boolean;
   /** 0 when the request names none. */
   readonly maxOutputTokens: number;
   readonly temperature: number | undefined;
-  /** The caller's, with `traceparent`; never to be written anywhere as a whole. */
+  /** The caller's fields, with `traceparent`. They hold credentials: never write them as a whole. */
   readonly headers: HttpHeaders;
-  /** Of the task it is made for; '' when none is known. */
+  /** The id of the task that the request is for; '' when none is known. */
   readonly taskId: string;
 }
 
 export interface LlmAttemptInfo {
   readonly upstream: string;
-  /** The host and port that are asked. */
+  /** The provider's host. */
   readonly serverAddress: string;
   readonly serverPort: number;
   /** 1 for the first. */
   readonly attempt: number;
   readonly model: string;
-  /** Go to the provider; `traceparent` and `tracestate` may be written anew. */
+  /** The fields for the provider. An observer may replace `traceparent` and `tracestate`. */
   readonly headers: HttpHeaders;
 }
 
-/** How a request ended. Times in milliseconds. */
+/** The end of a request. Times in milliseconds. */
 export interface LlmRecord {
   readonly info: LlmRequestInfo;
   readonly outcome: LlmOutcome;
-  /** Why, when it was no success: `outrigger-reason`, or the provider's status. */
+  /** Why the request failed: `outrigger-reason`, or the provider's status; '' for a success. */
   readonly reason: string;
-  /** That the caller was given; 0 when it left before. */
+  /** The status that the caller received; 0 when it left before. */
   readonly status: number;
-  /** Who served it, or was asked last; '' when nobody was. */
+  /** The upstream of the last attempt; '' without an attempt. */
   readonly upstream: string;
   readonly attempts: number;
   readonly responseModel: string | undefined;
@@ -49,7 +49,7 @@ export interface LlmRecord {
   readonly inputTokens: number;
   readonly outputTokens: number;
   readonly wastedTokens: number;
-  /** The tokens are the provider's own count, not an estimate. */
+  /** The provider has counted the tokens; otherwise they are an estimate. */
   readonly tokensAreExact: boolean;
   readonly firstByteMs: number;
   readonly durationMs: number;
@@ -62,15 +62,15 @@ export interface LlmRequestObserver {
 }
 
 export interface LlmObserver {
-  /** Undefined when this request is of no interest. */
+  /** Returns undefined for a request that no observer follows. */
   begin(info: LlmRequestInfo): LlmRequestObserver | undefined;
 }
 
-/** What changes between requests; for `/events` and the log. */
+/** Receives changes between requests, for `/events` and the log. */
 export interface LlmEvents {
   onBreaker(upstream: string, from: string, to: string): void;
-  /** An upstream is left alone for one of its models. @param because the status of its answer */
+  /** One model of an upstream rests. @param because the status of the answer that caused it */
   onCooldown(upstream: string, model: string, forMs: number, because: string): void;
-  /** It serves the model again only when it is paid for. @param code its own word for that */
+  /** The provider refuses the model until it is paid. @param code the provider's word for that */
   onOutOfCredit(upstream: string, model: string, code: string): void;
 }

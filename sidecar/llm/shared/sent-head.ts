@@ -1,9 +1,11 @@
-/** Frees the text of a head that has been sent, which Node would keep for as long as the message goes on. */
-/** A longer text of a head is not kept beside its message. */
+/** Frees the text of a head that was sent. */
+
+/** A shorter text is not worth the work. */
 const MAX_KEPT = 4_096;
 
 /**
- * Node keeps the text of a head for as long as its message goes on, though once it is sent it only asks whether there was one.
+ * Frees the text of a head that was sent: Node keeps it until the message ends, though it then only needs to know that
+ * there was one.
  *
  * @param message a request or a response of Node's
  */

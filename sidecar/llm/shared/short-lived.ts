@@ -1,13 +1,13 @@
 /**
- * Takes a function that lives as long as one request, to be assigned to a property: `reply.onGone = shortLived(() => …)`.
+ * Marks a function that lives as long as one request and is assigned to a property: `reply.onGone = shortLived(() => …)`.
  *
- * V8 allocates a function that stands right of an assignment to a property in the old generation, since most of those are
- * there to stay. Everything that it refers to would be kept, and moved, until the next collection of the whole heap: with
- * one such function a request a third of all that the requests allocate.
+ * V8 allocates a function on the right of an assignment to a property in the old generation, because most of them stay.
+ * The collector would keep and move everything that it refers to until it collects the whole heap: with one such function
+ * for each request, a third of all that the requests allocate.
  */
 export function shortLived<Listener>(listener: Listener): Listener {
   return listener;
 }
 
-/** Listens to nothing. */
+/** Does nothing. */
 export function ignore(): void {}
