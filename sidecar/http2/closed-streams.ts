@@ -1,22 +1,22 @@
-/** How many streams that ended in order are remembered. */
+/** The number of ids that we remember of streams that ended in order. */
 const ENDED = 256;
-/** How many that we reset are: as many as a connection may have open, for all may be reset at once. */
+/** The same for streams that we reset: as many as a connection may have open, because we may reset all at once. */
 const RESET = 1_024;
 
 /**
- * The last stream ids that ended, and whether we reset them: late frames on a stream that we reset are to be
- * ignored (RFC 9113 §5.4.2), on one that ended in order they are an error (§5.1), and ids that were skipped are
- * a different error. Those that we reset are kept apart, or the calls that end in the meantime would displace them
- * while their peer still sends.
+ * Remembers the latest closed streams, and whether we reset them. We ignore late frames on a stream that we reset (RFC 9113
+ * §5.4.2); on a stream that ended in order they are an error (§5.1); on a skipped id they are a different error. The ids of
+ * streams that we reset have a list of their own. Otherwise calls that end in order would displace them while the peer still
+ * sends.
  */
 export class ClosedStreams {
-  // Created with the first entry: idle connections have none.
+  // Made for the first entry, so that an idle connection has none.
   private ended: Int32Array | undefined = undefined;
   private nextEnded = 0;
   private reset: Int32Array | undefined = undefined;
   private nextReset = 0;
 
-  /** A stream that both sides have reset counts as ended from the peer's reset on. */
+  /** A stream that both sides have reset counts as ended after the peer's reset. */
   add(id: number, resetByUs: boolean): void {
     if (resetByUs) {
       this.reset ??= new Int32Array(RESET);

@@ -44,8 +44,8 @@ import { FrameWriter } from './writer.ts';
 
 /**
  * One HTTP/2 connection, either side of it, over any socket: cleartext with prior knowledge, or TLS that has
- * negotiated h2. It holds what RFC 9113 asks of a connection and knows nothing of what is above HTTP/2: `receiver.ts`
- * acts on HEADERS and DATA that come in, `control-frames.ts` on the rest, and the methods here send.
+ * negotiated h2. It does what RFC 9113 requires of a connection and knows nothing of the layers above HTTP/2: `receiver.ts`
+ * acts on received HEADERS and DATA, `control-frames.ts` on all other frames, and the methods here send.
  */
 export class Connection extends ConnectionLifecycle implements StreamConnection {
   readonly role: 'server' | 'client';
@@ -64,31 +64,31 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   readonly reader: FrameReader;
   readonly receiver: Receiver;
   readonly control: ControlFrames;
-  /** `:scheme` of requests on it. */
+  /** The `:scheme` of its requests. */
   readonly scheme: 'http' | 'https';
-  /** Undefined where the peer has shown no certificate. */
+  /** Undefined if the peer has shown no certificate. */
   identity: PeerIdentity | undefined = undefined;
-  /** Whom its streams are counted for, by its owner; nothing here looks at it. */
+  /** The caller for which the owner counts the streams; this layer never reads it. */
   caller: object | undefined = undefined;
 
   /** Bytes we may still send on the connection. */
   sendWindow = DEFAULT_WINDOW_BYTES;
   maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
-  /** Highest stream id the peer has begun (servers). */
+  /** The highest stream id that the peer has used (servers). */
   lastPeerStreamId = 0;
-  /** Streams of the peer above this id are not served: lower than the largest id once we leave (servers). */
+  /** We ignore streams of the peer above this id, which our last GOAWAY named (servers). */
   lastServedStreamId = MAX_STREAM_ID;
   nextStreamId = 1;
-  /** The code of the peer's latest GOAWAY; -1 before one. */
+  /** The code of the peer's latest GOAWAY; -1 before the first. */
   peerGoawayCode = -1;
-  /** How often the socket gave us bytes. */
+  /** The number of reads from the socket. */
   reads = 0;
   /** RST_STREAM frames we have sent. */
   resetsSent = 0;
-  /** It waits for a turn, with so many bytes; `work-turns.ts` alone writes these. */
+  /** The connection waits for a turn, with this many bytes; only `work-turns.ts` writes both. */
   inLine = false;
   inLineBytes = 0;
-  /** When the socket last gave us bytes; keepalive measures silence from here. */
+  /** The time of the latest read from the socket; keepalive measures silence from it. */
   lastReadAtMs: number;
 
   constructor(socket: Socket, owner: ConnectionOwner<Connection>, options: ConnectionOptions) {
@@ -121,7 +121,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.work(chunk);
   }
 
-  /** Works on what the socket gave, or on what an earlier turn has left (`work-turns.ts`): a turn's work at most. */
+  /** Works on a read, or on frames left from an earlier turn (`work-turns.ts`), for one turn at most. */
   work(chunk: Buffer | undefined): void {
     if (this.closed || (chunk === undefined && this.role === 'server' && leavesMuchUnread(this))) return;
     const { reader } = this;
@@ -133,7 +133,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
       if (chunk === undefined) reader.goOn();
       else reader.push(chunk, sinceMs);
     } catch (error) {
-      // A defect of ours, or of a handler. It costs this connection and no other.
+      // A defect of ours or of a handler ends this connection and no other.
       this.fail('local', ErrorCode.INTERNAL_ERROR, 'an internal error; see the log', error);
     } finally {
       endBatch();
@@ -153,25 +153,25 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     endBatch();
   }
 
-  /** Room for another stream right now (clients)? Not while the peer leaves much of what was sent unread. */
+  /** Whether a client may open another stream now. It may not while the peer leaves much output unread. */
   get hasCapacity(): boolean {
     return this.isOpen && this.streams.size < this.peer.maxConcurrentStreams && !leavesMuchUnread(this);
   }
 
-  /** Opens a stream (clients). Ask `hasCapacity` first. */
+  /** Opens a stream (clients), for which the caller then sends HEADERS. Check `hasCapacity` first. */
   openStream(handler: StreamHandler): Stream {
     const id = this.nextStreamId;
     this.nextStreamId += 2;
     const stream = new Stream(this, id, handler, this.peer.initialWindowBytes, this.limits.streamWindowBytes);
     this.streams.add(stream);
-    // Also for the answers that still come when the stream has been cancelled.
+    // This also pays for the answers that arrive after the stream was cancelled.
     this.flood.progress();
-    // Ids run out after 2^30 calls: this connection finishes what it has, and the pool makes another.
+    // Ids run out after 2^30 calls: this connection finishes its calls, and the pool opens another.
     if (this.nextStreamId > 0x7fff_fff0) this.markLeaving();
     return stream;
   }
 
-  /** Takes a stream that the peer has begun (servers). */
+  /** Adds a stream that the peer has opened (servers). */
   acceptStream(id: number): Stream {
     const { peer, limits } = this;
     const stream = new Stream(this, id, UNHANDLED, peer.initialWindowBytes, limits.streamWindowBytes);
@@ -181,8 +181,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   }
 
   /**
-   * Sends header fields: a request, a response head, or trailers when `endStream` is set behind DATA, and then in turn
-   * behind DATA that is queued. `literals` are further fields, encoded already: for heads, which come before any DATA.
+   * Sends header fields: a request, a response head, or, with `endStream` after DATA, trailers, which wait behind queued
+   * DATA. `literals` are further, encoded fields; only heads may have them, because they precede any DATA.
    */
   sendHeaders(
     stream: Stream,
@@ -205,11 +205,11 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     if (endStream) this.endLocal(stream);
   }
 
-  /** @returns how many bytes are on their way; the others wait, and are reported by `onDataSent` once they are too */
+  /** @returns the number of bytes sent; the others wait, and `onDataSent` reports them when they are sent */
   sendData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (!stream.canSend) return end - start;
     const bytes = end - start;
-    // Says nothing, and a flood of it would be passed on to a connection that others' calls share.
+    // An empty frame means nothing, and passing on a flood of them would harm a connection that other calls share.
     if (bytes === 0 && !endStream) return 0;
     if (
       stream.queue === undefined &&
@@ -237,12 +237,12 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     return 0;
   }
 
-  /** SendSide: it earns control frames, but a window that opens by a few bytes at a time earns no more than that. */
+  /** Earns the peer control frames, but a window that opens by a few bytes at a time earns no more than those cost. */
   onTurn(bytes: number): void {
     this.flood.moved(bytes);
   }
 
-  /** SendSide: a stream's queue is empty. */
+  /** The queue of a stream is empty. */
   onQueueSent(stream: Stream, queue: SendQueue<Stream>): void {
     if (queue.trailers !== undefined)
       this.sendHeaders(stream, queue.trailers, queue.trailersExtra, queue.endStream);
@@ -256,8 +256,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   }
 
   /**
-   * Our answer is complete, or queued: what the peer still sends of its message is not wanted. Once the answer has
-   * gone out the peer is told so with RST_STREAM NO_ERROR (RFC 9113 §8.1).
+   * Asks the peer to stop sending, because our answer is complete or queued. When the answer has been sent, RST_STREAM with
+   * NO_ERROR follows it (RFC 9113 §8.1).
    */
   stopReceiving(stream: Stream): void {
     if (!stream.canReceive) return;
@@ -265,7 +265,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     if (!stream.canSend) this.reset(stream, ErrorCode.NO_ERROR);
   }
 
-  /** The handler has finished with bytes that `onData` left with it: the peer may send as many again. */
+  /** The handler has finished with bytes that `onData` did not finish: the peer may send as many again. */
   consume(stream: Stream, bytes: number): void {
     if (stream.closed) return;
     stream.unconsumed -= bytes;
@@ -273,7 +273,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.receiver.acknowledge(stream, bytes);
   }
 
-  /** Resets a stream; its handler hears nothing more. Not an error when it has ended already. */
+  /** Resets a stream, whose handler receives no further events. Does nothing if the connection has removed the stream. */
   reset(stream: Stream, code: number): void {
     if (stream.closed) return;
     this.writer.uint32Frame(FrameType.RST_STREAM, stream.id, code);
@@ -281,7 +281,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.closeStream(stream, true);
   }
 
-  /** The peer broke a rule on one stream (RFC 9113 §5.4.2): reset it and tell its handler. */
+  /** Resets a stream on which the peer broke a rule (RFC 9113 §5.4.2), and notifies its handler. */
   streamError(stream: Stream, code: number, message: string): void {
     stream.wasted = true;
     this.reset(stream, code);
@@ -289,26 +289,26 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     stream.handler.onFailed(stream, failureFromProtocol(code, message));
   }
 
-  /** Its reader does not take what waits for it, and there is no more room to wait in (`queued-memory.ts`). */
+  /** Resets a stream whose reader does not read, because no memory is left for waiting bytes (`queued-memory.ts`). */
   giveUp(stream: Stream): void {
     this.reset(stream, this.role === 'server' ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.CANCEL);
     stream.handler.onFailed(stream, FAILURE_FROM_STALL);
     this.waste(stream);
   }
 
-  /** Its owner ends it for something that the peer has said in it (`wasted-streams.ts`). */
+  /** Counts a stream that its owner ends because of its content (`wasted-streams.ts`). */
   waste(stream: Stream, atOnce = false): void {
     waste(this, stream, atOnce);
   }
 
-  /** RST_STREAM for an id that has no stream here. */
+  /** Sends RST_STREAM for an id without a stream. */
   refuse(streamId: number, code: number): void {
     this.writer.uint32Frame(FrameType.RST_STREAM, streamId, code);
     this.closedStreams.add(streamId, true);
     countFault(this, true);
   }
 
-  /** Both ends said END_STREAM, or someone reset: forget the stream and give back what it held. */
+  /** Removes a stream that has ended or was reset, and releases its memory and window. */
   closeStream(stream: Stream, resetByUs: boolean): void {
     if (stream.closed) return;
     stream.markClosed();
@@ -318,7 +318,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     if (stream.held) heldRequests.pass(stream);
     this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {
-      // Below zero when the handler, within `onData`, reported bytes that it has not left with us yet.
+      // Negative if the handler has already consumed, within `onData`, bytes that are not counted yet.
       this.receiver.window.release(stream.unconsumed);
       stream.unconsumed = 0;
     }
@@ -328,19 +328,19 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   }
 
   /**
-   * Ends the connection without losing a call: two-step GOAWAY (RFC 9113 §6.8), then close behind the last stream.
-   * A client has no calls to refuse: it opens no more streams and closes.
+   * Ends the connection without losing a call: GOAWAY in two steps (RFC 9113 §6.8), then close behind the last stream.
+   * A client refuses no calls, so it only opens no more streams and closes. Does nothing unless the connection is open.
    */
   shutdown(): void {
     beginShutdown(this);
   }
 
-  /** The second step, on the PING's answer; also called by the owner when that takes too long. */
+  /** Takes the second step, at the answer to our PING; the owner calls it when that takes too long. */
   finishShutdown(): void {
     endShutdown(this);
   }
 
-  /** A connection error (RFC 9113 §5.4.1): GOAWAY with the code, then close. */
+  /** Ends the connection for a connection error (RFC 9113 §5.4.1): sends GOAWAY with the code, and closes. */
   fail(source: 'peer' | 'local', code: number, message: string, cause?: unknown): void {
     if (this.closed) return;
     const error = new ConnectionError(source, code, `${message} (${errorName(code)})`, undefined, cause);
@@ -354,7 +354,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.close(error);
   }
 
-  /** Closes at once; streams fail with the error. GOAWAY, when one is due, must have been written. */
+  /** Closes at once; streams fail with the error. Write a necessary GOAWAY before ({@link closeWithGoaway}). */
   close(error: ConnectionError): void {
     if (this.closed) return;
     this.markClosed();
@@ -370,7 +370,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
       return;
     }
     endBehindGoaway(this.socket);
-    // What still comes is dropped, so that the peer reads our GOAWAY before a TCP reset.
+    // We read and drop what still arrives, so that the peer reads our GOAWAY before a TCP reset.
     if (this.socket.isPaused()) this.socket.resume();
     this.owner.onClosed(this, error);
   }
@@ -381,7 +381,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.socket.destroy();
   }
 
-  /** All streams with a higher id fail with this. */
+  /** Fails all streams with a higher id. */
   failStreams(failure: StreamFailure, aboveId = 0): void {
     for (const stream of this.streams.all(aboveId)) {
       this.closeStream(stream, false);

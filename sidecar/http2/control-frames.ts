@@ -20,10 +20,10 @@ import type { Stream } from './streams.ts';
 import { resetByPeer, type SpendingConnection } from './wasted-streams.ts';
 import type { FrameWriter } from './writer.ts';
 
-/** Our PINGs carry this and a number, so that an answer to something else is not taken for theirs. */
+/** Our PINGs carry this and a number, so that we recognize their answers. */
 const PING_MARK = 0x6f75_7472;
 const MAX_SETTINGS_WITHOUT_ACK = 16;
-/** So much more than another frame SETTINGS are work: calls that wait for a stream may have to be looked at. */
+/** The work of SETTINGS beyond that of another frame: the pool may have to check the calls that wait for a stream. */
 const SETTINGS_WORK = 16;
 
 /** The frames that {@link ControlFrames.onFrame} receives; `receiver.ts` acts on the others. */
@@ -32,7 +32,7 @@ type ControlFrameType = Exclude<
   typeof FrameType.DATA | typeof FrameType.HEADERS | typeof FrameType.CONTINUATION
 >;
 
-/** What control frames act on. */
+/** The parts of a connection on which control frames act. */
 export interface ControlledConnection extends SpendingConnection, SendSide {
   readonly owner: ConnectionOwner<ControlledConnection>;
   readonly writer: FrameWriter;
@@ -51,8 +51,8 @@ export interface ControlledConnection extends SpendingConnection, SendSide {
 }
 
 /**
- * SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY (RFC 9113 §6). Each costs the peer an allowance
- * (`flood-guard.ts`): none of them is work that a caller wants done.
+ * Acts on SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY (RFC 9113 §6). Each spends the peer's allowance
+ * (`flood-guard.ts`), because none of them does a caller's work.
  */
 export class ControlFrames {
   private readonly connection: ControlledConnection;
@@ -60,7 +60,7 @@ export class ControlFrames {
   private pingNumber = 0;
   private readonly pingJudge: PingJudge | undefined;
   private readonly announced: readonly number[];
-  /** What to call at each ACK of our SETTINGS that is still to come, in their order. */
+  /** The callbacks for the expected ACKs of our SETTINGS, in their order. */
   private readonly settingsAcks: ((() => void) | undefined)[] = [];
 
   constructor(connection: ControlledConnection, options: ConnectionOptions) {
@@ -93,7 +93,7 @@ export class ControlFrames {
     writer.uint32Frame(FrameType.WINDOW_UPDATE, 0, limits.connectionWindowBytes - DEFAULT_WINDOW_BYTES);
   }
 
-  /** Sends a PING; `onPong` is called when the peer answers it. The owner keeps the time. */
+  /** Sends a PING, and calls `onPong` when the peer answers it. The owner limits the time. */
   ping(onPong: () => void): void {
     const number = ++this.pingNumber;
     this.pings.push({ number, onPong });
@@ -103,12 +103,12 @@ export class ControlFrames {
   }
 
   /**
-   * Asks whether the peer's HTTP/2 still answers, by SETTINGS without a value: `onAnswer` is called when its ACK
-   * comes, which RFC 9113 §6.5.3 asks for at once. Unlike a PING no server counts it as a keepalive, so that it may
-   * be asked while a call waits for its answer. The owner keeps the time.
+   * Requests a sign of life from the peer by empty SETTINGS, and calls `onAnswer` at their ACK, which RFC 9113 §6.5.3
+   * requires at once. No server counts them as a keepalive PING, so the owner may send them while a call waits for its answer.
+   * The owner limits the time.
    */
   askForSign(onAnswer: () => void): void {
-    // Who has left so many without an answer gives none.
+    // A peer that has left this many without an answer will not answer.
     if (this.settingsAcks.length >= MAX_SETTINGS_WITHOUT_ACK) return;
     this.settingsAcks.push(onAnswer);
     this.connection.writer.beginFrame(0, FrameType.SETTINGS, 0, 0);
@@ -186,7 +186,7 @@ export class ControlFrames {
     if (change > 0) connection.waiting.pump(connection);
   }
 
-  /** RFC 9113 §6.9.2. Unlike any other frame it costs work for each stream, and the peer pays for that. */
+  /** Changes all windows (RFC 9113 §6.9.2). It costs work for each stream, which the peer's allowance pays for. */
   private moveWindows(change: number): boolean {
     const connection = this.connection;
     const { flood, reader, streams, waiting } = connection;
@@ -222,7 +222,7 @@ export class ControlFrames {
     while (this.pings.length > 0 && this.pings[0]!.number <= number) this.pings.shift()!.onPong();
   }
 
-  /** With its calls: who sends PINGs so often would go on. */
+  /** Ends the connection with its calls, because a peer that sends PINGs so often would continue. */
   private sendAway({ reason, message }: PingJudge): void {
     const code = ErrorCode.ENHANCE_YOUR_CALM;
     this.connection.closeWithGoaway(code, reason, new ConnectionError('peer', code, message, reason));
@@ -249,7 +249,7 @@ export class ControlFrames {
     }
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {
-      // On a closed stream it is late and harmless (RFC 9113 §5.1).
+      // On a closed stream the frame is late and harmless (RFC 9113 §5.1).
       if (this.isIdle(streamId)) this.protocolError('WINDOW_UPDATE on an idle stream');
       return;
     }
@@ -275,7 +275,7 @@ export class ControlFrames {
     const stream = connection.streams.get(streamId);
     if (stream !== undefined) resetByPeer(connection, stream, code);
     else if (this.isIdle(streamId)) this.protocolError('RST_STREAM on an idle stream');
-    // We have reset it too, perhaps, but from here on the peer knows that it is over.
+    // Even if we have reset it, too, the peer now knows that it has ended.
     else if (connection.role === 'server') connection.closedStreams.add(streamId, false);
   }
 
@@ -286,7 +286,7 @@ export class ControlFrames {
       return;
     }
     const stream = connection.streams.get(streamId);
-    // Deprecated and ignored (RFC 9113 §5.3.2), but its form is still checked.
+    // RFC 9113 §5.3.2 deprecates it, so we ignore it, but we check its form.
     if (length !== 5) {
       if (stream !== undefined)
         connection.streamError(stream, ErrorCode.FRAME_SIZE_ERROR, 'PRIORITY has 5 bytes');
@@ -298,7 +298,7 @@ export class ControlFrames {
     }
   }
 
-  /** Was this id never used? Streams that we begin have odd ids as a client; a server begins none. */
+  /** Whether the id was never used. A client's streams have odd ids; a server opens none. */
   isIdle(streamId: number): boolean {
     const { role, nextStreamId, lastPeerStreamId } = this.connection;
     if (streamId === 0) return true;

@@ -2,9 +2,9 @@ import { ErrorCode, errorName } from './frame.ts';
 
 /** Why a connection ended before its owner asked for it. */
 export class ConnectionError extends Error {
-  /** The RFC 9113 §7 code that was sent, received, or stands for the cause. */
+  /** The RFC 9113 §7 code that we sent or received, or that stands for the cause. */
   readonly code: number;
-  /** Who found the fault: the peer broke a rule (`peer`), the network did (`network`), or we did (`local`). */
+  /** The cause: the peer broke a rule (`peer`), the network failed (`network`), or we ended it (`local`). */
   readonly source: 'peer' | 'network' | 'local';
   /** A short word for counters: the code's name in lower case, or `http1`. */
   readonly reason: string;
@@ -25,11 +25,11 @@ export class ConnectionError extends Error {
 }
 
 /**
- * Why a stream ended without its END_STREAM.
+ * Why a stream ended without END_STREAM.
  *
- * `reset`: the peer sent RST_STREAM. `goaway`: the peer's GOAWAY says it never looked at the stream.
- * `connection`: the connection went away under it. `protocol`: the peer broke a rule on this stream and
- * we have reset it. `stalled`: its reader does not read and there is no more room for what waits, so we have reset it.
+ * `reset`: the peer sent RST_STREAM. `goaway`: the peer's GOAWAY says that it has not processed the stream. `connection`: the
+ * connection has closed. `protocol`: the peer broke a rule on this stream, and we have reset it. `stalled`: the reader does
+ * not read and no memory is left for waiting bytes, so we have reset the stream.
  */
 export interface StreamFailure {
   readonly kind: 'reset' | 'goaway' | 'connection' | 'protocol' | 'stalled';
@@ -40,7 +40,7 @@ export interface StreamFailure {
   readonly cause: Error | undefined;
 }
 
-/** RST_STREAM from the peer. REFUSED_STREAM promises that nothing was processed (RFC 9113 §8.7). */
+/** For RST_STREAM from the peer. REFUSED_STREAM promises that the peer processed nothing (RFC 9113 §8.7). */
 export function failureFromReset(code: number): StreamFailure {
   const unprocessed = code === ErrorCode.REFUSED_STREAM;
   return {
@@ -52,7 +52,7 @@ export function failureFromReset(code: number): StreamFailure {
   };
 }
 
-/** A GOAWAY whose last stream id is below the stream (RFC 9113 §6.8). */
+/** For a stream above the last stream id of the peer's GOAWAY (RFC 9113 §6.8). */
 export function failureFromGoaway(code: number): StreamFailure {
   return {
     kind: 'goaway',
@@ -63,7 +63,7 @@ export function failureFromGoaway(code: number): StreamFailure {
   };
 }
 
-/** @param unprocessed whether no byte of the stream can have reached the peer. */
+/** @param unprocessed whether no byte of the stream can have reached the peer */
 export function failureFromConnection(error: ConnectionError, unprocessed: boolean): StreamFailure {
   return { kind: 'connection', code: error.code, unprocessed, message: error.message, cause: error };
 }
@@ -72,7 +72,7 @@ export function failureFromProtocol(code: number, message: string): StreamFailur
   return { kind: 'protocol', code, unprocessed: false, message, cause: undefined };
 }
 
-/** Given up for want of room; see `queued-memory.ts`. */
+/** For a stream that we reset for lack of memory; see `queued-memory.ts`. */
 export const FAILURE_FROM_STALL: StreamFailure = {
   kind: 'stalled',
   code: ErrorCode.ENHANCE_YOUR_CALM,

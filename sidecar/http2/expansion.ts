@@ -1,19 +1,19 @@
 import { FIELD_OVERHEAD_BYTES, HeaderList } from './hpack/header-list.ts';
 
 /**
- * What a header list may have for nothing beside eight times its block, which is more than short fields of their own come to:
- * each entry of both tables once, and more. Whoever refers to no entry over and over again never has more.
+ * The free size of a header list, beside eight times the size of its block: each entry of both tables once, and more. Only a
+ * peer that refers to the same entries repeatedly exceeds both.
  */
 const FREE_BYTES = 8_192;
 const FREE_FACTOR = 8;
-/** What more than that one caller's lists, or one endpoint's, may come to at once, and in each second. */
+/** The excess of one caller's or endpoint's lists that we allow at once, and in each second. */
 const BURST_BYTES = 4_194_304;
 const BYTES_PER_SECOND = 1_048_576;
 
-/** What of it is left to a caller, over all its connections, or to the connection to an endpoint. */
+/** The remaining allowance of a caller, over all its connections, or of a connection to an endpoint. */
 export class ExpansionAllowance {
   private leftBytes = BURST_BYTES;
-  /** NaN before the first time that it did not suffice. */
+  /** NaN until the allowance first did not suffice. */
   private refilledAtMs = Number.NaN;
 
   spend(bytes: number, clock: () => number): boolean {
@@ -30,28 +30,28 @@ export class ExpansionAllowance {
   }
 }
 
-/** A connection whose caller, where it has one, has an allowance over all its connections. */
+/** A connection whose caller, if any, has an allowance over all its connections. */
 interface OfCaller {
   readonly caller: { readonly expansion: ExpansionAllowance } | undefined;
 }
 
 /**
- * Bounds how much a peer may have decoded from little (RFC 7541 §7.3): a byte of a header block may stand for a field of the
- * size of the whole table, and a dozen of them for a list that costs us, and those to whom it goes, hundreds of times as
- * much. Lists beyond the bound are as those that are too large: the call is answered, not the connection.
+ * Bounds how far header blocks may expand (RFC 7541 §7.3): one byte of a block may stand for a field of the size of the whole
+ * table, and a dozen bytes for a list that costs us, and its receivers, hundreds of times as much. A list beyond the bound is
+ * treated as too large, which fails its call and not the connection.
  */
 export class Expansion {
   private readonly clock: () => number;
   private readonly kept: ReadonlySet<string>;
   private readonly own = new ExpansionAllowance();
 
-  /** @param kept names of fields that are kept of a list beyond the bound, wherever they stand in it */
+  /** @param kept the names of fields that we keep of a list beyond the bound, wherever they stand in it */
   constructor(clock: () => number, kept: ReadonlySet<string>) {
     this.clock = clock;
     this.kept = kept;
   }
 
-  /** The list that so many bytes of a block stood for; its beginning, marked as oversize, where it is beyond the bound. */
+  /** Returns the list, or beyond the bound its beginning, marked as oversize. */
   admit(list: HeaderList, blockBytes: number, held?: OfCaller): HeaderList {
     const excess = list.listBytes - FREE_FACTOR * blockBytes - FREE_BYTES;
     if (excess <= 0 || list.oversize || this.allowanceOf(held).spend(excess, this.clock)) return list;
@@ -71,7 +71,7 @@ export class Expansion {
       if (bytes <= FREE_BYTES || (this.kept.has(name) && !beginning.includes(name)))
         beginning.push(name, fields[i + 1]!);
     }
-    // Nobody sends it on.
+    // No endpoint receives this list.
     return new HeaderList(beginning, neverIndexed, listBytes, true);
   }
 }

@@ -1,6 +1,6 @@
 import type { ConnectionLimits } from './limits.ts';
 
-/** A bucket that refills with time and with useful work; empty means that the peer only makes work. */
+/** A token bucket that refills with time and with useful work. It is empty when the peer causes only useless work. */
 class Allowance {
   private readonly capacity: number;
   private readonly perSecond: number;
@@ -18,7 +18,7 @@ class Allowance {
     this.tokens = Math.min(this.capacity, this.tokens + count);
   }
 
-  /** The clock is read only when the bucket runs dry, so that a peaceful peer costs a subtraction. */
+  /** Reads the clock only when the bucket is empty, so that a well-behaved peer costs one subtraction. */
   spend(clock: () => number, count = 1): boolean {
     const left = this.tokens - count;
     if (left >= 0) {
@@ -33,34 +33,34 @@ class Allowance {
   }
 }
 
-/** Control frames that a message, or a call, entitles the peer to. */
+/** The control frames that a message or a call earns the peer. */
 const CONTROL_FOR_DATA = 4;
-/** DATA that is smaller entitles it to one: it earns as little as it is. */
+/** A smaller DATA frame earns one. */
 const SMALL_DATA_BYTES = 256;
-/** SETTINGS that move the windows of all streams cost a control frame for so many of them. */
+/** SETTINGS that change the windows of all streams cost one control frame for this many streams. */
 const STREAMS_PER_CONTROL = 16;
-/** Cancels and stream errors that a peer may cause each second, for as long as it likes. */
+/** The cancels and stream errors that a peer may cause each second, without end. */
 const RESETS_PER_SECOND = 200;
-/** It may get all of its streams wrong at once, those included that it opens before it knows how many it may have. */
+/** A peer may make an error on each of its streams at once, including those that it opens before it has our SETTINGS. */
 const LEAST_FAULTS = 1_024;
 const MORE_FAULTS = 100;
 const GRACE_CANCELS = 1_000;
 const AT_ONCE_SHARE = 0.9;
-/** Calls that a peer may begin behind our GOAWAY: a busy one reads it late, and begins thousands a second. */
+/** The calls that a peer may begin after our GOAWAY: a busy peer reads it late, and begins thousands a second. */
 const LATE_CALLS = 32_768;
 
-/** `resets`: the allowance for streams that come to nothing is used up; `faults`: the one for errors is. */
+/** `resets`: the allowance for wasted streams is used up; `faults`: the allowance for errors is. */
 export type FaultVerdict = 'within' | 'resets' | 'faults';
 
 /**
- * Counts what floods are made of. Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
- * types, interim responses, frames that come too late for their stream) spend an allowance that calls and DATA earn back.
+ * Limits floods. Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown types, interim responses,
+ * frames that arrive too late for their stream) spend an allowance that calls and DATA earn back.
  *
- * Streams that come to nothing by the peer's doing spend another one, whoever resets them: those that the peer resets
- * (CVE-2023-44487), those that its errors make us reset (CVE-2025-8671, "MadeYouReset"), and those of calls that we begin,
- * or refuse, and give up for what the peer has said in them. Streams that end in order earn it back. A caller that
- * cancels much of what it starts is legal, and others may share its connection: the allowance is generous, and what lies
- * beyond it ends no running call. Errors in HTTP/2 itself have a smaller one besides, beyond which the connection ends.
+ * Wasted streams spend another allowance, whichever side resets them: streams that the peer resets (CVE-2023-44487), streams
+ * that we reset for its errors (CVE-2025-8671, "MadeYouReset"), and calls that we give up because of their content. Streams
+ * that end in order earn it back. A caller may cancel many of its calls, and other callers may share its connection: the
+ * allowance is generous, and a peer that exceeds it loses no running call. Errors in HTTP/2 itself also spend a smaller
+ * allowance; a peer that exceeds that loses the connection.
  */
 export class FloodGuard {
   private readonly control: Allowance;
@@ -81,31 +81,32 @@ export class FloodGuard {
     this.late = new Allowance(LATE_CALLS, LATE_CALLS, RESETS_PER_SECOND, nowMs);
   }
 
-  /** One control frame came in. False: answer GOAWAY ENHANCE_YOUR_CALM. */
+  /** Counts a received control frame. @returns false to answer GOAWAY ENHANCE_YOUR_CALM */
   controlFrame(): boolean {
     return this.control.spend(this.clock);
   }
 
-  /** SETTINGS that came in move the windows of so many streams. False: answer GOAWAY ENHANCE_YOUR_CALM. */
+  /** Counts SETTINGS that change the windows of this many streams. @returns false to answer GOAWAY ENHANCE_YOUR_CALM */
   settingsMove(streams: number): boolean {
     return this.control.spend(this.clock, Math.ceil(streams / STREAMS_PER_CONTROL));
   }
 
-  /** HEADERS of a call came, or DATA went out at once: it entitles the peer to some control frames. */
+  /** Counts received HEADERS of a call, or DATA sent at once: they earn the peer some control frames. */
   progress(): void {
     this.control.earn(CONTROL_FOR_DATA);
   }
 
-  /** So many bytes came, or went out because a window opened. A few pay for the WINDOW_UPDATE that let them through. */
+  /** Counts bytes received, or sent because a window opened. A few bytes pay only for the WINDOW_UPDATE that opened it. */
   moved(bytes: number): void {
     this.control.earn(bytes >= SMALL_DATA_BYTES ? CONTROL_FOR_DATA : 1);
   }
 
   /**
-   * A stream came to nothing by the peer's doing. False: so many have that it should go on with another connection.
+   * Counts a stream that the peer has wasted.
    *
-   * @param atOnce the same read had brought the stream
-   * @param count what it costs
+   * @param atOnce whether the stream ended right after it began
+   * @param count the tokens that it costs
+   * @returns false when the peer shall continue on another connection
    */
   cancel(atOnce: boolean, count = 1): boolean {
     this.wasted++;
@@ -113,24 +114,24 @@ export class FloodGuard {
     return this.resets.spend(this.clock, count);
   }
 
-  /** Hardly any of what came to nothing had lived. */
+  /** Nearly all wasted streams ended right after they began. */
   get cancelsAtOnce(): boolean {
     return this.wastedAtOnce >= AT_ONCE_SHARE * this.wasted;
   }
 
-  /** Some more, for a peer that has been asked to go and may not have heard it yet. */
+  /** Earns some more cancels for a peer that may not have received our GOAWAY yet. */
   allowCancels(): void {
     this.resets.earn(GRACE_CANCELS);
   }
 
-  /** A stream was reset by us for the peer's error. */
+  /** Counts a stream that we have reset for the peer's error. */
   fault(atOnce: boolean): FaultVerdict {
     const within = this.cancel(atOnce);
     if (!this.faults.spend(this.clock)) return 'faults';
     return within ? 'within' : 'resets';
   }
 
-  /** The peer began a call behind our GOAWAY. Its RST_STREAM is paid with it. False: it does not mean to go. */
+  /** Counts a call that the peer begins after our GOAWAY, and earns its RST_STREAM. @returns false when the peer ignores GOAWAY */
   lateCall(): boolean {
     this.control.earn(1);
     return this.late.spend(this.clock);

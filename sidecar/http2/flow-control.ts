@@ -5,42 +5,42 @@ import { SendQueue } from './send-queue.ts';
 import type { Stream } from './streams.ts';
 import type { FrameWriter } from './writer.ts';
 
-/** One turn of a stream while several wait: keeps a large answer from starving small ones. */
+/** The bytes of one stream's turn while several streams wait, so that a large answer does not starve small ones. */
 const TURN_BYTES = 16_384;
 
-/** What sending needs of its connection. */
+/** The parts of a connection that sending needs. */
 export interface SendSide {
   readonly writer: FrameWriter;
   sendWindow: number;
   maxFrameBytes: number;
-  /** So many bytes of a stream's queue went out in one turn. */
+  /** A turn has sent this many bytes of a stream's queue. */
   onTurn(bytes: number): void;
-  /** The queue of a stream went out to its end: send the trailers, close the stream, tell the handler. */
+  /** A stream's queue was sent to its end: send the trailers, or end the stream. */
   onQueueSent(stream: Stream, queue: SendQueue<Stream>): void;
 }
 
 /**
- * Streams whose DATA waits for a window (RFC 9113 §5.2) or for the socket. A slow reader waits here and nowhere
- * else: its connection, and its source's connection, go on.
+ * The streams whose DATA waits for a window (RFC 9113 §5.2) or for the socket. Only here does a slow reader's data wait: the
+ * other streams of its connection, and of its source's connection, continue.
  *
  *              the stream's window opens
  *     shut ────────────────────────────────▶ ready ──▶ a turn, when the connection's window and the socket allow it
  *       ▲                                                │
  *       └──────────── its window is used up ◀────────────┘
  *
- * A frame of the peer costs the turns that it lets through, however many streams wait: nobody looks at those that are shut.
+ * A frame of the peer costs only the turns that it allows, however many streams wait, because no turn checks shut streams.
  */
 export class WaitingStreams implements QueueHolder {
-  /** Their own windows are open. The next one to have a turn is the oldest. */
+  /** Streams whose own windows are open. The oldest has the next turn. */
   private readonly ready = new LinkedList<SendQueue<Stream>>();
-  /** Their own windows are closed. The one that has been so for the longest time is the oldest. */
+  /** Streams whose own windows are used up; the oldest has been shut for the longest time. */
   private readonly shut = new LinkedList<SendQueue<Stream>>();
   size = 0;
-  /** Bytes that wait, over all streams. */
+  /** The waiting bytes of all streams. */
   bytes = 0;
   movedAt = 0;
 
-  /** Streams may be discarded while they are looked at. */
+  /** The caller may discard streams while it iterates. */
   *[Symbol.iterator](): Generator<Stream> {
     for (const list of [this.shut, this.ready]) {
       let queue = list.oldest;
@@ -52,7 +52,7 @@ export class WaitingStreams implements QueueHolder {
     }
   }
 
-  /** Lays bytes, and the stream's end, behind what waits already. */
+  /** Adds bytes, and the stream's end, to its queue. */
   push(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): void {
     if (this.size === 0) this.movedAt = queuedMemory.look;
     let { queue } = stream;
@@ -67,7 +67,7 @@ export class WaitingStreams implements QueueHolder {
     this.count(end - start);
   }
 
-  /** Forgets what waits on a stream: it has ended, or its reader took too long. */
+  /** Drops the queue of a stream that has ended, or whose reader took too long. */
   discard(stream: Stream): void {
     const { queue } = stream;
     if (queue === undefined) return;
@@ -81,14 +81,14 @@ export class WaitingStreams implements QueueHolder {
     this.size--;
   }
 
-  /** Puts it at the end of the line that it belongs to. */
+  /** Puts a queue at the end of its line. */
   private place(queue: SendQueue<Stream>): void {
     if (queue.listed) (queue.ready ? this.ready : this.shut).remove(queue);
     queue.ready = queue.stream.sendWindow > 0;
     (queue.ready ? this.ready : this.shut).add(queue);
   }
 
-  /** A stream's window has become larger: it may be among those that get turns again. */
+  /** A stream's window has grown, so the stream may have turns again. */
   windowOpened(stream: Stream): void {
     const { queue } = stream;
     if (queue !== undefined && !queue.ready && stream.sendWindow > 0) this.place(queue);
@@ -100,8 +100,8 @@ export class WaitingStreams implements QueueHolder {
   }
 
   /**
-   * Writes what the windows and the socket now allow, a turn a stream. Whoever had a turn goes to the end of the
-   * line, also across calls: windows that open a little at a time serve all streams, not the first one.
+   * Writes as much as the windows and the socket now allow, in turns. After its turn a stream goes to the end of the line, also
+   * across calls, so that windows that open a little at a time serve all streams and not only the first.
    */
   pump(side: SendSide): void {
     while (side.sendWindow > 0 && !side.writer.blocked) {
@@ -111,14 +111,14 @@ export class WaitingStreams implements QueueHolder {
     }
   }
 
-  /** Only a stream's own window opened: no need to look at the others. */
+  /** The same for one stream, when only its own window has opened. */
   pumpOne(side: SendSide, stream: Stream): void {
     this.windowOpened(stream);
     while (stream.queue?.ready === true && side.sendWindow > 0 && !side.writer.blocked)
       this.turn(side, stream.queue);
   }
 
-  /** A turn sends something, or finds out that the stream's window was shut by SETTINGS in the meantime. */
+  /** Sends a turn's bytes, or finds that SETTINGS have shut the stream's window meanwhile. */
   private turn(side: SendSide, queue: SendQueue<Stream>): void {
     const { stream } = queue;
     let sent = 0;
@@ -136,7 +136,7 @@ export class WaitingStreams implements QueueHolder {
       sent += bytes;
       chunk = queue.first;
     }
-    // Before anybody hears of it, who may send more.
+    // Before the callbacks, because their receivers may send more.
     if (chunk === undefined) this.remove(queue);
     else this.place(queue);
     if (sent > 0) {

@@ -1,15 +1,14 @@
 import { holdTime, releaseTime } from '../clock/held-time.ts';
 
-/** Something that gathers output and hands it to its socket in one go. */
+/** Gathers output, and writes it to its socket at once. */
 export interface Flushable {
   queued: boolean;
   flush(): void;
 }
 
 /**
- * All output that one event caused leaves at the end of that event, one write a connection. A flush by
- * setImmediate would add a turn of the event loop to every call at low rates; a write a frame would cost a
- * system call a frame at high ones.
+ * The writers with output of the present event. At its end each connection writes once. A flush by setImmediate would delay
+ * every call by a turn of the event loop at low rates; a write for each frame would cost a system call each at high rates.
  */
 const dirty: Flushable[] = [];
 let depth = 0;
@@ -17,7 +16,7 @@ let scheduled = false;
 
 function flushAll(): void {
   scheduled = false;
-  // A flush may make others dirty (a socket that ends); they are appended and the loop takes them too.
+  // A flush may make further writers dirty (a socket that ends); they are appended, and the loop takes them, too.
   for (let i = 0; i < dirty.length; i++) {
     const writer = dirty[i]!;
     writer.queued = false;
@@ -27,7 +26,7 @@ function flushAll(): void {
 }
 
 /**
- * Opens a batch: what is marked dirty from now on is flushed by the matching `endBatch`, and all of it happens at one time.
+ * Begins a batch: the matching `endBatch` flushes the writers that were marked dirty meanwhile, and the held time stands still.
  * Batches nest.
  */
 export function beginBatch(): void {
@@ -40,7 +39,7 @@ export function endBatch(): void {
   if (dirty.length > 0) flushAll();
 }
 
-/** Outside a batch (a timer, a promise) the flush follows on the next tick. */
+/** Marks a writer for a flush. Outside a batch (a timer, a promise) the flush follows on the next tick. */
 export function markDirty(writer: Flushable): void {
   if (writer.queued) return;
   writer.queued = true;

@@ -1,12 +1,12 @@
-/** Peers that do not speak HTTP/2, as far as their first bytes show it, and those that say nothing. */
+/** Recognizes peers that do not speak HTTP/2 by their first bytes, and servers that send nothing. */
 
 /** The protocol that a client's first bytes look like. */
 export type ForeignClient = 'http1' | 'tls' | 'nothing known';
 
-/** Likely reasons why a server closes, or stays silent, before it has sent SETTINGS. */
+/** Why a server probably closes, or stays silent, before it has sent SETTINGS. */
 export const SILENT_SERVER_HINT = 'a server that wants TLS, speaks only HTTP/1 or is starting does so';
 
-/** Of a connection that is lost. */
+/** The parts of a lost connection that its description needs. */
 interface LostConnection {
   readonly role: 'server' | 'client';
   readonly ready: boolean;

@@ -2,13 +2,13 @@ import type { ForeignClient } from './foreign.ts';
 import { FRAME_HEADER_BYTES, FrameType, PREFACE, readUint32 } from './frame.ts';
 import { workTurns } from './work-turns.ts';
 
-/** What the reader hands over. The buffer is good within the event (`shared-read.ts`): copy what is to stay. */
+/** Receives the frames. A buffer is valid only within the event (`shared-read.ts`): copy bytes that you keep. */
 export interface FrameSink {
-  /** Any frame but DATA, whole: `buffer[start, end)` is its payload. */
+  /** A whole frame other than DATA: `buffer[start, end)` is its payload. */
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void;
   /**
-   * A DATA frame of `frameBytes` payload bytes, of which `buffer[start, end)` is here. When `complete` is false the
-   * rest comes through `onDataMore`. A padded frame always comes complete.
+   * A DATA frame with `frameBytes` bytes of payload, of which `buffer[start, end)` has arrived. If `complete` is false,
+   * `onDataMore` receives the rest. A padded frame is always complete.
    */
   onData(
     streamId: number,
@@ -21,35 +21,35 @@ export interface FrameSink {
   ): void;
   onDataMore(buffer: Buffer, start: number, end: number, complete: boolean): void;
   onOversizeFrame(type: number, streamId: number, length: number): void;
-  /** The first bytes are not the client preface (RFC 9113 §3.4), but perhaps those of another protocol. */
+  /** The first bytes are not the client preface (RFC 9113 §3.4), but may belong to another protocol. */
   onForeignClient(looksLike: ForeignClient): void;
-  /** A server's first bytes begin no HTTP/2 frame that it may begin with. Nothing is read behind them. */
+  /** A server's first bytes begin no HTTP/2 frame. The reader drops all further bytes. */
   onForeignServer(begins: Buffer): void;
-  /** The whole preface came. */
+  /** The whole preface has arrived. */
   onPreface(): void;
 }
 
 /**
- * Work is counted in quarters of a frame. A frame of DATA takes one: it is passed on in a quarter of a microsecond, where
- * others take one or two.
+ * The unit of work is a quarter of a frame. A DATA frame takes one unit: passing it on takes a quarter of a microsecond, and
+ * other frames take one or two microseconds.
  */
 const FRAME_WORK = 4;
 const DATA_WORK = 1;
 /**
- * Work that is done at once for one connection: 2,048 frames, or four times as many of DATA; a request is some 10. A turn
- * takes a few milliseconds; a peer that sends large frames never comes to its end.
+ * The work that one connection may cause at once: 2,048 frames, or four times as many DATA frames; a request is some 10. A
+ * turn takes a few milliseconds; a peer that sends large frames never uses all of it.
  */
 const TURN_WORK = 2_048 * FRAME_WORK;
-/** As much is to be had anew each millisecond: more than calls and tokens come to that are served as they arrive. */
+/** The work added each millisecond, which is more than calls and tokens cause that are served as they arrive. */
 const WORK_PER_MS = 512 * FRAME_WORK;
-/** While others wait for their turns, a connection that does not has no more at once: a dozen requests. */
+/** The work at once of a connection while others wait for their turns: a dozen requests. */
 const CROWDED_WORK = 128 * FRAME_WORK;
-/** A DATA frame with at least this much of its payload here goes on at once; shorter pieces wait for the rest. */
+/** A DATA frame passes at once if at least this much of its payload has arrived; shorter pieces wait for the rest. */
 const CUT_THROUGH_MIN_BYTES = 1_024;
 const PADDED = 8;
-/** Where a frame's header has its type. */
+/** The offset of the type in a frame's header. */
 const TYPE_OFFSET = 3;
-/** A record of a handshake, of any version (RFC 8446 §5.1). */
+/** The first bytes of a handshake record, of any version (RFC 8446 §5.1). */
 const TLS_HANDSHAKE = '\x16\x03';
 const HTTP1_METHODS = [
   'GET ',
@@ -64,35 +64,35 @@ const HTTP1_METHODS = [
 ];
 
 /**
- * Splits what a socket reads into frames, in place: no object is made for a frame, and no bytes are copied except
- * the beginning of a frame that one read cut in two. A DATA frame is cut through: what is here of it goes on, so
- * that a large message is never gathered.
+ * Splits the reads of a socket into frames, in place: it makes no object for a frame, and copies no bytes except the beginning
+ * of a frame that ends in a later read. It passes the available part of a DATA frame at once, so that no large message is
+ * gathered.
  *
- * How much is done at once is bounded: `halted` says that frames are left, which `goOn` takes when others have had their
- * turns (`work-turns.ts`).
+ * It bounds the work done at once: `halted` means that frames are left, which `goOn` processes after other connections have
+ * had their turns (`work-turns.ts`).
  */
 export class FrameReader {
   private readonly sink: FrameSink;
   private readonly maxFrameBytes: number;
-  /** Whether the peer's first bytes are still to be looked at. */
+  /** Whether the peer's first bytes have yet to be examined. */
   private begins = true;
   private readonly fromClient: boolean;
   private prefix: Buffer | undefined = undefined;
   private dataLeft = 0;
   private workLeft = TURN_WORK;
-  /** The work of a turn is done, and there is more: what is pushed waits, too, until `goOn` has made it false. */
+  /** The work of a turn is done, and frames are left: further reads wait, too, until `goOn` resets it. */
   halted = false;
-  /** Set by the sink to make the reader drop everything that still comes. */
+  /** The sink sets it to make the reader drop all further bytes. */
   stopped = false;
 
-  /** @param expectPreface whether the peer is a client, which begins with the preface */
+  /** @param expectPreface true for a client's connection, which begins with the preface */
   constructor(sink: FrameSink, maxFrameBytes: number, expectPreface: boolean) {
     this.sink = sink;
     this.maxFrameBytes = maxFrameBytes;
     this.fromClient = expectPreface;
   }
 
-  /** @param sinceMs how long the last call was ago */
+  /** @param sinceMs the time since the latest call */
   push(chunk: Buffer, sinceMs = TURN_WORK): void {
     if (this.stopped) return;
     const most = workTurns.crowded ? CROWDED_WORK : TURN_WORK;
@@ -114,11 +114,11 @@ export class FrameReader {
       at = this.finishFrame(this.prefix, chunk);
     }
     at = this.readFrames(buffer, at);
-    // One frame that is not cut through, so at most maxFrameBytes and a header; and what a turn has left of a read.
+    // An incomplete frame, of at most maxFrameBytes and a header, or the frames that a turn has left of a read.
     if (at < buffer.length && !this.stopped) this.prefix = Buffer.from(buffer.subarray(at));
   }
 
-  /** Begins another turn, with the frames that were left. */
+  /** Begins another turn, with the frames that are left. */
   goOn(): void {
     this.workLeft = TURN_WORK;
     const buffer = this.prefix;
@@ -126,26 +126,26 @@ export class FrameReader {
     this.halted = false;
     const at = this.readFrames(buffer, 0);
     this.prefix = at === buffer.length || this.stopped ? undefined : buffer.subarray(at);
-    // A frame that is not whole may have to wait for long, and keeps nothing else alive.
+    // An incomplete frame may wait for long, so it must keep no other memory alive.
     if (this.prefix !== undefined && !this.halted) this.prefix = Buffer.from(this.prefix);
   }
 
-  /** The work of a turn is done, whether or not there is more. */
+  /** Whether the work of a turn is done, even if no frames are left. */
   get workDone(): boolean {
     return this.halted || this.workLeft <= 0;
   }
 
-  /** A frame has cost more than others: as much as so many of them. */
+  /** Counts the additional work of a frame, as a number of frames. */
   spend(frames: number): void {
     this.workLeft -= frames * FRAME_WORK;
   }
 
-  /** Bytes that wait for the next turn, or for the rest of their frame. */
+  /** The bytes that wait for the next turn, or for the rest of their frame. */
   get heldBytes(): number {
     return this.prefix?.length ?? 0;
   }
 
-  /** Reads the frame that began with `prefix`, as far as it is here. Answers how much of `chunk` belongs to it. */
+  /** Reads the available part of the frame that began with `prefix`. @returns how many bytes of `chunk` belong to it */
   private finishFrame(prefix: Buffer, chunk: Buffer): number {
     let frame = prefix;
     let at = 0;
@@ -155,7 +155,7 @@ export class FrameReader {
     }
     if (frame.length >= FRAME_HEADER_BYTES) {
       const wholeBytes = FRAME_HEADER_BYTES + ((frame[0]! << 16) | (frame[1]! << 8) | frame[2]!);
-      // One that is too large is refused by its header alone.
+      // `readFrames` refuses a frame that is too large by its header alone.
       const missing = Math.min(wholeBytes - frame.length, this.maxFrameBytes, chunk.length - at);
       if (missing > 0) frame = Buffer.concat([frame, chunk.subarray(at, at + missing)]);
       at += missing;
@@ -164,7 +164,7 @@ export class FrameReader {
     return at;
   }
 
-  /** Offset behind the preface, or -1 when there is nothing more to read now. */
+  /** Returns the offset after the preface, or -1 if there is nothing more to read now. */
   private readPreface(buffer: Buffer): number {
     const length = Math.min(PREFACE.length, buffer.length);
     if (buffer.compare(PREFACE, 0, length, 0, length) !== 0) {
@@ -187,7 +187,7 @@ export class FrameReader {
     return length;
   }
 
-  /** 0 when a server begins with a frame, whatever it is worth; -1 when there is nothing more to read now. */
+  /** Returns 0 if a server begins with a frame, of any type; -1 if there is nothing more to read now. */
   private readFirstFrameType(buffer: Buffer): number {
     if (buffer.length <= TYPE_OFFSET) {
       this.prefix = Buffer.from(buffer);
@@ -220,7 +220,7 @@ export class FrameReader {
       const type = buffer[at + 3]!;
       this.workLeft -= type === FrameType.DATA && payloadBytes > 0 ? DATA_WORK : FRAME_WORK;
       const flags = buffer[at + 4]!;
-      // The reserved bit is to be ignored (RFC 9113 §4.1).
+      // We ignore the reserved bit (RFC 9113 §4.1).
       const streamId = readUint32(buffer, at + 5) & 0x7fffffff;
       if (payloadBytes > this.maxFrameBytes) {
         this.stopped = true;

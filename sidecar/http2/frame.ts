@@ -1,14 +1,14 @@
 /**
  * The names and numbers of HTTP/2 frames (RFC 9113 §4 and §6) and the functions that write them in place.
- * Every writer takes the buffer and an offset and answers the offset behind what it wrote.
+ * Every writer takes a buffer and an offset, and returns the offset after the bytes that it wrote.
  */
 
 export const FRAME_HEADER_BYTES = 9;
-/** RFC 9113 §4.2: the largest payload a peer may send before it has seen a larger SETTINGS_MAX_FRAME_SIZE. */
+/** The largest payload that a peer may send before it receives a larger SETTINGS_MAX_FRAME_SIZE (RFC 9113 §4.2). */
 export const DEFAULT_MAX_FRAME_BYTES = 16_384;
-/** RFC 9113 §6.9.2: the window of a new stream and of a connection before any SETTINGS or WINDOW_UPDATE. */
+/** The window of a new stream and of a connection before any SETTINGS or WINDOW_UPDATE (RFC 9113 §6.9.2). */
 export const DEFAULT_WINDOW_BYTES = 65_535;
-/** RFC 9113 §6.9.1: no flow-control window may exceed this. */
+/** The largest flow-control window (RFC 9113 §6.9.1). */
 export const MAX_WINDOW_BYTES = 2 ** 31 - 1;
 export const MAX_STREAM_ID = 2 ** 31 - 1;
 
@@ -31,7 +31,7 @@ export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
 export const Flag = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8, PRIORITY: 32 } as const;
 
-/** RFC 9113 §7. */
+/** The error codes of RFC 9113 §7. */
 export const ErrorCode = {
   NO_ERROR: 0,
   PROTOCOL_ERROR: 1,
@@ -53,7 +53,7 @@ export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 
 const ERROR_NAMES: readonly string[] = Object.keys(ErrorCode);
 
-/** The RFC's name for an error code; a code nobody defined comes back as its number. */
+/** Returns the RFC's name for an error code; for an undefined code its number. */
 export function errorName(code: number): string {
   return ERROR_NAMES[code] ?? `code ${code}`;
 }

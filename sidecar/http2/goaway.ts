@@ -6,10 +6,10 @@ import { ErrorCode, FrameType, MAX_STREAM_ID, writeUint32 } from './frame.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { FrameWriter } from './writer.ts';
 
-/** How long a peer gets to read our GOAWAY before the socket is destroyed. */
+/** The time that a peer has to read our GOAWAY before we destroy the socket. */
 const LINGER_MS = 1_000;
 
-/** Writes a GOAWAY frame. @param message its debug data, of which at most 256 characters are sent */
+/** Writes a GOAWAY frame. @param message the debug data, cut after 256 characters */
 export function writeGoaway(writer: FrameWriter, lastStreamId: number, code: number, message: string): void {
   const debug = message.length > 0 ? Buffer.from(message.slice(0, 256), 'latin1') : undefined;
   const at = writer.beginFrame(8 + (debug?.length ?? 0), FrameType.GOAWAY, 0, 0);
@@ -17,7 +17,7 @@ export function writeGoaway(writer: FrameWriter, lastStreamId: number, code: num
   debug?.copy(writer.buffer, at + 8);
 }
 
-/** What ending a connection in order needs of it. */
+/** The parts of a connection that its orderly end needs. */
 export interface LeavingConnection {
   readonly role: 'server' | 'client';
   readonly owner: ConnectionOwner<LeavingConnection>;
@@ -40,7 +40,7 @@ export interface LeavingConnection {
   close(error: ConnectionError): void;
 }
 
-/** The first step of an orderly end; a client, which has no calls to refuse, needs no other. */
+/** Takes the first step of an orderly end. A client, which refuses no calls, needs no second one. */
 export function beginShutdown(connection: LeavingConnection): void {
   if (!connection.isOpen) return;
   if (connection.role === 'server') {
@@ -53,7 +53,7 @@ export function beginShutdown(connection: LeavingConnection): void {
   }
 }
 
-/** The second step: no stream that begins from now on is served; those that run go on. */
+/** Takes the second step: from now on the connection serves no new stream; running streams continue. */
 export function endShutdown(connection: LeavingConnection): void {
   const { isAnnounced, writer, lastPeerStreamId } = connection;
   if (!isAnnounced) return;
@@ -63,15 +63,15 @@ export function endShutdown(connection: LeavingConnection): void {
   closeWhenDone(connection);
 }
 
-/** Closes the connection that is leaving, behind its last stream. */
+/** Closes a leaving connection that has no streams left. */
 export function closeWhenDone(connection: LeavingConnection): void {
   if (!connection.isLeaving || connection.streams.size > 0) return;
   connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));
 }
 
 /**
- * The peer's GOAWAY: it takes no new streams, and none of those above this id. A client leaves. A server's peer only says that
- * it takes no pushed streams, of which there are none.
+ * Acts on the peer's GOAWAY: the peer accepts no new streams, and has not processed the streams above this id. A client
+ * leaves, and fails those streams. To a server it only means that the client accepts no pushed streams, and we push none.
  */
 export function obeyGoaway(
   connection: LeavingConnection,
@@ -89,9 +89,9 @@ export function obeyGoaway(
 }
 
 /**
- * More streams came to nothing than may on one connection (`FloodGuard.cancel`): the peer is asked to go on with another one,
- * and the calls that run here, whoever makes them, are not touched. It is told so with NO_ERROR, because some libraries end
- * all calls at any other code; but a loop that begins calls and cancels them in one breath has none to lose.
+ * Asks the peer to continue on another connection, because it has wasted more streams than one connection allows
+ * (`FloodGuard.cancel`). Running calls continue: GOAWAY has NO_ERROR, because some libraries end all calls at any other code. A
+ * peer that only begins calls and cancels them at once has no calls to lose, so its connection ends.
  */
 export function retire(connection: LeavingConnection): void {
   const { flood, isAnnounced, streams } = connection;
@@ -104,9 +104,9 @@ export function retire(connection: LeavingConnection): void {
   flood.allowCancels();
 }
 
-/** Closes a socket once its peer has had time to read. */
+/** Closes a socket after its peer has had time to read. */
 export function endBehindGoaway(socket: Socket): void {
-  // A destroy now would answer unread bytes with a TCP reset, and that can overtake the GOAWAY.
+  // Destroying it now would answer unread bytes with a TCP reset, which can overtake the GOAWAY.
   socket.end();
   const linger = setTimeout(() => socket.destroy(), LINGER_MS);
   linger.unref();

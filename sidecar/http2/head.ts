@@ -15,18 +15,18 @@ declare module './hpack/header-list.ts' {
 // biome-ignore lint/suspicious/noEmptyInterface: layers above add to it.
 export interface DerivedFacts {}
 
-/** `trailers` are a response's. */
+/** `trailers` are those of a response. */
 export type HeadKind = 'request' | 'requestTrailers' | 'response' | 'trailers';
 
 /**
- * What HTTP/2 itself needs to know of a header list: the pseudo-header fields and whether the list is well formed
- * (RFC 9113 §8.2 and §8.3). Derived once for each decoded list and kept in its `view`.
+ * The facts of a header list that HTTP/2 itself needs: the pseudo-header fields, and whether the list is well formed (RFC
+ * 9113 §8.2 and §8.3). {@link headOf} derives them once for each decoded list and keeps them in its `view`.
  */
 export class MessageHead {
   readonly kind: HeadKind;
-  /** Why the message is malformed (§8.1.1), if it is. */
+  /** Why the message is malformed (§8.1.1); undefined if it is not. */
   malformed: string | undefined = undefined;
-  /** The list as it is passed on, where a server has sent fields that HTTP/2 forbids and clients ignore. */
+  /** The list to pass on, if the server has sent fields that HTTP/2 forbids and clients ignore. */
   passable: HeaderList | undefined = undefined;
   method = '';
   path = '';
@@ -43,7 +43,7 @@ export class MessageHead {
   }
 }
 
-/** The head of a list, from its `view` when the list came from the decoder's memo and was seen before. */
+/** Returns the head of a list, from its `view` if the decoder has returned the same list before. */
 export function headOf(list: HeaderList, kind: HeadKind): MessageHead {
   const known = list.view;
   if (known !== undefined && known.kind === kind) return known;
@@ -59,10 +59,10 @@ for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_C
 
 /**
  * Characters that end a line or a string in HTTP/1 and in C (§8.2.1). White space at a value's ends is malformed, too, but
- * servers send it, and grammars above HTTP/2 allow it: it is passed on as it came.
+ * servers send it, and grammars above HTTP/2 allow it: we pass it on unchanged.
  */
 const BAD_VALUE = /[\0\r\n]/;
-/** Other control characters than HTAB are invalid, too (RFC 9110 §5.5). Of a server's, clients take them as they are. */
+/** Control characters except HTAB are invalid, too (RFC 9110 §5.5). Clients accept them from servers. */
 const BAD_REQUEST_VALUE = /[^\t -~\x80-\uffff]/;
 const WHITE_EDGE = /^[ \t]|[ \t]$/;
 
@@ -106,7 +106,7 @@ function examine(list: HeaderList, head: MessageHead): string | undefined {
     (forbidden ??= new Set()).add(name);
   }
   if (forbidden !== undefined && !list.oversize) leaveOut(head, list, forbidden);
-  // A request that was cut for its size is answered as too large, not as malformed.
+  // A request that was cut for its size is too large, and not malformed.
   return list.oversize && head.kind === 'request' ? undefined : missing(head, seen);
 }
 
@@ -116,7 +116,7 @@ const AUTHORITY = 4;
 const PATH = 8;
 const STATUS = 16;
 
-/** Stores a pseudo-header field; 0 when it has no place in this kind of message (RFC 9113 §8.3). */
+/** Stores a pseudo-header field. @returns its bit; 0 if this kind of message may not have it (RFC 9113 §8.3) */
 function pseudo(head: MessageHead, name: string, value: string): number {
   if (head.kind === 'request') {
     switch (name) {
@@ -144,8 +144,10 @@ function pseudo(head: MessageHead, name: string, value: string): number {
 }
 
 /**
- * Reads a field, and says what is wrong with it. A request with such a field is malformed. Of a response, clients
- * take what they need and leave the field alone, so that without a relay the call goes well.
+ * Reads a field. A request with a wrong field is malformed. Clients ignore a wrong field of a response, so that without a
+ * relay the call would succeed.
+ *
+ * @returns why the field is wrong, if it is
  */
 function regularField(head: MessageHead, name: string, value: string): string | undefined {
   switch (name) {
@@ -156,7 +158,7 @@ function regularField(head: MessageHead, name: string, value: string): string | 
     case 'upgrade':
       return `${name} belongs to HTTP/1.1 (RFC 9113 §8.2.2)`;
     case 'te':
-      // It says what a client takes: in a response it means nothing.
+      // It describes what a client accepts, and means nothing in a response.
       return head.kind !== 'request' || value.trim() === 'trailers'
         ? undefined
         : 'te may only say trailers (RFC 9113 §8.2.2)';
@@ -176,7 +178,7 @@ function regularField(head: MessageHead, name: string, value: string): string | 
   }
 }
 
-/** A relay must not send on what is forbidden (§8.2.2), whatever its own peer does. */
+/** Prepares a list without the forbidden fields, which a relay must not send (§8.2.2), whatever its peer sends. */
 function leaveOut(head: MessageHead, list: HeaderList, forbidden: ReadonlySet<string>): void {
   if (forbidden.has('content-length')) head.contentLength = -1;
   head.passable = copyWithout(list, (name) => forbidden.has(name));

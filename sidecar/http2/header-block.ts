@@ -5,38 +5,38 @@ import type { HpackDecoder } from './hpack/decoder.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 
-/** Parts are gathered up to this before they are decoded, so that small ones cost no decoding each. */
+/** We gather parts up to this size before we decode them, so that not every small part costs a decoding. */
 const DECODE_MIN_BYTES = 16_384;
-/** What a part costs beside its bytes. */
+/** The memory of a part beside its bytes. */
 const PART_BYTES = 128;
 
 /**
- * A header block that its sender split into HEADERS and CONTINUATION frames (RFC 9113 §6.10). Between them no other frame
- * may come. It is decoded as it comes: a list above the limit costs its own stream, and what is held of it is bounded by
- * the limit. How long it may go on is bounded, too, by bytes and by frames: what is longer ends the connection.
+ * A header block that its sender has split into HEADERS and CONTINUATION frames (RFC 9113 §6.10), between which no other
+ * frame may come. We decode it while it arrives, so a list above the limit fails only its own stream, and the limit bounds its
+ * memory. Limits of bytes and frames bound the block itself; a longer one ends the connection.
  */
 export class HeaderBlock {
   /** The stream whose block is open, or 0. */
   streamId = 0;
   endStream = false;
   selfDependent = false;
-  /** The code of the connection error that the block deserves, and why; 0 without one. */
+  /** The code of the connection error that the block causes, and its reason; 0 without one. */
   errorCode = 0;
   error = '';
   private readonly limits: ConnectionLimits;
   private readonly decoder: HpackDecoder;
   private readonly held: HeldByConnection | undefined;
-  /** Bytes that are not decoded yet: the beginning of a field and everything behind it. */
+  /** The bytes not decoded yet: the beginning of a field and everything after it. */
   private readonly parts: Buffer[] = [];
-  /** What they cost. */
+  /** The memory of the parts. */
   private partsBytes = 0;
-  /** Bytes of them that came since the last try. */
+  /** The bytes that have arrived since the latest decoding. */
   private freshBytes = 0;
-  /** Of the block that is open, or was the last one. */
+  /** The size of the open block, or of the latest one. */
   bytes = 0;
   private frames = 0;
 
-  /** @param held where a block counts whose end has not come; undefined where it does not */
+  /** @param held counts the memory of an incomplete block; undefined if nothing counts it */
   constructor(limits: ConnectionLimits, decoder: HpackDecoder, held?: HeldByConnection) {
     this.limits = limits;
     this.decoder = decoder;
@@ -59,7 +59,7 @@ export class HeaderBlock {
   /**
    * Takes the next part.
    *
-   * @returns the list when it was the `last` one; undefined when more is to come, or with an `errorCode`
+   * @returns the list after the `last` part; undefined before it, or with an `errorCode`
    */
   add(buffer: Buffer, start: number, end: number, last: boolean): HeaderList | undefined {
     this.frames++;
@@ -92,7 +92,7 @@ export class HeaderBlock {
     return list ?? this.fail(ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
   }
 
-  /** Copied: the read that they came in is used again. */
+  /** Keeps a copy of the bytes, because the next read overwrites the buffer. */
   private keep(bytes: Buffer): void {
     if (bytes.length > 0) {
       this.parts.push(Buffer.from(bytes));
@@ -102,7 +102,7 @@ export class HeaderBlock {
       heldRequests.holdBlock(this.held, PART_BYTES + this.partsBytes + this.decoder.openBytes);
   }
 
-  /** Forgets what is kept: the block is whole, or its connection has ended. */
+  /** Drops the kept bytes: the block is complete, or its connection has ended. */
   drop(): void {
     this.parts.length = 0;
     this.partsBytes = 0;

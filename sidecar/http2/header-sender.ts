@@ -4,10 +4,10 @@ import type { KnownName } from './hpack/field-treatment.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { FrameWriter } from './writer.ts';
 
-/** Below this a loop beats the call into native code that Buffer.copy makes. */
+/** Up to this size a loop is faster than the native call of Buffer.copy. */
 const LOOP_MAX_BYTES = 64;
 
-/** Blocks of several frames are put together in one place for all connections, up to this size. */
+/** All connections share one buffer to join blocks of several frames, up to this size. */
 const JOINED_BYTES = 256 * 1024;
 let joined: Buffer | undefined;
 
@@ -28,9 +28,9 @@ export class HeaderSender {
   }
 
   /**
-   * @param extra further fields (name, value, …) that belong to this call only; written as literals behind the
-   *   list, so that the list's own encoding can be remembered
-   * @param literals the same, encoded already
+   * @param extra further fields (name, value, …) of this call only, which follow the list as literals, so that the encoder can
+   *   remember the encoded list
+   * @param literals further fields that are already encoded
    */
   send(
     streamId: number,

@@ -1,56 +1,56 @@
 import { ExpansionAllowance } from './expansion.ts';
 
-/** A stream whose request holds memory; only `held-requests.ts` writes what is not readonly. */
+/** A stream whose request holds memory; only `held-requests.ts` writes the fields that are not readonly. */
 export interface HeldStream {
   readonly connection: { readonly held: HeldByConnection };
   readonly closed: boolean;
-  /** What waits of its answer. */
+  /** The waiting part of its answer. */
   readonly queue: object | undefined;
-  /** Whether the request waits for its caller: for more of it, or to read the answer. */
+  /** Whether the request waits for its caller to send more, or to read the answer. */
   readonly awaitsCaller: boolean;
   heldBytes: number;
-  /** They count: nobody works on the request. */
+  /** The bytes count, because no endpoint has the request. */
   held: boolean;
   heldSinceMs: number;
   heldOlder: HeldStream | undefined;
   heldNewer: HeldStream | undefined;
-  /** Ends the request, for there is no room for it. */
+  /** Ends the request, because no memory is left for it. */
   refuseForRoom(): void;
 }
 
-/** A connection with such streams. */
+/** The parts of a connection that counting such streams needs. */
 export interface HoldingConnection {
   readonly clock: () => number;
   readonly lastReadAtMs: number;
   fail(source: 'peer', code: number, message: string): void;
 }
 
-/** What one connection holds; only `held-requests.ts` writes it. */
+/** The memory that one connection holds; only `held-requests.ts` writes it. */
 export class HeldByConnection {
   readonly connection: HoldingConnection;
   bytes = 0;
   caller: HeldByCaller | undefined = undefined;
-  /** Of its requests the one of which nothing has come for the longest time. The others follow in that order. */
+  /** The request that has received nothing for the longest time. The others follow in that order. */
   stillest: HeldStream | undefined = undefined;
   private latest: HeldStream | undefined = undefined;
-  /** Of a header block whose end has not come. */
+  /** The bytes of an incomplete header block. */
   blockBytes = 0;
   blockBeganAtMs = 0;
-  /** Its last request found no room. */
+  /** The latest request found no room. */
   overdrawn = false;
 
   constructor(connection: HoldingConnection) {
     this.connection = connection;
   }
 
-  /** Takes a stream as the one that has moved last. */
+  /** Adds a stream as the latest to receive something. */
   append(stream: HeldStream): void {
     const last = this.latest;
     stream.heldOlder = last;
     if (last === undefined) this.stillest = stream;
     else last.heldNewer = stream;
     this.latest = stream;
-    // A whole number needs no memory of its own.
+    // V8 stores a whole number without memory of its own.
     stream.heldSinceMs = Math.floor(this.connection.lastReadAtMs);
   }
 
@@ -64,13 +64,13 @@ export class HeldByConnection {
     stream.heldNewer = undefined;
   }
 
-  /** Since when nothing has come of the request that is stillest, or of the block. */
+  /** When the stillest request, or the header block, last received something. */
   get stillSinceMs(): number {
     return this.stillest?.heldSinceMs ?? this.blockBeganAtMs;
   }
 }
 
-/** What one caller holds, over all its connections. */
+/** The memory that one caller holds, over all its connections. */
 export class HeldByCaller {
   readonly name: string;
   bytes = 0;
@@ -81,7 +81,7 @@ export class HeldByCaller {
     this.name = name;
   }
 
-  /** Of the connections that hold half as much as the one with most, or more, the one that has been still for longest. */
+  /** The stillest of the connections that hold at least half as much as the largest one. */
   get stillest(): HeldByConnection | undefined {
     let mostBytes = 1;
     for (const held of this.connections) if (held.bytes > mostBytes) mostBytes = held.bytes;

@@ -2,52 +2,52 @@ import { ErrorCode } from './frame.ts';
 import { HeldByCaller, type HeldByConnection, type HeldStream } from './held-by-caller.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 
-/** What a stream and its call cost beside header fields and bytes. */
+/** The memory of a stream and its call beside header fields and bytes. */
 const STREAM_BYTES = 4_096;
-/** What the queue of an answer costs that is not read, however little is in it. */
+/** The memory of the queue of an unread answer, however short it is. */
 const QUEUE_BYTES = 4_608;
-/** What a field costs beside what it counts in a header list: two places in an array, and the heads of two strings. */
+/** The memory of a field beyond its size in a header list: two places in an array, and the heads of two strings. */
 const FIELD_BYTES = 32;
 /**
- * What all requests that wait may hold, in bytes: 1,024 calls of a gateway, each with 64 KiB of its first message, and some
- * room for others. With settings that let more calls wait, it is more.
+ * The bytes that all waiting requests may hold: 1,024 calls of a gateway, each with 64 KiB of its first message, and some room
+ * for other calls. It is more with settings that let more calls wait.
  */
 export const MIN_HELD_BYTES = 75_497_472;
-/** Beyond that, of header blocks whose end has not come. */
+/** The additional bytes of incomplete header blocks. */
 const OPEN_BLOCKS_BYTES = 1_048_576;
 const DEFAULT_LOOK_MS = 1_000;
-/** A request of which nothing has come for so long gives way to a newer one of its own connection. */
+/** A request that has received nothing for this long ends before a newer one of its own connection. */
 const STILL_MS = 1_000;
-/** While half of the room is in use, so long may a request wait for its caller to go on. */
+/** The time that a request may wait for its caller while half of the memory is in use. */
 const PATIENCE_MS = 10_000;
-/** From the first frame of a header block to its last. */
+/** The time from the first frame of a header block to its last. */
 const BLOCK_PATIENCE_MS = 10_000;
-/** While there is no room, so much is kept of a list of who holds most: enough to know how to answer. */
+/** The bytes of a list that we keep for the largest holder while no memory is left: enough to answer it. */
 const OVERDRAWN_LIST_BYTES = 1_024;
 
-/** What a decoded header list costs in memory. A list that the connection repeats is there once for all its calls. */
+/** The memory of a decoded header list. All calls of a connection share a list that it repeats. */
 export function headBytes({ shared, listBytes, fields }: HeaderList): number {
   return shared ? 0 : listBytes + FIELD_BYTES * (fields.length >> 1);
 }
 
 /**
- * The memory of the process for requests that nobody has begun to work on, over all callers and listeners: their heads, and what
- * has come of their messages. A request counts from its HEADERS on until an endpoint has it, and again when it is answered
- * and its caller does not read the answer. Those that endpoints work on are bounded by `max_concurrent_calls`.
+ * Bounds the memory of the process for requests that no endpoint has yet, over all callers and listeners: their heads, and the
+ * received parts of their messages. A request counts from its HEADERS until an endpoint has it, and again when it is answered
+ * and its caller does not read the answer. `max_concurrent_calls` bounds the requests that endpoints work on.
  *
- *     room ──above maxBytes──▶ no room: of the caller with most, of its connection with most, goes
- *      ▲                         the newest request, or one of which nothing has come for a second
- *      └──────────────────────── a look each second, above half: those go whose callers have been still for ten
+ *     room ──above maxBytes──▶ no room: ends requests of the largest caller, on its largest connection:
+ *      ▲                         the newest one, or one that has received nothing for a second
+ *      └──────────────────────── a check each second, above half: ends requests whose callers were silent for ten seconds
  *
- * So a caller is turned away for what it holds itself, and never for what others do. Its newest request goes first, because
- * what has just come costs the collector nothing.
+ * So a caller loses requests for the memory that it holds itself, and never for that of others. Its newest request ends first,
+ * because the garbage collector frees new memory at no cost.
  */
 class HeldRequests {
   maxBytes: number;
   lookMs: number;
-  /** Held now. */
+  /** The bytes held now. */
   bytes = 0;
-  /** Requests that had to go for want of room. */
+  /** The requests ended for lack of memory. */
   refused = 0;
   private readonly callers = new Map<string, HeldByCaller>();
   private readonly openBlocks = new Set<HeldByConnection>();
@@ -62,12 +62,12 @@ class HeldRequests {
     return this.bytes > this.maxBytes;
   }
 
-  /** So much too full that open header blocks must go, too: otherwise they become requests, the newest of which goes. */
+  /** So full that incomplete header blocks must end, too. Below this they become requests, which end in turn. */
   get crowded(): boolean {
     return this.bytes > this.maxBytes + OPEN_BLOCKS_BYTES;
   }
 
-  /** A connection of this caller counts with the caller's others. @param name an identity, or an address */
+  /** Counts a connection with the others of its caller. @param name an identity or an address */
   join(held: HeldByConnection, name: string): void {
     let caller = this.callers.get(name);
     if (caller === undefined) {
@@ -79,7 +79,7 @@ class HeldRequests {
     caller.bytes += held.bytes;
   }
 
-  /** The connection has ended, and its streams before. */
+  /** Removes a connection that has ended, after its streams. */
   leave(held: HeldByConnection): void {
     this.holdBlock(held, 0);
     const { caller } = held;
@@ -90,13 +90,13 @@ class HeldRequests {
     if (caller.connections.size === 0) this.callers.delete(caller.name);
   }
 
-  /** A request begins. */
+  /** Counts a new request. */
   begin(stream: HeldStream, list: HeaderList): void {
     stream.heldBytes = STREAM_BYTES + headBytes(list);
     this.hold(stream);
   }
 
-  /** Nobody works on the stream's request, or any more. Does nothing when it is held, or closed. */
+  /** Counts a request that no endpoint works on, or no longer. Does nothing if it counts already, or has closed. */
   hold(stream: HeldStream): void {
     if (stream.held || stream.closed) return;
     stream.held = true;
@@ -105,7 +105,7 @@ class HeldRequests {
     this.count(stream.connection.held, stream.heldBytes);
   }
 
-  /** An endpoint has the request, or it is over. */
+  /** Stops counting a request that an endpoint has, or that has ended. */
   pass(stream: HeldStream): void {
     if (!stream.held) return;
     stream.held = false;
@@ -113,13 +113,13 @@ class HeldRequests {
     this.count(stream.connection.held, -stream.heldBytes);
   }
 
-  /** Bytes of the request's messages are kept, or not any more (negative). */
+  /** Counts bytes kept of the request's messages; negative when they are released. */
   add(stream: HeldStream, bytes: number): void {
     stream.heldBytes += bytes;
     if (stream.held) this.count(stream.connection.held, bytes);
   }
 
-  /** More of the request has come, or it waits for something else now. */
+  /** More of the request has arrived, or it now waits for something else. */
   moved(stream: HeldStream): void {
     if (!stream.held) return;
     const { held } = stream.connection;
@@ -127,7 +127,7 @@ class HeldRequests {
     held.append(stream);
   }
 
-  /** What is kept of a header block whose end has not come: so many bytes now, 0 when it is over. */
+  /** Sets the bytes kept of an incomplete header block; 0 when it is complete. */
   holdBlock(held: HeldByConnection, bytes: number): void {
     if (bytes === held.blockBytes) return;
     if (bytes === 0) this.openBlocks.delete(held);
@@ -147,14 +147,14 @@ class HeldRequests {
     if (this.timer === undefined && 2 * this.bytes > this.maxBytes) this.scheduleCheck();
   }
 
-  /** Makes room until there is some. @param newest the request that has brought the last bytes, if one has */
+  /** Ends requests until there is room. @param newest the request that brought the latest bytes, if any */
   makeRoom(newest: HeldStream | undefined): void {
     while (this.full) {
       const caller = this.largest();
       const victim = caller?.stillest;
       if (victim === undefined) return;
       const { stillest } = victim;
-      // A block can't be answered by itself: what is dropped of it would be missed by those behind it.
+      // We can't answer a single block, because later blocks need the table entries that it makes.
       if (stillest === undefined || 2 * victim.blockBytes > victim.bytes) {
         this.endBlock(victim);
         continue;
@@ -178,7 +178,7 @@ class HeldRequests {
   private refuse(stream: HeldStream): void {
     this.refused++;
     stream.refuseForRoom();
-    // Whatever has become of it: who makes room must come to an end.
+    // Even if the handler kept the stream: this loop must end.
     this.pass(stream);
   }
 
@@ -190,8 +190,8 @@ class HeldRequests {
   }
 
   /**
-   * The largest list (RFC 9113 §6.5.2) that is decoded for this connection now. Of who has just found no room, and would find
-   * none for the next one, only the beginning is kept.
+   * The largest list (RFC 9113 §6.5.2) that we decode for this connection now. We keep only the beginning for a connection whose
+   * latest request found no room, and whose next one would find none.
    */
   maxListBytes(held: HeldByConnection, usual: number): number {
     if (!held.overdrawn) return usual;
@@ -211,7 +211,7 @@ class HeldRequests {
     if (2 * this.bytes > this.maxBytes || this.openBlocks.size > 0) this.scheduleCheck();
   };
 
-  /** Those who hold most come first, and half of the room is enough. */
+  /** Ends requests of silent callers, those of the largest callers first, until half of the memory is free. */
   private endStill(): void {
     const all = [...this.callers.values()].sort((one, other) => other.bytes - one.bytes);
     for (const { connections } of all)
@@ -220,7 +220,7 @@ class HeldRequests {
         for (let stream = held.stillest; stream !== undefined; stream = held.stillest) {
           if (2 * this.bytes <= this.maxBytes) return;
           if (nowMs - stream.heldSinceMs < PATIENCE_MS) break;
-          // What waits for its turn here has clocks of its own.
+          // A request that waits for its turn has time limits of its own.
           if (stream.awaitsCaller) this.refuse(stream);
           else this.moved(stream);
         }

@@ -1,43 +1,43 @@
 /**
- * What one peer may make us do. Each limit has its stated answer, so that a flood costs the connection that
- * sends it and nobody else.
+ * Limits what one peer can make us do. For each limit we say how we answer, so that a flood harms only the connection that
+ * sends it.
  */
 export interface ConnectionLimits {
-  /** Most streams a peer may have open; one more is refused with REFUSED_STREAM. */
+  /** The streams that a peer may have open; we refuse one more with REFUSED_STREAM. */
   readonly maxConcurrentStreams: number;
   /**
-   * Largest decoded header list (RFC 9113 §6.5.2 counts 32 bytes a field); above it the call is answered, not the
-   * connection. Callers are told of it.
+   * The largest decoded header list (RFC 9113 §6.5.2 counts 32 bytes a field). A larger one fails its call, and not the
+   * connection. Our SETTINGS announce it to callers.
    */
   readonly maxHeaderListBytes: number;
   /**
-   * Largest encoded header block over all its CONTINUATION frames; above it GOAWAY ENHANCE_YOUR_CALM. Well above the
-   * list, so that a call with too much metadata is answered and does not take the calls beside it along. It is what
-   * servers are told as the largest list: some reset a stream whose trailers are above what they were told, and the
-   * status is lost with the trailers; of those that come, the status is kept.
+   * The largest encoded header block over all its CONTINUATION frames; above it GOAWAY ENHANCE_YOUR_CALM. It is far above the
+   * limit of the list, so that a call with too much metadata is answered and does not end the calls beside it. Our SETTINGS
+   * announce it to servers as the largest list: some servers reset a stream whose trailers exceed the announced size, and the
+   * status is lost with the trailers. Of trailers that are too large for us we keep the status.
    */
   readonly maxHeaderBlockBytes: number;
-  /** Most CONTINUATION frames of one block, empty ones too (CVE-2024-27316's kind of flood). */
+  /** The CONTINUATION frames of one block, including empty ones (CVE-2024-27316). */
   readonly maxContinuations: number;
   /**
-   * Streams that a peer may reset at once, and then 200 a second and one for each that ends in order; above it the
-   * connection is asked to go (`goaway.ts`). So much a peer may spoil at once in any other way, too (`flood-guard.ts`).
+   * The streams that a peer may reset, or waste in another way, at once; later it may waste 200 a second, and one for each
+   * that ends in order (`flood-guard.ts`). Above it the peer receives GOAWAY (`goaway.ts`).
    */
   readonly cancelBurst: number;
-  /** Names of fields that are kept of a list above the limit, wherever they stand in it. */
+  /** The names of fields that we keep of a list above the limit, wherever they stand in it. */
   readonly keptFields: ReadonlySet<string>;
-  /** Receive window of a stream: the most we ever hold of one call in one direction. */
+  /** The receive window of a stream: the most bytes that we hold of one call in one direction. */
   readonly streamWindowBytes: number;
-  /** Receive window of a connection, given back as soon as bytes arrive while `maxBufferedBytes` allows it. */
+  /** The receive window of a connection. We reopen it when bytes arrive, while `maxBufferedBytes` allows it. */
   readonly connectionWindowBytes: number;
-  /** Bytes of one connection that wait for slow readers; above it the connection's window is no longer given back. */
+  /** The bytes of one connection that wait for slow readers; above it we do not reopen the connection's window. */
   readonly maxBufferedBytes: number;
 }
 
 const MIN_HEADER_BLOCK_BYTES = 1_048_576;
 const HEADER_BLOCK_FACTOR = 16;
 
-/** The limits that go with the largest header list. */
+/** The limits that follow from the largest header list. */
 export function headerLimits(
   maxHeaderListBytes: number,
 ): Pick<ConnectionLimits, 'maxHeaderListBytes' | 'maxHeaderBlockBytes'> {

@@ -1,6 +1,6 @@
-/** Who the peer has proved to be, by its certificate. */
+/** The identity that the peer has proved with its certificate. */
 export interface PeerIdentity {
-  /** The one that goes into logs, limits and whatever is kept for it. */
+  /** The name for logs, limits and everything that we keep for the peer. */
   readonly name: string;
   /** All URI and DNS names of the certificate. */
   readonly names: readonly string[];

@@ -1,47 +1,47 @@
-/** A stream whose bytes wait. */
+/** A stream with waiting bytes. */
 interface QueuedStream {
   readonly sendWindow: number;
   readonly queue: { readonly movedAt: number } | undefined;
-  /** Resets it, and forgets what waits. */
+  /** Resets the stream, and drops its bytes. */
   giveUp(): void;
 }
 
-/** The streams of one connection whose bytes wait, the one that has moved least lately first. */
+/** The streams of one connection with waiting bytes, the one whose last progress is oldest first. */
 export interface QueueHolder extends Iterable<QueuedStream> {
   readonly bytes: number;
-  /** As in a queue: when one of them moved. */
+  /** The latest progress of any of them, as in a queue. */
   readonly movedAt: number;
 }
 
-/** Holds back a window until there is room. */
+/** Holds a window back until there is room. */
 export interface RoomWaiter {
   onRoom(): void;
 }
 
 /** Room for 256 streams with full windows. */
 const DEFAULT_MAX_BYTES = 67_108_864;
-/** How often it is looked who moves, while there is too little room. */
+/** How often we check which streams make progress, while the memory is full. */
 const DEFAULT_LOOK_MS = 1_000;
 
 /**
- * The memory of the process for bytes that wait for readers, over all connections. A window bounds what waits for
- * one stream, but there may be very many streams.
+ * Bounds the memory of the process for bytes that wait for readers, over all connections. A window bounds the bytes of one
+ * stream, but there may be very many streams.
  *
  *     roomy ──above maxBytes──▶ full ──below maxBytes──▶ roomy
  *                                │
- *                                ├── connections that hold much get no window (receiver.ts): readers who read go on
- *                                ├── streams that have not moved for two seconds are given up, down to half
- *                                └── above twice maxBytes: whatever has moved least lately, at once
+ *                                ├── connections that hold much receive no window (receive-window.ts)
+ *                                ├── streams without progress for two seconds are reset, until half is free
+ *                                └── above twice maxBytes: streams of the largest connection are reset at once
  *
- * So who reads at all is served, slowly if need be, and who does not can't hold up its source for others.
+ * So a caller that reads at all is served, however slowly, and one that does not read can't delay its source for others.
  */
 class QueuedMemory {
   maxBytes: number;
   lookMs: number;
   bytes = 0;
-  /** Bytes that others keep in the same room: frames that wait for their turn (`work-turns.ts`). */
+  /** Other bytes in the same memory: frames that wait for their turn (`work-turns.ts`). */
   besides = 0;
-  /** Counts the looks: a queue's `movedAt` is the last one before it moved. */
+  /** The number of checks so far; a queue's `movedAt` is the latest one before its progress. */
   look = 0;
   private readonly holders = new Set<QueueHolder>();
   private readonly waiters = new Set<RoomWaiter>();
@@ -56,12 +56,12 @@ class QueuedMemory {
     return this.bytes > this.maxBytes;
   }
 
-  /** Above the bound that holds whatever happens. */
+  /** Above the absolute bound. */
   get crammed(): boolean {
     return this.bytes + this.besides > 2 * this.maxBytes;
   }
 
-  /** `bytes` more wait at this holder, or fewer when negative; `holder.bytes` says so already. */
+  /** Counts `bytes` more at this holder, or fewer if negative; `holder.bytes` already includes them. */
   count(holder: QueueHolder, bytes: number): void {
     this.bytes += bytes;
     if (holder.bytes === 0) this.holders.delete(holder);
@@ -70,7 +70,7 @@ class QueuedMemory {
     else this.timer ??= setTimeout(this.checkAgain, this.lookMs).unref();
   }
 
-  /** While it is full. */
+  /** Calls the waiter when there is room again. Call it only while the memory is full. */
   awaitRoom(waiter: RoomWaiter): void {
     this.waiters.add(waiter);
   }
@@ -89,8 +89,8 @@ class QueuedMemory {
   };
 
   /**
-   * Gives up what has not moved between three looks, until half of the room is free. A stream that only waits for
-   * its turn on a connection that moves has not stalled.
+   * Resets streams without progress over three checks, until half of the memory is free. A stream that only waits for its
+   * turn, on a connection with progress, has not stalled.
    */
   shedStalled(): void {
     const stalledAt = ++this.look - 3;
@@ -103,7 +103,7 @@ class QueuedMemory {
     }
   }
 
-  /** The bound that holds whatever happens: takes from the connection for which most waits. */
+  /** Holds the absolute bound: resets streams of the connection with the most waiting bytes. */
   shedExcess(): void {
     while (this.crammed) {
       let most: QueueHolder | undefined;

@@ -3,7 +3,7 @@ import type { ConnectionLimits } from './limits.ts';
 import { queuedMemory, type RoomWaiter } from './queued-memory.ts';
 import type { FrameWriter } from './writer.ts';
 
-/** What the window needs of its connection. */
+/** The parts of a connection that its receive window needs. */
 export interface WindowConnection {
   readonly role: 'server' | 'client';
   readonly limits: ConnectionLimits;
@@ -12,13 +12,13 @@ export interface WindowConnection {
 }
 
 /**
- * What the peer may send on a whole connection (RFC 9113 §6.9). It does not wait for slow readers, or one of them
- * would stop all: the window is given back as bytes arrive, until what waits reaches a bound.
+ * The receive window of a whole connection (RFC 9113 §6.9). It does not wait for slow readers, because one of them would stop
+ * all streams: it reopens as bytes arrive, until the waiting bytes reach a bound.
  */
 export class ReceiveWindow implements RoomWaiter {
-  /** Bytes the peer may still send. */
+  /** The bytes that the peer may still send. */
   leftBytes: number;
-  /** Bytes that came and wait for slow readers, over all streams. */
+  /** The received bytes that wait for slow readers, over all streams. */
   bufferedBytes = 0;
   private unacknowledged = 0;
   private readonly connection: WindowConnection;
@@ -28,7 +28,7 @@ export class ReceiveWindow implements RoomWaiter {
     this.leftBytes = connection.limits.connectionWindowBytes;
   }
 
-  /** So many bytes have come. False: the peer was not allowed to send them. */
+  /** Counts received bytes. @returns false if the peer was not allowed to send them */
   take(bytes: number): boolean {
     if (bytes > this.leftBytes) return false;
     this.leftBytes -= bytes;
@@ -37,12 +37,12 @@ export class ReceiveWindow implements RoomWaiter {
     return true;
   }
 
-  /** Some of them wait for a slow reader. */
+  /** Counts bytes that wait for a slow reader. */
   hold(bytes: number): void {
     this.bufferedBytes += bytes;
   }
 
-  /** They are gone. */
+  /** Stops counting bytes that no longer wait. */
   release(bytes: number): void {
     this.bufferedBytes -= bytes;
     this.giveBack();
@@ -55,7 +55,7 @@ export class ReceiveWindow implements RoomWaiter {
   private giveBack(): void {
     const { limits, writer, closed, role } = this.connection;
     if (this.unacknowledged < limits.connectionWindowBytes >> 1 || closed) return;
-    // Many callers share a connection to an upstream: what waits for them is bounded where all of it waits.
+    // Many callers share a connection to an upstream, so only the bound of all waiting bytes applies to it.
     if (role === 'server' && this.bufferedBytes > limits.maxBufferedBytes) return;
     if (queuedMemory.full && this.bufferedBytes > limits.connectionWindowBytes) {
       queuedMemory.awaitRoom(this);

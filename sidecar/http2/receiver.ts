@@ -12,22 +12,22 @@ import type { ReceivingConnection } from './receiving-connection.ts';
 import type { Stream } from './streams.ts';
 
 const HPACK_TABLE_BYTES = 4096;
-/** A request is so much more work than another frame; and lists, and parts of their blocks, by their size. */
+/** The work of a request beyond that of a frame. Lists and parts of blocks are work by their size. */
 const REQUEST_WORK = 8;
 const LIST_WORK_SHIFT = 9;
 const PART_WORK_SHIFT = 4;
 
-/** What comes in on a connection: header blocks and DATA, checked against RFC 9113 and handed to the streams. */
+/** Checks received header blocks and DATA against RFC 9113, and passes them to the streams. */
 export class Receiver implements FrameSink {
   private readonly connection: ReceivingConnection;
   private readonly decoder: HpackDecoder;
   private readonly block: HeaderBlock;
   private readonly expansion: Expansion;
   readonly window: ReceiveWindow;
-  /** The stream of the DATA frame that is being cut through, if it is still wanted. */
+  /** The stream of a DATA frame that arrives in parts, unless it has closed. */
   private cutStream: Stream | undefined = undefined;
   private cutEndStream = false;
-  /** HEADERS and DATA frames so far: what makes a strict server forgive our PINGs. */
+  /** The HEADERS and DATA frames so far; after one, a strict server allows PINGs again. */
   progress = 0;
 
   constructor(connection: ReceivingConnection) {
@@ -54,7 +54,7 @@ export class Receiver implements FrameSink {
       this.continueBlock(flags, buffer, start, end);
       return;
     }
-    // A server that takes nobody in from us may say why before it closes.
+    // A server that refuses our connection may send the reason before it closes.
     const refusal = type === FrameType.GOAWAY && connection.role === 'client';
     if (connection.isOpening && type !== FrameType.SETTINGS && !refusal) {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'the first frame must be SETTINGS');
@@ -100,7 +100,7 @@ export class Receiver implements FrameSink {
     else connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
   }
 
-  /** Of a new request, while its connection holds too much. */
+  /** Lowers the limit for a new request while its connection holds too much memory. */
   private limitList(streamId: number): void {
     const { held, limits, lastPeerStreamId } = this.connection;
     if (!held.overdrawn) return;
@@ -112,7 +112,7 @@ export class Receiver implements FrameSink {
   private continueBlock(flags: number, buffer: Buffer, start: number, end: number): void {
     const { block } = this;
     const { streamId, endStream, selfDependent } = block;
-    // Most of it is decoded at once, and it may be all references.
+    // We decode most of it at once, and it may consist of references alone.
     this.connection.reader.spend((end - start) >> PART_WORK_SHIFT);
     const list = block.add(buffer, start, end, (flags & Flag.END_HEADERS) !== 0);
     if (list !== undefined) this.onList(streamId, endStream, selfDependent, list, block.bytes);
@@ -120,7 +120,7 @@ export class Receiver implements FrameSink {
     else if (heldRequests.crowded) heldRequests.makeRoom(undefined);
   }
 
-  /** A whole header list: decoded even when nobody wants it, for the tables of both ends must stay the same (§4.3). */
+  /** Acts on a header list. We decode even unneeded lists, because the tables of both sides must agree (§4.3). */
   private onList(
     streamId: number,
     endStream: boolean,
@@ -213,13 +213,13 @@ export class Receiver implements FrameSink {
       stream.headReceived = true;
       this.connection.flood.progress();
     }
-    // Without DATA it is the length of what another request would have got (RFC 9110 §8.6).
+    // Without DATA it is the length that another request would have received (RFC 9110 §8.6).
     const empty = endStream || interim || head.status === 204 || head.status === 304;
     if (!empty) stream.expectedBytes = head.contentLength;
     this.deliverHeaders(stream, list, head, endStream);
   }
 
-  /** All of a call's interim responses may be as large as one header list. False: they are larger, or this one is. */
+  /** A call's interim responses may together be as large as one header list. @returns false if they are larger */
   private countInterim(stream: Stream, list: HeaderList): boolean {
     stream.interimBytes += list.listBytes;
     if (stream.interimBytes <= this.connection.limits.maxHeaderListBytes) return true;
@@ -333,7 +333,7 @@ export class Receiver implements FrameSink {
     } else if (taken > 0) this.acknowledge(stream, taken);
   }
 
-  /** DATA for a stream that is no more. What has bytes is bounded by the connection's window, and costs its sender. */
+  /** DATA for a closed stream. Frames with bytes use the connection's window, which bounds them; empty ones are counted. */
   private onLateData(streamId: number, frameBytes: number): void {
     const connection = this.connection;
     if (connection.control.isIdle(streamId)) {
@@ -345,7 +345,7 @@ export class Receiver implements FrameSink {
       connection.refuse(streamId, ErrorCode.STREAM_CLOSED);
   }
 
-  /** A frame that moves nothing. False: it was one too many, and the connection has ended. */
+  /** Counts a frame that moves no bytes. @returns false if it exceeded the allowance, and the connection has ended */
   private countUseless(): boolean {
     if (this.connection.flood.controlFrame()) return true;
     this.calmDown();
@@ -356,7 +356,7 @@ export class Receiver implements FrameSink {
     this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames that carry nothing');
   }
 
-  /** Gives consumed bytes back to the stream's window, half a window at a time. */
+  /** Adds consumed bytes to the stream's window, half a window at a time. */
   acknowledge(stream: Stream, bytes: number): void {
     stream.unacknowledged += bytes;
     if (!stream.canReceive || stream.unacknowledged < this.connection.limits.streamWindowBytes >> 1) return;
@@ -365,7 +365,7 @@ export class Receiver implements FrameSink {
     stream.unacknowledged = 0;
   }
 
-  /** The connection has ended. */
+  /** Releases what is kept for the connection, which has ended. */
   close(): void {
     this.decoder.forget();
     this.block.drop();
@@ -376,7 +376,7 @@ export class Receiver implements FrameSink {
     this.connection.fail('peer', ErrorCode.FRAME_SIZE_ERROR, message);
   }
 
-  /** A server says nothing before the preface: to an HTTP/1 client our SETTINGS would be noise. */
+  /** A server sends nothing before the preface, because an HTTP/1 client could not read our SETTINGS. */
   onPreface(): void {
     this.connection.control.sendPrefaceAndSettings();
   }

@@ -8,7 +8,7 @@ import type { WindowConnection } from './receive-window.ts';
 import type { StreamTable } from './stream-table.ts';
 import type { Stream } from './streams.ts';
 
-/** What receiving needs of its connection. */
+/** The parts of a connection that receiving needs. */
 export interface ReceivingConnection extends WindowConnection {
   readonly role: 'server' | 'client';
   readonly owner: ConnectionOwner<ReceivingConnection>;
@@ -20,9 +20,9 @@ export interface ReceivingConnection extends WindowConnection {
   readonly isOpening: boolean;
   readonly streams: StreamTable;
   readonly closedStreams: ClosedStreams;
-  /** Highest stream id the peer has begun (servers). */
+  /** The highest stream id that the peer has used (servers). */
   lastPeerStreamId: number;
-  /** Streams of the peer above this id are not served. */
+  /** We ignore streams of the peer above this id. */
   readonly lastServedStreamId: number;
   acceptStream(id: number): Stream;
   closeStream(stream: Stream, resetByUs: boolean): void;

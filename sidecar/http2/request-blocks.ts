@@ -1,25 +1,25 @@
-/** One block: the payload of a whole DATA frame. */
+/** The size of a block: the payload of a whole DATA frame. */
 const REQUEST_BLOCK_BYTES = 16_384;
-/** What is usually in use fits into this, which stays. */
+/** The first slab, which stays, has room for usual load. */
 const FIRST_BYTES = 1_048_576;
 /**
- * More than that lies in slabs above the size up to which the allocator may keep what is freed (32 MiB at most with glibc, by
- * its `M_MMAP_THRESHOLD`), so that all of it goes back to the system. Pages that were never used are none of the process's.
+ * Further slabs are larger than the allocator's limit for keeping freed memory (with glibc 32 MiB at most, by its
+ * `M_MMAP_THRESHOLD`), so that all of it returns to the system. Pages that were never used take no memory.
  */
 const SLAB_BYTES = 34_603_008;
 
 class Slab {
   readonly memory: Buffer;
-  /** Numbers of blocks that nobody has. */
+  /** The numbers of the free blocks. */
   readonly free: number[] = [];
-  /** By number, whether somebody has the block. */
+  /** For each block 1 if it is in use. */
   readonly taken: Uint8Array;
 
   constructor(bytes: number) {
     const blocks = bytes / REQUEST_BLOCK_BYTES;
     this.memory = Buffer.allocUnsafeSlow(bytes);
     this.taken = new Uint8Array(blocks);
-    // The first ones are used first, and pages behind them perhaps never.
+    // We use the first blocks first, and the pages after them perhaps never.
     for (let number = blocks - 1; number >= 0; number--) this.free.push(number);
   }
 
@@ -29,22 +29,21 @@ class Slab {
 }
 
 /**
- * The memory that requests are kept in: blocks that are used again as soon as their request is done with. Buffers of their own
- * would have to be collected first, while a flood goes on bringing more, and what is freed in between others stays
- * with the process.
+ * The memory of kept requests, in blocks that are used again when their request has ended. Buffers of their own would need the
+ * garbage collector first, while a flood continues to bring more, and memory freed between others would stay with the process.
  *
- * Who has a block may not let anybody keep a view of it: its bytes are good until it is given back.
+ * The bytes of a block are valid until it is given back. Let no other code keep a view of it.
  */
 class RequestBlocks {
   private readonly slabs: Slab[] = [];
   private readonly byMemory = new Map<ArrayBufferLike, Slab>();
 
-  /** Lies this buffer in a block? Then it will be written to again. */
+  /** Whether the buffer is part of a block, which other requests will overwrite. */
   has(buffer: Buffer): boolean {
     return this.byMemory.has(buffer.buffer);
   }
 
-  /** @returns a block of {@link REQUEST_BLOCK_BYTES}, with anything in it */
+  /** @returns a block of {@link REQUEST_BLOCK_BYTES} with old content */
   take(): Buffer {
     const slab = this.slabs.find(({ free }) => free.length > 0) ?? this.another();
     const number = slab.free.pop()!;
@@ -52,7 +51,7 @@ class RequestBlocks {
     return slab.memory.subarray(number * REQUEST_BLOCK_BYTES, (number + 1) * REQUEST_BLOCK_BYTES);
   }
 
-  /** Gives a block back, by a view that begins where it begins. Other buffers are left to the collector. */
+  /** Gives a block back, by a view that begins at its first byte. Does nothing with other buffers. */
   give(block: Buffer): void {
     const slab = this.byMemory.get(block.buffer);
     if (slab === undefined) return;

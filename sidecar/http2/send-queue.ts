@@ -3,40 +3,40 @@ import type { HeaderList } from './hpack/header-list.ts';
 import { requestBlocks } from './request-blocks.ts';
 import { isSharedRead } from './shared-read.ts';
 
-/** A piece of DATA that waits. */
+/** A waiting piece of DATA. */
 export interface QueuedChunk {
   readonly buffer: Buffer;
   start: number;
   end: number;
 }
 
-/** Slices up to this size are gathered: a queue of tokens must not cost an object and a buffer a token. */
+/** We gather slices up to this size, so that a queue of tokens has no object and buffer for each token. */
 const GATHER_MAX_BYTES = 1_024;
 const GATHER_BLOCK_BYTES = 4_096;
-/** How much more than what waits may be kept alive by it, as parts of larger reads: twice, and one read. */
+/** A queue may keep this much memory alive beyond its own bytes, as parts of larger reads: twice as much, and one read. */
 const RETAINED_FACTOR = 2;
 const RETAINED_EXTRA_BYTES = 65_536;
 
 /**
- * DATA, and what comes behind it, that waits for a window or for the socket. Its bytes are bounded by the window of
- * where they come from; what they cost is bounded by how they are kept: small slices are gathered in blocks, larger
- * ones stay in the read they came in unless that is used again, or would keep much alive that is not theirs.
+ * DATA and the stream's end that wait for a window or for the socket. The window of their source bounds the bytes. This class
+ * bounds their memory: it gathers small slices in blocks, and leaves larger ones in the read that brought them, unless that
+ * buffer is used again or would keep much other memory alive.
  */
 export class SendQueue<S> extends ListNode<SendQueue<S>> {
   readonly stream: S;
-  /** The stream's own window is open; only `flow-control.ts` writes it. */
+  /** Whether the stream's own window is open; only `flow-control.ts` writes it. */
   ready = false;
   endStream = false;
   trailers: HeaderList | undefined = undefined;
   trailersExtra: readonly string[] | undefined = undefined;
-  /** Bytes that wait. */
+  /** The waiting bytes. */
   bytes = 0;
-  /** When bytes last went out, or the queue began; in `queued-memory.ts`'s time. */
+  /** When bytes were last sent, or the queue began, as the number of a check of `queued-memory.ts`. */
   movedAt: number;
   private readonly chunks: QueuedChunk[] = [];
-  /** The last chunk, while it is a block of ours with room behind `end`. */
+  /** The last chunk, if it is a block of ours with room after `end`. */
   private block: QueuedChunk | undefined = undefined;
-  /** Sizes of the reads that chunks lie in. */
+  /** The sizes of the reads that the chunks keep alive. */
   private retainedBytes = 0;
 
   constructor(stream: S, movedAt = 0) {
@@ -90,13 +90,13 @@ export class SendQueue<S> extends ListNode<SendQueue<S>> {
     block.end += end - start;
   }
 
-  /** So much of the first chunk is on its way. */
+  /** Removes sent bytes from the first chunk. */
   sent(first: QueuedChunk, bytes: number): void {
     first.start += bytes;
     this.bytes -= bytes;
     if (first.start < first.end) return;
     this.chunks.shift();
-    // The socket may still read from it: nothing is added to it any more.
+    // The socket may still read from the block, so it takes no more bytes.
     if (first === this.block) this.block = undefined;
     const read = first.buffer.buffer;
     if (this.chunks[0]?.buffer.buffer !== read) this.retainedBytes -= read.byteLength;

@@ -6,7 +6,7 @@ import {
   readUint32,
 } from './frame.ts';
 
-/** RFC 9113 §6.5.2, and RFC 8441's CONNECT protocol, which we leave off. */
+/** The settings of RFC 9113 §6.5.2. */
 export const SettingId = {
   HEADER_TABLE_SIZE: 1,
   ENABLE_PUSH: 2,
@@ -16,15 +16,15 @@ export const SettingId = {
   MAX_HEADER_LIST_SIZE: 6,
 } as const;
 
-/** Settings beyond RFC 9113's on which the owner of a connection has agreed with its peers. */
+/** Settings beyond RFC 9113's on which the owner of a connection agrees with its peers. */
 export interface SettingsExtension {
-  /** Those that are read when they come; all others are ignored (§6.5.2). */
+  /** The ids that we read; we ignore all others (§6.5.2). */
   readonly ids: readonly number[];
-  /** Those that we send: ids and values in turn. */
+  /** The settings that we send: ids and values in turn. */
   readonly announced: readonly number[];
 }
 
-/** What the peer last told us. Defaults are those in force before its first SETTINGS. */
+/** The peer's latest settings, at first the defaults in force before its first SETTINGS. */
 export class PeerSettings {
   headerTableBytes = 4096;
   /** RFC 9113 §6.5.2 sets no limit before the first SETTINGS. */
@@ -32,7 +32,7 @@ export class PeerSettings {
   initialWindowBytes = DEFAULT_WINDOW_BYTES;
   maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
   maxHeaderListBytes = Number.POSITIVE_INFINITY;
-  /** Settings that RFC 9113 does not define and the connection's owner knows, in the order of its ids; 0 before they come. */
+  /** The values of {@link extensionIds}, in their order; 0 before the peer sends them. */
   readonly extensions: number[];
   readonly extensionIds: readonly number[];
 
@@ -51,7 +51,7 @@ export interface SettingsFault {
  * Applies one SETTINGS payload, entry by entry in order (RFC 9113 §6.5.3).
  *
  * @param fromServer whether the payload came from a server, which must not enable push (§6.5.2)
- * @returns undefined, or the connection error the payload deserves
+ * @returns the connection error that the payload causes, if any
  */
 export function applySettings(
   peer: PeerSettings,

@@ -1,26 +1,26 @@
 import type { OnReadOpts, Socket } from 'node:net';
 
-/** What one read takes at most: half the system calls that Node's own 64 KiB a read need for large answers. */
+/** The size of a read, twice Node's own 64 KiB, so that large answers need half as many system calls. */
 const READ_BYTES = 131_072;
 
 /**
- * One buffer that all sockets which ask for it are read into. Node gives each read 64 KiB of new memory otherwise, which
- * costs more than most of what is read: to get, to touch for the first time, and to collect.
+ * One buffer for the reads of all sockets that use it. Otherwise Node allocates 64 KiB for each read, and allocating, first
+ * touching and collecting that memory costs more than handling most reads.
  */
 const shared = Buffer.allocUnsafeSlow(READ_BYTES);
 
 /**
- * Whether bytes lie where the next read of any socket will write: they are good within the event that brought them, and
- * who keeps them longer has to copy them.
+ * Whether the next read of any socket will overwrite these bytes. They are valid within the event that brought them; copy bytes
+ * that you keep longer.
  */
 export function isSharedRead(buffer: Buffer): boolean {
   return buffer.buffer === shared.buffer;
 }
 
 /**
- * Options of `net.connect` for a socket that is read into the shared buffer. Its `data` events bring views of it.
+ * Options of `net.connect` that make the socket use the shared buffer. Its `data` events carry views of it.
  *
- * @param socket the socket that was made with them
+ * @param socket returns the socket that was made with them
  */
 export function sharedRead(socket: () => Socket): OnReadOpts {
   return {
@@ -33,10 +33,10 @@ export function sharedRead(socket: () => Socket): OnReadOpts {
 }
 
 /**
- * The same for a socket that a server has accepted, before anything was read from it. For those Node has no option, only
- * what it keeps one in; where that is not found the socket is read as ever.
+ * The same for a socket that a server has accepted, before its first read. Node has no option for accepted sockets, so this
+ * sets the properties in which Node keeps the option. If they are missing, the socket reads as usual.
  *
- * @returns whether it is read into the shared buffer
+ * @returns whether the socket uses the shared buffer
  */
 export function readShared(socket: Socket): boolean {
   const { _handle: handle } = socket as unknown as {
@@ -51,7 +51,7 @@ export function readShared(socket: Socket): boolean {
   return true;
 }
 
-/** The symbols under which Node's sockets keep `onread`; the same for all sockets. */
+/** The symbols of the properties in which Node's sockets keep `onread`, the same for all sockets. */
 let places: readonly [buffer: symbol | undefined, callback: symbol | undefined] | undefined;
 
 function placesIn(socket: Socket): readonly [symbol | undefined, symbol | undefined] {

@@ -3,8 +3,8 @@ import type { Stream } from './streams.ts';
 const FIRST_CAPACITY = 8;
 
 /**
- * The open streams of a connection, by their ids, in chains that run through the streams themselves. A `Map` would have
- * the collector keep streams long after their end: see `collections/churn-map.ts`.
+ * The open streams of a connection, by their ids, in chains of the streams themselves. A `Map` would keep streams from the
+ * garbage collector long after their end: see `collections/churn-map.ts`.
  */
 export class StreamTable {
   size = 0;
@@ -12,13 +12,13 @@ export class StreamTable {
   private mask = FIRST_CAPACITY - 1;
 
   get(id: number): Stream | undefined {
-    // One side's ids are every other number.
+    // All ids of one side are odd, or all are even.
     let stream = this.newest[(id >>> 1) & this.mask];
     while (stream !== undefined && stream.id !== id) stream = stream.nextInTable;
     return stream;
   }
 
-  /** @param stream one whose id is not here */
+  /** @param stream a stream whose id is not in the table */
   add(stream: Stream): void {
     if (this.size > this.mask) this.grow();
     const at = (stream.id >>> 1) & this.mask;
@@ -27,7 +27,7 @@ export class StreamTable {
     this.size++;
   }
 
-  /** Does nothing when it is not here. */
+  /** Does nothing if the stream is not in the table. */
   delete(stream: Stream): void {
     const at = (stream.id >>> 1) & this.mask;
     let before: Stream | undefined;
@@ -43,12 +43,12 @@ export class StreamTable {
     this.size--;
   }
 
-  /** In no order, and only while none comes or goes. */
+  /** Iterates in no particular order. Add and delete no stream meanwhile. */
   *[Symbol.iterator](): Generator<Stream> {
     for (let stream of this.newest) for (; stream !== undefined; stream = stream.nextInTable) yield stream;
   }
 
-  /** All that have a higher id, in the order of their ids; streams may come and go while they are looked at. */
+  /** Returns all streams with a higher id, in the order of their ids. The caller may add and delete streams meanwhile. */
   all(aboveId = 0): Stream[] {
     const streams: Stream[] = [];
     for (let stream of this.newest) {

@@ -25,33 +25,34 @@ const END_RECEIVED = numberOfEvent('endReceived');
 const END_SENT = numberOfEvent('endSent');
 const CLOSE = numberOfEvent('close');
 
-/** What a stream tells the one who uses it. No method may throw. */
+/** The user of a stream, which receives its events. No method may throw. */
 export interface StreamHandler {
   /**
-   * Header fields arrived. A client sees interim heads (1xx), the response head and trailers; a server sees the
-   * request's trailers here (the request's own head comes through `ConnectionOwner.onStream`). Of a list that is
-   * `oversize` only a part is here.
+   * Header fields have arrived. A client receives interim heads (1xx), the response head and trailers; a server receives the
+   * request's trailers (`ConnectionOwner.onStream` receives its head). An `oversize` list has only a part of the fields.
    */
   onHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
   /**
-   * `buffer[start, end)` arrived. Answers how many of these bytes are done with; the rest must be reported with
-   * `Connection.consume` later, and until then they count against the stream's window. The buffer stays valid.
+   * `buffer[start, end)` has arrived. Copy bytes that you keep (`shared-read.ts`).
+   *
+   * @returns the number of bytes that are finished; the rest count against the stream's window until the handler reports them
+   *   with `Connection.consume`
    */
   onData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number;
-  /** Bytes which `sendData` had to queue have now been written; with the last of them the stream may have closed. */
+  /** The connection has written bytes that `sendData` had queued; with the last of them the stream may have closed. */
   onDataSent(stream: Stream, bytes: number): void;
-  /** The stream ended without END_STREAM. Nothing more comes. */
+  /** The stream ended without END_STREAM. This is its last event. */
   onFailed(stream: Stream, failure: StreamFailure): void;
   /**
-   * There is no room for requests that wait, and this one has to go (`held-requests.ts`). A stream whose handler does not say
-   * how is reset.
+   * No memory is left for waiting requests, and this one must end (`held-requests.ts`). Without this method the connection
+   * resets the stream.
    */
   onNoRoom?(stream: Stream): void;
-  /** Whether the request waits for its caller: for more of it, or to read the answer. It is so where nothing is said. */
+  /** Whether the request waits for its caller to send more, or to read the answer. Undefined means true. */
   readonly awaitsCaller?: boolean;
 }
 
-/** What a stream, and who uses it, needs of its connection. */
+/** The parts of a connection that a stream and its user need. */
 export interface StreamConnection extends UnreadOutput {
   readonly scheme: 'http' | 'https';
   readonly limits: ConnectionLimits;
@@ -80,7 +81,7 @@ export interface StreamConnection extends UnreadOutput {
   waste(stream: Stream, atOnce?: boolean): void;
 }
 
-/** Stands in until the owner of a new stream has set its own: drops what comes. */
+/** The handler until the owner of a new stream sets its own. It drops everything. */
 export const UNHANDLED: StreamHandler = {
   onHeaders() {},
   onData: (_stream, _buffer, start, end) => end - start,
@@ -95,38 +96,38 @@ export class Stream implements HeldStream {
   handler: StreamHandler;
   /** The number of its state. */
   private current = OPEN;
-  /** The final (not 1xx) head of the peer arrived: a further HEADERS frame is trailers. */
+  /** The peer's final head (not 1xx) has arrived, so a further HEADERS frame has trailers. */
   headReceived = false;
-  /** Reset with NO_ERROR as soon as our side has ended. */
+  /** The connection resets the stream with NO_ERROR when our side has ended. */
   stopWhenEnded = false;
 
-  /** Bytes we may still send. May go below zero when the peer shrinks its initial window (RFC 9113 §6.9.2). */
+  /** The bytes that we may still send; negative after the peer has reduced its initial window (RFC 9113 §6.9.2). */
   sendWindow: number;
-  /** Bytes the peer may still send. */
+  /** The bytes that the peer may still send. */
   receiveWindow: number;
-  /** Consumed bytes for which no WINDOW_UPDATE was sent yet. */
+  /** Consumed bytes for which we have not sent WINDOW_UPDATE yet. */
   unacknowledged = 0;
-  /** Received bytes the handler has not finished with. */
+  /** Received bytes that the handler has not finished. */
   unconsumed = 0;
   /**
-   * What `content-length` still promises; -1 without one. A client's handler may set it to -1 at the head, where the
-   * promise is not for this response (HEAD) or the message says its own length.
+   * The bytes that `content-length` still promises; -1 without one. A client's handler may set it to -1 at the head, if the
+   * promise is not about this response (HEAD) or the message has a length of its own.
    */
   expectedBytes = -1;
 
-  /** Of the interim responses so far. */
+  /** The size of the interim responses so far. */
   interimBytes = 0;
-  /** The read of the connection that brought it (servers). */
+  /** The connection's read that brought the stream (servers). */
   bornInRead = 0;
-  /** Its answer is our own: it has served nobody, and earns its peer nothing (`flood-guard.ts`). */
+  /** Our side made the answer itself, so the stream earns the peer nothing (`flood-guard.ts`). */
   unserved = false;
-  /** It came to nothing by the peer's doing, and was counted as such (`wasted-streams.ts`). */
+  /** The peer has wasted the stream, and `wasted-streams.ts` has counted it. */
   wasted = false;
 
   queue: SendQueue<Stream> | undefined = undefined;
-  /** What its request holds, in bytes; it and the following are for `held-requests.ts` to write. */
+  /** The memory of its request, in bytes. Only `held-requests.ts` writes this and the following fields. */
   heldBytes = 0;
-  /** They count: nobody works on the request. */
+  /** The bytes count, because no endpoint has the request. */
   held = false;
   heldSinceMs = 0;
   heldOlder: HeldStream | undefined = undefined;
@@ -190,12 +191,12 @@ export class Stream implements HeldStream {
     this.current = nextStreamState(this.current, CLOSE);
   }
 
-  /** Its reader does not take what waits for it (`queued-memory.ts`). */
+  /** Ends the stream, because its reader does not read (`queued-memory.ts`). */
   giveUp(): void {
     this.connection.giveUp(this);
   }
 
-  /** There is no room for its request (`held-requests.ts`). */
+  /** Ends the stream, because no memory is left for its request (`held-requests.ts`). */
   refuseForRoom(): void {
     const { handler } = this;
     if (handler.onNoRoom === undefined) this.connection.giveUp(this);

@@ -4,13 +4,13 @@ import type { FrameReader } from './frame-reader.ts';
 import { type WorkingConnection, workTurns } from './work-turns.ts';
 import type { FrameWriter } from './writer.ts';
 
-/** A connection, as far as it has output that the peer leaves unread. */
+/** The parts of a connection that show its unread output. */
 export interface UnreadOutput {
   readonly socket: { readonly writableLength: number };
   readonly writer: { readonly blocked: boolean };
 }
 
-/** What bounding that output needs of a connection. */
+/** The parts of a connection that bounding its unread output needs. */
 export interface SendingConnection extends WorkingConnection {
   readonly role: 'server' | 'client';
   readonly socket: Pick<Socket, 'pause' | 'resume' | 'isPaused' | 'writableLength'>;
@@ -19,15 +19,15 @@ export interface SendingConnection extends WorkingConnection {
   fail(source: 'peer', code: number, message: string): void;
 }
 
-/** Output which the peer has not read, above what DATA alone may come to: where to stop taking more from it. */
+/** Unread output beyond what DATA alone can cause; above it we stop reading from the peer. */
 const UNREAD_PAUSE_BYTES = 524_288;
 const UNREAD_CLOSE_BYTES = 4 * UNREAD_PAUSE_BYTES;
 
 /**
- * DATA waits while the socket takes no more, but answers that a peer asks for with PING, SETTINGS or calls that
- * fail at once do not. A downstream that does not read them is not read either until it does. An upstream that
- * asks for so many is closed: if both ends of a connection stopped reading, neither would ever begin again. Requests
- * that wait for it are no answers: an upstream that is slow to read them gets no more streams, and keeps those it has.
+ * Bounds the output that a peer leaves unread. DATA waits while the socket is full, but answers to PING and SETTINGS, and
+ * calls that fail at once, do not. We do not read from a downstream that does not read them. We close an upstream that
+ * requests so many answers: if both sides stopped reading, neither would ever continue. Requests are no answers: an
+ * upstream that reads them slowly receives no more streams, and keeps its present ones.
  */
 export function boundUnreadOutput(connection: SendingConnection): void {
   const { role, socket, writer } = connection;
@@ -38,12 +38,12 @@ export function boundUnreadOutput(connection: SendingConnection): void {
   }
 }
 
-/** No new streams for a peer that leaves much of what was sent unread. */
+/** Whether the peer leaves so much output unread that it shall receive no new streams. */
 export function leavesMuchUnread({ socket, writer }: UnreadOutput): boolean {
   return writer.blocked && socket.writableLength > UNREAD_PAUSE_BYTES;
 }
 
-/** Reads again what was not read while the peer left too much unread, or while other connections had their turns. */
+/** Resumes reading, after the peer left too much unread, or other connections had their turns. */
 export function readAgain(connection: SendingConnection): void {
   const { closed, reader, role, socket } = connection;
   if (closed || (role === 'server' && leavesMuchUnread(connection))) return;

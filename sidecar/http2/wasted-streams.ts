@@ -4,20 +4,20 @@ import { type LeavingConnection, retire } from './goaway.ts';
 import type { Stream } from './streams.ts';
 
 /**
- * Streams that come to nothing by the peer's doing, whichever side resets them: all of them spend one allowance
- * (`flood-guard.ts`). A peer that has used it up is asked to go on with another connection, and the calls that run on this
- * one are not touched; a peer that breaks HTTP/2 itself too often loses the connection.
+ * Counts wasted streams: those that end without a result because of the peer, whichever side resets them. All of them spend
+ * one allowance (`flood-guard.ts`). A peer that has used it up receives GOAWAY and continues on another connection, while its
+ * running calls finish here. A peer that breaks HTTP/2 itself too often loses the connection.
  */
 
-/** What a spoilt stream costs its connection. */
+/** The parts of a connection that counting wasted streams needs. */
 export interface SpendingConnection extends LeavingConnection {
   readonly closed: boolean;
-  /** How often the socket gave us bytes. */
+  /** The number of reads from the socket. */
   readonly reads: number;
   closeStream(stream: Stream, resetByUs: boolean): void;
 }
 
-/** The peer has reset the stream. */
+/** Closes a stream that the peer has reset. */
 export function resetByPeer(connection: SpendingConnection, stream: Stream, code: number): void {
   const failure = failureFromReset(code);
   const counted = stream.wasted;
@@ -28,10 +28,10 @@ export function resetByPeer(connection: SpendingConnection, stream: Stream, code
 }
 
 /**
- * The owner of a stream ends it, or has ended it, for something that the peer has said in it: a message that is too large, a
- * malformed field, a deadline that no answer could keep. The work that was begun for it is given up.
+ * Counts a stream that its owner ends, or has ended, because of its content: a message that is too large, a malformed field,
+ * a deadline that no answer can meet. The owner gives up the work that it has begun for the stream.
  *
- * @param atOnce it has hardly lived; also where the same read has brought it
+ * @param atOnce whether the stream ended right after it began; it always has if the same read brought it
  */
 export function waste(connection: SpendingConnection, stream: Stream, atOnce: boolean): void {
   if (stream.wasted) return;
@@ -40,21 +40,21 @@ export function waste(connection: SpendingConnection, stream: Stream, atOnce: bo
 }
 
 function spend(connection: SpendingConnection, stream: Stream, atOnce = false): void {
-  // A server that resets streams, or spoils them, gets no more of them than it is asked to serve.
+  // A server can waste no more streams than we open.
   if (connection.role === 'client' || connection.closed) return;
   const within = atOnce || stream.bornInRead === connection.reads;
-  // One that has ended in order has earned something.
+  // A stream that ended in order has earned one token, which this takes back.
   const earned = stream.closedInOrder && !stream.unserved;
   if (!connection.flood.cancel(within, earned ? 2 : 1)) retire(connection);
 }
 
-/** The peer has made an error in HTTP/2, for which a stream was reset, or refused. */
+/** Counts a stream that we have reset or refused for an HTTP/2 error of the peer. */
 export function countFault(connection: SpendingConnection, atOnce: boolean): void {
   const { role, flood, owner } = connection;
   const verdict = flood.fault(atOnce);
   if (verdict === 'within' || connection.closed) return;
   if (role === 'client') {
-    // Others' calls run here too: they are finished, and no more are begun.
+    // Calls of other callers run here, too: they finish, and no new ones begin.
     if (verdict === 'faults') owner.onFaulty?.(connection);
   } else if (verdict === 'faults') {
     const message = 'too many streams had to be reset; keep to the protocol';

@@ -1,47 +1,47 @@
 import { queuedMemory } from './queued-memory.ts';
 
-/** What may wait in line over all connections, in bytes: 64 reads, and only in room that no bytes for readers need. */
+/** The bytes that may wait in line over all connections: 64 reads, if bytes for readers leave that memory free. */
 const MAX_HELD_BYTES = 8_388_608;
 const CROWD = 4;
 
-/** What a turn needs of its connection. */
+/** The parts of a connection that a turn needs. */
 export interface WorkingConnection {
   readonly closed: boolean;
   readonly socket: { pause(): unknown };
   readonly reader: { readonly heldBytes: number };
-  /** It waits for a turn, with so many bytes; only this file writes these. */
+  /** The connection waits for a turn, with this many bytes; only this file writes both. */
   inLine: boolean;
   inLineBytes: number;
   work(chunk: undefined): void;
 }
 
 /**
- * Connections whose peers have sent more work than one turn of the event loop should do (`frame-reader.ts`). They are
- * not read meanwhile. One of them has a turn in each turn of the loop, so that a flood of small frames takes a
- * few milliseconds of it, however many connections bring one, and all others are served in between.
+ * The connections whose peers have sent more work than one turn of the event loop should do (`frame-reader.ts`). We do not
+ * read from them meanwhile. One of them has a turn in each turn of the loop, so that floods of small frames take a few
+ * milliseconds of it, however many connections send one, and all other connections are served in between.
  *
- * What a connection has sent beyond its turn waits with it. While there is no more room for that, a read is worked on as a
- * whole, and the next one waits for the turn.
+ * The frames beyond a turn wait with their connection. While no memory is left for them, the connection works on a whole read,
+ * and the next read waits for the turn.
  *
- *     reading ──more than a turn's work came──▶ in line ──its turn: all is done──▶ reading
- *                                                ▲   │
- *                                                └───┘ its turn: some is left
+ *     reading ──more than a turn's work arrives──▶ in line ──its turn: all is done──▶ reading
+ *                                                   ▲   │
+ *                                                   └───┘ its turn: some is left
  */
 class WorkTurns {
   private readonly line: WorkingConnection[] = [];
   private scheduled = false;
 
-  /** No more bytes may wait in line. */
+  /** Whether no more bytes may wait in line. */
   get full(): boolean {
     return queuedMemory.besides > MAX_HELD_BYTES || queuedMemory.crammed;
   }
 
-  /** Several wait. */
+  /** Whether several connections wait. */
   get crowded(): boolean {
     return this.line.length >= CROWD;
   }
 
-  /** Stops reading the connection until its work is done. Does nothing when it is in line already. */
+  /** Stops reading from the connection until its work is done. Does nothing if it is in line already. */
   add(connection: WorkingConnection): void {
     if (connection.inLine) return;
     connection.inLine = true;
@@ -60,7 +60,7 @@ class WorkTurns {
 
   private readonly run = (): void => {
     this.scheduled = false;
-    // Those that were closed meanwhile take no turn.
+    // Connections that have closed meanwhile take no turn.
     for (let connection = this.line.shift(); connection !== undefined; connection = this.line.shift()) {
       queuedMemory.besides -= connection.inLineBytes;
       connection.inLineBytes = 0;

@@ -2,45 +2,45 @@ import type { Socket } from 'node:net';
 import { type Flushable, markDirty } from './flush-queue.ts';
 import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from './frame.ts';
 
-/** What one read (`shared-read.ts`) is sent on as, with room to spare for frame headers, so that it leaves in one write. */
+/** Room for the bytes of one read (`shared-read.ts`) with their frame headers, so that they leave in one write. */
 const SLAB_BYTES = 147_456;
-/** A few heads and short messages. A hundred connections may each have some to write at the same time. */
+/** Room for a few heads and short messages, which a hundred connections may write at the same time. */
 const SMALL_SLAB_BYTES = 4_096;
-/** Below this much room a slab that the kernel still reads from is left to it, and a new one is begun. */
+/** The least room of a slab that we continue to fill while the kernel reads from it. */
 const SLAB_MIN_ROOM = 8_192;
-/** Below this a loop beats the call into native code that Buffer.copy makes. */
+/** Up to this size a loop is faster than the native call of Buffer.copy. */
 const LOOP_MAX_BYTES = 96;
-/** Output gathered beyond this is handed to the socket before more is written. */
+/** Above this we write gathered output to the socket before we gather more. */
 const GATHER_MAX_BYTES = 65_536;
 
-/** Slabs the kernel is done with. Only a connection that is writing holds one, so idle connections cost none. */
+/** Slabs that the kernel has finished with. Only a connection with output holds one, so idle connections hold none. */
 const spareSlabs: Buffer[] = [];
 const spareSmallSlabs: Buffer[] = [];
-/** At most as many are kept: 4.5 MiB, and 4 MiB. Were it fewer than are in use at once, each round would allocate. */
+/** The most spare slabs: 4.5 MiB, and 4 MiB. With fewer than are used at once, each round would allocate. */
 const SPARE_SLABS_MAX = 32;
 const SPARE_SMALL_SLABS_MAX = 1_024;
 const NO_SLAB: Buffer = Buffer.alloc(0);
 
 /**
- * The output side of a connection: frames are laid one behind the other in a slab and leave in one write at the
- * end of the event that caused them (`flush-queue.ts`). The slab is used again as soon as the kernel took all of it.
+ * The output side of a connection. It appends frames in a slab, which leave in one write at the end of the event that caused
+ * them (`flush-queue.ts`). It uses the slab again when the kernel has taken all of it.
  *
- * Payloads are copied: 16 KiB take a microsecond, and less than what a write of several pieces costs in Node, which
- * over TLS copies them anyway. What they were read into is free again at once (`shared-read.ts`).
+ * It copies payloads: 16 KiB take a microsecond, less than Node's write of several pieces, which over TLS copies them anyway.
+ * So the buffer that they were read into is free again at once (`shared-read.ts`).
  */
 export class FrameWriter implements Flushable {
   queued = false;
-  /** The socket has more than it can take: whoever has DATA for it must wait for `onDrain`. */
+  /** The socket is full: DATA waits until `onDrain`. */
   blocked = false;
-  /** HEADERS and DATA frames handed over so far: whether a call got anything since. */
+  /** The HEADERS and DATA frames so far, which show whether calls progress. */
   callFrames = 0;
-  /** Of control frames that were written since the socket takes no more: what the peer asks for and does not read. */
+  /** The bytes of control frames since the socket is full: answers that the peer requests and does not read. */
   controlBytes = 0;
 
   private readonly socket: Socket;
-  /** Over TLS writes end in a later turn of the event loop; elsewhere at once, or with `drain`. */
+  /** The end of a write over TLS, in a later turn of the event loop. Without TLS writes end at once, or with `drain`. */
   private readonly onWritten: (() => void) | undefined = undefined;
-  /** Slabs without room, to be used again once all was written. */
+  /** Full slabs, which we use again when all output was written. */
   private readonly full: Buffer[] = [];
   private slab: Buffer = NO_SLAB;
   private start = 0;
@@ -53,14 +53,14 @@ export class FrameWriter implements Flushable {
     if ('encrypted' in socket) this.onWritten = () => this.giveBack();
   }
 
-  /** The socket takes more again. */
+  /** The socket has room again. */
   onDrain(): void {
     this.blocked = false;
     this.controlBytes = 0;
     this.giveBack();
   }
 
-  /** Nobody reads the slab any more, if all was written. */
+  /** Returns the slabs to the spare ones, if all output was written and the kernel has read it. */
   private giveBack(): void {
     if (this.offset > this.start || this.segments.length > 0 || this.socket.writableLength > 0) return;
     spare(this.slab);
@@ -70,12 +70,12 @@ export class FrameWriter implements Flushable {
     this.offset = 0;
   }
 
-  /** Hands over what has been gathered if it is enough for a write of its own, so that `blocked` is true in time. */
+  /** Writes the gathered output if it is enough for a write of its own, so that `blocked` is set in time. */
   relieve(): void {
     if (this.pendingBytes > GATHER_MAX_BYTES) this.flush();
   }
 
-  /** Bytes written but not yet handed to the socket. */
+  /** The bytes gathered and not yet written to the socket. */
   get pendingBytes(): number {
     return this.segmentBytes + this.offset - this.start;
   }
@@ -104,7 +104,7 @@ export class FrameWriter implements Flushable {
     this.offset = offset - start;
   }
 
-  /** To the kernel, until it has taken all. */
+  /** Leaves a slab to the kernel until it has read all output. */
   private leave(slab: Buffer): void {
     if (this.full.length < SPARE_SLABS_MAX) this.full.push(slab);
   }
@@ -117,7 +117,7 @@ export class FrameWriter implements Flushable {
     }
   }
 
-  /** Opens a frame of exactly `length` payload bytes and answers where in `buffer` the payload goes. */
+  /** Begins a frame of exactly `length` bytes of payload. @returns the offset of the payload in `buffer` */
   beginFrame(length: number, type: number, flags: number, streamId: number): number {
     this.reserve(FRAME_HEADER_BYTES + length);
     if (type <= FrameType.HEADERS) this.callFrames++;
@@ -128,18 +128,18 @@ export class FrameWriter implements Flushable {
     return payload;
   }
 
-  /** Where `beginFrame`'s payload lies. Read it again after every `beginFrame`: the slab may have been replaced. */
+  /** The memory of `beginFrame`'s payload. Read it again after every `beginFrame`, which may replace the slab. */
   get buffer(): Buffer {
     return this.slab;
   }
 
-  /** A frame whose payload is one 32-bit number: WINDOW_UPDATE, RST_STREAM. */
+  /** Writes a frame whose payload is one 32-bit number: WINDOW_UPDATE, RST_STREAM. */
   uint32Frame(type: number, streamId: number, value: number): void {
     const at = this.beginFrame(4, type, 0, streamId);
     writeUint32(this.slab, at, value);
   }
 
-  /** Bytes as they are, outside any frame: the preface. */
+  /** Writes bytes outside any frame: the preface. */
   raw(bytes: Buffer): void {
     this.reserve(bytes.length);
     this.offset += bytes.copy(this.slab, this.offset);
@@ -171,7 +171,7 @@ export class FrameWriter implements Flushable {
       return;
     }
     if (socket.writableLength === 0) {
-      // The kernel has copied everything.
+      // The kernel has copied all output.
       this.start = this.offset;
       this.giveBack();
       this.blocked = false;
@@ -193,7 +193,7 @@ function takeSlab(bytes: number): Buffer {
   return Buffer.allocUnsafeSlow(bytes);
 }
 
-/** Larger ones were made for one frame. */
+/** Keeps a slab for later, unless it is a larger one that was made for one frame. */
 function spare(slab: Buffer): void {
   if (slab.length === SMALL_SLAB_BYTES) {
     if (spareSmallSlabs.length < SPARE_SMALL_SLABS_MAX) spareSmallSlabs.push(slab);

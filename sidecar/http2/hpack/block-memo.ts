@@ -1,33 +1,32 @@
 import { FIELD_OVERHEAD_BYTES, type HeaderList } from './header-list.ts';
 
-/** Longer blocks carry much that is unique, and looking them up would cost what is to be saved. */
+/** Longer blocks have much unique content, and a look-up would cost as much as it saves. */
 const MAX_BLOCK_BYTES = 128;
-/** Bounds the pointers a list keeps: one byte of block can stand for a field. */
+/** Bounds the references of a list, because one byte of a block can stand for a field. */
 const MAX_PARTS = 64;
-/** Slots, a power of two. A connection's calls repeat a few blocks; two that share a slot merely take turns. */
+/** The number of slots, a power of two. A connection's calls repeat a few blocks; two in one slot displace each other. */
 const SLOTS = 256;
-/** What an entry costs beside its block and its fields: the views of the layers above, too. */
+/** The memory of an entry beside its block and its fields, including the views of higher layers. */
 const ENTRY_BYTES = 1_024;
-/** Of all connections together; above it each may keep a few entries, so that one which makes very many costs the others nothing. */
+/** The memory of all connections; above it each may keep {@link ALWAYS_BYTES}, so that one with many entries harms no other. */
 const MAX_BYTES = 16_777_216;
 const ALWAYS_BYTES = 8_192;
 
 let allBytes = 0;
 
-/** What of a 32-bit hash is not the slot. */
+/** The bits of a 32-bit hash below those of the slot. */
 const SLOT_SHIFT = 32 - Math.log2(SLOTS);
 
 interface Entry {
   readonly bytes: Uint8Array;
   readonly list: HeaderList;
-  /** What it costs. */
+  /** In bytes. */
   readonly memory: number;
 }
 
 /**
- * Header lists by the bytes of their blocks. What a block means depends on the dynamic table, so all entries
- * belong to one generation of it. A block is kept when it comes the second time: one that never comes again
- * leaves only its hash.
+ * Header lists by the bytes of their blocks. The meaning of a block depends on the dynamic table, so all entries belong to one
+ * generation of it. The memo keeps a block when it arrives the second time, and only the hash of one that never does.
  *
  *     unknown ──decoded──▶ hash seen ──decoded again──▶ kept ──▶ found (shared)
  *        ▲                                               │
@@ -35,16 +34,16 @@ interface Entry {
  */
 export class BlockMemo {
   private generation = -1;
-  /** Hash of the block that `find` looked for last, if it came to that. */
+  /** The hash of the latest block that `find` searched for. */
   private hash = 0;
   private readonly entries: (Entry | undefined)[] = [];
-  /** The hash of the block that came last to each slot. */
+  /** The hash of the latest block of each slot. */
   private hashes: Int32Array | undefined;
-  /** Slots in use, so that forgetting costs what was kept. */
+  /** The slots in use, so that `forget` visits no others. */
   private readonly used: number[] = [];
   private bytes = 0;
 
-  /** The list that bytes[start,end) stand for in this generation of the table. */
+  /** Returns the list for bytes[start,end) in this generation of the table, if the memo has it. */
   find(bytes: Uint8Array, start: number, end: number, generation: number): HeaderList | undefined {
     const length = end - start;
     if (generation !== this.generation || length > MAX_BLOCK_BYTES) return undefined;
@@ -59,7 +58,7 @@ export class BlockMemo {
     return list;
   }
 
-  /** Tells what a block that `find` did not find was decoded to. */
+  /** Records the list of a block that `find` did not find. */
   decoded(bytes: Uint8Array, start: number, end: number, generation: number, list: HeaderList): void {
     if (end - start > MAX_BLOCK_BYTES || list.fields.length > MAX_PARTS || list.oversize) return;
     const hash = generation === this.generation ? this.hash : hashOf(bytes, start, end);
@@ -85,14 +84,14 @@ export class BlockMemo {
     allBytes += bytes;
   }
 
-  /** Old entries would keep strings alive that the table has let go. */
+  /** Drops the entries of the generation before, which would keep evicted strings alive. */
   private begin(generation: number): void {
     while (this.entries.length < SLOTS) this.entries.push(undefined);
     this.forget();
     this.generation = generation;
   }
 
-  /** Keeps nothing of what it has seen. */
+  /** Drops all entries. */
   forget(): void {
     for (const slot of this.used) this.entries[slot] = undefined;
     this.used.length = 0;
@@ -101,8 +100,8 @@ export class BlockMemo {
 }
 
 /**
- * Multiplies in a word of four bytes a round. A product's high bits depend on all that went in, so they choose
- * the slot. Whoever makes blocks collide makes their own connection decode them again, and nothing else.
+ * Multiplies a word of four bytes each round. The high bits of a product depend on all of its input, so they select the slot.
+ * A peer that makes blocks collide only makes its own connection decode them again.
  */
 function hashOf(bytes: Uint8Array, start: number, end: number): number {
   let hash = end - start;

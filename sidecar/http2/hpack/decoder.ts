@@ -5,37 +5,37 @@ import { huffmanDecode, huffmanRoom } from './huffman.ts';
 import { latin1, latin1Name } from './latin1.ts';
 import { STATIC_ENTRIES, staticNames, staticValues } from './static-table.ts';
 
-/** Larger than any length, index or table size that can be meant; 32 bits stay exact in what follows. */
+/** Larger than any useful length, index or table size; sums of it stay exact. */
 const MAX_INTEGER = 0x7fffffff;
-/** Bytes an integer may go on for after its prefix: what MAX_INTEGER needs. */
+/** The bytes of an integer after its prefix that MAX_INTEGER needs. */
 const MAX_CONTINUATION_BYTES = 5;
 
 const NOTHING: ReadonlySet<string> = new Set();
 const NO_FIELDS: string[] = [];
-/** Growing leaves an array up to half as much room again: longer ones are cut to what is in them. */
+/** A growing array reserves up to half its size; we copy arrays with more parts than this to their exact size. */
 const SLACK_MAX_PARTS = 512;
-/** Of fields that are kept of an oversize list: how long a value may be, and all of them. */
+/** The limits of the fields that we keep of an oversize list: of each value, and of all together. */
 const KEPT_VALUE_MAX_BYTES = 4_096;
 const KEPT_MAX_BYTES = 3 * KEPT_VALUE_MAX_BYTES;
 
-/** Where Huffman strings are decoded to. Shared by all decoders: a string is built before the next one starts. */
+/** The output of Huffman decoding, shared by all decoders, because each string is complete before the next one starts. */
 const scratch = Buffer.allocUnsafeSlow(8192);
 
 /**
- * Decodes the header blocks of one connection's direction (RFC 7541 §3), strictly: what the RFC calls a
- * decoding error is one. After an error the table is not in step with the peer's any more, and the connection
- * has to end with COMPRESSION_ERROR (RFC 9113 §4.3).
+ * Decodes the header blocks of one connection's direction (RFC 7541 §3), strictly: it reports every decoding error of the RFC.
+ * After an error the table no longer agrees with the peer's, and the connection must end with COMPRESSION_ERROR (RFC 9113
+ * §4.3).
  */
 export class HpackDecoder {
-  /** What was wrong with the block that `decode` refused. */
+  /** Why the latest block was refused. */
   error = '';
   private readonly maxTableBytes: number;
-  /** The size (RFC 9113 §6.5.2) above which a list that begins from now on is oversize. */
+  /** The size (RFC 9113 §6.5.2) above which later lists are oversize. */
   maxListBytes: number;
   private readonly table = new DynamicTable();
   private readonly memo = new BlockMemo();
   private readonly kept: ReadonlySet<string>;
-  /** A string that is longer fits neither a list nor the table, and needs not be here as a whole. */
+  /** A longer string fits neither a list nor the table, so we need not gather it. */
   private readonly longestBytes: number;
   // The bytes being decoded.
   private input: Buffer = scratch;
@@ -45,23 +45,23 @@ export class HpackDecoder {
   private fields = NO_FIELDS;
   private neverIndexed: number[] | undefined = undefined;
   private listBytes = 0;
-  /** Of strings whose beginning was enough. */
+  /** The bytes of strings that we have not read, because their beginning sufficed. */
   private unreadBytes = 0;
   private keptRoom = 0;
-  /** More of it is to come. */
+  /** More parts of the block will follow. */
   private open = false;
-  /** Size updates may still come. */
+  /** Size updates may still follow. */
   private atBegin = true;
   /** The part ends within a field. */
   private short = false;
-  /** Bytes to come of a string of which enough has been seen. */
+  /** The expected bytes of a string whose beginning sufficed. */
   private skip = 0;
 
   /**
-   * @param options.maxTableBytes what our SETTINGS_HEADER_TABLE_SIZE advertises: the most a size update may ask for.
-   *   The table itself starts at the protocol's 4096 until the peer says otherwise, whatever this is.
-   * @param options.maxListBytes the size (RFC 9113 §6.5.2) above which a list is answered as oversize
-   * @param options.kept names of fields that are kept of an oversize list wherever they stand, cut when they are long
+   * @param options.maxTableBytes our SETTINGS_HEADER_TABLE_SIZE, the limit of size updates. The table begins with the protocol's
+   *   4,096 bytes until the peer changes it.
+   * @param options.maxListBytes the size (RFC 9113 §6.5.2) above which a list is oversize
+   * @param options.kept the names of fields that we keep of an oversize list wherever they stand, with long values cut
    */
   constructor(options: { maxTableBytes: number; maxListBytes: number; kept?: ReadonlySet<string> }) {
     this.maxTableBytes = options.maxTableBytes;
@@ -70,29 +70,29 @@ export class HpackDecoder {
     this.longestBytes = Math.max(options.maxListBytes, options.maxTableBytes, DEFAULT_TABLE_BYTES);
   }
 
-  /** Bytes the dynamic table holds now; never above 4096 or what a size update within maxTableBytes allowed. */
+  /** The present size of the dynamic table; never above 4,096, or above a size update within maxTableBytes. */
   get tableBytes(): number {
     return this.table.bytes;
   }
 
-  /** What is held of the list of a block that comes in parts, by what it costs: see `held-requests.ts`. */
+  /** The memory held for a block that arrives in parts: see `held-requests.ts`. */
   get openBytes(): number {
     return Math.min(this.listBytes, this.maxListBytes) + FIELD_OVERHEAD_BYTES * (this.fields.length >> 1);
   }
 
-  /** The connection has ended: nothing is remembered for it any more. */
+  /** Drops the memo of a connection that has ended. */
   forget(): void {
     this.memo.forget();
   }
 
-  /** Decodes buffer[start,end). Returns undefined on a COMPRESSION_ERROR; `error` then says why. Never throws. */
+  /** Decodes buffer[start,end). Never throws. @returns undefined on a COMPRESSION_ERROR, with the reason in `error` */
   decode(buffer: Buffer, start: number, end: number): HeaderList | undefined {
     const generation = this.table.generation;
     const known = this.memo.find(buffer, start, end, generation);
     if (known !== undefined) return known;
     this.beginBlock();
     const list = this.read(buffer, start, end) ? this.made() : undefined;
-    // A block that changed the table means something else when it comes again.
+    // A block that changed the table means something else when it arrives again.
     if (list !== undefined && this.table.generation === generation) {
       this.memo.decoded(buffer, start, end, generation, list);
     }
@@ -100,8 +100,8 @@ export class HpackDecoder {
   }
 
   /**
-   * Begins a block that comes in parts, so that what is held of it is bounded, however long it is: the list up to its
-   * limit, and a field that is not whole yet.
+   * Begins a block that arrives in parts. Its memory is bounded, however long it is: the list up to its limit, and an incomplete
+   * field.
    */
   begin(): void {
     this.beginBlock();
@@ -109,9 +109,9 @@ export class HpackDecoder {
   }
 
   /**
-   * Decodes the fields that are whole in buffer[start,end).
+   * Decodes the complete fields in buffer[start,end).
    *
-   * @returns how many bytes are done with: give the others again, with what follows them. -1 on a COMPRESSION_ERROR.
+   * @returns the number of decoded bytes; pass the others again, with the bytes that follow them. -1 on a COMPRESSION_ERROR.
    */
   more(buffer: Buffer, start: number, end: number): number {
     const skipped = Math.min(this.skip, end - start);
@@ -119,7 +119,7 @@ export class HpackDecoder {
     return this.read(buffer, start + skipped, end) || this.short ? this.position - start : -1;
   }
 
-  /** The list of a block whose parts were all given, of which `restBytes` were not done with; undefined on an error. */
+  /** Ends a block. @param restBytes the bytes that were not decoded @returns the list; undefined on an error */
   finish(restBytes: number): HeaderList | undefined {
     this.open = false;
     if (restBytes > 0 || this.skip > 0) return this.refuse('the block ends within a field');
@@ -140,12 +140,12 @@ export class HpackDecoder {
   private made(): HeaderList {
     const listBytes = this.listBytes + this.unreadBytes;
     const fields = this.fields.length > SLACK_MAX_PARTS ? this.fields.slice() : this.fields;
-    // Or an idle connection would hold on to its last list.
+    // So that an idle connection does not keep its last list alive.
     this.fields = NO_FIELDS;
     return new HeaderList(fields, this.neverIndexed, listBytes, listBytes > this.maxListBytes);
   }
 
-  /** False when the bytes end within a field, or on an error; `#position` is behind the last whole field then. */
+  /** @returns false if the bytes end within a field, or on an error; `position` is then after the last complete field */
   private read(buffer: Buffer, start: number, end: number): boolean {
     this.input = buffer;
     this.position = start;
@@ -203,7 +203,7 @@ export class HpackDecoder {
         if (first >= 0x40) table.insert(name, value);
         else secret = first >= 0x10;
       }
-      // Past the limit the block is still decoded to its end, for the table's sake.
+      // Above the limit we still decode the block to its end, because it may change the table.
       listBytes += name.length + value.length + FIELD_OVERHEAD_BYTES;
       if (listBytes > maxListBytes) {
         if (this.kept.has(name)) this.keep(name, value);
@@ -217,14 +217,14 @@ export class HpackDecoder {
     return true;
   }
 
-  /** Of an oversize list. Each name once or twice, and not its whole value: it is the value that may be too large. */
+  /** Keeps a field of an oversize list, once or twice, and not its whole value, which may be what is too large. */
   private keep(name: string, value: string): void {
     const cut = value.length > KEPT_VALUE_MAX_BYTES ? value.slice(0, KEPT_VALUE_MAX_BYTES) : value;
     this.keptRoom -= name.length + cut.length + FIELD_OVERHEAD_BYTES;
     if (this.keptRoom >= 0) this.fields.push(name, cut);
   }
 
-  /** A field could not be read: the bytes end within it, or it is wrong. */
+  /** Stops at a field that is incomplete or wrong. */
   private stop(fieldAt: number, listBytes: number): false {
     this.position = fieldAt;
     this.listBytes = listBytes;
@@ -236,7 +236,7 @@ export class HpackDecoder {
     return false;
   }
 
-  /** Takes the size updates a block may begin with (§4.2, §6.3). */
+  /** Applies the size updates with which a block may begin (§4.2, §6.3). */
   private readSizeUpdates(): boolean {
     while (this.position < this.end && (this.input[this.position]! & 0xe0) === 0x20) {
       const updateAt = this.position;
@@ -253,7 +253,7 @@ export class HpackDecoder {
     return true;
   }
 
-  /** The rest of an integer (§5.1) whose prefix was all ones; -1 when it is cut short or too large. */
+  /** Reads the rest of an integer (§5.1) whose prefix is all ones. @returns -1 if it is incomplete or too large */
   private readInteger(prefix: number): number {
     let value = prefix;
     let scale = 1;
@@ -274,7 +274,7 @@ export class HpackDecoder {
     return -1;
   }
 
-  /** The name of a literal field that begins with `first`: from a table, or spelled out. */
+  /** Reads the name of a literal field that begins with `first`: from a table, or as a string. */
   private readName(first: number): string | undefined {
     const prefix = first >= 0x40 ? 0x3f : 0x0f;
     const index = (first & prefix) === prefix ? this.readInteger(prefix) : first & prefix;
@@ -286,7 +286,7 @@ export class HpackDecoder {
     return this.refuse(`name index ${index} is beyond the tables`);
   }
 
-  /** A string literal (§5.2). */
+  /** Reads a string literal (§5.2). */
   private readString(isName: boolean): string | undefined {
     if (this.position >= this.end) return this.cutShort('the block ends before a string');
     const first = this.input[this.position++]!;
@@ -301,7 +301,7 @@ export class HpackDecoder {
         : latin1(this.input, start, start + length);
     }
     const room = huffmanRoom(length);
-    // A longer string gets a place of its own, so that one large header never stays allocated.
+    // A longer string has a buffer of its own, so that no large header stays allocated.
     const out = room <= scratch.length ? scratch : Buffer.allocUnsafeSlow(room);
     const bytes = huffmanDecode(this.input, start, start + length, out);
     if (bytes < 0) return this.refuse('a string is not valid Huffman coding');
@@ -309,8 +309,8 @@ export class HpackDecoder {
   }
 
   /**
-   * The beginning of a string that is not here as a whole, when that is all that is wanted of it. Huffman coding makes
-   * 30 bits of 8 at most, so that a quarter of what it stands for is surely here.
+   * Reads the beginning of an incomplete string, if that suffices. Huffman coding makes at most 30 bits of 8, so an encoded
+   * string stands for at least a quarter of its length.
    */
   private readBeginning(
     huffman: boolean,
@@ -330,7 +330,7 @@ export class HpackDecoder {
     return bytes < 0 ? this.refuse('a string is not valid Huffman coding') : latin1(out, 0, bytes);
   }
 
-  /** The bytes end too soon: an error, unless more are to come. */
+  /** The bytes end too soon, which is an error unless more will follow. */
   private cutShort(error: string): undefined {
     if (this.open) this.short = true;
     else this.refuse(error);

@@ -1,44 +1,43 @@
 import { FIELD_OVERHEAD_BYTES } from './header-list.ts';
 
-/** The size both sides start with, before any SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2). */
+/** The initial size on both sides, before any SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2). */
 export const DEFAULT_TABLE_BYTES = 4096;
 
 /**
- * The dynamic table of RFC 7541 §2.3.2 and §4: first in, first out, in a ring. Entries are known by their
- * serial number (the first one ever inserted is 0), which never changes while the entry lives; the wire's
- * index counts back from the newest.
+ * The dynamic table of RFC 7541 §2.3.2 and §4: first in, first out, in a ring. A serial number identifies an entry: the first
+ * entry ever inserted has 0. The index on the wire counts back from the newest entry.
  */
 export class DynamicTable {
-  /** Bytes held now, as §4.1 counts them. */
+  /** The present size, as §4.1 counts it. */
   bytes = 0;
   maxBytes = DEFAULT_TABLE_BYTES;
-  /** Serial number the next entry gets; the newest entry's is one less. */
+  /** The serial number of the next entry; the newest entry's is one less. */
   nextSerial = 0;
-  /** Entries held. */
+  /** The number of entries. */
   length = 0;
-  /** Moves whenever what an index means may have changed; what was derived under another number is stale. */
+  /** Changes when the meaning of an index may have changed; results derived from another generation are stale. */
   generation = 0;
-  // The ring grows by doubling, so a connection that indexes nothing costs nothing; its length is a power of two.
+  // The ring doubles its length, a power of two, so that a connection without entries has none.
   private names: string[] = [];
   private values: string[] = [];
   private mask = -1;
 
-  /** Name of the nth newest entry (0 = newest). The caller has checked n against `length`. */
+  /** The name of the nth newest entry (0 = newest). The caller has checked n against `length`. */
   nameAt(n: number): string {
     return this.names[(this.nextSerial - 1 - n) & this.mask]!;
   }
 
-  /** Value of the nth newest entry. */
+  /** The value of the nth newest entry. */
   valueAt(n: number): string {
     return this.values[(this.nextSerial - 1 - n) & this.mask]!;
   }
 
-  /** Whether the pair can be inserted without evicting. */
+  /** Whether the pair fits without evicting others. */
   fits(name: string, value: string): boolean {
     return this.bytes + name.length + value.length + FIELD_OVERHEAD_BYTES <= this.maxBytes;
   }
 
-  /** Inserts, evicting what must go (§4.4). An entry larger than the table empties it, and that is no error. */
+  /** Inserts a pair, and evicts entries for it (§4.4). A pair larger than the table empties it, which is no error. */
   insert(name: string, value: string): boolean {
     this.generation++;
     const bytes = name.length + value.length + FIELD_OVERHEAD_BYTES;
@@ -53,14 +52,14 @@ export class DynamicTable {
     return true;
   }
 
-  /** Changes the maximum size, evicting what no longer fits (§4.3). */
+  /** Changes the maximum size, and evicts entries that no longer fit (§4.3). */
   resize(maxBytes: number): void {
     this.generation++;
     this.maxBytes = maxBytes;
     this.evictTo(maxBytes);
   }
 
-  /** Called with each entry that leaves, after it left. */
+  /** Called after each eviction. */
   protected evicted(_serial: number, _name: string, _value: string): void {}
 
   private evictTo(bytes: number): void {

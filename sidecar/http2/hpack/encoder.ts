@@ -8,20 +8,20 @@ import { RecentPairs } from './recent-pairs.ts';
 
 export { literalSize, writeLiteral } from './literal.ts';
 
-/** Blocks kept ready, in encoded form; a relay's connection repeats a few. */
+/** The encoded blocks that we keep; a relay's connection repeats a few. */
 const MAX_CACHED_BLOCKS = 256;
-/** A block above this is not kept, which bounds the cache in bytes. */
+/** The largest block that we keep, which bounds the cache in bytes. */
 const MAX_CACHED_BLOCK_BYTES = 1024;
-/** A scratch buffer up to this size is kept by its encoder. */
+/** The largest scratch buffer that an encoder keeps. */
 const MAX_KEPT_SCRATCH_BYTES = 16 * 1024;
-/** Larger blocks are encoded in one that all encoders share, up to this size: a buffer each would be much to collect. */
+/** All encoders share one buffer for larger blocks, up to this size, which spares the garbage collector. */
 const SHARED_SCRATCH_BYTES = 256 * 1024;
 /**
- * An insertion that evicts makes every cached block stale, so it has to be earned: it costs what this many
- * blocks bring in. A working set larger than the table then costs a few literals, not the cache.
+ * An insertion that evicts makes every cached block stale, so it needs the credit of this many blocks. Then a working set
+ * larger than the table costs a few literals, and not the cache.
  */
 const BLOCKS_PER_EVICTION = 256;
-/** Credit that can be saved up: enough for a new caller's few pairs at once. */
+/** The most credit: enough for the few pairs of a new caller at once. */
 const MAX_EVICTION_CREDIT = 8 * BLOCKS_PER_EVICTION;
 
 const INDEXED = 0x80;
@@ -32,7 +32,7 @@ let sharedScratch: Buffer | undefined;
 
 /** Encodes the header blocks of one connection's direction (RFC 7541). */
 export class HpackEncoder {
-  /** After encode: the block is block[0, blockEnd), until any encoder's next one. Not to be written to. */
+  /** After `encode` the block is block[0, blockEnd), until any encoder encodes again. Do not write to it. */
   block: Buffer = Buffer.alloc(0);
   blockEnd = 0;
   private readonly maxTableBytes: number;
@@ -41,16 +41,16 @@ export class HpackEncoder {
   private readonly cache = new Map<HeaderList, Buffer>();
   private cacheGeneration = 0;
   private scratch: Buffer = Buffer.allocUnsafeSlow(512);
-  /** The smallest table size since the last block, and the one to have now; -1 when nothing was set since. */
+  /** The smallest table size since the last block, -1 without one, and the size to use next. */
   private smallestTableBytes = -1;
   private nextTableBytes = DEFAULT_TABLE_BYTES;
   private evictionCredit = MAX_EVICTION_CREDIT;
-  /** Whether the cache may hold blocks with a pair that had to wait for credit. */
+  /** Whether the cache may hold blocks with a pair that lacked credit. */
   private refused = false;
 
   /**
-   * @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default
-   * @param options.knownNames how fields are treated, by their names, of which it is known beforehand
+   * @param options.maxTableBytes the largest table to use, whatever the peer allows; 4,096 by default
+   * @param options.knownNames how to treat fields, by those names for which we know it beforehand
    */
   constructor(options?: { maxTableBytes?: number; knownNames?: ReadonlyMap<string, KnownName> | undefined }) {
     this.table = new IndexedTable(options?.knownNames);
@@ -58,15 +58,14 @@ export class HpackEncoder {
     this.setPeerTableBytes(DEFAULT_TABLE_BYTES);
   }
 
-  /** Bytes the dynamic table holds now. */
+  /** The present size of the dynamic table. */
   get tableBytes(): number {
     return this.table.bytes;
   }
 
   /**
-   * Takes the peer's SETTINGS_HEADER_TABLE_SIZE. The next block begins with the size updates that follow from
-   * all that was set since the last one: the smallest size if the table has to shrink on the way, and the final one
-   * (§4.2).
+   * Applies the peer's SETTINGS_HEADER_TABLE_SIZE. The next block begins with the size updates for all changes since the last
+   * block: the smallest size, if the table must shrink meanwhile, and the final one (§4.2).
    */
   setPeerTableBytes(bytes: number): void {
     const next = Math.min(bytes, this.maxTableBytes);
@@ -75,7 +74,7 @@ export class HpackEncoder {
     this.smallestTableBytes = smallest < 0 ? next : Math.min(smallest, next);
   }
 
-  /** Encodes; the block is then this.block[0, this.blockEnd). */
+  /** Encodes a list; the block is then this.block[0, this.blockEnd). */
   encode(list: HeaderList): void {
     if (this.evictionCredit < MAX_EVICTION_CREDIT) this.evictionCredit++;
     if (!list.shared || this.smallestTableBytes >= 0) {
@@ -97,11 +96,11 @@ export class HpackEncoder {
       return;
     }
     this.encodeList(list);
-    // A block that inserts can't be sent twice; the next one for the list will be final.
+    // A block that inserts can't be sent twice; the next block of the list will insert nothing.
     if (this.cacheGeneration !== this.table.generation || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
-    // Full means that lists come and go: those in use are soon back.
+    // A full cache means that lists change often; those in use soon return.
     if (this.cache.size >= MAX_CACHED_BLOCKS) this.cache.clear();
-    // Not from Buffer's pool, which a small slice would keep whole.
+    // Not from Buffer's pool, of which a small slice would keep a whole page alive.
     const kept = Buffer.allocUnsafeSlow(this.blockEnd);
     this.block.copy(kept, 0, 0, this.blockEnd);
     this.cache.set(list, kept);
@@ -154,7 +153,7 @@ export class HpackEncoder {
   }
 
   /**
-   * Whether the pair enters the table now: when it is seen again. A shared list's pairs have all been seen before.
+   * Whether the pair enters the table now, which needs a second sight. All pairs of a shared list have been seen before.
    */
   private admits(name: string, value: string, shared: boolean): boolean {
     const table = this.table;
@@ -186,7 +185,7 @@ export class HpackEncoder {
     return at;
   }
 
-  /** A buffer that any encoding of the fields fits: three integers a field, and two for size updates. */
+  /** Returns a buffer with room for any encoding of the fields: three integers a field, and two for size updates. */
   private room(fields: readonly string[]): Buffer {
     let bytes = 2 * MAX_INTEGER_BYTES + (fields.length >> 1) * 3 * MAX_INTEGER_BYTES;
     for (let i = 0; i < fields.length; i++) bytes += fields[i]!.length;

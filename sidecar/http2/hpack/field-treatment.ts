@@ -2,12 +2,12 @@ import { FIELD_OVERHEAD_BYTES } from './header-list.ts';
 import { type StaticName, staticByName } from './static-table.ts';
 
 /**
- * How a field's values are encoded, by its name:
+ * How to encode the values of a field, by its name:
  *
- * - `repeats`: may enter the table once it has shown that it repeats;
- * - `per-call`: new with each call even if two values happen to be alike; an entry would be waste;
- * - `secret`: a table shared by all that a connection carries lets whoever can add fields to it guess at
- *   others by what gets shorter (RFC 7541 §7.1), so these go as never-indexed literals.
+ * - `repeats`: a value may enter the table after it has repeated;
+ * - `per-call`: each call has a new value, even if two happen to be equal, so an entry would be useless;
+ * - `secret`: a never-indexed literal. All calls of a connection share the table, so a caller that can add fields could guess
+ *   the secrets of others by which blocks become shorter (RFC 7541 §7.1).
  */
 export type Treatment = 'repeats' | 'per-call' | 'secret';
 
@@ -26,16 +26,16 @@ const SECRET = [
   'x-vault-token',
 ];
 
-/** What is known of a name before anything was encoded. */
+/** The treatment and static entry of a name. */
 export interface KnownName {
   readonly treatment: Treatment;
   readonly static: StaticName | undefined;
 }
 
-/** The names of the static table and those that are not treated as `repeats`. */
+/** The names of the static table, and names that are not treated as `repeats`. */
 export const knownNames: ReadonlyMap<string, KnownName> = knownNamesWith([]);
 
-/** The same with further names that are `per-call`, for whoever knows what a connection carries. */
+/** The same with further `per-call` names, for an owner that knows the content of its connections. */
 export function knownNamesWith(perCall: readonly string[]): ReadonlyMap<string, KnownName> {
   const all = [...PER_CALL, ...perCall];
   return new Map(
@@ -46,7 +46,7 @@ export function knownNamesWith(perCall: readonly string[]): ReadonlyMap<string, 
   );
 }
 
-/** An entry may take this share of the table: what is larger would push out too much. */
+/** The divisor of an entry's largest share of the table; a larger entry would evict too many others. */
 const MAX_TABLE_SHARE = 4;
 
 /** Whether a pair is small enough for a table of maxBytes. */

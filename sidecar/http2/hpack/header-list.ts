@@ -1,4 +1,4 @@
-/** What a field costs beside its name and value, in a header list (RFC 9113 §6.5.2) and a table (RFC 7541 §4.1). */
+/** The size of a field beside its name and value, in a header list (RFC 9113 §6.5.2) and a table (RFC 7541 §4.1). */
 export const FIELD_OVERHEAD_BYTES = 32;
 
 const SPACE = 0x20;
@@ -13,22 +13,22 @@ const SPACE = 0x20;
 export interface ListViews {}
 
 /**
- * A decoded header block, in wire order. Immutable once built. Strings are latin1, one char a byte, so that
- * bytes outside ASCII pass through a relay unchanged.
+ * A decoded header block, in wire order. Its fields never change. Strings are Latin-1, one character a byte, so that bytes
+ * outside ASCII pass through a relay unchanged.
  */
 export class HeaderList {
   /** name0, value0, name1, value1, … */
   readonly fields: readonly string[];
   /**
-   * Ordinals (0 = first field), ascending, of the fields that came as never-indexed literals. An intermediary
-   * must send them on in that form (RFC 7541 §6.2.3).
+   * The ordinals (0 = first field), ascending, of the fields that arrived as never-indexed literals. An intermediary must
+   * pass them on in that form (RFC 7541 §6.2.3).
    */
   readonly neverIndexed: readonly number[] | undefined;
-  /** The size limits are stated in: each field's name, value and 32 bytes (RFC 9113 §6.5.2). */
+  /** The size that limits refer to: each field's name, value and 32 bytes (RFC 9113 §6.5.2). */
   readonly listBytes: number;
-  /** The block exceeded the decoder's maxListBytes: `fields` holds what came before the limit, `listBytes` the whole. */
+  /** The list exceeds the decoder's maxListBytes: `fields` has those up to the limit, and `listBytes` is the whole size. */
   readonly oversize: boolean;
-  /** Set once the decoder has answered from its memo: only then is caching by identity worth it. */
+  /** The decoder has returned the list from its memo. Only then is caching by identity useful. */
   shared = false;
   /** One slot for what the layer above derives from the fields. */
   view: ListViews[keyof ListViews] | undefined = undefined;
@@ -52,7 +52,7 @@ export class HeaderList {
     return undefined;
   }
 
-  /** The same without white space at its ends, which means nothing (RFC 9110 §5.5): for values that are read here. */
+  /** The same without white space at its ends, which means nothing (RFC 9110 §5.5), for values that we read. */
   getTrimmed(name: string): string | undefined {
     const value = this.get(name);
     return value === undefined ? undefined : trimmed(value);
@@ -68,8 +68,8 @@ export function trimmed(value: string): string {
 }
 
 /**
- * The list without the fields that `drops` names, and with `added` behind them. What was never to be indexed stays so
- * (RFC 7541 §7.1.3).
+ * Returns the list without the fields for which `drops` returns true, followed by `added`. Never-indexed fields stay so (RFC
+ * 7541 §7.1.3).
  */
 export function copyWithout(
   list: HeaderList,

@@ -1,17 +1,16 @@
 /**
- * Huffman decoding (RFC 7541 §5.2, Appendix B), a byte of input a step.
+ * Huffman decoding (RFC 7541 §5.2, Appendix B), one byte of input a step.
  *
- * There is no encoder: a relay's peers are a hop away, and the few bytes saved on names and values that the
- * tables don't hold already are worth less than the time to pack them.
+ * There is no encoder: a relay's peers are one hop away, and coding the few names and values that the tables lack would take more
+ * time than the saved bytes are worth.
  */
 
-/** The end-of-string symbol: its code only ever pads, and is an error when it stands whole in a string. */
+/** The end-of-string symbol: its code only pads, and its whole code in a string is an error. */
 const EOS = 256;
 
 /**
- * Length in bits of each octet's code, and EOS's. Appendix B's code is canonical: codes of one length follow
- * each other in the order of the symbols, and every length continues where the one before stopped; so the
- * lengths are the whole table.
+ * The length in bits of each octet's code, and of EOS's. Appendix B's code is canonical: codes of one length are consecutive in
+ * the order of the symbols, and each length continues after the one before. So the lengths define the whole table.
  */
 const CODE_BITS = Uint8Array.of(
   ...[13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28],
@@ -37,9 +36,9 @@ const CODE_BITS = Uint8Array.of(
 const SHORTEST_CODE_BITS = 5;
 const LONGEST_CODE_BITS = 30;
 
-// A step's outcome: the state after it (bits 0-7), the octets it completed (bits 8-15 and 16-23) with a bit for
-// each, and whether it ran into EOS. Eight bits complete two octets at most, and a step is never 0: whatever
-// completes nothing leaves the code's root.
+// The result of a step: the next state (bits 0-7), the completed octets (bits 8-15 and 16-23) with a bit for each, and whether
+// EOS was completed. Eight bits complete two octets at most. A result is never 0, because a step that completes nothing leaves
+// the root of the code.
 const EMITS_ONE = 1 << 24;
 const EMITS_TWO = 1 << 25;
 const FAILS = 1 << 26;
@@ -55,23 +54,23 @@ for (let node = 0, depth = 0; depth < 8; depth++) {
 }
 
 /**
- * The step from each state on each byte, worked out when it is first needed: text uses few of the 65,536, and
- * working out all of them takes longer than a process may take to be ready. The states are the tree's inner
- * nodes: 257 leaves make 256 of them, so a state is a byte.
+ * The step from each state on each byte, computed at its first use: text uses few of the 65,536, and computing all would delay
+ * the start of the process too much. The states are the inner nodes of the tree: a tree with 257 leaves has 256, so a state is
+ * a byte.
  */
 const steps = new Int32Array(256 * 256);
 
-/** Bytes of room that decoding `bytes` of input needs: what they can stand for at most, and one. */
+/** The room that decoding `bytes` of input needs: the longest output, and one byte. */
 export function huffmanRoom(bytes: number): number {
   return Math.floor((bytes * 8) / SHORTEST_CODE_BITS) + 1;
 }
 
 /**
- * Decodes input[start,end) to the start of `out`, which must hold huffmanRoom(end - start) bytes. Returns the
- * bytes written, or -1 for EOS in the string, padding of more than seven bits, or padding that is not all ones
- * (each a decoding error by §5.2).
+ * Decodes input[start,end) to the start of `out`, which must have room for huffmanRoom(end - start) bytes.
  *
- * @param whole false: only the beginning of a string, which may end within a code
+ * @param whole false for the beginning of a string, which may end within a code
+ * @returns the number of bytes written, or -1 for EOS in the string, padding of more than seven bits, or padding that is not all
+ *   ones (each a decoding error by §5.2)
  */
 export function huffmanDecode(
   input: Uint8Array,
@@ -88,7 +87,7 @@ export function huffmanDecode(
     step = steps[at]!;
     if (step === 0) step = workOut(at);
     flags |= step;
-    // Written always and counted only if it is one: cheaper than a branch that nobody can predict.
+    // We always write, and count only a completed octet, which is cheaper than an unpredictable branch.
     out[written] = step >> 8;
     written += (step >> 24) & 1;
     out[written] = step >> 16;
@@ -97,7 +96,7 @@ export function huffmanDecode(
   return flags < FAILS && (!whole || mayEnd[step & 0xff] === 1) ? written : -1;
 }
 
-/** Walks the tree for one step. */
+/** Computes one step by walking the tree. */
 function workOut(at: number): number {
   let node = at >> 8;
   let step = 0;
@@ -122,7 +121,7 @@ function buildTree(): Int16Array {
     for (let symbol = CODE_BITS.indexOf(bits); symbol >= 0; symbol = CODE_BITS.indexOf(bits, symbol + 1)) {
       let node = 0;
       for (let bit = bits - 1; bit > 0; bit--) {
-        // The root is nobody's child, so 0 is where no node is yet.
+        // The root is no node's child, so 0 means that there is no node yet.
         node = tree[node * 2 + ((code >> bit) & 1)] ||= nodes++;
       }
       tree[node * 2 + (code & 1)] = ~symbol;

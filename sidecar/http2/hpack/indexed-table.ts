@@ -2,36 +2,36 @@ import { DynamicTable } from './dynamic-table.ts';
 import { type KnownName, knownNames, type Treatment } from './field-treatment.ts';
 import { STATIC_ENTRIES } from './static-table.ts';
 
-/** No entry: serial numbers count from 0. */
+/** No entry, because serial numbers count from 0. */
 const NONE = -1;
 
-/** All that both tables hold of a name, so that a field costs one look-up by its name. */
+/** The entries of both tables for a name, so that a field costs one look-up by its name. */
 export interface NameEntries {
   readonly treatment: Treatment;
-  /** Index of the name in the static table, or 0. */
+  /** The index of the name in the static table, or 0. */
   readonly staticIndex: number;
-  /** Static indexes by value; undefined when the static table has the name with '' alone, or not at all. */
+  /** The static indexes by value; undefined if the static table has the name only with '', or not at all. */
   readonly staticValues: ReadonlyMap<string, number> | undefined;
-  /** Serial number of the dynamic table's newest entry with the name, or NONE. */
+  /** The serial number of the dynamic table's newest entry with the name, or NONE. */
   newest: number;
-  /** Serial numbers of the entries with the name, by value. */
+  /** The serial numbers of the entries with the name, by value. */
   readonly byValue: Map<string, number>;
 }
 
-/** The encoder's side of the dynamic table, which can be searched; it answers for the static table too. */
+/** The encoder's dynamic table, which it can search; it includes the static table. */
 export class IndexedTable extends DynamicTable {
-  /** Names in the dynamic table, and those of knownNames that were asked for: both are few. */
+  /** The names in the dynamic table, and the known names that were looked up: both are few. */
   private readonly byName = new Map<string, NameEntries>();
 
   private readonly known: ReadonlyMap<string, KnownName>;
 
-  /** @param known how names are treated of which it is known beforehand */
+  /** @param known how to treat names for which we know it beforehand */
   constructor(known = knownNames) {
     super();
     this.known = known;
   }
 
-  /** What the tables know of a name; undefined when they don't. */
+  /** Returns the entries of a name; undefined if the tables have none. */
   find(name: string): NameEntries | undefined {
     const entries = this.byName.get(name);
     if (entries !== undefined) return entries;
@@ -39,7 +39,7 @@ export class IndexedTable extends DynamicTable {
     return known && this.add(name, known);
   }
 
-  /** The wire's index of the pair, or 0. */
+  /** Returns the index of the pair on the wire, or 0. */
   indexOfPair(entries: NameEntries, value: string): number {
     if (entries.staticValues !== undefined) {
       const index = entries.staticValues.get(value);
@@ -52,7 +52,7 @@ export class IndexedTable extends DynamicTable {
     return serial === undefined ? 0 : this.index(serial);
   }
 
-  /** The wire's index of the name, or 0. Static indexes are shorter and don't move. */
+  /** Returns the index of the name on the wire, or 0. Static indexes are shorter and never change. */
   indexOfName(entries: NameEntries): number {
     if (entries.staticIndex !== 0) return entries.staticIndex;
     return entries.newest === NONE ? 0 : this.index(entries.newest);
@@ -70,7 +70,7 @@ export class IndexedTable extends DynamicTable {
 
   protected override evicted(serial: number, name: string, value: string): void {
     const entries = this.byName.get(name)!;
-    // The oldest leaves first: when it is also the name's newest, it was the name's last.
+    // The oldest entry leaves first. If it is also the newest of its name, the name has no other entry.
     if (entries.newest === serial) this.byName.delete(name);
     else entries.byValue.delete(value);
   }

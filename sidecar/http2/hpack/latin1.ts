@@ -1,8 +1,8 @@
 const of = String.fromCharCode;
 
 /**
- * The string of bytes[start,end), one char a byte. Short strings are built without leaving compiled code: a call
- * with a fixed number of arguments takes a third of the time of the call into the runtime that longer ones need.
+ * Returns the string of bytes[start,end), one character a byte. It builds short strings within compiled code: a call with a
+ * fixed number of arguments takes a third of the time of the call into the runtime that longer strings need.
  */
 // biome-ignore format: one line a length
 export function latin1(b: Buffer, start: number, end: number): string {
@@ -29,17 +29,16 @@ export function latin1(b: Buffer, start: number, end: number): string {
   }
 }
 
-/** Longer names are built anew each time. */
+/** We build longer names anew each time. */
 const MAX_KEPT_NAME_BYTES = 32;
-/** Names kept, a power of two: about those that a mesh's calls spell out. */
+/** The number of kept names, a power of two: about as many as the calls of a mesh spell out. */
 const KEPT_NAMES = 256;
 
 const keptNames: string[] = new Array<string>(KEPT_NAMES).fill('');
 
 /**
- * The same for a field's name. The same few are spelled out in block after block, so the last one built in each of a
- * few slots is kept: to find it again is cheaper than to build it, and so is all that compares or looks up one and
- * the same string.
+ * The same for a field's name. Blocks spell out the same few names, so we keep the latest name of each of a few slots. Finding
+ * it is cheaper than building it, and comparing or looking up the same string object is cheaper, too.
  */
 export function latin1Name(b: Buffer, start: number, end: number): string {
   const length = end - start;

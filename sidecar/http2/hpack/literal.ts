@@ -1,13 +1,13 @@
 import { knownNames } from './field-treatment.ts';
 import { integerSize, stringSize, writeInteger, writeString } from './primitives.ts';
 
-/** First bits of a literal that no table takes in (RFC 7541 §6.2.2), and of one that no hop may index (§6.2.3). */
+/** The first bits of a literal without indexing (RFC 7541 §6.2.2), and of a never-indexed one (§6.2.3). */
 export const WITHOUT_INDEXING = 0x00;
 export const NEVER_INDEXED = 0x10;
 
 const NAME_PREFIX = 0x0f;
 
-/** Bytes that writeLiteral takes for the field. */
+/** The bytes that writeLiteral writes for the field. */
 export function literalSize(name: string, value: string): number {
   const index = knownNames.get(name)?.static?.index;
   const nameBytes = index === undefined ? 1 + stringSize(name) : integerSize(NAME_PREFIX, index);
@@ -15,8 +15,8 @@ export function literalSize(name: string, value: string): number {
 }
 
 /**
- * Writes a field as a literal that leaves the tables alone, for what varies from call to call: it may follow
- * any encoded block. Names are lower-case. A secret's goes as never indexed. Returns the new offset.
+ * Writes a field as a literal that does not change the tables, for values that differ between calls. It may follow any encoded
+ * block. Names are lower-case. A secret is never indexed. Returns the new offset.
  */
 export function writeLiteral(out: Buffer, offset: number, name: string, value: string): number {
   const known = knownNames.get(name);
@@ -24,7 +24,7 @@ export function writeLiteral(out: Buffer, offset: number, name: string, value: s
   return writeLiteralField(out, offset, flags, NAME_PREFIX, known?.static?.index ?? 0, name, value);
 }
 
-/** Writes a literal field (§6.2) of any kind; nameIndex 0 spells the name out. Returns the new offset. */
+/** Writes a literal field (§6.2) of any kind; with nameIndex 0 also its name. Returns the new offset. */
 export function writeLiteralField(
   out: Buffer,
   offset: number,

@@ -1,14 +1,14 @@
-/** Writing RFC 7541's primitive types (§5). */
+/** Writes the primitive types of RFC 7541 §5. */
 
-/** From here on a call into the runtime beats a loop over the characters. */
+/** From this length on a call into the runtime is faster than a loop over the characters. */
 const LONG_STRING = 24;
 
-/** Most bytes an integer takes here: its prefix and five more (values below 2^35). */
+/** The longest integer: its prefix and five more bytes (values below 2^35). */
 export const MAX_INTEGER_BYTES = 6;
 
 /**
- * Writes an integer (§5.1) with `flags` in the bits before its prefix; `prefix` is the prefix with all bits
- * set. Returns the new offset.
+ * Writes an integer (§5.1) with `flags` in the bits before its prefix; `prefix` is the prefix with all bits set. Returns the
+ * new offset.
  */
 export function writeInteger(
   out: Uint8Array,
@@ -31,7 +31,7 @@ export function writeInteger(
   return offset;
 }
 
-/** Bytes that writeInteger takes. */
+/** The bytes that writeInteger writes. */
 export function integerSize(prefix: number, value: number): number {
   let bytes = 1;
   if (value < prefix) return bytes;
@@ -40,9 +40,8 @@ export function integerSize(prefix: number, value: number): number {
 }
 
 /**
- * Writes a string literal (§5.2), one byte a char and not Huffman-coded: the peers of a relay are a hop away,
- * and what coding would save on the few literals left beside the tables is worth less than the time it takes.
- * Returns the new offset.
+ * Writes a string literal (§5.2), one byte a character, without Huffman coding (`huffman.ts` says why). Returns the new
+ * offset.
  */
 export function writeString(out: Buffer, offset: number, value: string): number {
   const length = value.length;
@@ -55,7 +54,7 @@ export function writeString(out: Buffer, offset: number, value: string): number 
   return at + length;
 }
 
-/** Bytes that writeString takes. */
+/** The bytes that writeString writes. */
 export function stringSize(value: string): number {
   return integerSize(0x7f, value.length) + value.length;
 }

@@ -1,18 +1,18 @@
-/** Pairs remembered, a power of two. */
+/** The number of remembered pairs, a power of two. */
 const RECENT_PAIRS = 128;
-/** Larger pairs are not remembered: it bounds what an idle connection holds on to. */
+/** The largest remembered pair, which bounds the memory of an idle connection. */
 const MAX_PAIR_CHARS = 1024;
 
 /**
- * Remembers the pairs seen lately, so that the encoder can wait for a pair's second sight before it spends
- * table space on it. Values that are unique to a call then never churn the table, and what was encoded with
- * it stays valid. Pairs that fall into one slot forget each other: the cost is a literal more.
+ * Remembers recent pairs, so that the encoder uses table space only for a pair that it sees again. Then values that are unique
+ * to a call never change the table, and cached blocks stay valid. Pairs in one slot displace each other, which costs one more
+ * literal.
  */
 export class RecentPairs {
   private readonly names: string[] = [];
   private readonly values: string[] = [];
 
-  /** Whether the pair was seen lately; it now was. */
+  /** Whether the pair was seen recently. Remembers it. */
   seen(name: string, value: string): boolean {
     if (name.length + value.length > MAX_PAIR_CHARS) return false;
     if (this.names.length === 0) {
@@ -29,7 +29,7 @@ export class RecentPairs {
   }
 }
 
-/** Some ten characters tell pairs apart well enough to spread them, and don't cost more for a long value. */
+/** Hashes some ten characters, which spread pairs well enough, and cost no more for a long value. */
 function sampleHash(name: string, value: string): number {
   let hash = name.length * 31 + value.length;
   if (name.length > 0) hash = Math.imul(hash, 31) + name.charCodeAt(name.length - 1);

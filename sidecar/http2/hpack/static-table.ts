@@ -1,6 +1,6 @@
 /**
- * The static table of RFC 7541 Appendix A, and what its order gives: an entry's index is its place here, and
- * the entries of one name stand together, so the first of them is the index to name it by.
+ * The static table of RFC 7541 Appendix A. The index of an entry is its place. The entries of one name are consecutive, so the
+ * first one's index stands for the name.
  */
 const ENTRIES: readonly (readonly [name: string, ...values: string[]])[] = [
   [':authority', ''],
@@ -57,13 +57,13 @@ const ENTRIES: readonly (readonly [name: string, ...values: string[]])[] = [
   ['www-authenticate', ''],
 ];
 
-/** A name of the static table: the index that names it, and the index of each value it is listed with. */
+/** A name of the static table: its index, and the index of each of its values. */
 export interface StaticName {
   readonly index: number;
   readonly values: ReadonlyMap<string, number>;
 }
 
-/** Name and value by index; index 0 is not an entry (RFC 7541 §6.1 makes it an error) and holds ''. */
+/** The name and value of each index; index 0 is no entry (RFC 7541 §6.1 makes it an error) and has ''. */
 export const staticNames: string[] = [''];
 export const staticValues: string[] = [''];
 
@@ -79,5 +79,5 @@ export const staticByName: ReadonlyMap<string, StaticName> = new Map(
   }),
 );
 
-/** The last index of the static table; the dynamic table's newest entry is the one after it (§2.3.3). */
+/** The last index of the static table; the dynamic table's newest entry has the next one (§2.3.3). */
 export const STATIC_ENTRIES = staticNames.length - 1;
