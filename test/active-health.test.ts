@@ -124,7 +124,7 @@ async function startScene(t: Test, addresses: readonly string[], cluster: object
 const healthOf = (scene: Scene, index: number) =>
   scene.shape(index)['health_check'] as { state: string; because: string };
 
-t.test('what a check proves', async (t) => {
+t.test('a health check proves the state of an endpoint', async (t) => {
   t.equal(findingOf('serving', Status.OK), 'passes');
   t.equal(findingOf('not_serving', Status.OK), 'refuses', 'it said so itself');
   t.equal(findingOf('not_serving', Status.UNAVAILABLE), 'fails', 'somebody did');
@@ -139,7 +139,7 @@ t.test('what a check proves', async (t) => {
   t.equal(findingOf('turned_away', undefined), 'nothing');
 });
 
-t.test('how often it must be proved', async (t) => {
+t.test('thresholds: how many results in a row change the state', async (t) => {
   const letters = { p: 'passes', f: 'fails', r: 'refuses', n: 'nothing' } as const;
   const after = (findings: string) => {
     const threshold = new HealthThreshold();
@@ -172,7 +172,7 @@ t.test('how often it must be proved', async (t) => {
 });
 
 for (const kind of ['grpc', 'agent'] as const) {
-  t.test(`an agent that says it does not serve gets no calls until it does: ${kind}`, async (t) => {
+  t.test(`an agent that reports NOT_SERVING gets no calls until it reports SERVING: ${kind}`, async (t) => {
     const agents = await startAgents(t, 2, kind);
     const scene = await startScene(
       t,
@@ -209,7 +209,7 @@ for (const kind of ['grpc', 'agent'] as const) {
   });
 }
 
-t.test('an agent that hangs is ejected without a call, and is back when it goes on', async (t) => {
+t.test('a hanging agent is ejected without a call, and returns when it resumes', async (t) => {
   const agents = await startAgents(t, 2);
   const scene = await startScene(
     t,
@@ -230,34 +230,31 @@ t.test('an agent that hangs is ejected without a call, and is back when it goes 
   }
 });
 
-t.test(
-  'an agent that dies leaves its place among the ejected to others, and is found when it returns',
-  async (t) => {
-    const agents = await startAgents(t, 2);
-    const scene = await startScene(
-      t,
-      agents.map(({ address }) => address),
-      settings(quick),
-    );
-    await waitUntil('both were checked', () => scene.changes.length === 2);
-    agents[0]!.process.kill('SIGKILL');
-    await waitUntil('it is unhealthy', () => healthOf(scene, 0).state === 'unhealthy');
-    t.match(scene.shape(0), { usable: false, because: /connecting failed/ });
-    t.same(new Set(await scene.answers(4)), new Set([agents[1]!.name]));
-    agents[1]!.say('not_serving');
-    await waitUntil('the other is ejected', () => scene.endpoint(1).watched.ejected);
-    t.ok(
-      scene.outliers.every(({ endpoint }) => endpoint.address !== agents[0]!.address),
-      'the dead one never was',
-    );
-    await agents[0]!.restart();
-    // Its connection back-off alone would take longer from try to try.
-    await waitUntil('it has calls', async () => (await scene.answers(1))[0] === agents[0]!.name);
-    await waitUntil('it is well', () => healthOf(scene, 0).state === 'healthy');
-  },
-);
+t.test('a dead agent frees its place among the ejected, and is found after its restart', async (t) => {
+  const agents = await startAgents(t, 2);
+  const scene = await startScene(
+    t,
+    agents.map(({ address }) => address),
+    settings(quick),
+  );
+  await waitUntil('both were checked', () => scene.changes.length === 2);
+  agents[0]!.process.kill('SIGKILL');
+  await waitUntil('it is unhealthy', () => healthOf(scene, 0).state === 'unhealthy');
+  t.match(scene.shape(0), { usable: false, because: /connecting failed/ });
+  t.same(new Set(await scene.answers(4)), new Set([agents[1]!.name]));
+  agents[1]!.say('not_serving');
+  await waitUntil('the other is ejected', () => scene.endpoint(1).watched.ejected);
+  t.ok(
+    scene.outliers.every(({ endpoint }) => endpoint.address !== agents[0]!.address),
+    'the dead one never was',
+  );
+  await agents[0]!.restart();
+  // Its connection back-off alone would take longer from try to try.
+  await waitUntil('it has calls', async () => (await scene.answers(1))[0] === agents[0]!.name);
+  await waitUntil('it is well', () => healthOf(scene, 0).state === 'healthy');
+});
 
-t.test('never more than may be ejected, and the last one never', async (t) => {
+t.test('checks never eject more than max_ejection_percent, and never the last endpoint', async (t) => {
   const agents = await startAgents(t, 2);
   for (const { say } of agents) say('not_serving');
   const scene = await startScene(
@@ -281,7 +278,7 @@ t.test('never more than may be ejected, and the last one never', async (t) => {
   t.same(alone.outliers, []);
 });
 
-t.test('an error must repeat itself, and one without a health service is healthy', async (t) => {
+t.test('only repeated errors eject, and an app without a health service is healthy', async (t) => {
   const [agent, other] = (await startAgents(t, 2)) as [Agent, Agent];
   agent.say('unavailable');
   const rare = { ...quick, unhealthy_threshold: 5 };
@@ -295,7 +292,7 @@ t.test('an error must repeat itself, and one without a health service is healthy
   t.match(healthOf(lenient, 0), { state: 'healthy', because: 'its health check is answered UNIMPLEMENTED' });
 });
 
-t.test('what calls have ejected is brought back by a check only if a check had failed since', async (t) => {
+t.test('a check ends an ejection by calls only if a check had failed since', async (t) => {
   let failing = true;
   let checks = 0;
   let health = 1;
@@ -338,7 +335,7 @@ t.test('what calls have ejected is brought back by a check only if a check had f
 });
 
 t.test(
-  'checks are no calls, come one at a time, over the connection of the calls, and end with the endpoint',
+  "checks run one at a time over the calls' connection, count as no calls, and end with the endpoint",
   async (t) => {
     let open = 0;
     let mostOpen = 0;
@@ -373,7 +370,7 @@ t.test(
   },
 );
 
-t.test('checks that are turned off keep nobody out', async (t) => {
+t.test('with checks turned off, no endpoint is ejected by them', async (t) => {
   const [bad, good] = (await startAgents(t, 2)) as [Agent, Agent];
   bad.say('not_serving');
   const scene = await startScene(t, [bad.address, good.address], settings(quick));
@@ -383,7 +380,7 @@ t.test('checks that are turned off keep nobody out', async (t) => {
   await waitUntil('it has calls', async () => (await scene.answers(1))[0] === bad.name);
 });
 
-t.test('many endpoints that hang: a bounded number of checks at a time', async (t) => {
+t.test('the number of concurrent checks is bounded when many endpoints hang', async (t) => {
   let open = 0;
   let mostOpen = 0;
   const hanging = await Promise.all(
@@ -426,7 +423,7 @@ t.test('many endpoints that hang: a bounded number of checks at a time', async (
   );
 });
 
-t.test('the sidecar tells of it: metrics, events and the log', async (t) => {
+t.test('metrics, events and the log report checks', async (t) => {
   const agents = await startAgents(t, 2);
   const config = outboundTo(...agents.map(({ address }) => address));
   type Outbound = { clusters: { upstream: object } };

@@ -71,7 +71,7 @@ function expectRefused(t: Test, outcome: UnaryOutcome, details: RegExp, reason =
   t.ok(pushbackMs > 0 && pushbackMs <= 60_000, `come back in ${pushbackMs} ms`);
 }
 
-t.test('calls wait for a place in the order in which they came', async (t) => {
+t.test('calls wait for a place in the order of their arrival', async (t) => {
   const { agent, client, stats } = await startScene(t, { max_concurrent_calls: 1, queue: { max_calls: 2 } });
   const ended: string[] = [];
   const call = (name: string): Promise<void> =>
@@ -99,7 +99,7 @@ t.test('calls wait for a place in the order in which they came', async (t) => {
   t.equal(stats.concurrencyLimit, 1);
 });
 
-t.test('a caller that leaves, or whose time is over, leaves its place in the queue', async (t) => {
+t.test('a caller that cancels, or whose deadline expires, leaves the queue', async (t) => {
   const { agent, client, stats } = await startScene(t, { max_concurrent_calls: 1, queue: { max_calls: 5 } });
   const first = client.unary(request);
   await waitUntil('the first is there', () => agent.open.length === 1);
@@ -122,7 +122,7 @@ t.test('a caller that leaves, or whose time is over, leaves its place in the que
   t.equal(stats.activeCalls, 0);
 });
 
-t.test('who would not be served in time is refused at once', async (t) => {
+t.test('a call that could not be served before its deadline is refused at once', async (t) => {
   const agent = await startReplica(t, later(150, ok, clock));
   const queue = { max_calls: 100, max_wait: '10s' };
   const inbound = { app: agent.address, max_concurrent_calls: 1, queue };
@@ -139,7 +139,7 @@ t.test('who would not be served in time is refused at once', async (t) => {
   t.equal((await busy).code, status.OK);
 });
 
-t.test('a queue that would be too long is not stood in', async (t) => {
+t.test('a call that would wait too long is refused at once', async (t) => {
   const agent = await startReplica(t, later(150, ok, clock));
   const queue = { max_calls: 100, max_wait: '50ms' };
   const inbound = { app: agent.address, max_concurrent_calls: 1, queue };
@@ -153,7 +153,7 @@ t.test('a queue that would be too long is not stood in', async (t) => {
   await busy;
 });
 
-t.test('nobody waits for longer than max_wait, while streams have the places', async (t) => {
+t.test('no call waits longer than max_wait while streams hold the places', async (t) => {
   const clock = new TestClock();
   const agent = await startWaiting(t);
   const queue = { max_calls: 5, max_wait: '5s' };
@@ -180,7 +180,7 @@ t.test('nobody waits for longer than max_wait, while streams have the places', a
   t.equal(sidecar.inbound.stats.queuedCalls, 0);
 });
 
-t.test('a higher limit lets in those who wait, by a reload', async (t) => {
+t.test('a reload with a higher limit admits waiting calls', async (t) => {
   const { agent, client, plane, stats } = await startScene(t, {
     max_concurrent_calls: 1,
     queue: { max_calls: 5 },
@@ -196,7 +196,7 @@ t.test('a higher limit lets in those who wait, by a reload', async (t) => {
 });
 
 t.test(
-  'a thousand that wait and fail at once are let in one after the other, not each within the other',
+  'a thousand waiting calls that fail at once are admitted one after the other, without nesting',
   async (t) => {
     const { agent, client, stats } = await startScene(t, {
       max_concurrent_calls: 1,
@@ -215,7 +215,7 @@ t.test(
   },
 );
 
-t.test('a rate for each caller', async (t) => {
+t.test('each caller has its own rate', async (t) => {
   const agent = await startReplica(t, ok);
   const inbound = { app: agent.address, rate_limit: { calls_per_second: 1, burst: 3 } };
   const plane = await startDataPlane(t, { inbound }, {}, clock);
@@ -233,7 +233,7 @@ t.test('a rate for each caller', async (t) => {
   expectRefused(t, await client.unary(request), /inbound.rate_limit/, 'rate_limited');
 });
 
-t.test('an adaptive limit follows what the agent can do', async (t) => {
+t.test("the adaptive limit follows the agent's capacity", async (t) => {
   // The agent does four calls at once; more of them make each slower.
   let running = 0;
   const agent = await startReplica(t, (stream, call) => {
@@ -277,7 +277,7 @@ t.test('an adaptive limit follows what the agent can do', async (t) => {
   t.equal(stats.activeCalls, 0);
 });
 
-t.test('a call with less time than even the quickest answers take is not sent', async (t) => {
+t.test('a call with less time than the fastest answers is not sent', async (t) => {
   const agent = await startReplica(t, later(60, ok, clock));
   const plane = await startDataPlane(t, { inbound: { app: agent.address } }, {}, clock);
   const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });

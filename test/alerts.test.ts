@@ -52,7 +52,7 @@ class Delay {
   };
 }
 
-t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, async (t) => {
+t.test('each alert fires, and stops firing', { skip: skipWithout('prometheus') }, async (t) => {
   const app = await startRawServer(t);
   let hangs = false;
   const held: (() => void)[] = [];

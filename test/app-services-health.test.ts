@@ -157,7 +157,7 @@ function startCaller(t: Test, port: number, service: string) {
 const skip = skipWithout('python');
 
 for (const way of ['directly', 'through the inbound listener'] as const) {
-  t.test(`a channel goes by the health of the app's own service: ${way}`, { skip }, async (t) => {
+  t.test(`a channel follows the health of the app's own service: ${way}`, { skip }, async (t) => {
     const agent = await Agent.start(t);
     let port = agent.port;
     let plane: DataPlane | undefined;
@@ -190,7 +190,7 @@ for (const way of ['directly', 'through the inbound listener'] as const) {
   });
 }
 
-t.test('Check, Watch and List of an app with services of its own', { skip }, async (t) => {
+t.test('Check, Watch and List work for an app with its own services', { skip }, async (t) => {
   const agent = await Agent.start(t);
   const plane = await startDataPlane(t, { name: 'tools', inbound: { app: agent.address, health: rare } });
   await waitUntil('the app is known', () => plane.sidecar.inbound.appHealth.state === 'serving', patient);
@@ -225,7 +225,7 @@ t.test('Check, Watch and List of an app with services of its own', { skip }, asy
   await known.sees('SERVING', 'NOT_SERVING', 'SERVING', 'NOT_SERVING', 'UNAVAILABLE');
 });
 
-t.test('an app without the health service', { skip }, async (t) => {
+t.test('an app without the health service is healthy', { skip }, async (t) => {
   const agent = await Agent.start(t, 'without');
   const plane = await startDataPlane(t, { name: 'tools', inbound: { app: agent.address, health: rare } });
   await waitUntil('the app is known', () => plane.sidecar.inbound.appHealth.healthy, patient);
@@ -271,21 +271,18 @@ function from(caller: string): grpc.Metadata {
   return metadata;
 }
 
-t.test(
-  'the app is asked as the caller asks: with its metadata, and for an answer that can be read',
-  async (t) => {
-    const { stub, calls } = await startApp(t, (call) => {
-      call.stream.on('end', () => answerWith(call.stream, serving));
-    });
-    t.equal(await stub.check('my.Tools', from('ann')), 'SERVING');
-    const [seen] = calls();
-    t.match(seen!.headers, { authorization: 'Bearer ann', te: 'trailers', ':path': checkPath });
-    t.equal(seen!.headers['grpc-accept-encoding'], undefined);
-    t.same(seen!.body, grpcFrame(Buffer.from('\n\bmy.Tools')));
-  },
-);
+t.test("the sidecar checks the app with the caller's metadata, and for a readable answer", async (t) => {
+  const { stub, calls } = await startApp(t, (call) => {
+    call.stream.on('end', () => answerWith(call.stream, serving));
+  });
+  t.equal(await stub.check('my.Tools', from('ann')), 'SERVING');
+  const [seen] = calls();
+  t.match(seen!.headers, { authorization: 'Bearer ann', te: 'trailers', ':path': checkPath });
+  t.equal(seen!.headers['grpc-accept-encoding'], undefined);
+  t.same(seen!.body, grpcFrame(Buffer.from('\n\bmy.Tools')));
+});
 
-t.test('what the app answers in place of a state', async (t) => {
+t.test("errors of the app's health service become states", async (t) => {
   let answer: (call: SeenCall) => void = () => {};
   const { stub, calls } = await startApp(t, (call) => call.stream.on('end', () => answer(call)));
   const status = (code: number, message: string) => (call: SeenCall) =>
@@ -343,7 +340,7 @@ t.test('what the app answers in place of a state', async (t) => {
   t.equal(calls().length, asked + 1, 'who has no health service is not asked again and again');
 });
 
-t.test('a watch ends with its caller, and the app hears it', async (t) => {
+t.test("a watch ends with its caller, and the app's watch ends, too", async (t) => {
   const { stub, calls } = await startApp(t, watched);
   const watch = stub.watch('my.Tools', from('ann'));
   await watch.sees('SERVING');
@@ -351,7 +348,7 @@ t.test('a watch ends with its caller, and the app hears it', async (t) => {
   await waitUntil('the app hears it', () => calls()[0]!.closedWith === 8, patient);
 });
 
-t.test('questions that the app does not answer are bounded', async (t) => {
+t.test('the number of unanswered checks is bounded', async (t) => {
   const { stub, calls } = await startApp(t, () => {}, { max_connections: 2 });
   const client = stub.client as never as Record<
     string,
@@ -377,7 +374,7 @@ t.test('questions that the app does not answer are bounded', async (t) => {
   t.equal(await last, 'SERVING');
 });
 
-t.test('a connection that has grown old is no news', async (t) => {
+t.test('the close of an old connection changes no state', async (t) => {
   const { app, stub, calls } = await startApp(t, watched);
   const watch = stub.watch('my.Tools', from('ann'));
   await watch.sees('SERVING');
@@ -392,7 +389,7 @@ t.test('a connection that has grown old is no news', async (t) => {
   await watch.sees('SERVING', 'NOT_SERVING');
 });
 
-t.test('an app that ends each watch at once is asked less and less', async (t) => {
+t.test('an app that ends each watch at once is watched less and less often', async (t) => {
   const { stub, calls } = await startApp(t, ({ stream }) => {
     stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
@@ -405,7 +402,7 @@ t.test('an app that ends each watch at once is asked less and less', async (t) =
   await watch.sees('SERVING');
 });
 
-t.test('after a reload the watch is of the other app', async (t) => {
+t.test('after a reload the watch is of the new app', async (t) => {
   const { plane, stub } = await startApp(t, watched);
   const watch = stub.watch('my.Tools', from('ann'));
   await watch.sees('SERVING');
@@ -423,7 +420,7 @@ t.test('after a reload the watch is of the other app', async (t) => {
   await watch.sees('SERVING', 'NOT_SERVING');
 });
 
-t.test('requests in gzip, and protocols beside gRPC', async (t) => {
+t.test('health requests may use gzip, and other protocols than gRPC', async (t) => {
   const { plane, app } = await startApp(t, ({ stream, headers }) => {
     if (headers['content-type'] === 'application/json')
       stream.respond({ ':status': 200 }, { endStream: true });

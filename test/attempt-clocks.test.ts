@@ -45,7 +45,7 @@ for (const [name, settings, reason, told] of [
   ['per_try_timeout', { retry: { ...retry, per_try_timeout: '100ms' } }, 'deadline', 'retry.per_try_timeout'],
   ['first_chunk_timeout', { retry, first_chunk_timeout: '100ms' }, 'first_chunk', 'first_chunk_timeout'],
 ] as const) {
-  t.test(`${name}: a silent replica is left, and another one answers`, async (t) => {
+  t.test(`${name}: the sidecar leaves a silent replica, and another one answers`, async (t) => {
     const replicas = [await startReplica(t, silence), await startReplica(t, ok)];
     const { client, cluster, plane, clock } = await startScene(t, replicas, settings);
     const [silent] = replicas;
@@ -75,7 +75,7 @@ for (const [name, settings, reason, told] of [
     await waitUntil('no clock is left', () => plane.sidecar.wheel.size <= timers);
   });
 
-  t.test(`${name}: what may not run twice ends with its reason`, async (t) => {
+  t.test(`${name}: a call that may not run twice ends with the reason`, async (t) => {
     const replicas = [await startReplica(t, silence), await startReplica(t, silence)];
     const { client, clock, begun } = await startScene(t, replicas, settings);
     const asked = client.unary(request, { path: PROCESS_TASK_PATH });
@@ -88,7 +88,7 @@ for (const [name, settings, reason, told] of [
     t.equal(replicas[0]!.calls.length + replicas[1]!.calls.length, 1);
   });
 
-  t.test(`${name}: a head is no message, and behind the first one it is over`, async (t) => {
+  t.test(`${name}: a head is not a message, and the timeout ends with the first message`, async (t) => {
     const replica = await startReplica(t, silence);
     const { plane, clock } = await startScene(t, [replica], settings);
     for (const message of ['none', 'first']) {
@@ -118,7 +118,7 @@ for (const [name, settings, reason, told] of [
   });
 }
 
-t.test('idle_timeout: a stream that goes on is left alone, one that stops is ended', async (t) => {
+t.test('idle_timeout: an active stream continues, and a silent one ends', async (t) => {
   const replica = await startReplica(t, silence);
   const { client, clock, begun } = await startScene(t, [replica], { idle_timeout: '300ms' });
   const stream = client.serverStream(request);
@@ -150,7 +150,7 @@ t.test('idle_timeout: a stream that goes on is left alone, one that stops is end
   await waitUntil('the replica knows', () => call.closedWith === 8);
 });
 
-t.test('idle_timeout: a reader that takes its time is not taken for a silent replica', async (t) => {
+t.test('idle_timeout: a slow reader is not mistaken for a silent replica', async (t) => {
   const total = 400_000;
   const replica = await startReplica(t, (stream) => {
     stream.respond(grpcHead, { waitForTrailers: true });
@@ -172,7 +172,7 @@ t.test('idle_timeout: a reader that takes its time is not taken for a silent rep
   t.equal(peer.dataBytes, total);
 });
 
-t.test('idle_timeout: a caller that talks keeps the stream, and a quiet pair is ended', async (t) => {
+t.test('idle_timeout: a sending caller keeps the stream, and a silent pair ends', async (t) => {
   const replica = await startReplica(t, silence);
   const { plane, clock } = await startScene(t, [replica], { idle_timeout: '300ms' });
   const peer = await openCall(t, plane, rawPaths.bidi);

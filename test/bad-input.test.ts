@@ -357,7 +357,7 @@ function malformedHeads(): [what: string, fields: [string, string][]][] {
 }
 
 for (const listener of listeners) {
-  t.test(`${listener}: bad input`, async (t) => {
+  t.test(`${listener}: bad input gets a typed error`, async (t) => {
     const port = portOf(listener);
     const bystander = new Bystander(await H2Peer.connect(t, port));
     for (const { name, reason, only, run } of cases) {
@@ -377,7 +377,7 @@ for (const listener of listeners) {
   });
 }
 
-t.test('a configuration with a wrong type and an unknown key', async (t) => {
+t.test('a configuration with a wrong type and an unknown key is refused', async (t) => {
   const folder = t.testdir({});
   const file = join(folder, 'outrigger.yaml');
   writeFileSync(file, 'name: agent\ninbound:\n  max_message_bytes: plenty\n  time_out: 3s\n');

@@ -77,7 +77,7 @@ async function load(client: RawClient, count: number, atATime: number): Promise<
   return failed;
 }
 
-t.test('a replica that is slow gets less', async (t) => {
+t.test('a slow replica gets fewer calls', async (t) => {
   const fast = [await startReplica(t, after(2)), await startReplica(t, after(2))];
   const slow = await startReplica(t, after(120));
   const plane = await start(t, [...fast, slow]);
@@ -88,7 +88,7 @@ t.test('a replica that is slow gets less', async (t) => {
   for (const { calls } of fast) t.ok(calls > 60, `${calls} of 300 to a fast one`);
 });
 
-t.test('a replica that is slow gets less even when calls come one by one', async (t) => {
+t.test('a slow replica gets fewer calls even when calls arrive one by one', async (t) => {
   const fast = [await startReplica(t, after(1)), await startReplica(t, after(1))];
   const slow = await startReplica(t, after(40));
   const plane = await start(t, [...fast, slow]);
@@ -97,7 +97,7 @@ t.test('a replica that is slow gets less even when calls come one by one', async
 });
 
 for (const balancer of ['peak_ewma', 'least_request'] as const) {
-  t.test(`replicas that stream are spared new calls: ${balancer}`, async (t) => {
+  t.test(`replicas with open streams get fewer new calls: ${balancer}`, async (t) => {
     // Streams that have begun to answer and go on, as an agent's do while its model writes.
     const streaming = (call: SeenCall): void => {
       const { stream, headers } = call;
@@ -123,7 +123,7 @@ for (const balancer of ['peak_ewma', 'least_request'] as const) {
   });
 }
 
-t.test('a replica that fails at once does not draw the calls of the others', async (t) => {
+t.test('a replica that fails at once does not attract the calls of the others', async (t) => {
   const works = await startReplica(t, after(10));
   const fails = await startReplica(t, ({ stream }) =>
     stream.respond({ ':status': 200, 'grpc-status': '14' }, { endStream: true }),
@@ -134,7 +134,7 @@ t.test('a replica that fails at once does not draw the calls of the others', asy
   t.ok(failed < 60, `${failed} of 200 calls met the replica that fails`);
 });
 
-t.test('round robin gives each replica the same', async (t) => {
+t.test('round robin gives each replica the same number of calls', async (t) => {
   const replicas = [await startReplica(t, quick), await startReplica(t, quick), await startReplica(t, quick)];
   const plane = await start(t, replicas, { balancer: 'round_robin' });
   await load(new RawClient(t, plane.outboundPort), 90, 3);

@@ -91,7 +91,7 @@ const writtenTables = [...markdown.matchAll(/\| What is held [^\n]*\n\|[ -|]*\n(
       ),
 );
 
-t.test('each table has its rows with what they come to, and their sum', async (t) => {
+t.test('each table has rows with their sizes, and their sum', async (t) => {
   t.equal(writtenTables.length, tables.length);
   for (const [index, rows] of tables.entries()) {
     const written = new Map(writtenTables[index]!.map(([name = '', , , bytes = '']) => [name, bytes]));
@@ -106,7 +106,7 @@ t.test('each table has its rows with what they come to, and their sum', async (t
   );
 });
 
-t.test('each limit that the page names has the default that it says', async (t) => {
+t.test('each limit has the default that the page states', async (t) => {
   let named = 0;
   for (const [, key = '', said = ''] of markdown.matchAll(/`([a-z_]+(?:\.[a-z_*]+)+)` = ([\w.]+)/g)) {
     t.equal(said, String(defaultOf(key)), key);
@@ -115,7 +115,7 @@ t.test('each limit that the page names has the default that it says', async (t) 
   t.ok(named > 5, `${named} limits are named`);
 });
 
-t.test('a process without a call has no more than its row says', async (t) => {
+t.test('a process without a call uses no more than its row states', async (t) => {
   const { address } = await startRawServer(t);
   const sidecar = await startSidecar(t, { inbound: { app: address } }, { env: { NODE_OPTIONS: '' } });
   // The egress and the metrics are loaded when they are asked for.

@@ -165,35 +165,38 @@ for (const [way, start] of Object.entries(ways)) {
   });
 }
 
-t.test('a caller that does nothing else is sent to another connection, its running calls stay', async (t) => {
-  const app = await startApp(t);
-  const plane = await startPlane(t, app.address, app.address);
-  for (const [listener, port, stats] of [
-    ['inbound', plane.inboundPort, plane.sidecar.inbound.stats],
-    ['outbound', plane.outboundPort, plane.sidecar.outbound.stats],
-  ] as const) {
-    const busy = await connect(t, port);
-    const running = await Running.begin(busy, 1, app);
-    await cancel(busy, 3, 100_000, 100);
-    await busy.until('it was sent away', () => busy.goaway !== undefined);
-    // Any other code would make some libraries end all calls.
-    t.equal(busy.goaway?.code, errorCode.noError, listener);
-    await running.lives(t, `${listener}: when its connection takes no more`);
-    t.equal(busy.closed, false);
-    await callsGoOn(t, await connect(t, port), 1, 'on another connection');
-    await running.end(t, listener);
-    await busy.until('it is closed behind the last call', () => busy.closed);
+t.test(
+  'a caller that only cancels is moved to another connection, and its running calls continue',
+  async (t) => {
+    const app = await startApp(t);
+    const plane = await startPlane(t, app.address, app.address);
+    for (const [listener, port, stats] of [
+      ['inbound', plane.inboundPort, plane.sidecar.inbound.stats],
+      ['outbound', plane.outboundPort, plane.sidecar.outbound.stats],
+    ] as const) {
+      const busy = await connect(t, port);
+      const running = await Running.begin(busy, 1, app);
+      await cancel(busy, 3, 100_000, 100);
+      await busy.until('it was sent away', () => busy.goaway !== undefined);
+      // Any other code would make some libraries end all calls.
+      t.equal(busy.goaway?.code, errorCode.noError, listener);
+      await running.lives(t, `${listener}: when its connection takes no more`);
+      t.equal(busy.closed, false);
+      await callsGoOn(t, await connect(t, port), 1, 'on another connection');
+      await running.end(t, listener);
+      await busy.until('it is closed behind the last call', () => busy.closed);
 
-    if (listener === 'outbound') continue;
-    const alone = await connect(t, port);
-    await cancel(alone, 1, 100_000, 100);
-    await alone.until('so is one that has no other calls', () => alone.closed);
-    t.equal(alone.goaway?.code, errorCode.noError);
-    t.equal(stats.rejected.get('enhance_your_calm'), undefined);
-  }
-});
+      if (listener === 'outbound') continue;
+      const alone = await connect(t, port);
+      await cancel(alone, 1, 100_000, 100);
+      await alone.until('so is one that has no other calls', () => alone.closed);
+      t.equal(alone.goaway?.code, errorCode.noError);
+      t.equal(stats.rejected.get('enhance_your_calm'), undefined);
+    }
+  },
+);
 
-t.test('calls of a busy caller that has not read our GOAWAY yet end none that run', async (t) => {
+t.test('calls of a busy caller that has not read our GOAWAY yet end no running call', async (t) => {
   const app = await startApp(t);
   const plane = await startPlane(t, app.address, app.address);
   const busy = await connect(t, plane.inboundPort);
@@ -212,7 +215,7 @@ t.test('calls of a busy caller that has not read our GOAWAY yet end none that ru
   await running.end(t, 'in order');
 });
 
-t.test('a grpc-js channel that cancels much loses no other call', async (t) => {
+t.test('a grpc-js channel that cancels often loses no other call', async (t) => {
   const server = await startRawServer(t, {
     unary: (call, callback) => {
       if (String(call.request) !== 'hang') callback(null, call.request);
@@ -258,7 +261,7 @@ t.test('a grpc-js channel that cancels much loses no other call', async (t) => {
   await ended;
 });
 
-t.test('a connection that has reset much is used on when no other is to be had', async (t) => {
+t.test('a connection with many resets stays in use when no other is available', async (t) => {
   const app = await startApp(t);
   const plane = await startPlane(t, app.address, app.address);
   const busy = await connect(t, plane.outboundPort);

@@ -73,7 +73,7 @@ const safe: readonly [what: string, retry: Record<string, unknown>][] = [
 for (const habit of habits) {
   for (const [what, retry] of safe) {
     t.test(
-      `a dead leaf is asked as often as one hop may, of agents that ${habit.what}: ${what}`,
+      `a dead leaf gets as many attempts as one hop may make, of agents that ${habit.what}: ${what}`,
       async (t) => {
         const leaf = await startReplica(t, trailersOnly(14));
         const agents = await startChain(t, {
@@ -101,7 +101,7 @@ for (const habit of habits) {
   }
 }
 
-t.test('many calls at a time with a dead leaf: each has its own owner', async (t) => {
+t.test('each of many simultaneous calls with a dead leaf has its own owner', async (t) => {
   const leaf = await startReplica(t, trailersOnly(14));
   const { gateway, a, b } = (await startChain(t, {
     names: ['gateway', 'a', 'b'],
@@ -147,7 +147,7 @@ for (const habit of habits) {
   });
 }
 
-t.test('an agent that calls itself is refused, or is not where that is meant', async (t) => {
+t.test('an agent that calls itself is refused, unless the configuration allows it', async (t) => {
   for (const allowed of [false, true]) {
     const { gateway, a } = (await startChain(t, {
       names: ['gateway', 'a'],
@@ -182,7 +182,7 @@ for (const habit of habits) {
   });
 }
 
-t.test('a diamond is no circle', async (t) => {
+t.test('a diamond is not a circle', async (t) => {
   for (const habit of habits) {
     const { gateway, a, b, c, d } = (await startChain(t, {
       names: ['gateway', 'a', 'b', 'c', 'd'],
@@ -201,7 +201,7 @@ t.test('a diamond is no circle', async (t) => {
   }
 });
 
-t.test('sidecars without a name are not taken for each other', async (t) => {
+t.test('sidecars without names are not mistaken for each other', async (t) => {
   const { gateway, a, b } = (await startChain(t, {
     names: ['gateway', 'a', 'b'],
     named: false,
@@ -225,7 +225,7 @@ async function startSilentChain(t: Test, habit: Habit) {
 }
 
 for (const habit of [handsOnAll, handsOnTrace, handsOnTask]) {
-  t.test(`who gives up is heard three hops deep, of agents that ${habit.what}`, async (t) => {
+  t.test(`a cancellation reaches agents three hops away, of agents that ${habit.what}`, async (t) => {
     for (const how of ['cancels', 'is gone']) {
       const { leaf, gateway, a, b, caller, fields } = await startSilentChain(t, habit);
       const call = await caller.send({ to: 'a', fields });
@@ -244,7 +244,7 @@ for (const habit of [handsOnAll, handsOnTrace, handsOnTask]) {
 }
 
 for (const habit of habits) {
-  t.test(`the time left shrinks from hop to hop, of agents that ${habit.what}`, async (t) => {
+  t.test(`the remaining time shrinks from hop to hop, of agents that ${habit.what}`, async (t) => {
     const { leaf, a, b, caller, fields } = await startSilentChain(t, habit);
     const startedAtMs = performance.now();
     const call = await caller.send({ to: 'a', fields: [...fields, ['grpc-timeout', '3S']] });
@@ -288,7 +288,7 @@ t.test('work that only may belong to a call does not end with it', async (t) => 
   t.equal((await background!).code, status.OK);
 });
 
-t.test('what belongs to one call does not end with another', async (t) => {
+t.test('work of one call does not end with another', async (t) => {
   const { leaf, a, caller } = await startPair(t);
   a.onTask = callsNext('leaf', handsOnTask);
   const leaves = await caller.send({ to: 'a', id: 'leaves' });
@@ -302,7 +302,7 @@ t.test('what belongs to one call does not end with another', async (t) => {
   t.equal((await stays.ended()).status, 0);
 });
 
-t.test('an agent that has answered may go on with what it has begun', async (t) => {
+t.test('an agent that has answered may finish its further work', async (t) => {
   const { leaf, gateway, a } = await startPair(t);
   let background: Promise<UnaryOutcome> | undefined;
   a.onTask = async (task, agent) => {
@@ -316,7 +316,7 @@ t.test('an agent that has answered may go on with what it has begun', async (t) 
   t.equal((await background!).code, status.OK);
 });
 
-t.test('a leaf that nobody can reach has the agents before it run once', async (t) => {
+t.test('with an unreachable leaf, each agent before it runs once', async (t) => {
   for (const habit of habits) {
     const { gateway, a, b } = (await startChain(t, {
       names: ['gateway', 'a', 'b'],

@@ -76,7 +76,7 @@ t.test('a cancelled call of each kind is reset at the app behind three sidecars'
   t.equal(activeCalls(planes), 0);
 });
 
-t.test('a caller that disconnects takes its calls with it, and nobody else', async (t) => {
+t.test('a disconnected caller ends its calls, and no others', async (t) => {
   const app = await startUpstream(t, { onCall: beginOnly });
   const planes = await startThreeHops(t, app.address);
   const [leaves, stays] = await Promise.all([0, 1].map(() => H2Peer.connect(t, planes[0]!.outboundPort)));
@@ -126,7 +126,7 @@ t.test('a call that is cancelled before it has a connection is never sent', asyn
   t.strictSame(heads, ['/call/3']);
 });
 
-t.test('a reset by the upstream becomes the status its code stands for', async (t) => {
+t.test('a reset by the upstream becomes the status for its error code', async (t) => {
   const codes: [code: number, status: status][] = [
     [errorCode.noError, status.INTERNAL],
     [errorCode.protocolError, status.INTERNAL],
@@ -175,7 +175,7 @@ t.test('a reset by the upstream becomes the status its code stands for', async (
   t.equal(activeCalls(planes), 0);
 });
 
-t.test('each half of a call ends on its own', async (t) => {
+t.test('each half of a call ends independently', async (t) => {
   const app = await startUpstream(t, { onCall: () => {} });
   const planes = await startThreeHops(t, app.address);
   const client = new RawClient(t, planes[0]!.outboundPort);
@@ -235,7 +235,7 @@ t.test('a caller that stopped reading can still cancel', async (t) => {
   t.equal(activeCalls(planes), 0);
 });
 
-t.test('a caller that is gone without a word is found out, and its calls with it', async (t) => {
+t.test('the sidecar detects a silently lost caller, and ends its calls', async (t) => {
   const app = await startUpstream(t, { onCall: beginOnly });
   const clock = new TestClock();
   const inbound = { app: app.address, keepalive: { time: '200ms', timeout: '200ms' } };

@@ -98,7 +98,7 @@ const ways: readonly Way[] = [
 ];
 
 for (const { what, skip, call } of callers) {
-  t.test(`what a sidecar may not retry is the client's own to retry: ${what}`, { skip }, async (t) => {
+  t.test(`the client may retry what a sidecar may not: ${what}`, { skip }, async (t) => {
     for (const way of ways) {
       for (const path of [rawPaths.unary, PROCESS_TASK_PATH]) {
         const replica = await startPlain(t, failing(2));
@@ -117,7 +117,7 @@ for (const { what, skip, call } of callers) {
     }
   });
 
-  t.test(`a cut connection is the client's own to retry: ${what}`, { skip }, async (t) => {
+  t.test(`the client may retry after a cut connection: ${what}`, { skip }, async (t) => {
     for (const way of ways) {
       let cuts = 2;
       const replica = await startPlain(t, (stream, seen) => {
@@ -129,7 +129,7 @@ for (const { what, skip, call } of callers) {
     }
   });
 
-  t.test(`an open circuit makes nobody wait into a deadline: ${what}`, { skip }, async (t) => {
+  t.test(`an open circuit delays no client until its deadline: ${what}`, { skip }, async (t) => {
     const dead = await startPlain(t, trailersOnly(14));
     const forever = { circuit_breaker: { recovery_timeout: '30m' } };
     const port = await outbound(t, dead.address, forever);
@@ -161,7 +161,7 @@ for (const { what, skip, call } of callers) {
     t.equal(await limited(Date.now() + 50_000), 0);
   });
 
-  t.test(`an endpoint's own word stands: ${what}`, { skip }, async (t) => {
+  t.test(`an endpoint's own pushback is passed on: ${what}`, { skip }, async (t) => {
     for (const way of ways) {
       const replica = await startPlain(t, trailersOnly(14, { 'grpc-retry-pushback-ms': '-1' }));
       t.equal(await call(t, await way.lead(t, replica.address)), 'UNAVAILABLE', way.what);
@@ -184,38 +184,34 @@ for (const { what, skip, call } of callers) {
     t.equal(spent.calls.length, CLIENTS_ATTEMPTS);
   });
 
-  t.test(
-    `an agent whose own call found nobody is the client's own to ask again: ${what}`,
-    { skip },
-    async (t) => {
-      const nobody = `127.0.0.1:${await freePort()}`;
-      let agentsPort = 0;
-      const outcomes: Promise<unknown>[] = [];
-      const agent = await startPlain(t, (stream, seen) => {
-        // As agents do whose runtime passes it on.
-        const metadata = new Metadata();
-        metadata.set('baggage', seen.headers['baggage'] as string);
-        const asked = new RawClient(t, agentsPort).unary(Buffer.alloc(0), { metadata });
-        outcomes.push(asked);
-        void asked.then(() => trailersOnly(14)(stream, seen));
-      });
-      const plane = await startDataPlane(t, {
-        ...oneCluster([nobody], { retry }),
-        inbound: { app: agent.address },
-      });
-      agentsPort = plane.outboundPort;
-      t.equal(await call(t, plane.inboundPort), 'UNAVAILABLE');
-      t.equal(agent.calls.length, CLIENTS_ATTEMPTS, 'a caller without a sidecar goes on');
+  t.test(`the client may retry a call whose agent reached no other agent: ${what}`, { skip }, async (t) => {
+    const nobody = `127.0.0.1:${await freePort()}`;
+    let agentsPort = 0;
+    const outcomes: Promise<unknown>[] = [];
+    const agent = await startPlain(t, (stream, seen) => {
+      // As agents do whose runtime passes it on.
+      const metadata = new Metadata();
+      metadata.set('baggage', seen.headers['baggage'] as string);
+      const asked = new RawClient(t, agentsPort).unary(Buffer.alloc(0), { metadata });
+      outcomes.push(asked);
+      void asked.then(() => trailersOnly(14)(stream, seen));
+    });
+    const plane = await startDataPlane(t, {
+      ...oneCluster([nobody], { retry }),
+      inbound: { app: agent.address },
+    });
+    agentsPort = plane.outboundPort;
+    t.equal(await call(t, plane.inboundPort), 'UNAVAILABLE');
+    t.equal(agent.calls.length, CLIENTS_ATTEMPTS, 'a caller without a sidecar goes on');
 
-      // A sidecar does not have the agent run again for the same end, unless its client asks.
-      const before = agent.calls.length;
-      const idempotent = { retry: { ...retry, idempotent_methods: [rawPaths.unary] } };
-      const port = await outbound(t, `127.0.0.1:${plane.inboundPort}`, idempotent);
-      t.equal((await new RawClient(t, port).unary(Buffer.alloc(0))).code, status.UNAVAILABLE);
-      t.equal(agent.calls.length, before + 1);
-      t.equal(await call(t, port), 'UNAVAILABLE');
-      t.equal(agent.calls.length, before + 1 + CLIENTS_ATTEMPTS);
-      await Promise.all(outcomes);
-    },
-  );
+    // A sidecar does not have the agent run again for the same end, unless its client asks.
+    const before = agent.calls.length;
+    const idempotent = { retry: { ...retry, idempotent_methods: [rawPaths.unary] } };
+    const port = await outbound(t, `127.0.0.1:${plane.inboundPort}`, idempotent);
+    t.equal((await new RawClient(t, port).unary(Buffer.alloc(0))).code, status.UNAVAILABLE);
+    t.equal(agent.calls.length, before + 1);
+    t.equal(await call(t, port), 'UNAVAILABLE');
+    t.equal(agent.calls.length, before + 1 + CLIENTS_ATTEMPTS);
+    await Promise.all(outcomes);
+  });
 }

@@ -40,7 +40,7 @@ async function startTyped(t: Test) {
 }
 
 for (const algorithm of ['gzip', 'deflate'] as const) {
-  t.test(`a task that grpc-js compresses by ${algorithm} goes to its agent`, async (t) => {
+  t.test(`a task that grpc-js compresses with ${algorithm} reaches its agent`, async (t) => {
     const { plane, code, rest } = await startTyped(t);
     const client = new RawClient(t, plane.outboundPort, {
       'grpc.default_compression_algorithm': algorithms[algorithm],
@@ -59,7 +59,7 @@ for (const algorithm of ['gzip', 'deflate'] as const) {
     }
   });
 
-  t.test(`a task that grpcio compresses by ${algorithm} goes to its agent`, { skip }, async (t) => {
+  t.test(`a task that grpcio compresses with ${algorithm} reaches its agent`, { skip }, async (t) => {
     const { plane, code, rest } = await startTyped(t);
     for (const type of ['code', 'poetry']) {
       const args = [join(python, 'compressing_client.py'), String(plane.outboundPort), algorithm, type, '2'];
@@ -118,7 +118,7 @@ async function startPythonAgent(t: Test, algorithm: Algorithm, status: string): 
   return `127.0.0.1:${port}`;
 }
 
-t.test('a replica whose answers say FAILED is ejected, compressed or not', async (t) => {
+t.test('a replica whose answers are FAILED is ejected, compressed or not', async (t) => {
   const good = await startAgent(t, 0);
   const usual = await reachFailing(t, await startAgent(t, FAILED), good);
   t.ok(usual < 10, `${usual} of 40 calls`);
@@ -126,7 +126,7 @@ t.test('a replica whose answers say FAILED is ejected, compressed or not', async
     const failing = await startAgent(t, FAILED, pack, encoding);
     t.equal(await reachFailing(t, failing, good), usual, encoding);
   }
-  t.test('grpcio', { skip }, async (t) => {
+  t.test('grpcio reads compressed answers', { skip }, async (t) => {
     for (const algorithm of ['gzip', 'deflate'] as const) {
       const failing = await startPythonAgent(t, algorithm, 'FAILED');
       t.equal(
@@ -138,7 +138,7 @@ t.test('a replica whose answers say FAILED is ejected, compressed or not', async
   });
 });
 
-t.test('the tokens and the status of compressed answers are counted', async (t) => {
+t.test('the sidecar counts tokens and status of compressed answers', async (t) => {
   for (const [encoding, pack] of Object.entries(packed)) {
     const plane = await startDataPlane(t, {
       name: 'agent',
@@ -152,7 +152,7 @@ t.test('the tokens and the status of compressed answers are counted', async (t) 
   }
 });
 
-t.test('an agent that compresses is told which call its own is for by the ids in its tasks', async (t) => {
+t.test('the ids in its tasks relate the calls of a compressing agent to their owner', async (t) => {
   const leaf = await startUpstream(t, { name: 'leaf' });
   const running: (() => void)[] = [];
   const app = await startRawServer(

@@ -122,7 +122,7 @@ function isEachOwn(t: Test, calls: readonly SeenCall[], what: string): void {
   }
 }
 
-t.test('whatever an agent passes on tells its calls apart', async (t) => {
+t.test("any forwarded header relates an agent's calls to their owners", async (t) => {
   const fleet = await startFleet(t);
   const hex = (n: number, digits: number) => String(n + 1).padStart(digits, 'b');
   const ids: [what: string, passed: readonly string[], fields: (n: number) => Fields][] = [
@@ -180,7 +180,7 @@ t.test('whatever an agent passes on tells its calls apart', async (t) => {
   );
 });
 
-t.test('an agent that passes on nothing gives its calls nothing, as far as several run', async (t) => {
+t.test('calls of an agent that forwards nothing have no owner while several run', async (t) => {
   const fleet = await startFleet(t);
   fleet.passesOn([], 3);
   t.strictSame(budgetsOf(await askAll(t, fleet, [{}, {}, {}], 'three')), [undefined, undefined, undefined]);
@@ -188,7 +188,7 @@ t.test('an agent that passes on nothing gives its calls nothing, as far as sever
   isEachOwn(t, await askAll(t, fleet, [{}], 'one'), 'one alone');
 });
 
-t.test('several calls of one trace have names too, once there have been several', async (t) => {
+t.test('concurrent calls of one trace get names, also after one remains', async (t) => {
   const fleet = await startFleet(t);
   const traceparent = traceOf(7);
   fleet.passesOn(['traceparent', 'baggage'], 3);
@@ -225,7 +225,7 @@ async function startSilent(t: Test, passed: readonly string[], callers: readonly
   return { ...fleet, sent, at };
 }
 
-t.test('who gives up ends what was made for it, and nothing else', async (t) => {
+t.test('cancellation ends the dependents of a call, and no others', async (t) => {
   for (const passed of ['baggage', 'x-request-id']) {
     const { sent, at } = await startSilent(
       t,
@@ -242,7 +242,7 @@ t.test('who gives up ends what was made for it, and nothing else', async (t) => 
   }
 });
 
-t.test('of several that share an id none ends the others', async (t) => {
+t.test('of several calls that share an id, none ends the others', async (t) => {
   const shared = { traceparent: traceOf(1), 'x-request-id': 'the same' };
   for (const passed of ['traceparent', 'x-request-id']) {
     const { agent, sent, at } = await startSilent(t, [passed], [shared, shared, shared]);
@@ -256,7 +256,7 @@ t.test('of several that share an id none ends the others', async (t) => {
   }
 });
 
-t.test('nobody names a call but its own sidecar', async (t) => {
+t.test('only its own sidecar can name a call', async (t) => {
   const { agent, at, leaf, sent, passesOn } = await startSilent(t, ['baggage'], [{}]);
   const name = String(agent.tasks[0]!.metadata.get('baggage')[0]);
   leaf.answer = ok;
@@ -317,7 +317,7 @@ t.test('nobody names a call but its own sidecar', async (t) => {
   );
 });
 
-t.test('baggage that is full gets no name, and a setting gives none at all', async (t) => {
+t.test('full baggage gets no name, and a setting turns names off', async (t) => {
   const full = `a=${'x'.repeat(8_160)}`;
   const { agent, leaf, passesOn } = await startFleet(t);
   const ask = async (to: ChainAgent, id: string, fields: Fields) => {
@@ -345,7 +345,7 @@ t.test('baggage that is full gets no name, and a setting gives none at all', asy
   t.strictSame(await ask(off.agent, 'forged', { baggage: forged }), ['a=1']);
 });
 
-t.test('a request to a model belongs to its call, and the provider does not see how', async (t) => {
+t.test('a model request belongs to its call, and the provider does not see the name', async (t) => {
   const provider = await startLlmProvider();
   t.teardown(() => provider.close());
   const url = provider.script('models', (request, response) => {
@@ -399,7 +399,7 @@ t.test('a request to a model belongs to its call, and the provider does not see 
   await waits.answer.catch(() => {});
 });
 
-t.test("agents with OpenTelemetry's SDK pass the name on by default", async (t) => {
+t.test("agents with OpenTelemetry's SDK forward the name by default", async (t) => {
   const agents: Record<string, { skip: string | false; start: (outbound: string) => TestProcess }> = {
     'Node and grpc-js': {
       skip: false,

@@ -72,7 +72,7 @@ async function runDirectly(t: Test, role: Role): Promise<Results> {
 
 for (const role of ['server', 'client'] as const) {
   const skip = skipWithout('connectconformance', `conformance-${role}`);
-  t.test(`a ${role} behind sidecars passes what it passes directly`, { skip }, async (t) => {
+  t.test(`a ${role} behind sidecars passes the cases that it passes directly`, { skip }, async (t) => {
     const direct = await runDirectly(t, role);
     t.equal(direct.names.size, subjects[role].cases, 'the suite has the cases that it had');
     t.equal(direct.failures.size, subjects[role].failDirectly, 'grpc-go fails the cases that it failed');

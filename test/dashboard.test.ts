@@ -97,10 +97,10 @@ function says(page: Page, selector: string, pattern: RegExp): Promise<string> {
   });
 }
 
-t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
+t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, async (t) => {
   const browser = await startBrowser(t);
 
-  t.test('an operator sees what is ejected, why, for how long, and the calls that suffered', async (t) => {
+  t.test('an operator sees ejected endpoints, why, for how long, and the failed calls', async (t) => {
     const system = await startSystem(t);
     const { page, errors } = await openPage(t, browser, system.url);
     await says(page, '#connection', /^live$/);
@@ -189,7 +189,7 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
 });
 
 function namesAreText(t: Test, browser: Browser) {
-  return t.test('names with HTML in them are shown as they are and do nothing', async (t) => {
+  return t.test('the page shows names with HTML as text', async (t) => {
     const system = await startSystem(t);
     const { page, errors } = await openPage(t, browser, system.url);
     t.equal((await system.call('writing', `/test.${HOSTILE}/Call`)).code, status.INTERNAL);
@@ -204,7 +204,7 @@ function namesAreText(t: Test, browser: Browser) {
 }
 
 function narrowAndByKeyboard(t: Test, browser: Browser) {
-  return t.test('everything can be read in a narrow window and reached by keyboard', async (t) => {
+  return t.test('the page works in a narrow window and by keyboard', async (t) => {
     const system = await startSystem(t);
     await breakThings(system);
     await system.call('writing', `/test.${'Long'.repeat(40)}/${'Method'.repeat(20)}`);
@@ -261,7 +261,7 @@ const LOWEST_CONTRAST = `(() => {
 })()`;
 
 function lightAndDark(t: Test, browser: Browser) {
-  return t.test('light and dark follow the system, and both can be read', async (t) => {
+  return t.test('light and dark follow the system, with enough contrast', async (t) => {
     const system = await startSystem(t);
     await breakThings(system);
     const backgrounds = new Set<unknown>();
@@ -282,7 +282,7 @@ function lightAndDark(t: Test, browser: Browser) {
 }
 
 function restart(t: Test, browser: Browser) {
-  return t.test('a sidecar that is restarted is found again, and the page says so', async (t) => {
+  return t.test('the page finds a restarted sidecar again, and says so', async (t) => {
     const system = await startSystem(t);
     await breakThings(system);
     const { page, errors } = await openPage(t, browser, system.url, { mayGoAway: true });
@@ -316,7 +316,7 @@ function restart(t: Test, browser: Browser) {
 }
 
 function silence(t: Test, browser: Browser) {
-  return t.test('a sidecar that hangs is told from one that is well', async (t) => {
+  return t.test('the page distinguishes a hanging sidecar from a healthy one', async (t) => {
     const system = await startSystem(t);
     const { page, errors } = await openPage(t, browser, system.url, { mayGoAway: true });
     await says(page, '#connection', /^live$/);
@@ -331,7 +331,7 @@ function silence(t: Test, browser: Browser) {
 }
 
 function hidden(t: Test, browser: Browser) {
-  return t.test('a page that nobody sees costs the sidecar nothing', async (t) => {
+  return t.test('a hidden page costs the sidecar nothing', async (t) => {
     const system = await startSystem(t);
     const { page, errors } = await openPage(t, browser, system.url);
     await says(page, '#connection', /^live$/);
@@ -352,7 +352,7 @@ function hidden(t: Test, browser: Browser) {
 }
 
 function flood(t: Test, browser: Browser) {
-  return t.test('a flood of failures leaves the page as large as it was', async (t) => {
+  return t.test('a flood of failures does not grow the page', async (t) => {
     // Its circuit never opens: what that turns away has few places of its own.
     const system = await startSystem(t, { circuit_breaker: { consecutive_failures: 0, failure_percent: 0 } });
     const { page, errors } = await openPage(t, browser, system.url);

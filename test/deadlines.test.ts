@@ -50,64 +50,61 @@ const timersBeside = (plane: DataPlane): number => {
 const noTimersLeft = (plane: DataPlane): Promise<true> =>
   waitUntil('no call has a timer', () => plane.sidecar.wheel.size <= timersBeside(plane));
 
-t.test(
-  'upstream is told the deadline of its caller, and one of ours only where it is known to be unary',
-  async (t) => {
-    const upstream = await startUpstream(t, { health: true });
-    const outbound = (settings: object) => oneCluster([upstream.address], { ...settings });
-    const inbound = (settings: object) => ({ inbound: { app: upstream.address, ...settings } });
-    for (const [side, configure] of [
-      ['outbound', outbound],
-      ['inbound', inbound],
-    ] as const) {
-      const plane = await startDataPlane(t, configure({}), {}, new TestClock());
-      const peer = await connect(t, side === 'outbound' ? plane.outboundPort : plane.inboundPort);
-      let id = -1;
-      const sentOn = async (to: string, ...headers: [string, string][]): Promise<string | undefined> => {
-        id += 2;
-        const answer = await ask(peer, id, to, ...headers);
-        t.match(answer, { 'grpc-status': '0' });
-        const seen = upstream.calls.filter((call) => call.headers[':path'] === to).at(-1)!;
-        return seen.headers['grpc-timeout'] as string | undefined;
-      };
-      const within = async (to: string, limitMs: number, ...headers: [string, string][]): Promise<void> => {
-        const leftMs = parseTimeout((await sentOn(to, ...headers)) ?? '');
-        const label = `${side}: ${to} ${headers.join()}: ${leftMs} of ${limitMs} ms`;
-        t.equal(leftMs, limitMs, label);
-      };
-      await within(unary, 60_000);
-      // Of its own health the inbound side answers itself.
-      for (const to of side === 'outbound' ? [stream, path, WATCH] : [stream, path]) {
-        t.equal(await sentOn(to), undefined, `${side}: ${to} may take as long as it likes`);
-      }
-      const http: [string, string] = ['content-type', 'application/json'];
-      t.equal(await sentOn(unary, http), undefined, `${side}: what is no gRPC is not known`);
-      for (const to of [unary, stream, path]) {
-        await within(to, 7_000, ['grpc-timeout', '7S']);
-        await within(to, 3_600, ['grpc-timeout', '3600000u']);
-        await within(to, 300_000, ['grpc-timeout', '300S']);
-        await within(to, 7_200_000, ['grpc-timeout', '2H']);
-        // More digits than there may be, as C-core's servers take them; not all do, so that it is written anew.
-        await within(to, 5_000, ['grpc-timeout', '5000000000n']);
-        await within(to, 123_456_000, ['grpc-timeout', '123456000000u']);
-        await within(to, 359_999_996_400_000, ['grpc-timeout', '9999999999H']);
-        t.match(await sentOn(to, ['grpc-timeout', '0000000007S']), /^\d{1,8}[mu]$/);
-      }
-      await plane.apply(configure({ timeout: '90s', max_timeout: '2m' }));
-      await within(unary, 90_000);
-      t.equal(await sentOn(path), undefined, `${side}: the cap is for those who name a deadline`);
-      for (const to of [unary, stream, path]) {
-        await within(to, 7_000, ['grpc-timeout', '7S']);
-        await within(to, 120_000, ['grpc-timeout', '300S']);
-      }
-      await plane.apply(configure({ timeout: '0s' }));
-      await within(unary, 3_600_000, ['grpc-timeout', '1H']);
-      t.equal(await sentOn(unary), undefined, `${side}: none, when neither says one`);
+t.test("upstream receives the caller's deadline, and ours only for calls known to be unary", async (t) => {
+  const upstream = await startUpstream(t, { health: true });
+  const outbound = (settings: object) => oneCluster([upstream.address], { ...settings });
+  const inbound = (settings: object) => ({ inbound: { app: upstream.address, ...settings } });
+  for (const [side, configure] of [
+    ['outbound', outbound],
+    ['inbound', inbound],
+  ] as const) {
+    const plane = await startDataPlane(t, configure({}), {}, new TestClock());
+    const peer = await connect(t, side === 'outbound' ? plane.outboundPort : plane.inboundPort);
+    let id = -1;
+    const sentOn = async (to: string, ...headers: [string, string][]): Promise<string | undefined> => {
+      id += 2;
+      const answer = await ask(peer, id, to, ...headers);
+      t.match(answer, { 'grpc-status': '0' });
+      const seen = upstream.calls.filter((call) => call.headers[':path'] === to).at(-1)!;
+      return seen.headers['grpc-timeout'] as string | undefined;
+    };
+    const within = async (to: string, limitMs: number, ...headers: [string, string][]): Promise<void> => {
+      const leftMs = parseTimeout((await sentOn(to, ...headers)) ?? '');
+      const label = `${side}: ${to} ${headers.join()}: ${leftMs} of ${limitMs} ms`;
+      t.equal(leftMs, limitMs, label);
+    };
+    await within(unary, 60_000);
+    // Of its own health the inbound side answers itself.
+    for (const to of side === 'outbound' ? [stream, path, WATCH] : [stream, path]) {
+      t.equal(await sentOn(to), undefined, `${side}: ${to} may take as long as it likes`);
     }
-  },
-);
+    const http: [string, string] = ['content-type', 'application/json'];
+    t.equal(await sentOn(unary, http), undefined, `${side}: what is no gRPC is not known`);
+    for (const to of [unary, stream, path]) {
+      await within(to, 7_000, ['grpc-timeout', '7S']);
+      await within(to, 3_600, ['grpc-timeout', '3600000u']);
+      await within(to, 300_000, ['grpc-timeout', '300S']);
+      await within(to, 7_200_000, ['grpc-timeout', '2H']);
+      // More digits than there may be, as C-core's servers take them; not all do, so that it is written anew.
+      await within(to, 5_000, ['grpc-timeout', '5000000000n']);
+      await within(to, 123_456_000, ['grpc-timeout', '123456000000u']);
+      await within(to, 359_999_996_400_000, ['grpc-timeout', '9999999999H']);
+      t.match(await sentOn(to, ['grpc-timeout', '0000000007S']), /^\d{1,8}[mu]$/);
+    }
+    await plane.apply(configure({ timeout: '90s', max_timeout: '2m' }));
+    await within(unary, 90_000);
+    t.equal(await sentOn(path), undefined, `${side}: the cap is for those who name a deadline`);
+    for (const to of [unary, stream, path]) {
+      await within(to, 7_000, ['grpc-timeout', '7S']);
+      await within(to, 120_000, ['grpc-timeout', '300S']);
+    }
+    await plane.apply(configure({ timeout: '0s' }));
+    await within(unary, 3_600_000, ['grpc-timeout', '1H']);
+    t.equal(await sentOn(unary), undefined, `${side}: none, when neither says one`);
+  }
+});
 
-t.test('at each hop the time that has passed is gone', async (t) => {
+t.test('each hop subtracts the elapsed time', async (t) => {
   const app = await startUpstream(t);
   const clock = new TestClock();
   const beside = await startDataPlane(t, { inbound: { app: app.address } }, {}, clock);
@@ -128,7 +125,7 @@ t.test('at each hop the time that has passed is gone', async (t) => {
   t.equal(Object.keys(call.headers).filter((name) => name === 'grpc-timeout').length, 1);
 });
 
-t.test('when the time is over the caller hears DEADLINE_EXCEEDED and the upstream CANCEL', async (t) => {
+t.test('at the deadline the caller gets DEADLINE_EXCEEDED and the upstream CANCEL', async (t) => {
   const upstream = await startUpstream(t, {
     onCall: ({ stream, headers }) => {
       if (headers['x-begin'] === undefined) return;
@@ -174,7 +171,7 @@ t.test('when the time is over the caller hears DEADLINE_EXCEEDED and the upstrea
   await noTimersLeft(plane);
 });
 
-t.test('the deadline holds before the call has got anywhere', async (t) => {
+t.test('the deadline applies before the call has a connection', async (t) => {
   // Accepts the connection and says nothing, as a process does that is stopped.
   const { createServer } = await import('node:net');
   const sockets: import('node:net').Socket[] = [];
@@ -209,7 +206,7 @@ t.test('the deadline holds before the call has got anywhere', async (t) => {
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
 });
 
-t.test('a call without any time left is not sent on', async (t) => {
+t.test('a call without remaining time is not sent', async (t) => {
   const upstream = await startUpstream(t);
   const plane = await startDataPlane(t, oneCluster([upstream.address]));
   const peer = await connect(t, plane.outboundPort);
@@ -222,7 +219,7 @@ t.test('a call without any time left is not sent on', async (t) => {
   t.equal(upstream.calls.length, 0);
 });
 
-t.test('a malformed grpc-timeout is INVALID_ARGUMENT and goes no further', async (t) => {
+t.test('a malformed grpc-timeout is INVALID_ARGUMENT and is not forwarded', async (t) => {
   const upstream = await startUpstream(t);
   const plane = await startDataPlane(t, oneCluster([upstream.address]));
   const peer = await connect(t, plane.outboundPort);
@@ -241,7 +238,7 @@ t.test('a malformed grpc-timeout is INVALID_ARGUMENT and goes no further', async
   );
 });
 
-t.test('a reader that stopped is told that the time is over, and costs nothing from then on', async (t) => {
+t.test('a caller that stopped reading gets DEADLINE_EXCEEDED, and costs nothing afterwards', async (t) => {
   const upstream = await startUpstream(t, {
     onCall: ({ stream, headers }: SeenCall) => answerWith(stream, Buffer.alloc(Number(headers['x-size']), 1)),
   });
@@ -261,7 +258,7 @@ t.test('a reader that stopped is told that the time is over, and costs nothing f
   await noTimersLeft(plane);
 });
 
-t.test('an answer that waited for its reader, or lost it, leaves no timer behind', async (t) => {
+t.test('an answer that waits for its reader, or loses it, leaves no timer behind', async (t) => {
   const big = Buffer.alloc(200_000, 1);
   const upstream = await startUpstream(t, { onCall: ({ stream }: SeenCall) => answerWith(stream, big) });
   const plane = await startDataPlane(t, oneCluster([upstream.address], { timeout: '1h' }));

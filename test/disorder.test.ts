@@ -123,7 +123,7 @@ function leftovers({ sidecar }: DataPlane): Record<string, number> {
 }
 
 for (const seed of [1, 2]) {
-  t.test(`disorder leaves nothing behind: seed ${seed}`, async (t) => {
+  t.test(`random faults leave nothing behind: seed ${seed}`, async (t) => {
     const random = seededRandom(seed);
     const pick: Pick = (below) => Math.floor(random() * below);
     const servers = await Promise.all([0, 1, 2].map(() => startUnruly(t, pick)));

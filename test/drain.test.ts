@@ -61,7 +61,7 @@ async function begin(peer: H2Peer, id: number): Promise<void> {
   await peer.data(id, message, true);
 }
 
-t.test('readiness goes first, then GOAWAY in two steps, and every call ends well', async (t) => {
+t.test('a drain reports not ready, sends GOAWAY in two steps, and every call completes', async (t) => {
   const { app, sidecar } = await startBeside(t, { delay: '3s', timeout: '30s' });
   const { peer, answerPings } = await connectHolding(t, sidecar.inboundPort);
   await begin(peer, 1);
@@ -100,7 +100,7 @@ t.test('readiness goes first, then GOAWAY in two steps, and every call ends well
   t.ok(peer.closed);
 });
 
-t.test('what does not end in time is ended with UNAVAILABLE, and says why', async (t) => {
+t.test('calls that do not end in time get UNAVAILABLE with a reason', async (t) => {
   const { app, sidecar } = await startBeside(t, { timeout: '300ms' });
   const client = new RawClient(t, sidecar.inboundPort);
   const unary = client.unary(Buffer.from('x'), { path: '/call/unary' });
@@ -129,7 +129,7 @@ t.test('what does not end in time is ended with UNAVAILABLE, and says why', asyn
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('a second signal ends it at once', async (t) => {
+t.test('a second signal ends the process at once', async (t) => {
   for (const [first, second] of [
     ['SIGTERM', 'SIGTERM'],
     ['SIGINT', 'SIGTERM'],
@@ -146,7 +146,7 @@ t.test('a second signal ends it at once', async (t) => {
   }
 });
 
-t.test('a drain that is asked for over HTTP is not cut short by the signal that follows it', async (t) => {
+t.test('a later signal does not shorten a drain that began over HTTP', async (t) => {
   const { app, sidecar } = await startBeside(t, { timeout: '10m' });
   const client = new RawClient(t, sidecar.inboundPort);
   const unary = client.unary(Buffer.from('x'), { path: '/call/unary' });
@@ -162,7 +162,7 @@ t.test('a drain that is asked for over HTTP is not cut short by the signal that 
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('without calls it ends without waiting', async (t) => {
+t.test('without calls the drain ends without waiting', async (t) => {
   const { sidecar } = await startBeside(t, { timeout: '10m' });
   const idle = (await H2Peer.connect(t, sidecar.inboundPort)).behave();
   const local = (await H2Peer.connect(t, sidecar.outboundPort)).behave();
@@ -175,7 +175,7 @@ t.test('without calls it ends without waiting', async (t) => {
   await waitUntil('all are gone', () => idle.closed && local.closed && silent.closed);
 });
 
-t.test('the app can call others for as long as it is called', async (t) => {
+t.test('the app can call others while it serves calls', async (t) => {
   const other = await startUpstream(t, { name: 'other' });
   const { app, sidecar } = await startBeside(t, { timeout: '30s' }, oneCluster([other.address]));
   const outside = new RawClient(t, sidecar.inboundPort);
@@ -196,7 +196,7 @@ t.test('the app can call others for as long as it is called', async (t) => {
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('a call that comes between the two steps has the whole time to end', async (t) => {
+t.test('a call between the two GOAWAYs has the whole time to end', async (t) => {
   const { app, sidecar } = await startBeside(t, { timeout: '30s' });
   const { peer, answerPings } = await connectHolding(t, sidecar.inboundPort);
   sidecar.kill('SIGTERM');
@@ -213,7 +213,7 @@ t.test('a call that comes between the two steps has the whole time to end', asyn
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('an answer that is still being read is read to its end', async (t) => {
+t.test('a slowly read answer is read to its end', async (t) => {
   const { app, sidecar } = await startBeside(t, { timeout: '30s' });
   const peer = (await H2Peer.connect(t, sidecar.inboundPort)).behave({ reads: false });
   await begin(peer, 1);
@@ -230,7 +230,7 @@ t.test('an answer that is still being read is read to its end', async (t) => {
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('who watches health is told, and does not keep the sidecar', async (t) => {
+t.test('a health watcher is notified, and does not delay the end', async (t) => {
   const { sidecar } = await startBeside(t, { timeout: '10m' });
   const client = new RawClient(t, sidecar.inboundPort);
   const watch = client.serverStream(Buffer.alloc(0), { path: '/grpc.health.v1.Health/Watch' });
@@ -244,7 +244,7 @@ t.test('who watches health is told, and does not keep the sidecar', async (t) =>
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('no call is lost when one of two replicas goes', async (t) => {
+t.test('no call is lost when one of two replicas drains', async (t) => {
   const app = await startUpstream(t, {
     onCall: ({ stream }) => void setTimeout(() => answerWith(stream, 'ok'), 3),
   });
@@ -277,7 +277,7 @@ t.test('no call is lost when one of two replicas goes', async (t) => {
   t.strictSame(failed, []);
 });
 
-t.test('a connection that has reached its age is asked to go, without a lost call', async (t) => {
+t.test('a connection at its maximum age is closed by GOAWAY, without a lost call', async (t) => {
   const app = await startUpstream(t, { onCall: () => {} });
   const plane = await startDataPlane(t, {
     inbound: { app: app.address, keepalive: { max_connection_age: '150ms' } },

@@ -126,7 +126,7 @@ async function startCaller(
 
 const lastOf = (circuits: readonly CircuitTransition[]): string | undefined => circuits.at(-1)?.to;
 
-t.test('a lone agent is away: its circuit opens, and ends when it is back', async (t) => {
+t.test('the circuit of a lone absent agent opens, and closes after its return', async (t) => {
   const agent = await startAgent(t);
   const caller = await startCaller(t, [agent.address]);
   await caller.callUntilWell();
@@ -141,7 +141,7 @@ t.test('a lone agent is away: its circuit opens, and ends when it is back', asyn
   }
 });
 
-t.test('nobody calls while it is away: the first call after its return is answered', async (t) => {
+t.test('the first call after the return of an uncalled absent agent succeeds', async (t) => {
   const agent = await startAgent(t);
   const caller = await startCaller(t, [agent.address]);
   await caller.callUntilWell();
@@ -152,7 +152,7 @@ t.test('nobody calls while it is away: the first call after its return is answer
   t.equal(await caller.call(), status.OK);
 });
 
-t.test('both of two agents are away, and one comes back', async (t) => {
+t.test('both of two agents are absent, and one returns', async (t) => {
   const agents = [await startAgent(t), await startAgent(t)];
   const caller = await startCaller(
     t,
@@ -170,7 +170,7 @@ t.test('both of two agents are away, and one comes back', async (t) => {
   await caller.callUntil('the other one has its share again', () => callsOf(1) > before + 10);
 });
 
-t.test('one of two agents was ejected because it was away: it is back when it can be reached', async (t) => {
+t.test('an agent that was ejected for absence returns when it is reachable', async (t) => {
   const agents = [await startAgent(t), await startAgent(t)];
   const addresses = agents.map(({ address }) => address);
   const caller = await startCaller(t, addresses);
@@ -191,7 +191,7 @@ t.test('one of two agents was ejected because it was away: it is back when it ca
 });
 
 for (const what of ['only its app', 'the whole pod'] as const) {
-  t.test(`an agent behind its own sidecar is away: ${what}`, async (t) => {
+  t.test(`an agent behind its own sidecar is absent: ${what}`, async (t) => {
     const agent = await startAgent(t);
     const listen = `127.0.0.1:${await freePort()}`;
     const inbound = { listen, app: agent.address, health: { interval: '1h', timeout: '1s' } };
@@ -221,7 +221,7 @@ for (const what of ['only its app', 'the whole pod'] as const) {
 }
 
 for (const what of ['an agent', 'an agent behind its own sidecar'] as const) {
-  t.test(`${what} is stopped for a while: its circuit opens, and ends when it goes on`, async (t) => {
+  t.test(`${what} is stopped for a while: its circuit opens, and closes when it resumes`, async (t) => {
     const agent = await startAgent(t);
     let { address } = agent;
     if (what !== 'an agent') {
@@ -259,7 +259,7 @@ for (const [limitMs, what] of [
   [300, 'for the deadlines it lets pass'],
   [120_000, 'for its latency, before any has passed'],
 ] as const) {
-  t.test(`one of two agents is stopped for a while and ejected ${what}, until it goes on`, async (t) => {
+  t.test(`one of two agents is stopped for a while and ejected ${what}, until it resumes`, async (t) => {
     const agents = [await startAgent(t), await startAgent(t)];
     const caller = await startCaller(
       t,
@@ -289,7 +289,7 @@ for (const [limitMs, what] of [
   });
 }
 
-t.test('an agent that hangs keeps its circuit open: its HTTP/2 is well all the while', async (t) => {
+t.test('a hanging agent with a healthy HTTP/2 server keeps its circuit open', async (t) => {
   for (const sidecar of [false, true]) {
     // By it nothing is late with a sign of life.
     const clock = new TestClock();
@@ -319,7 +319,7 @@ t.test('an agent that hangs keeps its circuit open: its HTTP/2 is well all the w
   }
 });
 
-t.test('an app is away from its inbound listener', async (t) => {
+t.test('an app is absent behind its inbound listener', async (t) => {
   const agent = await startAgent(t);
   const plane = await startDataPlane(t, {
     inbound: { app: agent.address, health: { interval: '1h', timeout: '1s' } },
@@ -351,7 +351,7 @@ t.test('an agent that answers errors keeps its circuit open, whatever its connec
   t.equal(replica.calls.length, calls);
 });
 
-t.test('the endpoints are others now: what the old ones did does not count', async (t) => {
+t.test('failures of replaced endpoints do not count', async (t) => {
   const [erring, fine] = [await startReplica(t, trailersOnly(14)), await startReplica(t, ok)];
   const nobody = `127.0.0.1:${await freePort()}`;
   for (const [what, before] of [

@@ -70,7 +70,7 @@ async function startWith(t: Test, at: (typeof listeners)[number], listen: string
 }
 
 for (const name of listeners) {
-  t.test(`run: ${name}.listen can not be had`, { timeout }, async (t) => {
+  t.test(`run fails clearly if ${name}.listen is not available`, { timeout }, async (t) => {
     const address = `127.0.0.1:${await takePort(t)}`;
     const { code, output, left } = await startWith(t, name, address);
     t.equal(code, 69);
@@ -79,7 +79,7 @@ for (const name of listeners) {
   });
 }
 
-t.test('run: a socket that somebody listens on', { timeout }, async (t) => {
+t.test('run fails clearly if another process listens on the socket', { timeout }, async (t) => {
   const path = join(socketFolder(t), 'taken.sock');
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(path, resolve));
@@ -91,7 +91,7 @@ t.test('run: a socket that somebody listens on', { timeout }, async (t) => {
   t.ok(existsSync(path), 'it is still there');
 });
 
-t.test('run: a Kubernetes API that does not answer', { timeout }, async (t) => {
+t.test('run survives an unresponsive Kubernetes API', { timeout }, async (t) => {
   const api = await FakeKubernetesApi.start(t);
   api.failWith = -1;
   const config = stringify({
@@ -107,7 +107,7 @@ t.test('run: a Kubernetes API that does not answer', { timeout }, async (t) => {
   t.equal((await runProcess(t, process.execPath, args, { limitMs, env })).code, 69);
 });
 
-t.test('run: TLS files that can not be used', { timeout }, async (t) => {
+t.test('run fails clearly with unusable TLS files', { timeout }, async (t) => {
   const folder = t.testdir({ 'tls.crt': 'broken', 'tls.key': 'broken' });
   const files = { cert: join(folder, 'tls.crt'), key: join(folder, 'tls.key') };
   for (const config of [
@@ -125,7 +125,7 @@ t.test('run: TLS files that can not be used', { timeout }, async (t) => {
 });
 
 for (const flag of ['listen', 'health', 'metrics'] as const) {
-  t.test(`webhook: --${flag} can not be had`, { timeout }, async (t) => {
+  t.test(`webhook fails clearly if --${flag} is not available`, { timeout }, async (t) => {
     const port = await takePort(t);
     const free = { listen: await freePort(), health: await freePort(), metrics: await freePort() };
     const flags = Object.entries({ ...free, [flag]: port }).map(
@@ -139,29 +139,25 @@ for (const flag of ['listen', 'health', 'metrics'] as const) {
   });
 }
 
-t.test(
-  'webhook: an API server that does not answer keeps neither its start nor its end',
-  { timeout },
-  async (t) => {
-    const api = await FakeKubernetesApi.start(t);
-    api.failWith = -1;
-    const pages = [`--health=127.0.0.1:${await freePort()}`, `--listen=127.0.0.1:${await freePort()}`];
-    const args = [program, 'webhook', '--secret=outrigger-system/certificate', '--drain-delay=0s', ...pages];
-    const env = { KUBECONFIG: api.kubeconfig };
-    const metrics = `127.0.0.1:${await takePort(t)}`;
-    const failed = await runProcess(t, process.execPath, [...args, `--metrics=${metrics}`], { limitMs, env });
-    t.equal(failed.code, 69);
+t.test('webhook: an unresponsive API server delays neither start nor end', { timeout }, async (t) => {
+  const api = await FakeKubernetesApi.start(t);
+  api.failWith = -1;
+  const pages = [`--health=127.0.0.1:${await freePort()}`, `--listen=127.0.0.1:${await freePort()}`];
+  const args = [program, 'webhook', '--secret=outrigger-system/certificate', '--drain-delay=0s', ...pages];
+  const env = { KUBECONFIG: api.kubeconfig };
+  const metrics = `127.0.0.1:${await takePort(t)}`;
+  const failed = await runProcess(t, process.execPath, [...args, `--metrics=${metrics}`], { limitMs, env });
+  t.equal(failed.code, 69);
 
-    const webhook = startProcess(t, process.execPath, [...args, `--metrics=127.0.0.1:${await freePort()}`], {
-      env,
-    });
-    await waitUntil('it asks', () => api.unanswered > 0, { limitMs });
-    t.equal(await webhook.stop(limitMs), 0);
-  },
-);
+  const webhook = startProcess(t, process.execPath, [...args, `--metrics=127.0.0.1:${await freePort()}`], {
+    env,
+  });
+  await waitUntil('it asks', () => api.unanswered > 0, { limitMs });
+  t.equal(await webhook.stop(limitMs), 0);
+});
 
 for (const variable of ['PORT', 'GATEWAY_HEALTH_LISTEN']) {
-  t.test(`the gateway: ${variable} can not be had`, { timeout }, async (t) => {
+  t.test(`the gateway fails clearly if ${variable} is not available`, { timeout }, async (t) => {
     const port = await takePort(t);
     const env: Record<string, string> = {
       HOST: '127.0.0.1',

@@ -167,7 +167,7 @@ const floods: Record<string, { begin?: (peer: H2Peer) => unknown; make: (index: 
 
 for (const listener of ['inbound', 'outbound'] as const) {
   const port = listener === 'inbound' ? sidecar.inboundPort : sidecar.outboundPort;
-  t.test(`floods from downstream: ${listener}`, async (t) => {
+  t.test(`floods from downstream end their connection: ${listener}`, async (t) => {
     const bystander = await Bystander.start(t, port);
     const before = residentBytes(sidecar.pid);
     let count = await calmed(listener);
@@ -189,7 +189,7 @@ for (const listener of ['inbound', 'outbound'] as const) {
   });
 }
 
-t.test('a peer that asks for answers and never reads them is stopped, and costs little', async (t) => {
+t.test('a peer that requests answers and never reads them is stopped, at low cost', async (t) => {
   const bystander = await Bystander.start(t, sidecar.inboundPort);
   const before = residentBytes(sidecar.pid);
   const peers = await Promise.all(Array.from({ length: 8 }, () => H2Peer.connect(t, sidecar.inboundPort)));
@@ -209,23 +209,20 @@ t.test('a peer that asks for answers and never reads them is stopped, and costs 
   await bystander.stop();
 });
 
-t.test(
-  'connections beyond the limit are closed at once, and those that say nothing cost a place, not a call',
-  async (t) => {
-    const bystander = await Bystander.start(t, sidecar.inboundPort);
-    const silent = await Promise.all(
-      Array.from({ length: 80 }, () => H2Peer.connect(t, sidecar.inboundPort, nothing)),
-    );
-    await waitUntil(
-      'those beyond the limit are closed',
-      () => silent.filter((peer) => peer.closed).length >= 17,
-    );
-    const seen = bystander.calls;
-    await waitUntil('calls go on', () => bystander.calls > seen);
-    for (const peer of silent) peer.socket.destroy();
-    await bystander.stop();
-  },
-);
+t.test('connections above the limit are closed at once, and silent ones cost no call', async (t) => {
+  const bystander = await Bystander.start(t, sidecar.inboundPort);
+  const silent = await Promise.all(
+    Array.from({ length: 80 }, () => H2Peer.connect(t, sidecar.inboundPort, nothing)),
+  );
+  await waitUntil(
+    'those beyond the limit are closed',
+    () => silent.filter((peer) => peer.closed).length >= 17,
+  );
+  const seen = bystander.calls;
+  await waitUntil('calls go on', () => bystander.calls > seen);
+  for (const peer of silent) peer.socket.destroy();
+  await bystander.stop();
+});
 
 /** What an upstream may do to us: the calls to it fail, all others go on. */
 const upstreamFloods: Record<string, (peer: H2Peer) => void> = {
@@ -274,7 +271,7 @@ const upstreamFloods: Record<string, (peer: H2Peer) => void> = {
   },
 };
 
-t.test('floods from upstream fail the calls that go there, and nobody else’s', async (t) => {
+t.test('floods from upstream fail only the calls to that endpoint', async (t) => {
   const bystander = await Bystander.start(t, sidecar.outboundPort);
   // With windows for all that may come, so that nothing waits for the caller.
   const wide = Buffer.concat([preface, settings([4, 0x7fffffff])]);

@@ -142,7 +142,7 @@ for (const [name, { server, reason, says, settings }] of Object.entries(cases)) 
   });
 }
 
-t.test('a web server in Python as the app', { skip: skipWithout('python') }, async (t) => {
+t.test('a web server in Python works as the app', { skip: skipWithout('python') }, async (t) => {
   const program = [
     'import http.server',
     's = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)',

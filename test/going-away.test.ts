@@ -92,7 +92,7 @@ async function startAging(t: Test, ageMs: number, graceMs: number): Promise<stri
   return `127.0.0.1:${port}`;
 }
 
-t.test('a grpcio server with max_connection_age: streams and calls that it ends', { skip }, async (t) => {
+t.test('calls survive a grpcio server with max_connection_age', { skip }, async (t) => {
   const addresses = [await startAging(t, 1_000, 300), await startAging(t, 1_000, 300)];
   const behind = [await beside(t, addresses[0]!), await beside(t, addresses[1]!)];
   const cases: readonly [what: string, addresses: readonly string[]][] = [
@@ -197,7 +197,7 @@ async function leaveWith(leaver: Leaver, code: number, leave: Leave): Promise<vo
 }
 
 for (const hops of ['one hop', 'two hops'] as const) {
-  t.test(`eight streams on a connection that goes away are one event: ${hops}`, async (t) => {
+  t.test(`a GOAWAY with eight streams counts as one event: ${hops}`, async (t) => {
     for (const [what, leave] of leavings) {
       const leaver = await startLeaving(t);
       const address = hops === 'one hop' ? leaver.address : await beside(t, leaver.address);
@@ -212,7 +212,7 @@ for (const hops of ['one hop', 'two hops'] as const) {
     }
   });
 
-  t.test(`without GOAWAY the same is a failure: ${hops}`, async (t) => {
+  t.test(`the loss of a connection without GOAWAY counts as failures: ${hops}`, async (t) => {
     const leaver = await startLeaving(t);
     const address = hops === 'one hop' ? leaver.address : await beside(t, leaver.address);
     const scene = await startScene(t, [address]);
@@ -225,7 +225,7 @@ for (const hops of ['one hop', 'two hops'] as const) {
     t.match(scene.circuits[0]!.cause, { rule: 'consecutive_cuts' });
   });
 
-  t.test(`an endpoint that does nothing but go away is found: ${hops}`, async (t) => {
+  t.test(`an endpoint that only sends GOAWAY is detected: ${hops}`, async (t) => {
     const leaver = await startLeaving(t);
     const address = hops === 'one hop' ? leaver.address : await beside(t, leaver.address);
     const scene = await startScene(t, [address]);
@@ -248,7 +248,7 @@ for (const hops of ['one hop', 'two hops'] as const) {
   });
 }
 
-t.test('an app that has copied what sidecars say to each other says it for nobody', async (t) => {
+t.test("an app can't forge headers between sidecars", async (t) => {
   const fields = {
     'outrigger-reason': 'overloaded',
     'outrigger-http-status': '503',

@@ -55,13 +55,13 @@ async function runH2spec(t: Test, port: number, sidecar: Sidecar): Promise<void>
 
 const skip = skipWithout('h2spec', 'nghttpd');
 
-t.test('h2spec: the outbound listener', { skip }, async (t) => {
+t.test('the outbound listener passes h2spec', { skip }, async (t) => {
   const upstream = await startUpstream(t);
   const sidecar = await startSidecar(t, outboundTo(upstream), { until: 'live' });
   await runH2spec(t, sidecar.outboundPort, sidecar);
 });
 
-t.test('h2spec: the inbound listener', { skip }, async (t) => {
+t.test('the inbound listener passes h2spec', { skip }, async (t) => {
   const upstream = await startUpstream(t);
   const sidecar = await startSidecar(t, { inbound: { app: upstream } });
   await runH2spec(t, sidecar.inboundPort, sidecar);

@@ -80,7 +80,7 @@ function watch(client: grpc.Client, service = ''): Watch {
 const stateIs = (plane: DataPlane, state: string): Promise<boolean> =>
   waitUntil(`the app was ${state}`, () => plane.sidecar.inbound.appHealth.state === state);
 
-t.test('Check answers for the agent, by every name it has', async (t) => {
+t.test('Check answers for the agent under each of its names', async (t) => {
   const app = await startRawServer(t);
   const plane = await startDataPlane(t, {
     name: 'research-agent',
@@ -100,7 +100,7 @@ t.test('Check answers for the agent, by every name it has', async (t) => {
   t.equal(plane.sidecar.inbound.stats.totalCalls, 0, 'none of these is counted as a call');
 });
 
-t.test('a health request that can not be read is INVALID_ARGUMENT', async (t) => {
+t.test('an unreadable health request is INVALID_ARGUMENT', async (t) => {
   const plane = await startDataPlane(t, {
     inbound: { app: (await startRawServer(t)).address, health: fast },
   });
@@ -120,7 +120,7 @@ t.test('a health request that can not be read is INVALID_ARGUMENT', async (t) =>
   }
 });
 
-t.test('health requests may be compressed, and so may the answers of the app', async (t) => {
+t.test("health requests and the app's answers may be compressed", async (t) => {
   let answer = Buffer.from([8, 1]);
   const app = await startUpstream(t, {
     health: true,
@@ -158,7 +158,7 @@ t.test('health requests may be compressed, and so may the answers of the app', a
   t.equal(peer.field(1, 'grpc-status'), '12');
 });
 
-t.test('HealthCheck tells name, version, state and counts', async (t) => {
+t.test('HealthCheck has name, version, state and counts', async (t) => {
   const app = await startUpstream(t, {
     onCall: ({ stream, headers }) => {
       if (headers[':path'] !== '/fails') answerWith(stream, 'ok');
@@ -191,7 +191,7 @@ t.test('HealthCheck tells name, version, state and counts', async (t) => {
   t.match(await health(), { healthy: false, checks: { app: 'unreachable' } });
 });
 
-t.test('Watch tells of each change as it happens', async (t) => {
+t.test('Watch reports each change when it happens', async (t) => {
   const port = await freePort();
   const first = await startUpstream(t, { port });
   const plane = await startDataPlane(t, { inbound: { app: first.address, health: rare } });
@@ -226,7 +226,7 @@ t.test('each channel that may connect may watch', async (t) => {
   for (const { stream } of watchers) stream.cancel();
 });
 
-t.test('watchers are bounded, and a cancelled one makes room', async (t) => {
+t.test('the number of watchers is bounded, and a cancelled one makes room', async (t) => {
   const { address } = await startUpstream(t);
   const plane = await startDataPlane(t, { inbound: { app: address, limits: { max_connections: 2 } } });
   const client = clientOf(t, Health!, plane);
@@ -244,7 +244,7 @@ t.test('watchers are bounded, and a cancelled one makes room', async (t) => {
   for (const { stream } of [...watchers, welcome]) stream.cancel();
 });
 
-t.test("the agent's own health service is believed", async (t) => {
+t.test("the sidecar follows the agent's own health service", async (t) => {
   let answer = (call: SeenCall): void => answerWith(call.stream, Buffer.from([8, 1]));
   const app = await startUpstream(t, { health: true, onCall: (call) => answer(call) });
   const plane = await startDataPlane(t, { inbound: { app: app.address, health: fast } });
@@ -280,7 +280,7 @@ t.test("the agent's own health service is believed", async (t) => {
   t.equal(app.sessions.size, 1, 'and one connection carried them');
 });
 
-t.test('an agent whose workers are all busy is as healthy as before', async (t) => {
+t.test('a busy agent without free workers stays healthy', async (t) => {
   let busy = false;
   const app = await startUpstream(t, {
     health: true,
@@ -318,7 +318,7 @@ async function startAgent(t: Test, port: number, ...more: string[]): Promise<Tes
 }
 
 for (const kind of ['with', 'without'] as const) {
-  t.test(`an agent that hangs is not ready until it goes on: ${kind} a health service`, async (t) => {
+  t.test(`a hanging agent is not ready until it resumes: ${kind} a health service`, async (t) => {
     const port = await freePort();
     const agent = await startAgent(t, port, ...(kind === 'with' ? ['health'] : []));
     const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: doubting } });
@@ -342,7 +342,7 @@ for (const kind of ['with', 'without'] as const) {
   });
 }
 
-t.test('an agent that is killed and started again is ready again soon, and gets calls', async (t) => {
+t.test('a killed and restarted agent is soon ready again, and gets calls', async (t) => {
   const port = await freePort();
   const agent = await startAgent(t, port);
   const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: rare } });
@@ -370,7 +370,7 @@ t.test('an agent that is killed and started again is ready again soon, and gets 
   }
 });
 
-t.test('an agent that is not there yet is found when it comes, and when another is configured', async (t) => {
+t.test('the sidecar finds an agent that starts later, and another one after a reload', async (t) => {
   const port = await freePort();
   const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: rare } });
   await stateIs(plane, 'unreachable');
@@ -382,7 +382,7 @@ t.test('an agent that is not there yet is found when it comes, and when another 
   await waitUntil('it was found again', () => plane.sidecar.inbound.appHealth.healthy);
 });
 
-t.test('a pod that only calls is ready without an app, and says so to whoever calls it', async (t) => {
+t.test('a pod that only makes calls is ready without an app, and refuses calls with a reason', async (t) => {
   const upstream = await startUpstream(t, { name: 'called' });
   const sidecar = await startSidecar(t, {
     name: 'gateway',

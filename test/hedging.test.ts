@@ -124,7 +124,7 @@ for (const path of [rawPaths.unary, PROCESS_TASK_PATH]) {
   });
 }
 
-t.test('the slow one may still win', async (t) => {
+t.test('the slow attempt may still win', async (t) => {
   const scene = await startScene(t, inOrder(later(150, messageThen(0, { message: 'first' })), silence), {
     delay: '20ms',
   });
@@ -141,41 +141,44 @@ t.test('the slow one may still win', async (t) => {
   await expectNothingLeft(t, scene);
 });
 
-t.test('no extra attempt: a method not declared, off, quick answers, nowhere to go, no budget', async (t) => {
-  const slow = later(80, ok);
-  /** A call that takes longer than the delay, and is not helped. */
-  const alone = async (scene: Scene, path: string = rawPaths.unary): Promise<void> => {
-    const asked = scene.client.unary(request, { path });
-    await scene.arrived(1);
-    clock.advance(70);
-    clock.advance(10);
-    t.equal((await asked).code, status.OK);
-    t.equal(scene.attempts(), 1);
-  };
-  const undeclared = await startScene(t, [slow, slow], { delay: '10ms' });
-  await alone(undeclared, '/test.Raw/Other');
-  const off = await startScene(t, [slow, slow], {});
-  await alone(off);
-  const quick = await startScene(t, [ok, ok], { delay: '5s' });
-  await quick.client.unary(request);
-  const timers = quick.plane.sidecar.wheel.size;
-  for (let i = 0; i < 50; i++) await quick.client.unary(request);
-  t.equal(quick.attempts(), 51);
-  t.ok(quick.plane.sidecar.wheel.size < timers + 10, 'no timer is left of them');
-  const lone = await startScene(t, [slow], { delay: '10ms' });
-  await alone(lone);
-  const poor = await startScene(
-    t,
-    [slow, slow],
-    { delay: '10ms' },
-    { retry: { budget: { percent: 0, min_concurrent: 0 } } },
-  );
-  await alone(poor);
-  t.equal(poor.hedges('budget_exhausted'), 1);
-  for (const scene of [undeclared, off, quick, lone, poor]) await expectNothingLeft(t, scene);
-});
+t.test(
+  'no hedge for an undeclared method, when off, with quick answers, without another endpoint, without budget',
+  async (t) => {
+    const slow = later(80, ok);
+    /** A call that takes longer than the delay, and is not helped. */
+    const alone = async (scene: Scene, path: string = rawPaths.unary): Promise<void> => {
+      const asked = scene.client.unary(request, { path });
+      await scene.arrived(1);
+      clock.advance(70);
+      clock.advance(10);
+      t.equal((await asked).code, status.OK);
+      t.equal(scene.attempts(), 1);
+    };
+    const undeclared = await startScene(t, [slow, slow], { delay: '10ms' });
+    await alone(undeclared, '/test.Raw/Other');
+    const off = await startScene(t, [slow, slow], {});
+    await alone(off);
+    const quick = await startScene(t, [ok, ok], { delay: '5s' });
+    await quick.client.unary(request);
+    const timers = quick.plane.sidecar.wheel.size;
+    for (let i = 0; i < 50; i++) await quick.client.unary(request);
+    t.equal(quick.attempts(), 51);
+    t.ok(quick.plane.sidecar.wheel.size < timers + 10, 'no timer is left of them');
+    const lone = await startScene(t, [slow], { delay: '10ms' });
+    await alone(lone);
+    const poor = await startScene(
+      t,
+      [slow, slow],
+      { delay: '10ms' },
+      { retry: { budget: { percent: 0, min_concurrent: 0 } } },
+    );
+    await alone(poor);
+    t.equal(poor.hedges('budget_exhausted'), 1);
+    for (const scene of [undeclared, off, quick, lone, poor]) await expectNothingLeft(t, scene);
+  },
+);
 
-t.test('at most max_extra, each at another endpoint', async (t) => {
+t.test('at most max_extra hedges, each at another endpoint', async (t) => {
   const scene = await startScene(
     t,
     [silence, silence, silence, silence],
@@ -195,7 +198,7 @@ t.test('at most max_extra, each at another endpoint', async (t) => {
   await expectNothingLeft(t, scene);
 });
 
-t.test('one that fails does not end the call while another runs, and hastens the next', async (t) => {
+t.test('a failed attempt does not end the call while another runs, and starts the next hedge', async (t) => {
   const scene = await startScene(t, inOrder(later(60, trailersOnly(14)), later(200, ok)), { delay: '20ms' });
   const asked = scene.client.unary(request);
   await scene.arrived(1);
@@ -225,24 +228,27 @@ t.test('one that fails does not end the call while another runs, and hastens the
   for (const each of [scene, hasty]) await expectNothingLeft(t, each);
 });
 
-t.test('when all have failed the retry policy goes on, and the last failure is told', async (t) => {
-  const fails = later(40, headThen(14));
-  const scene = await startScene(t, [fails, fails], { delay: '10ms' }, { retry: { max_attempts: 2 } });
-  const asked = scene.client.unary(request, { path: PROCESS_TASK_PATH });
-  await scene.arrived(1);
-  clock.advance(20);
-  await scene.arrived(2);
-  clock.advance(20);
-  await scene.running(1);
-  clock.advance(20);
-  t.equal((await asked).code, status.UNAVAILABLE);
-  t.equal(scene.attempts(), 2, 'the extra attempt counts as one');
-  t.equal(scene.hedges('sent'), 1);
-  t.equal(scene.hedges('won'), 0, 'it failed, too');
-  await expectNothingLeft(t, scene);
-});
+t.test(
+  'when all attempts fail, the retry policy continues, and the caller gets the last failure',
+  async (t) => {
+    const fails = later(40, headThen(14));
+    const scene = await startScene(t, [fails, fails], { delay: '10ms' }, { retry: { max_attempts: 2 } });
+    const asked = scene.client.unary(request, { path: PROCESS_TASK_PATH });
+    await scene.arrived(1);
+    clock.advance(20);
+    await scene.arrived(2);
+    clock.advance(20);
+    await scene.running(1);
+    clock.advance(20);
+    t.equal((await asked).code, status.UNAVAILABLE);
+    t.equal(scene.attempts(), 2, 'the extra attempt counts as one');
+    t.equal(scene.hedges('sent'), 1);
+    t.equal(scene.hedges('won'), 0, 'it failed, too');
+    await expectNothingLeft(t, scene);
+  },
+);
 
-t.test('a retry that answers is none of the hedges that won, and is counted when it is made', async (t) => {
+t.test('an answering retry does not count as a winning hedge, and counts when it is made', async (t) => {
   const scene = await startScene(t, inOrder(trailersOnly(14), ok), { delay: '10s' });
   const retries = (outcome: string) => scene.cluster.retries.get(outcome) ?? 0;
   const asked = scene.client.unary(request);
@@ -259,7 +265,7 @@ t.test('a retry that answers is none of the hedges that won, and is counted when
   await expectNothingLeft(t, scene);
 });
 
-t.test('an error that no retry would help is an answer', async (t) => {
+t.test('an error that no retry can help is an answer', async (t) => {
   const scene = await startScene(t, inOrder(later(60, trailersOnly(3)), silence), { delay: '10ms' });
   const asked = scene.client.unary(request);
   await scene.arrived(1);
@@ -272,7 +278,7 @@ t.test('an error that no retry would help is an answer', async (t) => {
   await expectNothingLeft(t, scene);
 });
 
-t.test('the caller that leaves takes all attempts along', async (t) => {
+t.test('a disconnected caller ends all attempts', async (t) => {
   const scene = await startScene(t, [silence, silence], { delay: '10ms' });
   const call = scene.client.serverStream(request, { path: rawPaths.serverStream });
   call.on('error', () => {});
@@ -285,7 +291,7 @@ t.test('the caller that leaves takes all attempts along', async (t) => {
   await expectNothingLeft(t, scene);
 });
 
-t.test('by percentile: what takes longer than nearly all answers did', async (t) => {
+t.test('hedges start after the latency percentile', async (t) => {
   const scene = await startScene(t, [later(10, ok), later(10, ok)], { percentile: 95 });
   const [first] = scene.replicas as [Replica];
   const ask = async (): Promise<void> => {
@@ -308,27 +314,24 @@ t.test('by percentile: what takes longer than nearly all answers did', async (t)
   await expectNothingLeft(t, scene);
 });
 
-t.test(
-  'want of budget only puts it off: a call at a silent endpoint is helped when there is room again',
-  async (t) => {
-    const scene = await startScene(
-      t,
-      [silence, silence],
-      { delay: '20ms' },
-      { retry: { budget: { percent: 0, min_concurrent: 1 } } },
-    );
-    const { budget } = scene.cluster.policies;
-    t.ok(budget.tryAcquire(clock.nowMs, 1), 'another call has the only place');
-    const answer = scene.client.unary(request);
-    await scene.arrived(1);
-    clock.advance(30);
-    t.equal(scene.hedges('budget_exhausted'), 1, 'the budget was asked');
-    for (const replica of scene.replicas) replica.answer = ok;
-    budget.release();
-    // A place that was used is free again a second later.
-    clock.advance(1_100);
-    t.equal((await answer).code, status.OK);
-    t.equal(scene.hedges('budget_exhausted'), 1, 'counted once a call');
-    await expectNothingLeft(t, scene);
-  },
-);
+t.test('an exhausted budget only delays a hedge: a call at a silent endpoint gets one later', async (t) => {
+  const scene = await startScene(
+    t,
+    [silence, silence],
+    { delay: '20ms' },
+    { retry: { budget: { percent: 0, min_concurrent: 1 } } },
+  );
+  const { budget } = scene.cluster.policies;
+  t.ok(budget.tryAcquire(clock.nowMs, 1), 'another call has the only place');
+  const answer = scene.client.unary(request);
+  await scene.arrived(1);
+  clock.advance(30);
+  t.equal(scene.hedges('budget_exhausted'), 1, 'the budget was asked');
+  for (const replica of scene.replicas) replica.answer = ok;
+  budget.release();
+  // A place that was used is free again a second later.
+  clock.advance(1_100);
+  t.equal((await answer).code, status.OK);
+  t.equal(scene.hedges('budget_exhausted'), 1, 'counted once a call');
+  await expectNothingLeft(t, scene);
+});

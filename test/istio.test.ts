@@ -89,38 +89,41 @@ async function build(t: Test, overlay: string): Promise<string> {
   return output;
 }
 
-t.test('the committed files are what outrigger istio writes for the agents of the manifests', async (t) => {
-  const args = ['--config', join(root, 'k8s/base/gateway/outrigger.yaml'), '--namespace', 'agents'];
-  const command = [join(root, 'sidecar/main.ts'), 'istio', ...args, '--caller=gateway'];
-  const written = join(folder, 'written');
-  const files = await runProcess(t, process.execPath, [...command, '--directory', written]);
-  t.equal(files.code, 0, files.output);
-  const committed = join(root, 'istio/base');
-  t.strictSame(readdirSync(written).sort(), readdirSync(committed).sort());
-  for (const name of readdirSync(written)) {
-    const text = readFileSync(join(written, name), 'utf8');
-    t.equal(readFileSync(join(committed, name), 'utf8'), text, name);
-  }
-  const stdout = await runProcess(t, process.execPath, command);
-  const sets = ['research-agent', 'writing-agent', 'code-agent', 'gateway'];
-  t.equal(
-    stdout.output,
-    sets.map((name) => readFileSync(join(committed, `${name}.yaml`), 'utf8')).join('---\n'),
-  );
-  for (const name of sets.slice(0, 3)) {
-    const kinds = objectsIn(readFileSync(join(committed, `${name}.yaml`), 'utf8')).map(({ kind }) => kind);
-    t.strictSame(kinds, [
-      'DestinationRule',
-      'VirtualService',
-      'PeerAuthentication',
-      'AuthorizationPolicy',
-      'Sidecar',
-      'Telemetry',
-    ]);
-  }
-});
+t.test(
+  'the committed files equal the output of outrigger istio for the agents of the manifests',
+  async (t) => {
+    const args = ['--config', join(root, 'k8s/base/gateway/outrigger.yaml'), '--namespace', 'agents'];
+    const command = [join(root, 'sidecar/main.ts'), 'istio', ...args, '--caller=gateway'];
+    const written = join(folder, 'written');
+    const files = await runProcess(t, process.execPath, [...command, '--directory', written]);
+    t.equal(files.code, 0, files.output);
+    const committed = join(root, 'istio/base');
+    t.strictSame(readdirSync(written).sort(), readdirSync(committed).sort());
+    for (const name of readdirSync(written)) {
+      const text = readFileSync(join(written, name), 'utf8');
+      t.equal(readFileSync(join(committed, name), 'utf8'), text, name);
+    }
+    const stdout = await runProcess(t, process.execPath, command);
+    const sets = ['research-agent', 'writing-agent', 'code-agent', 'gateway'];
+    t.equal(
+      stdout.output,
+      sets.map((name) => readFileSync(join(committed, `${name}.yaml`), 'utf8')).join('---\n'),
+    );
+    for (const name of sets.slice(0, 3)) {
+      const kinds = objectsIn(readFileSync(join(committed, `${name}.yaml`), 'utf8')).map(({ kind }) => kind);
+      t.strictSame(kinds, [
+        'DestinationRule',
+        'VirtualService',
+        'PeerAuthentication',
+        'AuthorizationPolicy',
+        'Sidecar',
+        'Telemetry',
+      ]);
+    }
+  },
+);
 
-t.test('the arguments of outrigger istio', async (t) => {
+t.test('outrigger istio checks its arguments', async (t) => {
   const run = async (...args: string[]) =>
     runProcess(t, process.execPath, [join(root, 'sidecar/main.ts'), 'istio', ...args]);
   t.match(await run('--help'), { code: 0, output: /--trust-domain VALUE/ });
@@ -222,7 +225,7 @@ t.test('every overlay builds, and its parts fit together', { skip: skipWithout('
 });
 
 t.test(
-  "every object is as Istio's and Kubernetes' schemas say",
+  'every object matches the schemas of Istio and Kubernetes',
   { skip: skipWithout('kustomize', 'istio-crds', 'gateway-crds', 'kubernetes-validate') },
   async (t) => {
     const known = schemasIn(requireTool('istio-crds'), requireTool('gateway-crds'));
@@ -250,7 +253,7 @@ t.test(
     });
     t.equal(code, 0, output);
 
-    t.test('whatever the configuration', async (t) => {
+    t.test('objects match the schemas for any configuration', async (t) => {
       for (const [name, file] of Object.entries({ ...configurations, defaults: withCluster({}) })) {
         const objects = objectsIn(await textOf(file));
         t.strictSame(
@@ -261,7 +264,7 @@ t.test(
       }
     });
 
-    t.test('the schemas can say no', async (t) => {
+    t.test('the schemas reject invalid objects', async (t) => {
       const wrong = await objectOf(withCluster({}), 'VirtualService');
       wrong.spec.http[0].retries.attempt = 3;
       t.match(faultsOf(known, wrong), [/additional properties.*"attempt"/]);
@@ -275,7 +278,7 @@ t.test(
   },
 );
 
-t.test('the numbers of the configuration arrive', async (t) => {
+t.test('the numbers of the configuration appear in the objects', async (t) => {
   const cluster = {
     balancer: 'round_robin',
     connect_timeout: '1500ms',
@@ -360,7 +363,7 @@ t.test('the numbers of the configuration arrive', async (t) => {
   t.strictSame((await objectOf(file, 'Telemetry')).spec.accessLogging, [{ providers: [{ name: 'envoy' }] }]);
 });
 
-t.test('nothing that may have run is sent again, whatever the codes', async (t) => {
+t.test('Istio retries no call that may have run, whatever the codes', async (t) => {
   const codes = ['CANCELLED', 'DEADLINE_EXCEEDED', 'INTERNAL', 'RESOURCE_EXHAUSTED', 'UNAVAILABLE'];
   const { http } = (await objectOf(withCluster({ retry: { on: codes } }), 'VirtualService')).spec;
   const untouched = 'connect-failure,refused-stream,reset-before-request';
@@ -372,7 +375,7 @@ t.test('nothing that may have run is sent again, whatever the codes', async (t) 
   for (const { retries } of off) t.match(retries, { attempts: 1, retryOn: untouched });
 });
 
-t.test('no time limit cuts a stream, or the deadline that a caller has named', async (t) => {
+t.test("no time limit ends a stream, or overrides the caller's deadline", async (t) => {
   const routes = async (cluster: object, match?: object) => {
     const rules = match === undefined ? {} : { routes: [{ match, cluster: 'writing-agent' }] };
     const { outbound } = withCluster(cluster) as { outbound: object };
@@ -395,7 +398,7 @@ t.test('no time limit cuts a stream, or the deadline that a caller has named', a
   t.strictSame(idempotent[1].match, [{ uri: processTask }]);
 });
 
-t.test('routes become rules in their order, and the first that matches wins', async (t) => {
+t.test('routes become rules in the same order, and the first match wins', async (t) => {
   const sets = await setsOf(configurations['routes']);
   const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
   const rulesOf = (name: string) =>
@@ -423,7 +426,7 @@ t.test('routes become rules in their order, and the first that matches wins', as
 });
 
 t.test(
-  'a rule is for a host however its authority writes it, and for a port where it names one',
+  'a rule applies to a host in any spelling of the authority, and to its port if it has one',
   async (t) => {
     const routes = [
       { match: { authority: 'Writing-Agent.agents.svc.:50051' }, cluster: 'code' },
@@ -464,7 +467,7 @@ t.test(
   },
 );
 
-t.test('what is outside the mesh has a ServiceEntry and no policies of pods', async (t) => {
+t.test('a host outside the mesh gets a ServiceEntry and no policies of pods', async (t) => {
   const sets = await setsOf(configurations['outside']);
   const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
   t.strictSame(
@@ -496,7 +499,7 @@ t.test('what is outside the mesh has a ServiceEntry and no policies of pods', as
 });
 
 t.test(
-  'identities of TLS become principals and names, and patterns that can not be said are told',
+  'identities of TLS become principals and names, and a comment lists patterns that Istio lacks',
   async (t) => {
     const path = join(folder, 'tls.yaml');
     const clusters = { inside: { dns: 'inside:1' }, outside: { dns: 'agents.example.com:443' } };
@@ -593,7 +596,7 @@ const features = {
   outlier_detection: { base_ejection_time: '5s' },
 };
 
-t.test('no setting is passed over in silence: it is expressed, or a comment names it', async (t) => {
+t.test('every setting is expressed, or a comment names it', async (t) => {
   const schema = JSON.parse(readFileSync(join(root, 'sidecar/config/schema.json'), 'utf8')).properties;
   const inFull = (cluster: object, inbound: object) =>
     withCluster(
@@ -682,7 +685,7 @@ function merge(base: Record<string, unknown>, over: Record<string, unknown>): Re
   return { ...base, ...Object.fromEntries(both) };
 }
 
-t.test('what Istio can not say stands as a comment where one would look for it', async (t) => {
+t.test("a comment beside the field explains what Istio can't express", async (t) => {
   const said: [string, object, RegExp][] = [
     [
       'trailers',
@@ -728,7 +731,7 @@ t.test('what Istio can not say stands as a comment where one would look for it',
   t.notMatch(off, /task\.status_is_verdict|task\.deduplicate/);
 });
 
-t.test('comments hold nothing but comments, whatever the names', async (t) => {
+t.test('comments stay comments, whatever the names contain', async (t) => {
   const prefix = '/a.B/#\'"{}[]:|>%&*!-';
   const routes = [{ match: { path_prefix: prefix, headers: { 'x-a': '*: &a !b - c #d' } }, cluster: 'x' }];
   const agentType = { match: { agent_type: 'x # y: "z" --- kind: Pod' }, cluster: 'x' };
@@ -746,7 +749,7 @@ t.test('comments hold nothing but comments, whatever the names', async (t) => {
     t.ok(line.length <= 200 || !line.includes('#'), 'comments are wrapped');
 });
 
-t.test('files of a folder have names of their own, and kustomize finds them', async (t) => {
+t.test('files of a folder have unique names, and kustomize finds them', async (t) => {
   const clusters = {
     'a.b': { dns: 'ab:1' },
     'a-b': { dns: 'a-b:1' },
@@ -764,7 +767,7 @@ t.test('files of a folder have names of their own, and kustomize finds them', as
   t.strictSame(identities, [...new Set(identities)], 'no object is written twice');
 });
 
-t.test('two clusters of one Service: the settings of the first, and a comment', async (t) => {
+t.test('two clusters of one Service share the settings of the first, with a comment', async (t) => {
   const clusters = { one: { dns: 'same:1', timeout: '7s' }, two: { dns: 'same-headless:2', timeout: '8s' } };
   const text = await textOf({ outbound: { clusters } });
   t.match(comments(text), /two: the same endpoints as one/);
@@ -776,56 +779,53 @@ t.test('two clusters of one Service: the settings of the first, and a comment', 
   );
 });
 
-t.test(
-  'any configuration that is right gives objects with names of their own, and their comments no more',
-  async (t) => {
-    const targets = [
-      '127.0.0.1:1',
-      'unix:/a',
-      '[fd00::1]:7',
-      '10.0.0.1:9',
-      'x.y:3',
-      'a.b.svc:4',
-      'n-headless:2',
-      'e.example.org:443',
-    ];
-    const cluster = fc.record({
-      endpoints: fc.array(fc.constantFrom(...targets), { minLength: 1, maxLength: 3 }),
-      timeout: fc.constantFrom('0s', '5ms', '61s', '1h'),
-      outlier_detection: fc.record({ max_ejection_percent: fc.constantFrom(0, 0.5, 33.3, 100) }),
-    });
-    const match = fc.record(
-      {
-        authority: fc.stringMatching(/^[\x21-\x7e]{1,8}$/),
-        path_prefix: fc.stringMatching(/^\/[\x21-\x7e]{0,8}$/),
-        agent_type: fc.stringMatching(/^[\x20-\x7e]{1,8}$/),
-      },
-      { requiredKeys: [] },
-    );
-    const clusters = fc.dictionary(fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,6}$/), cluster, {
-      minKeys: 1,
-      maxKeys: 4,
-    });
-    let right = 0;
-    const property = fc.asyncProperty(
-      clusters,
-      fc.array(match, { maxLength: 4 }),
-      async (clusters, matches) => {
-        const names = Object.keys(clusters);
-        const routes = matches.map((match, index) => ({ match, cluster: names[index % names.length] }));
-        const sets = await setsOf({ outbound: { clusters, routes } }).catch(() => undefined);
-        if (sets === undefined) return;
-        right++;
-        const objects = objectsIn(writeSets(sets));
-        const meant = sets.flatMap(({ resources }) => resources.map(({ object }) => object));
-        if (JSON.stringify(objects) !== JSON.stringify(meant)) throw new Error('YAML says something else');
-        const identities = objects.map(
-          ({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`,
-        );
-        if (new Set(identities).size < identities.length) throw new Error(`twice: ${identities}`);
-      },
-    );
-    await fc.assert(property, { numRuns: 400 });
-    t.ok(right > 100, `${right} of them were right`);
-  },
-);
+t.test('any valid configuration gives objects with unique names and bounded comments', async (t) => {
+  const targets = [
+    '127.0.0.1:1',
+    'unix:/a',
+    '[fd00::1]:7',
+    '10.0.0.1:9',
+    'x.y:3',
+    'a.b.svc:4',
+    'n-headless:2',
+    'e.example.org:443',
+  ];
+  const cluster = fc.record({
+    endpoints: fc.array(fc.constantFrom(...targets), { minLength: 1, maxLength: 3 }),
+    timeout: fc.constantFrom('0s', '5ms', '61s', '1h'),
+    outlier_detection: fc.record({ max_ejection_percent: fc.constantFrom(0, 0.5, 33.3, 100) }),
+  });
+  const match = fc.record(
+    {
+      authority: fc.stringMatching(/^[\x21-\x7e]{1,8}$/),
+      path_prefix: fc.stringMatching(/^\/[\x21-\x7e]{0,8}$/),
+      agent_type: fc.stringMatching(/^[\x20-\x7e]{1,8}$/),
+    },
+    { requiredKeys: [] },
+  );
+  const clusters = fc.dictionary(fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,6}$/), cluster, {
+    minKeys: 1,
+    maxKeys: 4,
+  });
+  let right = 0;
+  const property = fc.asyncProperty(
+    clusters,
+    fc.array(match, { maxLength: 4 }),
+    async (clusters, matches) => {
+      const names = Object.keys(clusters);
+      const routes = matches.map((match, index) => ({ match, cluster: names[index % names.length] }));
+      const sets = await setsOf({ outbound: { clusters, routes } }).catch(() => undefined);
+      if (sets === undefined) return;
+      right++;
+      const objects = objectsIn(writeSets(sets));
+      const meant = sets.flatMap(({ resources }) => resources.map(({ object }) => object));
+      if (JSON.stringify(objects) !== JSON.stringify(meant)) throw new Error('YAML says something else');
+      const identities = objects.map(
+        ({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`,
+      );
+      if (new Set(identities).size < identities.length) throw new Error(`twice: ${identities}`);
+    },
+  );
+  await fc.assert(property, { numRuns: 400 });
+  t.ok(right > 100, `${right} of them were right`);
+});

@@ -53,7 +53,7 @@ async function startStrictServer(t: Test): Promise<string> {
   return `127.0.0.1:${/^(\d+)\n/m.exec(server.logs())![1]}`;
 }
 
-t.test('the guard: strikes, what takes them back, and what is no strike', async (t) => {
+t.test('the PING guard counts strikes, resets them, and ignores allowed PINGs', async (t) => {
   /** PINGs after these intervals; 'sent' is a HEADERS or DATA frame of ours. @returns what became of each */
   const outcome = (minIntervalMs: number, steps: readonly (number | 'sent')[]): string => {
     const guard = new PingGuard(minIntervalMs);
@@ -85,7 +85,7 @@ t.test('the guard: strikes, what takes them back, and what is no strike', async 
   t.equal(outcome(0, Array(1_000).fill(0)), '.'.repeat(1_000), '0 is off');
 });
 
-t.test('a downstream with too many PINGs is sent away as grpc servers do it', async (t) => {
+t.test('a downstream with too many PINGs gets the same GOAWAY as from grpc servers', async (t) => {
   const app = await startUpstream(t, { onCall: () => {} });
   const errors: string[] = [];
   const plane = await startDataPlane(
@@ -111,7 +111,7 @@ t.test('a downstream with too many PINGs is sent away as grpc servers do it', as
   await waitUntil('its call ended with it', () => app.calls[0]!.closedWith !== undefined);
 });
 
-t.test('PINGs of a downstream that is sent data are welcome', async (t) => {
+t.test('a downstream that receives data may send PINGs', async (t) => {
   let answering: (() => void) | undefined;
   const app = await startUpstream(t, {
     onCall: ({ stream }) => {
@@ -132,7 +132,7 @@ t.test('PINGs of a downstream that is sent data are welcome', async (t) => {
   t.equal(peer.goaway, undefined);
 });
 
-t.test('min_time: another one holds for new connections, and 0s is off', async (t) => {
+t.test('a new min_time applies to new connections, and 0s turns the guard off', async (t) => {
   const plane = await startDataPlane(t, { inbound: { keepalive: { min_time: '0s' } } });
   const free = await H2Peer.connect(t, plane.inboundPort);
   t.equal(await pingTimes(free, 50), 50);
@@ -151,14 +151,14 @@ t.test('min_time: another one holds for new connections, and 0s is off', async (
   t.same([told(free), told(guarded)], [1, 3_600_000], 'and was told so');
 });
 
-t.test('the local app is let do as it likes, within reason', async (t) => {
+t.test('the local app may send more PINGs, within a bound', async (t) => {
   const plane = await startDataPlane(t, {});
   const app = await H2Peer.connect(t, plane.outboundPort);
   t.equal(await pingTimes(app, 10), 3, 'a loop is stopped');
   t.match(app.goaway, tooMany);
 });
 
-t.test('grpc-js understands why it was sent away', async (t) => {
+t.test('grpc-js recognizes the GOAWAY for too many PINGs', async (t) => {
   const app = await startUpstream(t, { onCall: () => {} });
   const plane = await startDataPlane(t, { inbound: { app: app.address } });
   const client = new RawClient(t, plane.inboundPort, { 'grpc.keepalive_time_ms': 50 });
@@ -169,7 +169,7 @@ t.test('grpc-js understands why it was sent away', async (t) => {
 });
 
 t.test(
-  'grpcio: an eager client is sent away, a patient one is not',
+  'an eager grpcio client is disconnected, and a patient one is not',
   { skip: skipWithout('python') },
   async (t) => {
     const app = await startUpstream(t, {
@@ -189,23 +189,27 @@ t.test(
   },
 );
 
-t.test('a strict server is never annoyed by keepalive', { skip: skipWithout('python') }, async (t) => {
-  const address = await startStrictServer(t);
-  const plane = await startDataPlane(
-    t,
-    oneCluster([address], { keepalive: { time: '100ms', timeout: '1s' } }),
-  );
-  const client = new RawClient(t, plane.outboundPort);
-  const { code, details } = await client.unary(Buffer.from('5.5'), { path: waitPath });
-  t.equal(code, status.OK, details);
-  const [endpoint] = plane.sidecar.outbound.clusters.clusters.get('upstream')!.endpoints;
-  t.equal(endpoint!.pool.connections[0]!.nextStreamId, 3, 'on its connection');
-  t.ok(Number(endpoint!.pool.connections[0]!.control['pingNumber']) >= 2, 'and PINGs were sent');
-  t.equal(endpoint!.pool.keepaliveTimeMs, 100);
-});
+t.test(
+  'keepalive never exceeds the limits of a strict server',
+  { skip: skipWithout('python') },
+  async (t) => {
+    const address = await startStrictServer(t);
+    const plane = await startDataPlane(
+      t,
+      oneCluster([address], { keepalive: { time: '100ms', timeout: '1s' } }),
+    );
+    const client = new RawClient(t, plane.outboundPort);
+    const { code, details } = await client.unary(Buffer.from('5.5'), { path: waitPath });
+    t.equal(code, status.OK, details);
+    const [endpoint] = plane.sidecar.outbound.clusters.clusters.get('upstream')!.endpoints;
+    t.equal(endpoint!.pool.connections[0]!.nextStreamId, 3, 'on its connection');
+    t.ok(Number(endpoint!.pool.connections[0]!.control['pingNumber']) >= 2, 'and PINGs were sent');
+    t.equal(endpoint!.pool.keepaliveTimeMs, 100);
+  },
+);
 
 t.test(
-  'a strict app that is busy is asked again and again, and keeps its calls',
+  'a busy strict app gets PINGs continuously, and keeps its calls',
   { skip: skipWithout('python') },
   async (t) => {
     const address = await startStrictServer(t);
@@ -241,7 +245,7 @@ t.test(
   },
 );
 
-t.test('told too_many_pings, the next connections ask half as often', async (t) => {
+t.test('after too_many_pings, new connections send half as many PINGs', async (t) => {
   const server = await startPeerServer(t, (peer) => {
     peer.behave().send(settings());
     peer.onFrame = ((before) => (received: Parameters<NonNullable<typeof before>>[0]) => {
@@ -272,7 +276,7 @@ t.test('told too_many_pings, the next connections ask half as often', async (t) 
   }
 });
 
-t.test('another sidecar is asked as often as it says', async (t) => {
+t.test('another sidecar gets PINGs as often as it allows', async (t) => {
   const peers: H2Peer[] = [];
   const server = await startPeerServer(t, (peer) => {
     peers.push(peer);
@@ -302,7 +306,7 @@ t.test('another sidecar is asked as often as it says', async (t) => {
   t.equal(keepalive!.timeMs, 300);
 });
 
-t.test('two sidecars with different times do not send each other away', async (t) => {
+t.test('two sidecars with different times do not disconnect each other', async (t) => {
   const app = await startUpstream(t, {
     onCall: ({ stream }) => void setTimeout(() => answerWith(stream, 'late'), 5_000),
   });

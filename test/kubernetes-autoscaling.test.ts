@@ -27,24 +27,21 @@ interface Rule {
 }
 const rules = values.rules.custom as Rule[];
 
-t.test(
-  'each autoscaler asks for the queue, for calls in flight and for latency, and for nothing else',
-  async (t) => {
-    const given = rules.map(({ name }) => name.as).sort();
-    t.strictSame(given, [
-      'outrigger_inbound_active_calls',
-      'outrigger_inbound_latency_p95_seconds',
-      'outrigger_inbound_queued_calls',
-    ]);
-    for (const { spec } of autoscalers) {
-      const asked = spec.metrics.map(({ pods }: KubernetesObject) => pods.metric.name);
-      t.strictSame(asked.sort(), given, spec.scaleTargetRef.name);
-    }
-  },
-);
+t.test('each autoscaler reads the queue, calls in flight and latency, and nothing else', async (t) => {
+  const given = rules.map(({ name }) => name.as).sort();
+  t.strictSame(given, [
+    'outrigger_inbound_active_calls',
+    'outrigger_inbound_latency_p95_seconds',
+    'outrigger_inbound_queued_calls',
+  ]);
+  for (const { spec } of autoscalers) {
+    const asked = spec.metrics.map(({ pods }: KubernetesObject) => pods.metric.name);
+    t.strictSame(asked.sort(), given, spec.scaleTargetRef.name);
+  }
+});
 
 const skip = skipWithout('prometheus');
-t.test("the adapter's queries find what a loaded sidecar shows, pod by pod", { skip }, async (t) => {
+t.test("the adapter's queries return the values of a loaded sidecar for each pod", { skip }, async (t) => {
   const open: (() => void)[] = [];
   const app = await startUpstream(t, {
     onCall: ({ stream }) => stream.on('end', () => open.push(() => answerWith(stream, 'done'))),

@@ -51,7 +51,7 @@ async function start(
 }
 
 t.test(
-  'ready endpoints get calls, terminating ones no new ones, and a call in flight ends in peace',
+  'ready endpoints get calls, terminating ones no new ones, and a call in flight completes',
   async (t) => {
     const held: SeenCall[] = [];
     const one = await startUpstream(t, { onCall: (call) => held.push(call) });
@@ -83,7 +83,7 @@ t.test(
   },
 );
 
-t.test('a watch that ends, is cut or too old is taken up again, and nothing is missed', async (t) => {
+t.test('a watch that ends, breaks or is too old is renewed, and misses no change', async (t) => {
   const { api, addresses, errors } = await start(t, (api) => api.set('a', 1_001, [{}]));
   const expectPort = (port: number) =>
     waitUntil(`port ${port} is known`, () => addresses().join() === `127.0.0.1:${port}`);
@@ -119,7 +119,7 @@ t.test('a watch that ends, is cut or too old is taken up again, and nothing is m
   t.ok(errors.length <= 1, errors.join());
 });
 
-t.test('while the API is away the last endpoints stay in use', async (t) => {
+t.test('the last endpoints stay in use while the API is unavailable', async (t) => {
   const upstream = await startUpstream(t);
   const { api, plane, addresses, errors } = await start(t, (api) => api.set('a', upstream.port, [{}]));
   const client = new RawClient(t, plane.outboundPort);
@@ -141,7 +141,7 @@ t.test('while the API is away the last endpoints stay in use', async (t) => {
   t.equal(errors.length, 1, 'told once');
 });
 
-t.test('what is not allowed or not there is said with its remedy, and tried again', async (t) => {
+t.test('a missing permission or object is reported with its remedy, and retried', async (t) => {
   const { api, errors, addresses } = await start(t, (api) => {
     api.failWith = 403;
     api.set('a', 1_001, [{}]);
@@ -160,7 +160,7 @@ t.test('what is not allowed or not there is said with its remedy, and tried agai
   await waitUntil('it came', () => empty.addresses().length === 1);
 });
 
-t.test('endpoints of our zone get the calls while they are well; a retry goes beyond', async (t) => {
+t.test('healthy endpoints of our zone get the calls, and a retry goes to other zones', async (t) => {
   const fails = new Set<string>();
   const named = (name: string) =>
     startUpstream(t, {
@@ -246,7 +246,7 @@ t.test('our zone is that of our node', async (t) => {
   await waitUntil('and the endpoints are used', () => refused.addresses().length === 2);
 });
 
-t.test('slices', async (t) => {
+t.test('the sidecar merges EndpointSlices', async (t) => {
   const slice = (
     endpoints: EndpointSlice['endpoints'],
     more: Partial<EndpointSlice> = {},

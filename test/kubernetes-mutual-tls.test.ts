@@ -54,7 +54,7 @@ async function secretOf(
 }
 
 t.test(
-  'agents of the overlay call each other by mutual TLS alone',
+  'agents of the overlay call each other only by mutual TLS',
   { skip: skipWithout('kustomize') },
   async (t) => {
     const objects = await injectedOverlay(t);

@@ -98,7 +98,7 @@ const OWN = 'acme.v1.Research';
 const services = ['', 'agent.AgentService', 'research-agent', OWN];
 
 for (const tls of [false, true]) {
-  t.test(`probes tell of the app, ${tls ? 'with inbound.tls' : 'in plain text'}`, async (t) => {
+  t.test(`probes report the app's health, ${tls ? 'with inbound.tls' : 'in plain text'}`, async (t) => {
     const said: Said = new Map([
       ['', 1],
       [OWN, 1],
@@ -142,62 +142,56 @@ for (const tls of [false, true]) {
   });
 }
 
-t.test(
-  'whoever asks for the health of many services does not make the app answer for all of them',
-  async (t) => {
-    const open: SeenCall[] = [];
-    const app = await startUpstream(t, {
-      health: true,
-      onCall: (call) =>
-        call.stream.on('end', () => {
-          if (readHealthService(call.body, 5, call.body.length) === '')
-            answerWith(call.stream, Buffer.from([8, 1]));
-          else open.push(call);
-        }),
-    });
-    const sidecar = await startSidecar(t, { inbound: { app: app.address, health: { timeout: '60s' } } });
-    const ask = (query: string) => fetch(`http://127.0.0.1:${sidecar.healthPort}/healthz/app${query}`);
-    const twice = [ask('?service=a.0'), ask('?service=a.0')];
-    const others = Array.from({ length: 15 }, (_, index) => ask(`?service=a.${index + 1}`));
-    await waitUntil('sixteen services are asked for', () => open.length >= 16);
-    t.equal((await ask('?service=a.16')).status, 503);
-    t.equal(open.length, 16, 'and two who ask for the same are one');
-    t.equal((await ask('')).status, 200, 'the app as a whole is known all the same');
-    for (const { stream } of open) answerWith(stream, Buffer.from([8, 1]));
-    for (const response of await Promise.all([...twice, ...others])) t.equal(response.status, 200);
-    t.equal((await ask(`?service=${'x'.repeat(257)}`)).status, 400);
-    t.equal((await ask('?service=a&service=b')).status, 400);
-  },
-);
+t.test('health checks of many services do not make the app answer for each of them', async (t) => {
+  const open: SeenCall[] = [];
+  const app = await startUpstream(t, {
+    health: true,
+    onCall: (call) =>
+      call.stream.on('end', () => {
+        if (readHealthService(call.body, 5, call.body.length) === '')
+          answerWith(call.stream, Buffer.from([8, 1]));
+        else open.push(call);
+      }),
+  });
+  const sidecar = await startSidecar(t, { inbound: { app: app.address, health: { timeout: '60s' } } });
+  const ask = (query: string) => fetch(`http://127.0.0.1:${sidecar.healthPort}/healthz/app${query}`);
+  const twice = [ask('?service=a.0'), ask('?service=a.0')];
+  const others = Array.from({ length: 15 }, (_, index) => ask(`?service=a.${index + 1}`));
+  await waitUntil('sixteen services are asked for', () => open.length >= 16);
+  t.equal((await ask('?service=a.16')).status, 503);
+  t.equal(open.length, 16, 'and two who ask for the same are one');
+  t.equal((await ask('')).status, 200, 'the app as a whole is known all the same');
+  for (const { stream } of open) answerWith(stream, Buffer.from([8, 1]));
+  for (const response of await Promise.all([...twice, ...others])) t.equal(response.status, 200);
+  t.equal((await ask(`?service=${'x'.repeat(257)}`)).status, 400);
+  t.equal((await ask('?service=a&service=b')).status, 400);
+});
 
-t.test(
-  'an app that is too busy to answer for a service is as healthy as before, and a hung one is not',
-  async (t) => {
-    const app = await startUpstream(t, {
-      health: true,
-      onCall: (call) =>
-        call.stream.on('end', () => {
-          if (readHealthService(call.body, 5, call.body.length) === '')
-            answerWith(call.stream, Buffer.from([8, 1]));
-        }),
-    });
-    const sidecar = await startSidecar(t, { inbound: { app: app.address, health: { timeout: '200ms' } } });
-    const url = `http://127.0.0.1:${sidecar.healthPort}/healthz/app?service=busy`;
-    t.equal((await fetch(url)).status, 200);
-    const port = await freePort();
-    const script = join(import.meta.dirname, 'support', 'health-agent.ts');
-    const agent = startProcess(t, process.execPath, [script, `${port}`, 'grpc', 'no-such-file']);
-    await waitUntil('the agent listens', () => agent.logs().includes('listening'));
-    const other = await startSidecar(t, {
-      inbound: { app: `127.0.0.1:${port}`, health: { timeout: '200ms' } },
-    });
-    const otherUrl = `http://127.0.0.1:${other.healthPort}/healthz/app?service=any`;
-    t.equal((await fetch(otherUrl)).status, 200);
-    agent.kill('SIGSTOP');
-    const response = await fetch(otherUrl);
-    t.match(await response.json(), { ok: false, reason: /unreachable/ });
-    t.equal(response.status, 503);
-    agent.kill('SIGCONT');
-    await waitUntil('it answers again', async () => (await fetch(otherUrl)).ok);
-  },
-);
+t.test('an app too busy to answer for a service stays healthy, and a hung one does not', async (t) => {
+  const app = await startUpstream(t, {
+    health: true,
+    onCall: (call) =>
+      call.stream.on('end', () => {
+        if (readHealthService(call.body, 5, call.body.length) === '')
+          answerWith(call.stream, Buffer.from([8, 1]));
+      }),
+  });
+  const sidecar = await startSidecar(t, { inbound: { app: app.address, health: { timeout: '200ms' } } });
+  const url = `http://127.0.0.1:${sidecar.healthPort}/healthz/app?service=busy`;
+  t.equal((await fetch(url)).status, 200);
+  const port = await freePort();
+  const script = join(import.meta.dirname, 'support', 'health-agent.ts');
+  const agent = startProcess(t, process.execPath, [script, `${port}`, 'grpc', 'no-such-file']);
+  await waitUntil('the agent listens', () => agent.logs().includes('listening'));
+  const other = await startSidecar(t, {
+    inbound: { app: `127.0.0.1:${port}`, health: { timeout: '200ms' } },
+  });
+  const otherUrl = `http://127.0.0.1:${other.healthPort}/healthz/app?service=any`;
+  t.equal((await fetch(otherUrl)).status, 200);
+  agent.kill('SIGSTOP');
+  const response = await fetch(otherUrl);
+  t.match(await response.json(), { ok: false, reason: /unreachable/ });
+  t.equal(response.status, 503);
+  agent.kill('SIGCONT');
+  await waitUntil('it answers again', async () => (await fetch(otherUrl)).ok);
+});

@@ -76,7 +76,7 @@ async function inject(t: Test, text: string, ...flags: string[]): Promise<string
 
 const skip = skipWithout('kustomize', 'kubernetes-validate');
 
-t.test('every overlay builds, and every object is as the schemas of Kubernetes say', { skip }, async (t) => {
+t.test('every overlay builds, and every object matches the schemas of Kubernetes', { skip }, async (t) => {
   t.ok(builds.filter((path) => path.startsWith('overlays/')).length >= 5, builds.join(' '));
   const built = new Map<string, string>();
   for (const path of builds) built.set(path, withoutCertificates(await build(t, path)));
@@ -92,7 +92,7 @@ t.test('every overlay builds, and every object is as the schemas of Kubernetes s
 });
 
 t.test(
-  'what inject makes of every overlay is valid too, and injecting it again changes nothing',
+  "inject's output for every overlay is valid, and a second injection changes nothing",
   { skip },
   async (t) => {
     const made = new Map<string, string>();
@@ -122,7 +122,7 @@ t.test(
   },
 );
 
-t.test('agents have what a production cluster asks of them', { skip }, async (t) => {
+t.test('agents meet the requirements of a production cluster', { skip }, async (t) => {
   const objects = objectsIn(await build(t, 'overlays/production'));
   const of = (kind: string, name: string) =>
     objects.find((object) => object.kind === kind && object.metadata.name === name);
@@ -187,7 +187,7 @@ t.test('without components every kind of selector still selects its pods', { ski
 });
 
 t.test(
-  'an agent that is added is named wherever agents are, or this says where it is missing',
+  'an added agent appears wherever agents are listed, or the test names the missing place',
   { skip },
   async (t) => {
     const plain = objectsIn(await build(t, 'overlays/plain'));
@@ -233,7 +233,7 @@ async function injectedPods(t: Test, path: string): Promise<Map<string, Kubernet
 }
 
 t.test(
-  'mutual TLS: each workload mounts its own certificate, which is for its service account',
+  'mutual TLS: each workload mounts its own certificate, for its service account',
   { skip: skip || skipWithout('certificate-crds', 'issuer-crds') },
   async (t) => {
     const objects = objectsIn(await build(t, 'overlays/mutual-tls'));
@@ -262,39 +262,35 @@ t.test(
   },
 );
 
-t.test(
-  'EndpointSlices: each sidecar may list them, and has a token that its agent has not',
-  { skip },
-  async (t) => {
-    const objects = objectsIn(await build(t, 'overlays/endpoint-slices'));
-    const rules = objects.filter(({ kind }) => /Role$/.test(kind)).flatMap((role) => role.rules);
-    t.strictSame(rules.map((rule) => `${rule.verbs} ${rule.resources}`).sort(), [
-      'get nodes',
-      'list,watch endpointslices',
-    ]);
-    const pods = await injectedPods(t, 'overlays/endpoint-slices');
-    const bound = objects.filter(({ kind }) => /RoleBinding$/.test(kind));
-    t.equal(bound.length, 2);
-    for (const [name, spec] of pods) {
-      t.equal(spec.automountServiceAccountToken, false, name);
-      const [sidecar] = spec.initContainers;
-      const mounts = ({ volumeMounts = [] }: KubernetesObject) =>
-        volumeMounts.map(({ mountPath }: KubernetesObject) => mountPath);
-      t.ok(mounts(sidecar).includes('/var/run/secrets/kubernetes.io/serviceaccount'), name);
-      t.notOk(mounts(spec.containers[0]).some((path: string) => path.includes('serviceaccount')));
-      t.ok(sidecar.env.some((entry: KubernetesObject) => entry.name === 'NODE_NAME'));
-      for (const { subjects } of bound)
-        t.ok(subjects.some((subject: KubernetesObject) => subject.name === spec.serviceAccountName));
-      const policy = objects.find((each) => each.kind === 'NetworkPolicy' && each.metadata.name === name);
-      const open = policy.spec.egress
-        .filter((rule: KubernetesObject) => rule.to === undefined)
-        .flatMap((rule: KubernetesObject) => rule.ports.map(({ port }: KubernetesObject) => port));
-      t.strictSame(open, [443, 6443], `${name} may reach the API server`);
-    }
-  },
-);
+t.test('EndpointSlices: each sidecar may list them, and only it has a token', { skip }, async (t) => {
+  const objects = objectsIn(await build(t, 'overlays/endpoint-slices'));
+  const rules = objects.filter(({ kind }) => /Role$/.test(kind)).flatMap((role) => role.rules);
+  t.strictSame(rules.map((rule) => `${rule.verbs} ${rule.resources}`).sort(), [
+    'get nodes',
+    'list,watch endpointslices',
+  ]);
+  const pods = await injectedPods(t, 'overlays/endpoint-slices');
+  const bound = objects.filter(({ kind }) => /RoleBinding$/.test(kind));
+  t.equal(bound.length, 2);
+  for (const [name, spec] of pods) {
+    t.equal(spec.automountServiceAccountToken, false, name);
+    const [sidecar] = spec.initContainers;
+    const mounts = ({ volumeMounts = [] }: KubernetesObject) =>
+      volumeMounts.map(({ mountPath }: KubernetesObject) => mountPath);
+    t.ok(mounts(sidecar).includes('/var/run/secrets/kubernetes.io/serviceaccount'), name);
+    t.notOk(mounts(spec.containers[0]).some((path: string) => path.includes('serviceaccount')));
+    t.ok(sidecar.env.some((entry: KubernetesObject) => entry.name === 'NODE_NAME'));
+    for (const { subjects } of bound)
+      t.ok(subjects.some((subject: KubernetesObject) => subject.name === spec.serviceAccountName));
+    const policy = objects.find((each) => each.kind === 'NetworkPolicy' && each.metadata.name === name);
+    const open = policy.spec.egress
+      .filter((rule: KubernetesObject) => rule.to === undefined)
+      .flatMap((rule: KubernetesObject) => rule.ports.map(({ port }: KubernetesObject) => port));
+    t.strictSame(open, [443, 6443], `${name} may reach the API server`);
+  }
+});
 
-t.test('the sidecars of the manifests have a configuration that outrigger check accepts', async (t) => {
+t.test("outrigger check accepts the configuration of the manifests' sidecars", async (t) => {
   for (const part of ['base/gateway', 'components/endpoint-slices']) {
     const file = join(k8s, part, 'outrigger.yaml');
     const args = [join(root, 'sidecar/main.ts'), 'check', '--config', file];
@@ -303,7 +299,7 @@ t.test('the sidecars of the manifests have a configuration that outrigger check 
   }
 });
 
-t.test('the webhook asks for no right that it does not use', { skip }, async (t) => {
+t.test('the webhook has no permission that it does not use', { skip }, async (t) => {
   const objects = objectsIn(await build(t, 'overlays/webhook'));
   const rules = objects.filter(({ kind }) => /Role$/.test(kind)).flatMap((role) => role.rules);
   const rights = rules.map((rule) => `${rule.verbs} ${rule.resources} ${rule.resourceNames}`).sort();
@@ -324,7 +320,7 @@ t.test('the webhook asks for no right that it does not use', { skip }, async (t)
 });
 
 /** `test/inject/NAME.in.yaml` becomes `NAME.out.yaml`; UPDATE_GOLDEN=1 writes what it becomes now. */
-t.test('golden files', async (t) => {
+t.test("inject's output equals the golden files", async (t) => {
   const goldens = join(root, 'test/inject');
   const inputs = readdirSync(goldens).filter((name) => name.endsWith('.in.yaml'));
   t.ok(inputs.length >= 3);
@@ -341,7 +337,7 @@ t.test('golden files', async (t) => {
   }
 });
 
-t.test('inject says what is wrong, and writes nothing then', async (t) => {
+t.test('inject reports problems, and then writes no YAML', async (t) => {
   const run = async (text: string, ...flags: string[]) => {
     const file = join(folder, 'bad.yaml');
     writeFileSync(file, text);

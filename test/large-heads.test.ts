@@ -113,7 +113,7 @@ class Caller {
 /** Where a server lets them stand: in front of the metadata, as grpc-go does, or behind it, as grpc-java does. */
 const places = ['in front', 'behind'] as const;
 
-t.test('trailers that are too large keep the status, and leave the calls beside them alone', async (t) => {
+t.test('oversized trailers keep the status, and other calls are unaffected', async (t) => {
   let waiting: { peer: H2Peer; streamId: number }[] = [];
   const server = await startServer(t, (peer, streamId, path) => {
     const [, what, bytes, place] = path.split('/');
@@ -171,7 +171,7 @@ t.test('trailers that are too large keep the status, and leave the calls beside 
   t.equal(cluster.endpoints[0]!.pool.connections[0]!.nextStreamId, 2 * 25 + 1, 'all on one connection');
 });
 
-t.test('where no status is to be kept the call ends with RESOURCE_EXHAUSTED', async (t) => {
+t.test('without a usable status the call ends with RESOURCE_EXHAUSTED', async (t) => {
   const server = await startServer(t, (peer, streamId, path) => {
     if (path === '/head') {
       void peer.headers(streamId, [...HEAD, ...large(100_000)]);
@@ -207,7 +207,7 @@ t.test('where no status is to be kept the call ends with RESOURCE_EXHAUSTED', as
   t.equal(sidecar.outbound.clusters.clusters.get('upstream')!.usableCount, 1);
 });
 
-t.test('the configured limit holds in both directions, also after a reload', async (t) => {
+t.test('the configured limit applies in both directions, also after a reload', async (t) => {
   const bytes = 300_000;
   const server = await startServer(t, (peer, streamId) => {
     const seen = new Map(peer.heads.get(streamId)!.at(0)).get('x-large-0')!.length;
@@ -255,7 +255,7 @@ t.test('the configured limit holds in both directions, also after a reload', asy
   await callBoth(1_000, (last, name) => t.equal(last.get('grpc-status'), '0', name));
 });
 
-t.test('what others take is kept to: the caller’s limit, and the endpoint’s', async (t) => {
+t.test('the sidecar obeys the limits of the caller and of the endpoint', async (t) => {
   const answer: Answer = (peer, streamId, path) => {
     const size = Number(path.split('/')[2]);
     if (path.startsWith('/head')) {
@@ -306,7 +306,7 @@ t.test('what others take is kept to: the caller’s limit, and the endpoint’s'
   }
 });
 
-t.test('an endpoint’s limit holds for all that is sent to it', async (t) => {
+t.test("an endpoint's limit applies to all heads sent to it", async (t) => {
   const answer: Answer = (peer, streamId) => void peer.headers(streamId, [...HEAD, ...OK], true);
   const limit = 4_096;
   const small = await startServer(t, answer, [[MAX_HEADER_LIST_SIZE, limit]]);
@@ -351,7 +351,7 @@ t.test('an endpoint’s limit holds for all that is sent to it', async (t) => {
       }
 });
 
-t.test('what few bytes stand for is bounded, whatever they say', async (t) => {
+t.test('the size of compressed headers is bounded after decoding', async (t) => {
   const server = await startServer(
     t,
     (peer, streamId) => void peer.headers(streamId, [...HEAD, ...OK], true),
@@ -384,7 +384,7 @@ t.test('what few bytes stand for is bounded, whatever they say', async (t) => {
   t.equal(await call(id + 2, Buffer.from([0xbe])), '0', 'and other calls go on');
 });
 
-t.test('requests and responses that are not gRPC', async (t) => {
+t.test('the limits apply to requests and responses that are not gRPC', async (t) => {
   const server = await startServer(t, (peer, streamId, path) => {
     if (path === '/head') {
       void peer.headers(streamId, [[':status', '200'], ...large(100_000)]);
@@ -425,7 +425,7 @@ t.test('requests and responses that are not gRPC', async (t) => {
   }
 });
 
-t.test('a block without an end is not held, and ends its connection', async (t) => {
+t.test('an unfinished header block is not stored, and ends its connection', async (t) => {
   const server = await startServer(t, (peer, streamId) => {
     const [first] = [headerBlock([...HEAD, ['x', 'y'.repeat(16_000)]])];
     void peer.send(frame(frameType.headers, 0, streamId, first));
@@ -441,7 +441,7 @@ t.test('a block without an end is not held, and ends its connection', async (t) 
   t.equal(server.peers[0]!.goaway!.code, errorCode.enhanceYourCalm);
 });
 
-t.test('a caller that can not take an answer leaves it to those who have joined its task', async (t) => {
+t.test("a caller that can't take an answer does not affect followers of its task", async (t) => {
   let answerAll: () => void = () => {};
   const server = await startServer(t, (peer, streamId) => {
     answerAll = () => {
@@ -470,7 +470,7 @@ t.test('a caller that can not take an answer leaves it to those who have joined 
   t.equal(replayed.last.get('grpc-status'), '8', 'nor does a later one get what it can not take');
 });
 
-t.test('an agent in Python with large trailers', { skip: skipWithout('python') }, async (t) => {
+t.test('an agent in Python may send large trailers', { skip: skipWithout('python') }, async (t) => {
   const script = join(import.meta.dirname, 'support', 'python', 'large_trailers_server.py');
   const agent = startProcess(t, requireTool('python'), [script]);
   const port = await waitUntil('it said its port', () => /^(\d+)$/m.exec(agent.logs())?.[1]);

@@ -334,7 +334,7 @@ t.test(
   },
 );
 
-t.test('the table of layers has no circle and names only layers', async (t) => {
+t.test('the table of layers is acyclic and names only layers', async (t) => {
   t.equal(findCycle(new Map(Object.entries(allowed))), undefined);
   for (const layer of Object.values(allowed).flat()) t.ok(layer in allowed, layer);
 });
@@ -361,13 +361,13 @@ t.test('imports between the rooms of a layer go only downwards', async (t) => {
   t.strictSame(problems, []);
 });
 
-t.test('no file of the source imports itself in a circle when it runs', async (t) => {
+t.test('no source file imports itself in a circle at run time', async (t) => {
   const files = sourceFiles.filter((path) => path.endsWith('.ts'));
   const cycle = findCycle(new Map(files.map((path) => [path, neighbours(path, valueImportsOf)])));
   t.equal(cycle?.join(' → '), undefined);
 });
 
-t.test('no file of the source imports itself in a circle, types included', async (t) => {
+t.test('no source file imports itself in a circle, types included', async (t) => {
   const files = sourceFiles.filter((path) => path.endsWith('.ts'));
   const imports = new Map(files.map((path) => [path, neighbours(path)]));
   const known = (path: string, target: string): boolean =>
@@ -405,21 +405,24 @@ t.test('tests and measurements share scripts/harness/ and import nothing from ea
   t.strictSame(problems, []);
 });
 
-t.test('the load tool stands apart from the rest of bench/, whose top has only what npm runs', async (t) => {
-  const problems: string[] = [];
-  const inLoad = (path: string): boolean => path.startsWith('bench/load/');
-  const scripts = Object.values((JSON.parse(textOf('package.json')) as { scripts: object }).scripts);
-  for (const path of sourceFiles.filter((path) => path.startsWith('bench/'))) {
-    for (const target of neighbours(path).filter((target) => target.startsWith('bench/'))) {
-      if (inLoad(path) !== inLoad(target)) problems.push(`${path} imports ${target}`);
+t.test(
+  'the load tool is independent of the rest of bench/, whose top has only entry points of npm scripts',
+  async (t) => {
+    const problems: string[] = [];
+    const inLoad = (path: string): boolean => path.startsWith('bench/load/');
+    const scripts = Object.values((JSON.parse(textOf('package.json')) as { scripts: object }).scripts);
+    for (const path of sourceFiles.filter((path) => path.startsWith('bench/'))) {
+      for (const target of neighbours(path).filter((target) => target.startsWith('bench/'))) {
+        if (inLoad(path) !== inLoad(target)) problems.push(`${path} imports ${target}`);
+      }
+      if (dirname(path) === 'bench' && !scripts.includes(`node ${path}`))
+        problems.push(`${path} is no npm script: put it into a folder`);
     }
-    if (dirname(path) === 'bench' && !scripts.includes(`node ${path}`))
-      problems.push(`${path} is no npm script: put it into a folder`);
-  }
-  t.strictSame(problems, []);
-});
+    t.strictSame(problems, []);
+  },
+);
 
-t.test('every relative import names a file that is there', async (t) => {
+t.test('every relative import names an existing file', async (t) => {
   const problems: string[] = [];
   for (const path of sourceFiles.filter((path) => path.endsWith('.ts'))) {
     for (const target of neighbours(path)) {
@@ -429,7 +432,7 @@ t.test('every relative import names a file that is there', async (t) => {
   t.strictSame(problems, []);
 });
 
-t.test('what is compiled when the project is installed is in the sidecar', async (t) => {
+t.test('the sidecar contains the code that the installer compiles', async (t) => {
   const parts = [...textOf('scripts/warm-cache.mjs').matchAll(/^ {2}'(\S+\.ts)',$/gm)].map(
     ([, part]) => part!,
   );
@@ -437,7 +440,7 @@ t.test('what is compiled when the project is installed is in the sidecar', async
   for (const part of parts) t.ok(existsSync(join(root, 'sidecar', part)), part);
 });
 
-t.test('policies are pure: no clock, no randomness, no input or output of their own', async (t) => {
+t.test('policies are pure: no clock, no randomness, no input or output', async (t) => {
   const problems: string[] = [];
   const impure =
     /\b(Date\.now|new Date|performance\.now|process\.hrtime|Math\.random|setTimeout|setInterval|setImmediate)\b/;
@@ -452,7 +455,7 @@ t.test('policies are pure: no clock, no randomness, no input or output of their 
   t.strictSame(problems, []);
 });
 
-t.test('http2/ knows HTTP/2 alone: no word of gRPC, of tasks, of models or of policies', async (t) => {
+t.test('http2/ contains no terms of gRPC, tasks, models or policies', async (t) => {
   const foreign =
     /grpc|grfc|outrigger|sidecar|\btasks?|\bagents?\b|\bmodels?\b|\bllm|polic(y|ies)|breaker|\bretr(y|ies)\b/i;
   const problems: string[] = [];
@@ -486,7 +489,7 @@ t.test('no source file besides tests has more than 400 lines', async (t) => {
   t.strictSame(problems, []);
 });
 
-t.test('the lock names versions and digests, not the addresses of a registry', async (t) => {
+t.test('the lock has versions and digests, and no addresses of a registry', async (t) => {
   const lock = JSON.parse(textOf('package-lock.json')) as { packages: Record<string, { resolved?: string }> };
   const withAddress = Object.entries(lock.packages).filter(([, entry]) => entry.resolved !== undefined);
   t.strictSame(
@@ -495,7 +498,7 @@ t.test('the lock names versions and digests, not the addresses of a registry', a
   );
 });
 
-t.test("no file names a path of somebody's machine", async (t) => {
+t.test('no file names a path of a particular machine', async (t) => {
   const problems: string[] = [];
   // Assembled, so that this file does not find itself.
   const home = new RegExp(['/home/[a-z]', '/Users/[A-Za-z]', `/${'root'}/`, `/${'work'}/`].join('|'));
@@ -510,7 +513,7 @@ t.test("no file names a path of somebody's machine", async (t) => {
 /** A connection does not know whether its peer is downstream or upstream: it says peer, network or local. */
 const ownShapes: ReadonlySet<string> = new Set(['TypedError', 'ConnectionError']);
 
-t.test('errors of the sidecar say whose fault they are and whether a retry is safe', async (t) => {
+t.test('errors of the sidecar have a source and say whether a retry is safe', async (t) => {
   const problems: string[] = [];
   for (const path of sidecarFiles.filter((path) => !isTest(path))) {
     for (const [, name] of textOf(path).matchAll(/class (\w+) extends Error\b/g))

@@ -46,7 +46,7 @@ async function start(t: Test, llm: object) {
 const jsonLines =
   '{"custom_id":"a","response":{"status_code":200}}\n{"custom_id":"b","error":{"code":"x"}}\n';
 
-t.test('what is not understood passes as it is, and opens no circuit', async (t) => {
+t.test('unknown answers pass unchanged, and open no circuit', async (t) => {
   let answer: { status?: number; headers: Record<string, string>; body: string | Buffer } = {
     headers: {},
     body: '',
@@ -171,7 +171,7 @@ t.test('what is not understood passes as it is, and opens no circuit', async (t)
   );
 });
 
-t.test('the head of what nobody looks into is there when it comes', async (t) => {
+t.test('the head of an answer that no policy inspects is relayed at once', async (t) => {
   let end = (): void => {};
   const url = provider.script('slow-file', (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/jsonl' });
@@ -194,37 +194,40 @@ t.test('the head of what nobody looks into is there when it comes', async (t) =>
   t.equal(text, jsonLines);
 });
 
-t.test('a stream is one by the request and its first bytes, whatever it is typed as', async (t) => {
-  let type: string | undefined;
-  let isCut = false;
-  const url = provider.script('typed', (_request, response) => {
-    response.writeHead(200, type === undefined ? {} : { 'content-type': type });
-    response.write(': hello\n\n');
-    response.write(chatChunk('one'));
-    if (isCut) response.end();
-    else response.end(chatChunk(undefined, 'stop') + DONE);
-  });
-  const { baseUrl, breaker, outcomes } = await start(t, { upstreams: [{ name: 'one', url }] });
-  const types = [
-    undefined,
-    'text/plain; charset=utf-8',
-    'application/octet-stream',
-    'application/json',
-    'Text/Event-Stream',
-  ];
-  for (type of types) {
-    isCut = false;
-    const whole = await send(baseUrl, '/chat/completions', chat({ stream: true })).answer;
-    t.match(whole, { status: 200, broken: false }, String(type));
-    t.equal(whole.body.toString(), `: hello\n\n${chatChunk('one')}${chatChunk(undefined, 'stop')}${DONE}`);
-  }
-  t.strictSame([breaker(), outcomes()], ['closed', { success: types.length }]);
-  for (type of types) {
-    isCut = true;
-    const cut = await send(baseUrl, '/chat/completions', chat({ stream: true })).answer;
-    t.match([cut.broken, cut.body.toString()], [true, /"code":"stream_cut"/], `${type}, cut`);
-  }
-});
+t.test(
+  'the request and the first bytes decide whether an answer is a stream, whatever its type',
+  async (t) => {
+    let type: string | undefined;
+    let isCut = false;
+    const url = provider.script('typed', (_request, response) => {
+      response.writeHead(200, type === undefined ? {} : { 'content-type': type });
+      response.write(': hello\n\n');
+      response.write(chatChunk('one'));
+      if (isCut) response.end();
+      else response.end(chatChunk(undefined, 'stop') + DONE);
+    });
+    const { baseUrl, breaker, outcomes } = await start(t, { upstreams: [{ name: 'one', url }] });
+    const types = [
+      undefined,
+      'text/plain; charset=utf-8',
+      'application/octet-stream',
+      'application/json',
+      'Text/Event-Stream',
+    ];
+    for (type of types) {
+      isCut = false;
+      const whole = await send(baseUrl, '/chat/completions', chat({ stream: true })).answer;
+      t.match(whole, { status: 200, broken: false }, String(type));
+      t.equal(whole.body.toString(), `: hello\n\n${chatChunk('one')}${chatChunk(undefined, 'stop')}${DONE}`);
+    }
+    t.strictSame([breaker(), outcomes()], ['closed', { success: types.length }]);
+    for (type of types) {
+      isCut = true;
+      const cut = await send(baseUrl, '/chat/completions', chat({ stream: true })).answer;
+      t.match([cut.broken, cut.body.toString()], [true, /"code":"stream_cut"/], `${type}, cut`);
+    }
+  },
+);
 
 /** Sends a large text in parts, each when the caller has most of what was sent before: nobody holds it all. */
 async function sendInParts(response: ServerResponse, text: string, received: () => number): Promise<void> {
@@ -296,7 +299,7 @@ t.test('a picture of 20 MiB passes, in an event or plain, without being held', a
   await waitUntil('all are counted', () => outcomes()['success'] === 4);
 });
 
-t.test('the bound of an answer is the configured one, and named with its key', async (t) => {
+t.test('the limit of an answer is the configured one, and its error names the setting', async (t) => {
   const url = provider.script('bound', ({ json }, response) => {
     if (json?.['stream'] !== true) sendJson(response, 200, chatAnswer('x'.repeat(300_000)));
     else {
@@ -318,7 +321,7 @@ t.test('the bound of an answer is the configured one, and named with its key', a
 
 const beats = 'data:\n\nevent: heartbeat\ndata: {"t":1}\n\n: comment\n\n\n\nevent: ping\n\ndata: {}\n\n';
 
-t.test('a stream is whole when its last choice has finished, and heartbeats cut none', async (t) => {
+t.test('a stream is complete when its last choice has finished, and heartbeats end none', async (t) => {
   let body = '';
   let end: (response: ServerResponse) => void = (response) => response.end();
   const url = provider.script('ends', (_request, response) => {
@@ -438,7 +441,7 @@ function inStream(text: string): Script {
   };
 }
 
-t.test('an error in a 200 is one: before anything was passed on it may be tried elsewhere', async (t) => {
+t.test('an error in a 200 is a failure: the egress may retry before it has relayed anything', async (t) => {
   const good = provider.script('good', ({ path, json }, response) => {
     if (path.endsWith('/chat/completions')) return answerWhole({ json } as ProviderRequest, response);
     beginStream(response);
@@ -483,7 +486,7 @@ t.test('an error in a 200 is one: before anything was passed on it may be tried 
   }
 });
 
-t.test('an error in a 200 has the rules of the status that it stands for', async (t) => {
+t.test('an error in a 200 follows the rules of the status that it means', async (t) => {
   const good = provider.script('good', answerWhole);
   for (const [form, [path, body, script]] of Object.entries(FORMS)) {
     if (path !== '/chat/completions') continue;
@@ -535,7 +538,7 @@ t.test('an error in a 200 has the rules of the status that it stands for', async
   }
 });
 
-t.test('an error behind the beginning of a stream passes, and is no success', async (t) => {
+t.test('an error after the beginning of a stream passes, and is no success', async (t) => {
   const error = `data: ${JSON.stringify(errorOf('server_error'))}\n\n`;
   const url = provider.script('late', inStream(chatChunk('one') + error));
   const { baseUrl, outcomes, breaker, listener } = await start(t, { upstreams: [{ name: 'one', url }] });
@@ -565,7 +568,7 @@ t.test('an error behind the beginning of a stream passes, and is no success', as
   await waitUntil('five of them open the circuit', () => breaker() === 'open');
 });
 
-t.test('a limit that is told in a 200 ends with a good answer', async (t) => {
+t.test('a stream may complete after a rate limit error in a 200', async (t) => {
   const url = provider.script('recovers', (request, response) => {
     if (request.count <= 2) sendJson(response, 200, errorOf('rate_limit_error'), { 'retry-after-ms': '20' });
     else if (request.count === 3) sendError(response, 503);
@@ -581,85 +584,89 @@ t.test('a limit that is told in a 200 ends with a good answer', async (t) => {
   t.equal(listener.egress!.upstreams[0]!.models.get('m')?.throttledInARow, 0);
 });
 
-t.test('real clients see what they see without us', { skip: skipWithout('model-clients') }, async (t) => {
-  const script: Script = ({ path, json }, response) => {
-    const model = String(json?.['model']);
-    beginStream(response);
-    if (path.endsWith('/messages')) {
-      const start = {
-        message: {
-          id: 'msg',
-          type: 'message',
-          role: 'assistant',
-          content: [],
+t.test(
+  'real clients behave as they do without the egress',
+  { skip: skipWithout('model-clients') },
+  async (t) => {
+    const script: Script = ({ path, json }, response) => {
+      const model = String(json?.['model']);
+      beginStream(response);
+      if (path.endsWith('/messages')) {
+        const start = {
+          message: {
+            id: 'msg',
+            type: 'message',
+            role: 'assistant',
+            content: [],
+            model,
+            stop_reason: null,
+            usage: { input_tokens: 1, output_tokens: 1 },
+          },
+        };
+        const event = (type: string, more: object) =>
+          `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`;
+        response.write(event('message_start', start) + event('ping', {}));
+        response.write(event('content_block_start', { index: 0, content_block: { type: 'text', text: '' } }));
+        for (const text of PIECES)
+          response.write(event('content_block_delta', { index: 0, delta: { type: 'text_delta', text } }));
+        if (model === 'fails')
+          response.end(event('error', { error: { type: 'overloaded_error', message: 'scripted' } }));
+        else
+          response.end(
+            event('content_block_stop', { index: 0 }) +
+              event('message_delta', { delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 5 } }) +
+              event('message_stop', {}),
+          );
+        return;
+      }
+      for (const piece of PIECES) response.write(`: beat\n\n${chatChunk(piece)}`);
+      if (model === 'fails') response.end(`data: ${JSON.stringify(errorOf('server_error'))}\n\n`);
+      else response.end(chatChunk(undefined, 'stop') + (model === 'm' ? '' : DONE));
+    };
+    const url = provider.script('clients', script);
+    const { baseUrl, outcomes, listener } = await start(t, { upstreams: [{ name: 'one', url }] });
+    const node = async (base: string, model: string) => {
+      const client = new OpenAI({ baseURL: base, apiKey: 'placeholder', maxRetries: 0 });
+      let text = '';
+      try {
+        const stream = await client.chat.completions.create({
           model,
-          stop_reason: null,
-          usage: { input_tokens: 1, output_tokens: 1 },
-        },
-      };
-      const event = (type: string, more: object) =>
-        `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`;
-      response.write(event('message_start', start) + event('ping', {}));
-      response.write(event('content_block_start', { index: 0, content_block: { type: 'text', text: '' } }));
-      for (const text of PIECES)
-        response.write(event('content_block_delta', { index: 0, delta: { type: 'text_delta', text } }));
-      if (model === 'fails')
-        response.end(event('error', { error: { type: 'overloaded_error', message: 'scripted' } }));
-      else
-        response.end(
-          event('content_block_stop', { index: 0 }) +
-            event('message_delta', { delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 5 } }) +
-            event('message_stop', {}),
-        );
-      return;
+          stream: true,
+          messages: [{ role: 'user', content: 'x' }],
+        });
+        for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
+        return { text };
+      } catch (error) {
+        return { error: (error as Error).constructor.name, message: (error as Error).message };
+      }
+    };
+    const python = async (base: string, library: string, model: string) => {
+      const given = { library, base_url: base, model, stream: true, max_retries: 0 };
+      const args = [`${import.meta.dirname}/support/python/model_client.py`, JSON.stringify(given)];
+      const { output } = await runProcess(t, requireTool('model-clients'), args, { limitMs: 120_000 });
+      return JSON.parse(output.slice(output.lastIndexOf('\n{') + 1)) as object;
+    };
+    for (const model of ['m', 'fails']) {
+      const expected = model === 'm' ? { text: WHOLE } : { error: /API/ };
+      for (const [name, ask] of Object.entries({
+        'openai for Node': (base: string) => node(base, model),
+        'openai for Python': (base: string) => python(base, 'openai', model),
+        'anthropic for Python': (base: string) => python(base, 'anthropic', model),
+      })) {
+        const without = await ask(url);
+        t.match(without, expected, `${name}, ${model}, without us`);
+        t.strictSame(await ask(baseUrl), without, `${name}, ${model}`);
+      }
     }
-    for (const piece of PIECES) response.write(`: beat\n\n${chatChunk(piece)}`);
-    if (model === 'fails') response.end(`data: ${JSON.stringify(errorOf('server_error'))}\n\n`);
-    else response.end(chatChunk(undefined, 'stop') + (model === 'm' ? '' : DONE));
-  };
-  const url = provider.script('clients', script);
-  const { baseUrl, outcomes, listener } = await start(t, { upstreams: [{ name: 'one', url }] });
-  const node = async (base: string, model: string) => {
-    const client = new OpenAI({ baseURL: base, apiKey: 'placeholder', maxRetries: 0 });
-    let text = '';
-    try {
-      const stream = await client.chat.completions.create({
-        model,
-        stream: true,
-        messages: [{ role: 'user', content: 'x' }],
-      });
-      for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
-      return { text };
-    } catch (error) {
-      return { error: (error as Error).constructor.name, message: (error as Error).message };
-    }
-  };
-  const python = async (base: string, library: string, model: string) => {
-    const given = { library, base_url: base, model, stream: true, max_retries: 0 };
-    const args = [`${import.meta.dirname}/support/python/model_client.py`, JSON.stringify(given)];
-    const { output } = await runProcess(t, requireTool('model-clients'), args, { limitMs: 120_000 });
-    return JSON.parse(output.slice(output.lastIndexOf('\n{') + 1)) as object;
-  };
-  for (const model of ['m', 'fails']) {
-    const expected = model === 'm' ? { text: WHOLE } : { error: /API/ };
-    for (const [name, ask] of Object.entries({
-      'openai for Node': (base: string) => node(base, model),
-      'openai for Python': (base: string) => python(base, 'openai', model),
-      'anthropic for Python': (base: string) => python(base, 'anthropic', model),
-    })) {
-      const without = await ask(url);
-      t.match(without, expected, `${name}, ${model}, without us`);
-      t.strictSame(await ask(baseUrl), without, `${name}, ${model}`);
-    }
-  }
-  await waitUntil(
-    'all are counted',
-    () => outcomes()['success'] === 3 && outcomes('one', 'fails')['failed'] === 3,
-  );
-  t.ok(listener.stats.of('one', 'm').tokens.output > 5, "Anthropic's usage is read");
-});
+    await waitUntil(
+      'all are counted',
+      () => outcomes()['success'] === 3 && outcomes('one', 'fails')['failed'] === 3,
+    );
+    t.ok(listener.stats.of('one', 'm').tokens.output > 5, "Anthropic's usage is read");
+  },
+);
 
-t.test("an error's body that never ends keeps no connection", async (t) => {
+t.test('an error body without an end holds no connection', async (t) => {
   const sockets: Socket[] = [];
   const bad = provider.script('endless', ({ socket }, response) => {
     sockets.push(socket);

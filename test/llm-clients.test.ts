@@ -186,7 +186,7 @@ const LIBRARIES: readonly [string, Library, string | false][] = [
 ];
 
 for (const [library, run, skip] of LIBRARIES) {
-  t.test(`${library}: as without the egress`, { skip }, async (t) => {
+  t.test(`${library} behaves as without the egress`, { skip }, async (t) => {
     const through = `${library}-through`;
     const direct = `${library}-direct`;
     const url = provider.script(through, behaving(through));

@@ -95,36 +95,33 @@ t.test('requests and answers pass byte for byte', async (t) => {
   t.equal(second?.path, '/v1/models?api-version=3');
 });
 
-t.test(
-  'large answers and large requests pass unchanged; what is larger than allowed is refused',
-  async (t) => {
-    const large = JSON.stringify({
-      data: [{ embedding: randomBytes(3_000_000).toString('base64') }],
-      usage: { prompt_tokens: 1 },
-    });
-    const url = provider.script('large', async ({ body }, response) => {
-      response.writeHead(200, { 'content-type': 'application/json', 'x-received': String(body.length) });
-      response.end(large);
-    });
-    const egress = await startEgress({
-      upstreams: [{ name: 'one', url }],
-      limits: { max_request_bytes: 2_000_000 },
-    });
-    t.teardown(() => egress.close());
-    const fits = JSON.stringify({ model: 'm', input: 'x'.repeat(1_900_000) });
-    const answer = await send(egress.baseUrl, '/embeddings', fits).answer;
-    t.equal(answer.headers['x-received'], String(fits.length));
-    t.ok(answer.body.equals(Buffer.from(large)));
-    const sent = send(egress.baseUrl, '/embeddings', JSON.stringify({ input: 'x'.repeat(2_100_000) }));
-    const refused = await sent.answer;
-    t.equal(refused.status, 413);
-    t.match(refused.headers, { 'outrigger-reason': 'request_too_large', 'x-should-retry': 'false' });
-    t.equal(provider.requests('large').length, 1);
-  },
-);
+t.test('large answers and requests pass unchanged, and those above the limits are refused', async (t) => {
+  const large = JSON.stringify({
+    data: [{ embedding: randomBytes(3_000_000).toString('base64') }],
+    usage: { prompt_tokens: 1 },
+  });
+  const url = provider.script('large', async ({ body }, response) => {
+    response.writeHead(200, { 'content-type': 'application/json', 'x-received': String(body.length) });
+    response.end(large);
+  });
+  const egress = await startEgress({
+    upstreams: [{ name: 'one', url }],
+    limits: { max_request_bytes: 2_000_000 },
+  });
+  t.teardown(() => egress.close());
+  const fits = JSON.stringify({ model: 'm', input: 'x'.repeat(1_900_000) });
+  const answer = await send(egress.baseUrl, '/embeddings', fits).answer;
+  t.equal(answer.headers['x-received'], String(fits.length));
+  t.ok(answer.body.equals(Buffer.from(large)));
+  const sent = send(egress.baseUrl, '/embeddings', JSON.stringify({ input: 'x'.repeat(2_100_000) }));
+  const refused = await sent.answer;
+  t.equal(refused.status, 413);
+  t.match(refused.headers, { 'outrigger-reason': 'request_too_large', 'x-should-retry': 'false' });
+  t.equal(provider.requests('large').length, 1);
+});
 
 t.test(
-  'HTTP/2 without TLS: plain and streamed, many at a time on one connection, and a cut stream is reset',
+  'HTTP/2 without TLS carries many plain and streamed answers on one connection, and resets a truncated stream',
   async (t) => {
     let open = 0;
     let most = 0;
@@ -177,7 +174,7 @@ t.test(
 );
 
 t.test(
-  'fallback: refused, failing, throttled and silent upstreams; the answer says who served',
+  'fallback covers refusing, failing, throttled and silent upstreams, and the answer names the upstream',
   async (t) => {
     const failing = provider.script('failing', (_request, response) => sendError(response, 500));
     const throttled = provider.script('throttled', (_request, response) =>
@@ -216,7 +213,7 @@ t.test(
   },
 );
 
-t.test('attempts are counted over all upstreams together', async (t) => {
+t.test('all upstreams together share the limit of attempts', async (t) => {
   const urls = ['a', 'b', 'c', 'd'].map((name) =>
     provider.script(`all-${name}`, (_request, response) => sendError(response, 503)),
   );
@@ -233,7 +230,7 @@ t.test('attempts are counted over all upstreams together', async (t) => {
   t.strictSame(requests, [1, 1, 1, 0]);
 });
 
-t.test('the breaker opens on failures, not on throttling, probes, and tells of it', async (t) => {
+t.test('the breaker opens on failures, not on throttling, probes, and reports its state', async (t) => {
   let mode: 'fail' | 'throttle' | 'work' = 'throttle';
   const url = provider.script('breaker', (request, response) => {
     if (mode === 'work') return answerWhole(request, response);
@@ -277,7 +274,7 @@ t.test('the breaker opens on failures, not on throttling, probes, and tells of i
   t.equal((await ask()).status, 200);
 });
 
-t.test('Retry-After is obeyed up to its cap and never beyond the deadline', async (t) => {
+t.test('the egress obeys Retry-After up to its cap and within the deadline', async (t) => {
   const url = provider.script('after', ({ path, count }, response) => {
     if (path.includes('models') || count > 1) sendJson(response, 200, {});
     else sendError(response, 429, { 'retry-after': '45' });
@@ -299,7 +296,7 @@ t.test('Retry-After is obeyed up to its cap and never beyond the deadline', asyn
 });
 
 t.test(
-  'who leaves stops the spending: while it waits, before the first byte, in the middle of a stream',
+  'a disconnect ends the request: in the queue, before the first byte, in the middle of a stream',
   async (t) => {
     const url = provider.script('leave', ({ json }, response) => {
       if (json?.['mode'] === 'throttle') sendError(response, 429, { 'retry-after': '20' });
@@ -331,7 +328,7 @@ t.test(
   },
 );
 
-t.test('a request ends with the inbound call it is made for, and not later than its deadline', async (t) => {
+t.test('a request ends with its owner, and at its deadline', async (t) => {
   const ends = new Set<(late?: boolean) => void>();
   let spent = 0;
   const call: OwnerCall = {
@@ -397,7 +394,7 @@ t.test('a request ends with the inbound call it is made for, and not later than 
 });
 
 t.test(
-  'a token budget is never overspent, with 50 requests at a time and a provider that takes all it may',
+  '50 simultaneous requests never exceed a token budget, with a provider that uses all it may',
   async (t) => {
     const total = 20_000;
     let used = 0;
@@ -464,7 +461,7 @@ t.test(
 );
 
 t.test(
-  'the usage that we asked for is taken out again, and a lost answer counts as all it may have cost',
+  'the egress removes the usage that it requested, and a lost answer counts with its maximum',
   async (t) => {
     const url = provider.script('usage', (request, response) => {
       if (request.json?.['cut'] !== true) return answerWhole(request, response);
@@ -504,80 +501,74 @@ t.test(
   },
 );
 
-t.test(
-  'limits of a minute: what does not fit waits or is turned away, and a flood does not hold up another caller',
-  async (t) => {
-    const url = provider.script('minute', answerWhole);
-    const llm = {
-      upstreams: [{ name: 'one', url }],
-      limits: { requests_per_minute: 120, max_wait: '4s' },
-    };
-    const testClock = new TestClock();
-    const egress = await startEgress(llm, { testClock });
-    t.teardown(() => egress.close());
-    const ask = (name: string) =>
-      send(egress.baseUrl, '/chat/completions', chat(), { 'x-task-id': name }).answer;
-    const burst = await Promise.all(Array.from({ length: 120 }, () => ask('flood')));
-    t.ok(burst.every(({ status }) => status === 200));
-    // The bucket is as good as empty: two a second come back.
-    const order: string[] = [];
-    const answers: { name: string; answer: Answer }[] = [];
-    const asked = [...Array.from({ length: 45 }, () => 'flood'), 'single'].map(async (name) => {
-      const answer = await ask(name);
-      if (answer.status === 200) order.push(name);
-      answers.push({ name, answer });
+t.test('limits per minute queue or refuse requests, and a flood does not delay another caller', async (t) => {
+  const url = provider.script('minute', answerWhole);
+  const llm = {
+    upstreams: [{ name: 'one', url }],
+    limits: { requests_per_minute: 120, max_wait: '4s' },
+  };
+  const testClock = new TestClock();
+  const egress = await startEgress(llm, { testClock });
+  t.teardown(() => egress.close());
+  const ask = (name: string) =>
+    send(egress.baseUrl, '/chat/completions', chat(), { 'x-task-id': name }).answer;
+  const burst = await Promise.all(Array.from({ length: 120 }, () => ask('flood')));
+  t.ok(burst.every(({ status }) => status === 200));
+  // The bucket is as good as empty: two a second come back.
+  const order: string[] = [];
+  const answers: { name: string; answer: Answer }[] = [];
+  const asked = [...Array.from({ length: 45 }, () => 'flood'), 'single'].map(async (name) => {
+    const answer = await ask(name);
+    if (answer.status === 200) order.push(name);
+    answers.push({ name, answer });
+  });
+  const inHand = () => egress.listener.activeRequests + answers.length;
+  await waitUntil('all have come', () => inHand() === asked.length);
+  for (let ms = 0; ms < 10_000 && answers.length < asked.length; ms += 100) {
+    testClock.advance(100);
+    const sent = provider.requests('minute').length;
+    await waitUntil('those that were let go are answered', () => order.length + 120 === sent);
+  }
+  await Promise.all(asked);
+  const turnedAway = answers.filter(({ answer }) => answer.status === 429);
+  t.ok(turnedAway.length > 0, 'not all fit into max_wait');
+  for (const { answer } of turnedAway)
+    t.match(answer.headers, {
+      'outrigger-reason': 'rate_limited',
+      'x-should-retry': 'false',
+      'retry-after': /\d+/,
     });
-    const inHand = () => egress.listener.activeRequests + answers.length;
-    await waitUntil('all have come', () => inHand() === asked.length);
-    for (let ms = 0; ms < 10_000 && answers.length < asked.length; ms += 100) {
-      testClock.advance(100);
-      const sent = provider.requests('minute').length;
-      await waitUntil('those that were let go are answered', () => order.length + 120 === sent);
-    }
-    await Promise.all(asked);
-    const turnedAway = answers.filter(({ answer }) => answer.status === 429);
-    t.ok(turnedAway.length > 0, 'not all fit into max_wait');
-    for (const { answer } of turnedAway)
-      t.match(answer.headers, {
-        'outrigger-reason': 'rate_limited',
-        'x-should-retry': 'false',
-        'retry-after': /\d+/,
-      });
-    t.ok(
-      order.indexOf('single') >= 0 && order.indexOf('single') < order.length / 2,
-      `its place was ${order.indexOf('single')} of ${order.length}`,
-    );
-  },
-);
+  t.ok(
+    order.indexOf('single') >= 0 && order.indexOf('single') < order.length / 2,
+    `its place was ${order.indexOf('single')} of ${order.length}`,
+  );
+});
 
-t.test(
-  "tokens of a minute are reserved before a request is sent, and given back by its answer's usage",
-  async (t) => {
-    let holding = true;
-    const url = provider.script('tokens', async (request, response) => {
-      await waitUntil('it may answer', () => !holding);
-      await answerWhole(request, response);
-    });
-    const egress = await startEgress({
-      upstreams: [{ name: 'one', url }],
-      limits: { tokens_per_minute: 3_000, max_wait: '0s' },
-    });
-    t.teardown(() => egress.close());
-    const ask = () => send(egress.baseUrl, '/chat/completions', chat({ max_tokens: 1_000 })).answer;
-    const refused: number[] = [];
-    const together = [ask(), ask(), ask(), ask()].map((answer) =>
-      answer.then(({ status }) => (status === 200 ? undefined : refused.push(status))),
-    );
-    await waitUntil('those that do not fit are turned away', () => refused.length === 2);
-    t.strictSame(refused, [429, 429], 'two reservations of a thousand and a prompt fit into three thousand');
-    holding = false;
-    await Promise.all(together);
-    t.equal(provider.requests('tokens').length, 2);
-    for (let i = 0; i < 20; i++) t.equal((await ask()).status, 200, 'one after the other they use 12 each');
-  },
-);
+t.test('the egress reserves tokens per minute before a request, and returns the unused ones', async (t) => {
+  let holding = true;
+  const url = provider.script('tokens', async (request, response) => {
+    await waitUntil('it may answer', () => !holding);
+    await answerWhole(request, response);
+  });
+  const egress = await startEgress({
+    upstreams: [{ name: 'one', url }],
+    limits: { tokens_per_minute: 3_000, max_wait: '0s' },
+  });
+  t.teardown(() => egress.close());
+  const ask = () => send(egress.baseUrl, '/chat/completions', chat({ max_tokens: 1_000 })).answer;
+  const refused: number[] = [];
+  const together = [ask(), ask(), ask(), ask()].map((answer) =>
+    answer.then(({ status }) => (status === 200 ? undefined : refused.push(status))),
+  );
+  await waitUntil('those that do not fit are turned away', () => refused.length === 2);
+  t.strictSame(refused, [429, 429], 'two reservations of a thousand and a prompt fit into three thousand');
+  holding = false;
+  await Promise.all(together);
+  t.equal(provider.requests('tokens').length, 2);
+  for (let i = 0; i < 20; i++) t.equal((await ask()).status, 200, 'one after the other they use 12 each');
+});
 
-t.test("the provider's own limits are learned from its headers, before it has to refuse", async (t) => {
+t.test("the egress learns the provider's limits from its headers, before a refusal", async (t) => {
   let refusals = 0;
   let left = 2;
   const url = provider.script('learned', (request, response) => {
@@ -605,7 +596,7 @@ t.test("the provider's own limits are learned from its headers, before it has to
   t.ok(third!.atMs - second!.atMs > 900, 'the third waited until there was one again');
 });
 
-t.test('the same request with the same idempotency key runs once, however many ask for it', async (t) => {
+t.test('simultaneous requests with one idempotency key run once', async (t) => {
   // Nobody is answered before all have asked, and streams stand behind their second piece.
   let holding = true;
   let standing = true;
@@ -667,7 +658,7 @@ t.test('the same request with the same idempotency key runs once, however many a
   await waitUntil('the provider sees it', () => provider.requests('flight')[6]?.aborted);
 });
 
-t.test('a plain answer that broke off is tried again only if that is asked for', async (t) => {
+t.test('a truncated plain answer is retried only if configured', async (t) => {
   const url = provider.script('incomplete', (request, response) => {
     if (request.count > 1) return answerWhole(request, response);
     response.writeHead(200, { 'content-type': 'application/json' });
@@ -681,7 +672,7 @@ t.test('a plain answer that broke off is tried again only if that is asked for',
   t.equal(provider.requests('incomplete').length, 2);
 });
 
-t.test('a connection that the provider closed while it idled costs no attempt', async (t) => {
+t.test('a connection that the provider closed while idle costs no attempt', async (t) => {
   const url = provider.script('stale', (request, response) => {
     if (request.count !== 2) return answerWhole(request, response);
     // As a server that closes an idle connection just when a request is on its way.
@@ -699,31 +690,25 @@ t.test('a connection that the provider closed while it idled costs no attempt', 
   t.equal(provider.requests('stale').length, 3);
 });
 
-t.test(
-  'web pages can not spend: other origins and other host names are refused, and so are other paths',
-  async (t) => {
-    const url = provider.script('pages', answerWhole);
-    const egress = await startEgress({
-      upstreams: [{ name: 'one', url }],
-      limits: { max_concurrent_requests: 1 },
-    });
-    t.teardown(() => egress.close());
-    const refusal = async (path: string, headers: Record<string, string>) => {
-      const answer = await send(egress.baseUrl.replace(/\/v1$/, ''), path, chat(), headers).answer;
-      return [answer.status, answer.headers['outrigger-reason']];
-    };
-    t.strictSame(await refusal('/v1/chat/completions', { origin: 'http://evil.example' }), [
-      403,
-      'forbidden',
-    ]);
-    t.strictSame(await refusal('/v1/chat/completions', { host: 'rebound.example' }), [403, 'forbidden']);
-    t.strictSame(await refusal('/chat/completions', {}), [404, 'no_route']);
-    t.strictSame(await refusal('/v1/../control/reset', {}), [404, 'no_route']);
-    t.equal(provider.requests('pages').length, 0);
-  },
-);
+t.test("web pages can't send model requests: other origins, host names and paths are refused", async (t) => {
+  const url = provider.script('pages', answerWhole);
+  const egress = await startEgress({
+    upstreams: [{ name: 'one', url }],
+    limits: { max_concurrent_requests: 1 },
+  });
+  t.teardown(() => egress.close());
+  const refusal = async (path: string, headers: Record<string, string>) => {
+    const answer = await send(egress.baseUrl.replace(/\/v1$/, ''), path, chat(), headers).answer;
+    return [answer.status, answer.headers['outrigger-reason']];
+  };
+  t.strictSame(await refusal('/v1/chat/completions', { origin: 'http://evil.example' }), [403, 'forbidden']);
+  t.strictSame(await refusal('/v1/chat/completions', { host: 'rebound.example' }), [403, 'forbidden']);
+  t.strictSame(await refusal('/chat/completions', {}), [404, 'no_route']);
+  t.strictSame(await refusal('/v1/../control/reset', {}), [404, 'no_route']);
+  t.equal(provider.requests('pages').length, 0);
+});
 
-t.test('new settings hold for new requests, and those under way go on as they began', async (t) => {
+t.test('new settings apply to new requests, and running ones keep theirs', async (t) => {
   let goesOn = false;
   const slow = provider.script('reload-a', async (_request, response) => {
     beginStream(response);
@@ -749,7 +734,7 @@ t.test('new settings hold for new requests, and those under way go on as they be
   t.ok(answer.body.toString().endsWith(DONE));
 });
 
-t.test('what a request held is let go of by the next small collection', async (t) => {
+t.test('the next small collection frees the memory of a request', async (t) => {
   setFlagsFromString('--expose-gc');
   const gc = runInNewContext('gc') as (options?: { type: 'minor' }) => void;
   const oldMiB = (): number =>

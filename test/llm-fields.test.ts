@@ -33,7 +33,7 @@ const strict: Script = (request, response) => {
 };
 
 t.test(
-  'a field that we added and the provider does not know is learned, and costs its caller nothing',
+  'the egress learns that a provider does not know an added field, at no cost to the caller',
   async (t) => {
     const url = provider.script('strict', strict);
     const egress = await startEgress({ upstreams: [{ name: 'one', url }], retry: { max_attempts: 1 } });
@@ -58,7 +58,7 @@ t.test(
   },
 );
 
-t.test('models that reason want another name for the maximum', async (t) => {
+t.test('reasoning models get their own name of the maximum', async (t) => {
   const url = provider.script('reasons', (request, response) => {
     if (request.json?.['max_tokens'] === undefined) return answerWhole(request, response);
     const message =
@@ -82,31 +82,28 @@ t.test('models that reason want another name for the maximum', async (t) => {
   t.equal(provider.requests('reasons').length, 5, 'another model may take what this one does not');
 });
 
-t.test(
-  'a maximum of ours that is too large for the model is left out, and tried again with the next',
-  async (t) => {
-    const url = provider.script('small', (request, response) => {
-      if (request.json?.['max_tokens'] === undefined) return answerWhole(request, response);
-      sendJson(response, 400, {
-        error: {
-          message: 'max_tokens is too large: 4096. This model has at most 2048.',
-          param: 'max_tokens',
-        },
-      });
-      return undefined;
+t.test('a maximum that is too large for the model is omitted, and tried again later', async (t) => {
+  const url = provider.script('small', (request, response) => {
+    if (request.json?.['max_tokens'] === undefined) return answerWhole(request, response);
+    sendJson(response, 400, {
+      error: {
+        message: 'max_tokens is too large: 4096. This model has at most 2048.',
+        param: 'max_tokens',
+      },
     });
-    const egress = await startEgress({ upstreams: [{ name: 'one', url, adds: ['max_tokens'] }] });
-    t.teardown(() => egress.close());
-    for (let i = 0; i < 2; i++) {
-      const answer = await send(egress.baseUrl, '/chat/completions', chat(), BUDGET).answer;
-      t.equal(answer.status, 200);
-      t.match(answer.body.toString(), WHOLE);
-    }
-    t.equal(provider.requests('small').length, 4);
-  },
-);
+    return undefined;
+  });
+  const egress = await startEgress({ upstreams: [{ name: 'one', url, adds: ['max_tokens'] }] });
+  t.teardown(() => egress.close());
+  for (let i = 0; i < 2; i++) {
+    const answer = await send(egress.baseUrl, '/chat/completions', chat(), BUDGET).answer;
+    t.equal(answer.status, 200);
+    t.match(answer.body.toString(), WHOLE);
+  }
+  t.equal(provider.requests('small').length, 4);
+});
 
-t.test('nothing is added where nothing is to be, and nothing to other operations', async (t) => {
+t.test('the egress adds no field to other operations, or without need', async (t) => {
   const url = provider.script('bare', answerWhole);
   const egress = await startEgress({
     upstreams: [{ name: 'one', url, model: 'chatty', adds: [] }],
@@ -124,7 +121,7 @@ t.test('nothing is added where nothing is to be, and nothing to other operations
   for (const { path, body: sent } of others) t.equal(sent.toString(), vectors, path);
 });
 
-t.test('what is known of providers by their hosts', async (t) => {
+t.test('the host of a provider determines its known fields', async (t) => {
   t.strictSame(fieldsOfHost('api.mistral.ai'), ['max_tokens']);
   for (const host of ['api.openai.com', 'eu.api.openai.com', 'me.openai.azure.com'])
     t.equal(fieldsOfHost(host)[0], 'max_completion_tokens', host);

@@ -40,7 +40,7 @@ const nothingIsLeft = (egress: TestEgress): Promise<unknown> =>
     () => egress.listener.activeRequests === 0 && egress.listener.egress?.bodyBytes === 0,
   );
 
-t.test('31 MiB pass, with what a policy changes, and are never parsed or read in one go', async (t) => {
+t.test("31 MiB pass with a policy's changes, and are never parsed or read as a whole", async (t) => {
   const egress = await startEgress({
     upstreams: [{ name: 'one', url: provider.script('huge', answerWhole), model: 'other' }],
   });
@@ -75,7 +75,7 @@ t.test('31 MiB pass, with what a policy changes, and are never parsed or read in
 });
 
 t.test(
-  'what does not fit into memory waits in line, over HTTP/1.1 and HTTP/2, and all are served',
+  'requests above the memory limit wait in line, over HTTP/1.1 and HTTP/2, and all succeed',
   async (t) => {
     let atProvider = 0;
     let most = 0;
@@ -114,7 +114,7 @@ t.test(
 );
 
 t.test(
-  'who waits too long is told when to come again; small ones pass, and who leaves makes room',
+  'a request that waits too long gets a retry time; small ones pass, and a disconnect makes room',
   async (t) => {
     const open: (() => void)[] = [];
     const url = provider.script('full', ({ json }, response) => {
@@ -156,7 +156,7 @@ t.test(
   },
 );
 
-t.test('a body without a length is read when there is room; its largest is what is asked for', async (t) => {
+t.test('a body without a length reserves its maximum before it is read', async (t) => {
   const open: (() => void)[] = [];
   const url = provider.script('chunked', ({ json, body }, response) => {
     const answer = (): void => sendJson(response, 200, chatAnswer(String(body.length)));
@@ -194,7 +194,7 @@ t.test('a body without a length is read when there is room; its largest is what 
   await nothingIsLeft(egress);
 });
 
-t.test('a client that asks before it sends its body is told to when there is room', async (t) => {
+t.test('a client that sends Expect gets 100 when there is room', async (t) => {
   const open: (() => void)[] = [];
   const url = provider.script('expect', ({ json, headers }, response) => {
     t.notOk('expect' in headers);
@@ -237,48 +237,51 @@ t.test('a client that asks before it sends its body is told to when there is roo
   await nothingIsLeft(egress);
 });
 
-t.test('what waits for memory ends with the sidecar, with more memory, or with its client', async (t) => {
-  const open: (() => void)[] = [];
-  const url = provider.script('ends', ({ json }, response) => {
-    const answer = (): void => sendJson(response, 200, chatAnswer());
-    if (json?.['hold'] === true) open.push(answer);
-    else answer();
-  });
-  const settings = (bytes: number) => ({
-    upstreams: [{ name: 'one', url }],
-    limits: { max_body_memory_bytes: bytes, max_wait: '200s' },
-  });
-  const egress = await startEgress(settings(4 * MIB));
-  t.teardown(() => egress.close());
-  const ask = (more: object = {}) => send(egress.baseUrl, '/chat/completions', picture(3 * MIB, more));
-  const held = ask({ hold: true });
-  await waitUntil('one is held', () => open.length === 1);
-  const grows = ask();
-  await waitUntil('the next one waits', () => egress.listener.egress?.waiting === 1);
-  egress.apply(settings(64 * MIB));
-  t.equal((await grows.answer).status, 200, 'a reload has given it room');
-  egress.apply(settings(4 * MIB));
-  const leaves = ask();
-  const stays = ask();
-  await waitUntil('two wait', () => egress.listener.egress?.waiting === 2);
-  leaves.abort();
-  open[0]!();
-  t.equal((await held.answer).status, 200);
-  t.equal((await stays.answer).status, 200, 'one that has left holds nobody up');
-  const again = ask({ hold: true });
-  await waitUntil('one is held again', () => open.length === 2);
-  const ends = ask();
-  await waitUntil('one waits', () => egress.listener.egress?.waiting === 1);
-  egress.listener.drain();
-  egress.listener.endRequests();
-  const drained = await ends.answer;
-  t.equal(drained.status, 503);
-  t.equal(drained.headers['outrigger-reason'], 'draining');
-  t.equal((await again.answer).status, 503);
-  await nothingIsLeft(egress);
-});
+t.test(
+  'a waiting request ends with the sidecar or its client, or proceeds when memory is free',
+  async (t) => {
+    const open: (() => void)[] = [];
+    const url = provider.script('ends', ({ json }, response) => {
+      const answer = (): void => sendJson(response, 200, chatAnswer());
+      if (json?.['hold'] === true) open.push(answer);
+      else answer();
+    });
+    const settings = (bytes: number) => ({
+      upstreams: [{ name: 'one', url }],
+      limits: { max_body_memory_bytes: bytes, max_wait: '200s' },
+    });
+    const egress = await startEgress(settings(4 * MIB));
+    t.teardown(() => egress.close());
+    const ask = (more: object = {}) => send(egress.baseUrl, '/chat/completions', picture(3 * MIB, more));
+    const held = ask({ hold: true });
+    await waitUntil('one is held', () => open.length === 1);
+    const grows = ask();
+    await waitUntil('the next one waits', () => egress.listener.egress?.waiting === 1);
+    egress.apply(settings(64 * MIB));
+    t.equal((await grows.answer).status, 200, 'a reload has given it room');
+    egress.apply(settings(4 * MIB));
+    const leaves = ask();
+    const stays = ask();
+    await waitUntil('two wait', () => egress.listener.egress?.waiting === 2);
+    leaves.abort();
+    open[0]!();
+    t.equal((await held.answer).status, 200);
+    t.equal((await stays.answer).status, 200, 'one that has left holds nobody up');
+    const again = ask({ hold: true });
+    await waitUntil('one is held again', () => open.length === 2);
+    const ends = ask();
+    await waitUntil('one waits', () => egress.listener.egress?.waiting === 1);
+    egress.listener.drain();
+    egress.listener.endRequests();
+    const drained = await ends.answer;
+    t.equal(drained.status, 503);
+    t.equal(drained.headers['outrigger-reason'], 'draining');
+    t.equal((await again.answer).status, 503);
+    await nothingIsLeft(egress);
+  },
+);
 
-t.test('the body of an answer that has begun takes no memory any more', async (t) => {
+t.test('the body of a request is freed when its answer begins', async (t) => {
   const open: (() => void)[] = [];
   const url = provider.script('begun', (_request, response) => {
     beginStream(response);
@@ -299,7 +302,7 @@ t.test('the body of an answer that has begun takes no memory any more', async (t
   await nothingIsLeft(egress);
 });
 
-t.test('a body that is encoded passes as it is, or is decoded where a policy must read it', async (t) => {
+t.test('an encoded body passes unchanged, or is decoded if a policy must read it', async (t) => {
   const url = provider.script('encoded', answerWhole);
   const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
   const reads = await startEgress({ upstreams: [{ name: 'one', url, model: 'other' }] });

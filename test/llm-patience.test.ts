@@ -46,7 +46,7 @@ async function startSocketServer(t: Test, onSocket: (socket: Socket) => void): P
 }
 
 t.test(
-  'a plain answer that takes longer than the clocks of streams is delivered, and paid once',
+  'a plain answer that takes longer than the stream timeouts is delivered, and paid for once',
   async (t) => {
     const url = provider.script('slow', async ({ path }, response) => {
       await sleep(900);
@@ -77,7 +77,7 @@ t.test(
   },
 );
 
-t.test('what was sent and may be running is not sent again, unless that is asked for', async (t) => {
+t.test('a sent request that may be running is not retried, unless configured', async (t) => {
   let mode: 'lost' | 'silent' | 'cut' = 'lost';
   const second = provider.script('running-second', answerWhole);
   const first = provider.script('running', async ({ json, socket }, response) => {
@@ -127,7 +127,7 @@ t.test('what was sent and may be running is not sent again, unless that is asked
   }
 });
 
-t.test('what was not sent whole, or was not taken, goes to the next one', async (t) => {
+t.test('a request that was not sent completely, or not accepted, goes to the next upstream', async (t) => {
   const good = provider.script('not-sent', answerWhole);
   // Reads the head and a little more, and then nothing: the request never gets there whole.
   const url = await startSocketServer(t, (socket) => {
@@ -149,7 +149,7 @@ t.test('what was not sent whole, or was not taken, goes to the next one', async 
   t.match(answer, { status: 200, headers: { 'outrigger-upstream': 'good', 'outrigger-attempts': '3' } });
 });
 
-t.test('half a plain answer has been paid for: nobody is invited to ask again', async (t) => {
+t.test('a truncated plain answer has been paid for, and its client is told not to retry', async (t) => {
   const url = provider.script('half', ({ json }, response) => {
     response.writeHead(200, { 'content-type': 'application/json' });
     // Some providers send white space while they work, which is nothing of an answer.
@@ -164,7 +164,7 @@ t.test('half a plain answer has been paid for: nobody is invited to ask again', 
   t.notOk('x-should-retry' in blank.headers);
 });
 
-t.test('a plain answer that has begun is not held for longer than its client waits for a byte', async (t) => {
+t.test("a plain answer that has begun is held no longer than its client's timeout for a byte", async (t) => {
   const url = provider.script('blank', async (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/json' });
     for (let i = 0; i < 6; i++) {
@@ -181,7 +181,7 @@ t.test('a plain answer that has begun is not held for longer than its client wai
   t.match(egress.listener.stats.of('one', 'm').tokens, { input: 7, output: 5 }, 'and is read all the same');
 });
 
-t.test('the breaker opens for an upstream that nobody hears from, not for one that is slow', async (t) => {
+t.test('the breaker opens for a silent upstream, not for a slow one', async (t) => {
   let silent = false;
   const url = provider.script('quiet', async (request, response) => {
     if (request.json?.['n'] === 1 && !silent) return answerWhole(request, response);
@@ -211,7 +211,7 @@ t.test('the breaker opens for an upstream that nobody hears from, not for one th
   t.match((await ask({})).headers, { 'outrigger-reason': 'circuit_open' });
 });
 
-t.test('a kept connection is dropped before the time that the provider announces', async (t) => {
+t.test('a kept connection is closed before the time that the provider announces', async (t) => {
   const closedByUs: number[] = [];
   let announced = 'timeout=2, max=100';
   const url = await startSocketServer(t, (socket) => {
@@ -237,7 +237,7 @@ t.test('a kept connection is dropped before the time that the provider announces
   await waitUntil('one that can not be used again is dropped at once', () => closedByUs.length === 2);
 });
 
-t.test('a kept connection that is lost after a while may have been worked on', async (t) => {
+t.test('a request on a lost kept connection may have run', async (t) => {
   const url = provider.script('lost-late', async (request, response) => {
     if (request.count === 1) return answerWhole(request, response);
     // As a load balancer that ends what is silent for too long.
@@ -279,7 +279,7 @@ async function askHanging(t: Test, name: string, ask: (baseUrl: string) => Promi
 }
 
 t.test(
-  'clients with timeouts and retries of their own ask a provider that hangs as often as without us',
+  'clients with their own timeouts and retries send a hanging provider as many requests as without the egress',
   async (t) => {
     const cases: Promise<void>[] = [];
     for (const stream of [false, true]) {
@@ -302,7 +302,7 @@ t.test(
 );
 
 for (const library of ['openai', 'anthropic'])
-  t.test(`${library} for Python asks a provider that hangs as often`, { skip: WITHOUT_PYTHON }, (t) =>
+  t.test(`${library} for Python sends a hanging provider as many requests`, { skip: WITHOUT_PYTHON }, (t) =>
     askHanging(t, `python-${library}`, async (baseUrl) => {
       const seen = await askPython(t, { library, base_url: baseUrl, timeout: 2, max_retries: 2 });
       t.match(seen, { status: 504 }, 'our error comes before its own');
@@ -324,7 +324,7 @@ const slowStream: Script = async ({ json }, response) => {
   response.end(chatChunk(undefined, 'stop') + DONE);
 };
 
-t.test('a stream may go on for longer than the timeout of its client, and of ours', async (t) => {
+t.test('a stream may last longer than the timeouts of its client and of the egress', async (t) => {
   const url = provider.script('long', slowStream);
   const hasty = await startEgress({ upstreams: [{ name: 'one', url }], timeout: '2500ms' });
   const patient = await startEgress({ upstreams: [{ name: 'one', url }] });
@@ -349,7 +349,7 @@ t.test('a stream may go on for longer than the timeout of its client, and of our
   t.equal(provider.requests('long').length, 3);
 });
 
-t.test('and so it may with a client for Python', { skip: WITHOUT_PYTHON }, async (t) => {
+t.test('a stream may do so with a client for Python, too', { skip: WITHOUT_PYTHON }, async (t) => {
   const url = provider.script('long-python', slowStream);
   const hasty = await startEgress({ upstreams: [{ name: 'one', url }], timeout: '2500ms' });
   t.teardown(() => hasty.close());
@@ -359,7 +359,7 @@ t.test('and so it may with a client for Python', { skip: WITHOUT_PYTHON }, async
 });
 
 t.test(
-  "a client's own retry has what is left of its first request's attempts, and goes elsewhere first",
+  "a client's retry gets the remaining attempts of its first request, at another upstream first",
   async (t) => {
     const lost = provider.script('left-lost', async ({ socket }) => {
       await sleep(20);
@@ -401,7 +401,7 @@ t.test(
   },
 );
 
-t.test("a pause that only the client's own timeout cuts short is the client's to take", async (t) => {
+t.test("a pause that exceeds the client's timeout is left to the client", async (t) => {
   const url = provider.script('pause', (request, response) => {
     if (request.count === 1) sendError(response, 429, { 'retry-after': '3' });
     else return answerWhole(request, response);

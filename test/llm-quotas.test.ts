@@ -24,7 +24,7 @@ async function start(t: Test, llm: object) {
 
 const models = (name: string) => provider.requests(name).map(({ json }) => json?.['model']);
 
-t.test('a 429 for one model holds back no other, and an upstream of its own model is that', async (t) => {
+t.test('a 429 for one model delays no other model, also of the same upstream', async (t) => {
   const url = provider.script('by-model', (request, response) => {
     if (request.json?.['model'] === 'busy' || request.path === '/v1/files')
       sendError(response, 429, { 'retry-after': '3600' });
@@ -53,7 +53,7 @@ t.test('a 429 for one model holds back no other, and an upstream of its own mode
   t.match((await renamed('other')).headers, { 'outrigger-attempts': '0' }, 'all names are one model there');
 });
 
-t.test('limits are learned for each model', async (t) => {
+t.test('the egress learns limits for each model', async (t) => {
   const url = provider.script('learned-by-model', ({ json }, response) => {
     // Refilled steadily: the next one of the small model is there in half an hour.
     const [limit, left] = json?.['model'] === 'small' ? ['2', '0'] : ['100', '100'];
@@ -72,7 +72,7 @@ t.test('limits are learned for each model', async (t) => {
   t.strictSame(models('learned-by-model'), ['small', 'large', 'large']);
 });
 
-t.test('a pause that is asked for is kept, whatever the status that is tried again', async (t) => {
+t.test('the egress keeps a requested pause, whatever the retried status', async (t) => {
   for (const [status, headers] of [
     [429, { 'retry-after': '2' }],
     [503, { 'retry-after': '2' }],
@@ -102,7 +102,7 @@ t.test('a pause that is asked for is kept, whatever the status that is tried aga
   }
 });
 
-t.test('above the cap a model rests for as long as it was asked to, and requests go elsewhere', async (t) => {
+t.test('a model with a pause above the cap rests for that time, and requests go elsewhere', async (t) => {
   const resting = provider.script('rests', (_request, response) =>
     sendError(response, 503, { 'retry-after': '7200' }),
   );
@@ -127,7 +127,7 @@ t.test('above the cap a model rests for as long as it was asked to, and requests
   t.equal(provider.requests('rests').length, 2);
 });
 
-t.test('what has to be paid is final for that model of that upstream, and is named', async (t) => {
+t.test('a demand for payment is final for that model of that upstream, and is reported', async (t) => {
   let paid = false;
   const unpaid = [
     [
@@ -190,7 +190,7 @@ t.test('what has to be paid is final for that model of that upstream, and is nam
   t.equal((await ask()).body.toString(), '{"error": {"message":"bad"}}', 'other errors pass byte for byte');
 });
 
-t.test('the admin page and the metrics say which model of which provider', async (t) => {
+t.test('the admin page and the metrics name model and provider', async (t) => {
   const url = provider.script('named', ({ json }, response) => {
     if (json?.['model'] === 'unpaid')
       sendJson(response, 429, { error: { type: 'insufficient_quota', code: 'insufficient_quota' } });

@@ -155,7 +155,7 @@ const deep = `${'['.repeat(300_000)}${']'.repeat(300_000)}`;
 const switching = 'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n';
 
 t.test(
-  'an answer that is none is a 502, or goes to the next upstream, over HTTP/1.1 and HTTP/2',
+  'an invalid answer becomes a 502, or goes to the next upstream, over HTTP/1.1 and HTTP/2',
   async (t) => {
     let answer = '';
     const url = await startSpeaking(t, () => answer);
@@ -236,7 +236,7 @@ t.test(
   },
 );
 
-t.test('an odd answer that is one passes', async (t) => {
+t.test('an unusual but valid answer passes', async (t) => {
   let answer = '';
   const url = await startSpeaking(t, () => answer);
   const egress = await startEgress({ upstreams: [{ name: 'odd', url }], retry: { max_attempts: 1 } });
@@ -267,7 +267,7 @@ t.test('an odd answer that is one passes', async (t) => {
   t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with bytes behind its end');
 });
 
-t.test('an answer that is written carelessly, and that other clients read, passes', async (t) => {
+t.test('a sloppily formatted answer that clients can read passes', async (t) => {
   let answer = '';
   const url = await startSpeaking(t, () => answer);
   const egress = await startEgress({ upstreams: [{ name: 'careless', url }], retry: { max_attempts: 1 } });
@@ -315,7 +315,7 @@ const CALLERS = {
 };
 
 t.test(
-  "the caller's credentials go to the first upstream at most, and only where no key is configured",
+  "the caller's credentials go at most to the first upstream, and only without a configured key",
   async (t) => {
     process.env['TEST_KEY_TWO'] = 'sk-two';
     const first = provider.script('credentials-first', (_request, response) =>
@@ -370,7 +370,7 @@ t.test(
   },
 );
 
-t.test('a password in a base URL is used, and kept from callers, however it is written', async (t) => {
+t.test('a password in a base URL is used, and hidden from callers, in any spelling', async (t) => {
   for (const [written, text, bytes] of [
     ['hunter%zz-222', 'hunter%zz-222', 'hunter%zz-222'],
     ['h%C3%BCnter-2222', 'hünter-2222', Buffer.from('hünter-2222').toString('latin1')],
@@ -392,7 +392,7 @@ t.test('a password in a base URL is used, and kept from callers, however it is w
   }
 });
 
-t.test('a target in absolute form is one of ours, if its authority is', async (t) => {
+t.test('a target in absolute form is accepted if its authority is ours', async (t) => {
   const url = provider.script('absolute', answerWhole);
   const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
   t.teardown(() => egress.close());
@@ -414,7 +414,7 @@ t.test('a target in absolute form is one of ours, if its authority is', async (t
   t.equal(await statusOf('http://localhost/v2', 'localhost'), '404');
 });
 
-t.test('an upstream that tells its own key in an error does not tell it to the agent', async (t) => {
+t.test("an upstream's error that contains its key reaches the agent without the key", async (t) => {
   const key = 'sk-upstream-key-0123456789';
   process.env['TEST_KEY_ONE'] = key;
   const long = 'x'.repeat(100_000);
@@ -459,7 +459,7 @@ t.test('an upstream that tells its own key in an error does not tell it to the a
   t.match(told.body.toString(), key, "the caller's own key is no secret to it");
 });
 
-t.test("a key takes the place of the caller's own, in the form that the caller has", async (t) => {
+t.test("the configured key replaces the caller's own, in the form of the caller's", async (t) => {
   process.env['TEST_KEY_ONE'] = 'sk-one';
   const url = provider.script('placeholders', answerWhole);
   const egress = await startEgress({ upstreams: [{ name: 'one', url, api_key_env: 'TEST_KEY_ONE' }] });
@@ -490,98 +490,92 @@ t.test("a key takes the place of the caller's own, in the form that the caller h
   });
 });
 
-t.test(
-  'a redirect of a provider to itself comes back through the egress, any other is passed on',
-  async (t) => {
-    process.env['TEST_KEY_ONE'] = 'sk-one';
-    let location = '';
-    const url = provider.script('moved', ({ path }, response) => {
-      if (path.startsWith('/v1/chat/completions/')) sendJson(response, 200, chatAnswer());
-      else response.writeHead(307, { location }).end();
-    });
-    const base = `${url}?key=of-the-upstream&v=1`;
-    const egress = await startEgress({
-      upstreams: [{ name: 'one', url: base, api_key_env: 'TEST_KEY_ONE' }],
-    });
-    t.teardown(() => egress.close());
-    const own = new URL(url);
-    const moved = `${own.pathname}/chat/completions/`;
-    for (const [from, to] of [
-      [`${moved}?key=of-the-upstream&v=1&x=2`, '/v1/chat/completions/?x=2'],
-      [`${own.origin}${moved}?key=of-the-upstream`, '/v1/chat/completions/'],
-      [`//${own.host}${moved}#there`, '/v1/chat/completions/#there'],
-      ['completions/', 'completions/'],
-      [`http://127.0.0.2:${own.port}${moved}`, `http://127.0.0.2:${own.port}${moved}`],
-      [`${own.origin}${own.pathname}-other/x`, `${own.origin}${own.pathname}-other/x`],
-      ['http://[', 'http://['],
-    ] as const) {
-      location = from;
-      const answer = await send(egress.baseUrl, '/chat/completions', chat()).answer;
-      t.match(answer, { status: 307, headers: { location: to } }, from);
-    }
-    location = `${own.origin}${moved}`;
-    const { status } = await fetch(`${egress.baseUrl}/chat/completions`, { method: 'POST', body: chat() });
-    t.equal(status, 200, 'a client that follows it is served');
-    t.match(provider.requests('moved').at(-1)!.headers, { authorization: 'Bearer sk-one' });
-  },
-);
+t.test("a provider's redirect to itself comes back through the egress, and any other passes", async (t) => {
+  process.env['TEST_KEY_ONE'] = 'sk-one';
+  let location = '';
+  const url = provider.script('moved', ({ path }, response) => {
+    if (path.startsWith('/v1/chat/completions/')) sendJson(response, 200, chatAnswer());
+    else response.writeHead(307, { location }).end();
+  });
+  const base = `${url}?key=of-the-upstream&v=1`;
+  const egress = await startEgress({
+    upstreams: [{ name: 'one', url: base, api_key_env: 'TEST_KEY_ONE' }],
+  });
+  t.teardown(() => egress.close());
+  const own = new URL(url);
+  const moved = `${own.pathname}/chat/completions/`;
+  for (const [from, to] of [
+    [`${moved}?key=of-the-upstream&v=1&x=2`, '/v1/chat/completions/?x=2'],
+    [`${own.origin}${moved}?key=of-the-upstream`, '/v1/chat/completions/'],
+    [`//${own.host}${moved}#there`, '/v1/chat/completions/#there'],
+    ['completions/', 'completions/'],
+    [`http://127.0.0.2:${own.port}${moved}`, `http://127.0.0.2:${own.port}${moved}`],
+    [`${own.origin}${own.pathname}-other/x`, `${own.origin}${own.pathname}-other/x`],
+    ['http://[', 'http://['],
+  ] as const) {
+    location = from;
+    const answer = await send(egress.baseUrl, '/chat/completions', chat()).answer;
+    t.match(answer, { status: 307, headers: { location: to } }, from);
+  }
+  location = `${own.origin}${moved}`;
+  const { status } = await fetch(`${egress.baseUrl}/chat/completions`, { method: 'POST', body: chat() });
+  t.equal(status, 200, 'a client that follows it is served');
+  t.match(provider.requests('moved').at(-1)!.headers, { authorization: 'Bearer sk-one' });
+});
 
-t.test(
-  'no path leaves the API, however it is written, and no method but those of an API is passed on',
-  async (t) => {
-    const url = provider.script('paths', answerWhole);
-    const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
-    t.teardown(() => egress.close());
-    const { hostname, port, origin } = new URL(egress.baseUrl);
-    /** Nothing here tidies the path up. */
-    const statusOf = (method: string, path: string): Promise<number> =>
-      new Promise((resolve) => {
-        let text = '';
-        const socket = connect(Number(port), hostname, () =>
-          socket.write(`${method} ${path} HTTP/1.1\r\nhost: ${hostname}\r\nconnection: close\r\n\r\n`),
-        );
-        socket.on('data', (part) => {
-          text += part;
-        });
-        socket.on('error', () => {});
-        socket.on('close', () => resolve(Number(/^HTTP\/1.1 (\d+)/.exec(text)?.[1] ?? 0)));
+t.test('no path leaves the API, in any spelling, and only methods of an API pass', async (t) => {
+  const url = provider.script('paths', answerWhole);
+  const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
+  t.teardown(() => egress.close());
+  const { hostname, port, origin } = new URL(egress.baseUrl);
+  /** Nothing here tidies the path up. */
+  const statusOf = (method: string, path: string): Promise<number> =>
+    new Promise((resolve) => {
+      let text = '';
+      const socket = connect(Number(port), hostname, () =>
+        socket.write(`${method} ${path} HTTP/1.1\r\nhost: ${hostname}\r\nconnection: close\r\n\r\n`),
+      );
+      socket.on('data', (part) => {
+        text += part;
       });
-    for (const path of [
-      '/v1/../admin',
-      '/v1/%2e%2e/admin',
-      '/v1/.%2E/admin',
-      '/v1/%252e%252e/admin',
-      '/v1/%25252e%25252e/admin',
-      '/v1/x/..%2f..%2f..',
-      '/v1/..%5cadmin',
-      '/v1/..\\admin',
-      '/v1/..;a=b/admin',
-      '/v1/%2e%2e%3ba/admin',
-      '/v2/models',
-      '/v1',
-      `${origin}/v2/models`,
-      `${origin}/v1/%2e%2e/admin`,
-    ])
-      t.equal(await statusOf('GET', path), 404, path);
-    for (const path of [
-      '/v1/models/org%2Fname',
-      '/v1/files/a..b',
-      '/v1/files/...',
-      '/v1/x%zz',
-      '/v1/models?x=/../',
-    ])
-      t.equal(await statusOf('GET', path), 200, path);
-    t.strictSame(
-      provider.requests('paths').map(({ path }) => path)[0],
-      '/v1/models/org%2Fname',
-      'as it was written',
-    );
-    const before = provider.requests('paths').length;
-    for (const method of ['TRACE', 'OPTIONS', 'PROPFIND', 'PURGE'])
-      t.equal(await statusOf(method, '/v1/models'), 405, method);
-    t.equal(await statusOf('CONNECT', '/v1/models'), 0);
-    for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'])
-      t.equal(await statusOf(method, '/v1/files/x'), 200, method);
-    t.equal(provider.requests('paths').length, before + 5);
-  },
-);
+      socket.on('error', () => {});
+      socket.on('close', () => resolve(Number(/^HTTP\/1.1 (\d+)/.exec(text)?.[1] ?? 0)));
+    });
+  for (const path of [
+    '/v1/../admin',
+    '/v1/%2e%2e/admin',
+    '/v1/.%2E/admin',
+    '/v1/%252e%252e/admin',
+    '/v1/%25252e%25252e/admin',
+    '/v1/x/..%2f..%2f..',
+    '/v1/..%5cadmin',
+    '/v1/..\\admin',
+    '/v1/..;a=b/admin',
+    '/v1/%2e%2e%3ba/admin',
+    '/v2/models',
+    '/v1',
+    `${origin}/v2/models`,
+    `${origin}/v1/%2e%2e/admin`,
+  ])
+    t.equal(await statusOf('GET', path), 404, path);
+  for (const path of [
+    '/v1/models/org%2Fname',
+    '/v1/files/a..b',
+    '/v1/files/...',
+    '/v1/x%zz',
+    '/v1/models?x=/../',
+  ])
+    t.equal(await statusOf('GET', path), 200, path);
+  t.strictSame(
+    provider.requests('paths').map(({ path }) => path)[0],
+    '/v1/models/org%2Fname',
+    'as it was written',
+  );
+  const before = provider.requests('paths').length;
+  for (const method of ['TRACE', 'OPTIONS', 'PROPFIND', 'PURGE'])
+    t.equal(await statusOf(method, '/v1/models'), 405, method);
+  t.equal(await statusOf('CONNECT', '/v1/models'), 0);
+  for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'])
+    t.equal(await statusOf(method, '/v1/files/x'), 200, method);
+  t.equal(provider.requests('paths').length, before + 5);
+});

@@ -117,42 +117,39 @@ const nothingIsLeft = ({ listener }: TestEgress): Promise<unknown> =>
       0,
   );
 
-t.test(
-  "people's clients talk through it, and the key takes the place of theirs, in both forms",
-  async (t) => {
-    process.env['TEST_REALTIME_KEY'] = 'sk-configured';
-    const server = await startServer(t);
-    const egress = await startEgress({
-      upstreams: [{ name: 'one', url: server.url, api_key_env: 'TEST_REALTIME_KEY' }],
-    });
-    t.teardown(() => egress.close());
-    // Without headers, as in a browser: openai's client for Node asks in this form.
-    const native = new WebSocket(wsUrl(egress), [
-      'realtime',
-      'openai-insecure-api-key.sk-own',
-      'openai-organization.org-1',
-    ]);
-    await new Promise((resolve) => native.addEventListener('open', resolve));
-    const said = new Promise((resolve) => native.addEventListener('message', ({ data }) => resolve(data)));
-    native.send('{"type":"response.create"}');
-    t.equal(await said, '{"type":"response.create"}');
-    native.close();
-    await nothingIsLeft(egress);
-    const [browser] = server.asked;
-    t.match(browser?.url, /^\/v1\/realtime\?model=gpt-realtime/);
-    t.equal(
-      browser?.headers['sec-websocket-protocol'],
-      'realtime, openai-insecure-api-key.sk-configured, openai-organization.org-1',
-    );
-    t.notOk('authorization' in (browser?.headers ?? {}));
-    t.notMatch(JSON.stringify(browser?.headers), /sk-own/);
-    const pair = egress.listener.stats.of('one', 'gpt-realtime');
-    t.equal(pair.outcomes.get('success'), 1);
-    t.equal(pair.attempts.get('success'), 1);
-  },
-);
+t.test('common clients work through the egress, and the key replaces theirs, in both forms', async (t) => {
+  process.env['TEST_REALTIME_KEY'] = 'sk-configured';
+  const server = await startServer(t);
+  const egress = await startEgress({
+    upstreams: [{ name: 'one', url: server.url, api_key_env: 'TEST_REALTIME_KEY' }],
+  });
+  t.teardown(() => egress.close());
+  // Without headers, as in a browser: openai's client for Node asks in this form.
+  const native = new WebSocket(wsUrl(egress), [
+    'realtime',
+    'openai-insecure-api-key.sk-own',
+    'openai-organization.org-1',
+  ]);
+  await new Promise((resolve) => native.addEventListener('open', resolve));
+  const said = new Promise((resolve) => native.addEventListener('message', ({ data }) => resolve(data)));
+  native.send('{"type":"response.create"}');
+  t.equal(await said, '{"type":"response.create"}');
+  native.close();
+  await nothingIsLeft(egress);
+  const [browser] = server.asked;
+  t.match(browser?.url, /^\/v1\/realtime\?model=gpt-realtime/);
+  t.equal(
+    browser?.headers['sec-websocket-protocol'],
+    'realtime, openai-insecure-api-key.sk-configured, openai-organization.org-1',
+  );
+  t.notOk('authorization' in (browser?.headers ?? {}));
+  t.notMatch(JSON.stringify(browser?.headers), /sk-own/);
+  const pair = egress.listener.stats.of('one', 'gpt-realtime');
+  t.equal(pair.outcomes.get('success'), 1);
+  t.equal(pair.attempts.get('success'), 1);
+});
 
-t.test('openai for Python talks through it', { skip: skipWithout('model-clients') }, async (t) => {
+t.test('openai for Python works through the egress', { skip: skipWithout('model-clients') }, async (t) => {
   process.env['TEST_REALTIME_KEY'] = 'sk-configured';
   const server = await startServer(t);
   const egress = await startEgress({
@@ -174,7 +171,7 @@ with client.realtime.connect(model="gpt-realtime") as connection:
   await nothingIsLeft(egress);
 });
 
-t.test('bytes pass as they are, with compression and backpressure, both ways', async (t) => {
+t.test('bytes pass unchanged, with compression and backpressure, in both directions', async (t) => {
   let provider: WsSocket | undefined;
   const server = await startServer(t, (socket) => {
     provider = socket;
@@ -203,72 +200,69 @@ t.test('bytes pass as they are, with compression and backpressure, both ways', a
   await nothingIsLeft(egress);
 });
 
-t.test(
-  "what a provider answers instead of 101 is the caller's, and who is not there is passed over",
-  async (t) => {
-    const server = await startServer(t);
-    const refusing = (await import('node:http')).createServer((_request, response) => {
-      response.writeHead(401, {
-        'outrigger-reason': 'forged',
-        'content-type': 'application/json',
-        'x-request-id': 'r-1',
-        'x-large': 'x'.repeat(30_000),
-      });
-      response.end('{"error":{"message":"no key"}}');
+t.test('the caller gets an answer other than 101, and the egress skips an absent upstream', async (t) => {
+  const server = await startServer(t);
+  const refusing = (await import('node:http')).createServer((_request, response) => {
+    response.writeHead(401, {
+      'outrigger-reason': 'forged',
+      'content-type': 'application/json',
+      'x-request-id': 'r-1',
+      'x-large': 'x'.repeat(30_000),
     });
-    refusing.listen(0, '127.0.0.1');
-    await once(refusing, 'listening');
-    t.teardown(() => refusing.close());
-    const { port } = refusing.address() as { port: number };
-    const refuses = await startEgress({ upstreams: [{ name: 'no', url: `http://127.0.0.1:${port}/v1` }] });
-    const falls = await startEgress({
-      upstreams: [
-        { name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` },
-        { name: 'there', url: server.url },
-      ],
-    });
-    const nobody = await startEgress({
-      upstreams: [{ name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` }],
-    });
-    t.teardown(() => {
-      for (const egress of [refuses, falls, nobody]) egress.close();
-    });
-    const refusal = (egress: TestEgress, options: object = {}) =>
-      new Promise<{ status: number | undefined; headers: Record<string, unknown>; body: string }>(
-        (resolve, reject) => {
-          const socket = new WebSocketClient(wsUrl(egress), [], { maxHeaderSize: 65_536, ...options });
-          socket.on('error', (error) => reject(error));
-          socket.on('open', () => reject(new Error('it is open')));
-          socket.on('unexpected-response', async (_request, response) => {
-            let body = '';
-            for await (const part of response) body += String(part);
-            resolve({ status: response.statusCode, headers: response.headers, body });
-          });
-        },
-      );
-    const refused = await refusal(refuses);
-    t.match(refused, { status: 401, headers: { 'x-request-id': 'r-1', 'outrigger-upstream': 'no' } });
-    t.notOk('outrigger-reason' in refused.headers, 'nothing passes for a word of the egress');
-    t.equal(refused.body, '{"error":{"message":"no key"}}');
-    await waitUntil(
-      'it is counted',
-      () => refuses.listener.stats.of('no', 'gpt-realtime').outcomes.get('refused') === 1,
+    response.end('{"error":{"message":"no key"}}');
+  });
+  refusing.listen(0, '127.0.0.1');
+  await once(refusing, 'listening');
+  t.teardown(() => refusing.close());
+  const { port } = refusing.address() as { port: number };
+  const refuses = await startEgress({ upstreams: [{ name: 'no', url: `http://127.0.0.1:${port}/v1` }] });
+  const falls = await startEgress({
+    upstreams: [
+      { name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` },
+      { name: 'there', url: server.url },
+    ],
+  });
+  const nobody = await startEgress({
+    upstreams: [{ name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` }],
+  });
+  t.teardown(() => {
+    for (const egress of [refuses, falls, nobody]) egress.close();
+  });
+  const refusal = (egress: TestEgress, options: object = {}) =>
+    new Promise<{ status: number | undefined; headers: Record<string, unknown>; body: string }>(
+      (resolve, reject) => {
+        const socket = new WebSocketClient(wsUrl(egress), [], { maxHeaderSize: 65_536, ...options });
+        socket.on('error', (error) => reject(error));
+        socket.on('open', () => reject(new Error('it is open')));
+        socket.on('unexpected-response', async (_request, response) => {
+          let body = '';
+          for await (const part of response) body += String(part);
+          resolve({ status: response.statusCode, headers: response.headers, body });
+        });
+      },
     );
+  const refused = await refusal(refuses);
+  t.match(refused, { status: 401, headers: { 'x-request-id': 'r-1', 'outrigger-upstream': 'no' } });
+  t.notOk('outrigger-reason' in refused.headers, 'nothing passes for a word of the egress');
+  t.equal(refused.body, '{"error":{"message":"no key"}}');
+  await waitUntil(
+    'it is counted',
+    () => refuses.listener.stats.of('no', 'gpt-realtime').outcomes.get('refused') === 1,
+  );
 
-    const socket = await open(falls, [], { headers: { authorization: 'Bearer mine' } });
-    t.notOk('authorization' in server.asked[0]!.headers, "the caller's key goes to the first upstream only");
-    socket.terminate();
-    t.match(await refusal(nobody), { status: 502, headers: { 'outrigger-reason': 'connect_failed' } });
-    t.match(await refusal(nobody, { headers: { origin: 'https://page.example' } }), {
-      status: 403,
-      headers: { 'outrigger-reason': 'forbidden' },
-    });
-    t.match(await refusal(nobody, { headers: { 'outrigger-token-budget': '100' } }), { status: 403 });
-    for (const egress of [refuses, falls, nobody]) await nothingIsLeft(egress);
-  },
-);
+  const socket = await open(falls, [], { headers: { authorization: 'Bearer mine' } });
+  t.notOk('authorization' in server.asked[0]!.headers, "the caller's key goes to the first upstream only");
+  socket.terminate();
+  t.match(await refusal(nobody), { status: 502, headers: { 'outrigger-reason': 'connect_failed' } });
+  t.match(await refusal(nobody, { headers: { origin: 'https://page.example' } }), {
+    status: 403,
+    headers: { 'outrigger-reason': 'forbidden' },
+  });
+  t.match(await refusal(nobody, { headers: { 'outrigger-token-budget': '100' } }), { status: 403 });
+  for (const egress of [refuses, falls, nobody]) await nothingIsLeft(egress);
+});
 
-t.test('each caller has its share of the places, and they come back', async (t) => {
+t.test('each caller has a share of the places, and gets it back', async (t) => {
   const server = await startServer(t);
   const egress = await startEgress({
     upstreams: [{ name: 'one', url: server.url }],
@@ -288,7 +282,7 @@ t.test('each caller has its share of the places, and they come back', async (t) 
   await nothingIsLeft(egress);
 });
 
-t.test('either side may vanish; silence ends it, and a drain says so with a close', async (t) => {
+t.test('either side may vanish: silence ends the tunnel, and a drain sends a close', async (t) => {
   const testClock = new TestClock();
   const server = await startServer(t);
   const egress = await startEgress(
@@ -357,7 +351,7 @@ t.test('the close of a drain comes between frames', async (t) => {
   await nothingIsLeft(egress);
 });
 
-t.test('half a connection, half a handshake, and other upgrades', async (t) => {
+t.test('half a connection, half a handshake, and other upgrades do no harm', async (t) => {
   const server = await startServer(t);
   const http = (await import('node:http')).createServer((request, response) => {
     request.resume();

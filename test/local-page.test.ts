@@ -81,7 +81,7 @@ function ask(url: string, method: string, headers: Record<string, string>): Prom
   });
 }
 
-t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
+t.test('the page works in a browser', { skip: skipWithout('chromium') }, async (t) => {
   const browser = await startBrowser(t);
   const system = await startSystem(t);
   await aTaskAndItsWay(t, browser, system);
@@ -94,7 +94,7 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
 });
 
 function aGatewayAlone(t: Test, browser: Browser) {
-  return t.test('a gateway that is part of no local system shows its agents', async (t) => {
+  return t.test('a gateway without a local system shows its agents', async (t) => {
     const { server } = await testAgent(t, {});
     const settings = readGatewaySettings({
       RESEARCH_AGENT_ADDR: server.address,
@@ -117,7 +117,7 @@ function aGatewayAlone(t: Test, browser: Browser) {
 }
 
 function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
-  return t.test('a task is sent, and its answer and its way are shown', async (t) => {
+  return t.test('the page sends a task, and shows its answer and route', async (t) => {
     const { page, errors } = await openPage(t, browser, url);
     await card(page, 'code-1').waitFor();
     t.equal(await page.locator('.replicas .card').count(), 4);
@@ -141,7 +141,7 @@ function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
 }
 
 function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
-  return t.test('a replica that is killed is ejected while tasks succeed, and comes back', async (t) => {
+  return t.test('a killed replica is ejected while tasks succeed, and returns', async (t) => {
     const { page, errors } = await openPage(t, browser, url);
     await says(page, 'research-1', /running[\s\S]*in service/);
     await page.locator('select').selectOption('research');
@@ -166,7 +166,7 @@ function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
 }
 
 function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
-  return t.test('a replica that hangs, and one that is slow, are found out too', async (t) => {
+  return t.test('the sidecar detects a hanging and a slow replica, too', async (t) => {
     const { page, errors } = await openPage(t, browser, url);
     await says(page, 'research-2', /in service/);
     await press(page, 'Keep sending');
@@ -189,7 +189,7 @@ function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
 }
 
 function byKeyboardInANarrowWindow(t: Test, browser: Browser, { url }: LocalSystem) {
-  return t.test('in a narrow window, by keyboard, light and dark', async (t) => {
+  return t.test('the page works in a narrow window, by keyboard, in light and dark', async (t) => {
     for (const colorScheme of ['light', 'dark'] as const) {
       const viewport = { width: 360, height: 640 };
       const { page, errors } = await openPage(t, browser, url, { viewport, colorScheme });
@@ -244,7 +244,7 @@ function onlyItsOwnPage(t: Test, { url }: LocalSystem) {
 }
 
 function theEnd(t: Test, { url, run }: LocalSystem) {
-  return t.test('the end of the system is the end of all of it, a replica that hangs too', async (t) => {
+  return t.test('the system ends completely, also with a hanging replica', async (t) => {
     t.equal(await ask(`${url}local/replicas/research-1/stop`, 'POST', {}), 200);
     const children = childrenOf(run.child.pid!);
     t.ok(children.some((pid) => commandOf(pid).includes('agents/research/agent.ts')));

@@ -91,7 +91,7 @@ const emptied = (): Promise<unknown> => waitUntil('no byte waits', () => queuedM
 
 const idleApp = { inbound: { app: '127.0.0.1:1' } };
 
-t.test('answers of which nobody reads a byte are bounded, and those who read get theirs', async (t) => {
+t.test('unread answers are bounded, and reading callers get theirs', async (t) => {
   const relay = await startRelay(t, { ...outboundTo(await startBytes(t)), ...idleApp });
   // Endless ones, and ones whose upstream has said all: both would wait here.
   const peers = [
@@ -122,7 +122,7 @@ t.test('answers of which nobody reads a byte are bounded, and those who read get
   );
 });
 
-t.test('who reads slowly but reads is not given up', async (t) => {
+t.test('a slow reader that reads is not given up', async (t) => {
   await emptied();
   const relay = await startRelay(t, { ...outboundTo(await startBytes(t)), ...idleApp });
   const slow = await H2Peer.connect(t, relay.outboundPort, Buffer.concat([preface, settings([4, 20_000])]));
@@ -146,7 +146,7 @@ t.test('who reads slowly but reads is not given up', async (t) => {
 });
 
 t.test(
-  'uploads that an upstream does not read end in RESOURCE_EXHAUSTED; other upstreams are served',
+  'uploads that an upstream does not read end in RESOURCE_EXHAUSTED, and other upstreams work',
   async (t) => {
     const deaf = await startPeerServer(t, (peer) => void peer.send(settings([4, 0])));
     const address = await startBytes(t);
@@ -185,7 +185,7 @@ t.test(
   },
 );
 
-t.test('nothing stays counted when all are gone', async (t) => {
+t.test('all memory counts return to zero', async (t) => {
   await emptied();
   t.equal(queuedMemory.bytes, 0);
 });

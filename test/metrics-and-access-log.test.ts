@@ -138,7 +138,7 @@ async function scrapeWhen(
   return scrape(sidecar);
 }
 
-t.test('metrics of real calls through both listeners', async (t) => {
+t.test('both listeners report metrics of real calls', async (t) => {
   const { sidecar, run, inbound, app } = await startBoth(t);
   const before = await scrape(sidecar);
   t.equal(before.value('outrigger_ready'), 1);
@@ -249,7 +249,7 @@ async function liveListeners({ adminPort }: Sidecar) {
   throw new Error('/live has ended');
 }
 
-t.test('every call is counted once, whoever answered it and however it ended', async (t) => {
+t.test('every call counts once, with any answer and any end', async (t) => {
   const app = await startAgent(t);
   const limits = { max_header_bytes: 8_192 };
   const sidecar = await startSidecar(t, {
@@ -368,7 +368,7 @@ t.test('every call is counted once, whoever answered it and however it ended', a
 
 type Methods = Record<string, Record<string, { count: number }>>;
 
-t.test('a task that is given up has wasted what its model was asked for', async (t) => {
+t.test('a cancelled task counts its model tokens as wasted', async (t) => {
   const provider = await startSilentProvider(t);
   let llmPort = 0;
   const app = await startAgent(t, () => llmPort);
@@ -403,7 +403,7 @@ t.test('a task that is given up has wasted what its model was asked for', async 
   t.equal(after.value('outrigger_tokens_total', { ...agent, use: 'useful' }), 0);
 });
 
-t.test('metrics through reloads: a cluster goes, comes back, and takes another name', async (t) => {
+t.test('metrics survive reloads that remove, restore and rename a cluster', async (t) => {
   const { sidecar, run } = await startBoth(t);
   t.equal(await run({ input: 'SUCCESS' }), 0);
   const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as {
@@ -439,157 +439,148 @@ t.test('metrics through reloads: a cluster goes, comes back, and takes another n
   t.equal(await calls('research'), 2);
 });
 
-t.test(
-  'calls that run on where a reload has taken out their endpoint or cluster are told of, and how they end',
-  async (t) => {
-    const held: (() => void)[] = [];
-    const agent = await startUpstream(t, { onCall: (call) => held.push(() => ok(call.stream, call)) });
-    const other = await startReplica(t, ok);
-    const outbound = (cluster: string, endpoints: string[]) => ({
-      routes: [{ match: { path_prefix: '/' }, cluster }],
-      clusters: { [cluster]: { endpoints } },
-    });
-    const sidecar = await startSidecar(
-      t,
-      { inbound: { app: other.address }, outbound: outbound('research', [agent.address]) },
-      { until: 'live' },
-    );
-    const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as { outbound: object };
-    const reload = async (cluster: string, endpoints: string[]): Promise<void> => {
-      const changed = { ...config, outbound: { ...config.outbound, ...outbound(cluster, endpoints) } };
-      writeFileSync(sidecar.configFile, JSON.stringify(changed));
-      const answer = await fetch(`http://127.0.0.1:${sidecar.adminPort}/reload`, { method: 'POST' });
-      t.equal(answer.status, 200, await answer.text());
-    };
-    const shown = async (): Promise<Record<string, Record<string, number>>> => {
-      const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/clusters`);
-      const clusters = (await page.json()) as Record<
-        string,
-        { endpoints: { address: string; active_calls: number }[] }
-      >;
-      return Object.fromEntries(
-        Object.entries(clusters)
-          .filter(([name]) => name !== 'app')
-          .map(([name, { endpoints }]) => [
-            name,
-            Object.fromEntries(endpoints.map(({ address, active_calls }) => [address, active_calls])),
-          ]),
-      );
-    };
-    const client = new RawClient(t, sidecar.outboundPort);
-    const calls = [client.unary(Buffer.from('x')), client.unary(Buffer.from('x'))];
-    await waitUntil('the agent has both', () => held.length === 2);
-    await reload('research', [other.address]);
-    t.strictSame(await shown(), { research: { [agent.address]: 2, [other.address]: 0 } });
-    await untilFound(sidecar, 'endpoint_removed', /has been taken out, and calls still run there/);
-    held[0]!();
-    t.equal((await Promise.race(calls)).code, 0);
-    await waitUntil('one runs', async () => (await shown())['research']?.[agent.address] === 1);
-    await reload('renamed', [other.address]);
-    t.strictSame(await shown(), {
-      renamed: { [other.address]: 0 },
-      'research (removed)': { [agent.address]: 1 },
-    });
-    const active = async () =>
-      (await scrape(sidecar))
-        .all('outrigger_active_calls')
-        .filter(({ labels }) => labels['cluster'] !== undefined);
-    t.match(
-      (await active()).find(({ labels }) => labels['cluster'] === 'research'),
-      { value: 1 },
-    );
-    held[1]!();
-    await Promise.all(calls);
-    await untilWell(sidecar);
-    t.strictSame(await shown(), { renamed: { [other.address]: 0 } });
-    const page = await scrape(sidecar);
-    const count = (name: string) =>
-      page
-        .all(name)
-        .filter(({ labels }) => labels['cluster'] === 'research' && Object.values(labels).includes('OK'))
-        .reduce((sum, { value }) => sum + value, 0);
-    t.equal(count('rpc_client_call_duration_seconds_count'), 2, 'each call is counted once');
-    t.equal(count('outrigger_attempts_total'), 2);
-  },
-);
-
-t.test(
-  'the access log says how a call went: attempts, times, bytes, traces, and headers by name',
-  async (t) => {
-    const { sidecar: agent } = await startBoth(t);
-    const dead = `127.0.0.1:${await freePort()}`;
-    const sidecar = await startSidecar(
-      t,
-      {
-        outbound: {
-          clusters: {
-            research: { endpoints: [dead, `127.0.0.1:${agent.inboundPort}`], balancer: 'round_robin' },
-          },
-        },
-        log: { access: true, access_headers: ['x-request-id', 'x-absent'] },
-      },
-      { until: 'live' },
-    );
-    const client = new grpc.Client(`127.0.0.1:${sidecar.outboundPort}`, grpc.credentials.createInsecure(), {
-      'grpc.default_authority': 'research',
-    });
-    t.teardown(() => client.close());
-    const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
-    const metadata = new grpc.Metadata();
-    metadata.set('traceparent', `00-${traceId}-00f067aa0ba902b7-00`);
-    metadata.set('x-request-id', `r-${'1'.repeat(500)}`);
-    metadata.set('x-other', 's3cret-value');
-    const { path, requestSerialize, responseDeserialize } = ProcessTask;
-    const task = { input: 'SUCCESS', task_id: 'task-7' };
-    for (let i = 0; i < 4; i++) {
-      await new Promise((resolve) => {
-        client
-          .makeUnaryRequest(path, requestSerialize, responseDeserialize, task, metadata, () => {})
-          .on('status', resolve);
-      });
-    }
-    const stream = definitions['agent.AgentService'] as unknown as Record<
-      'StreamProcess',
-      typeof ProcessTask
+t.test('calls on a removed endpoint or cluster are reported with their end', async (t) => {
+  const held: (() => void)[] = [];
+  const agent = await startUpstream(t, { onCall: (call) => held.push(() => ok(call.stream, call)) });
+  const other = await startReplica(t, ok);
+  const outbound = (cluster: string, endpoints: string[]) => ({
+    routes: [{ match: { path_prefix: '/' }, cluster }],
+    clusters: { [cluster]: { endpoints } },
+  });
+  const sidecar = await startSidecar(
+    t,
+    { inbound: { app: other.address }, outbound: outbound('research', [agent.address]) },
+    { until: 'live' },
+  );
+  const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as { outbound: object };
+  const reload = async (cluster: string, endpoints: string[]): Promise<void> => {
+    const changed = { ...config, outbound: { ...config.outbound, ...outbound(cluster, endpoints) } };
+    writeFileSync(sidecar.configFile, JSON.stringify(changed));
+    const answer = await fetch(`http://127.0.0.1:${sidecar.adminPort}/reload`, { method: 'POST' });
+    t.equal(answer.status, 200, await answer.text());
+  };
+  const shown = async (): Promise<Record<string, Record<string, number>>> => {
+    const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/clusters`);
+    const clusters = (await page.json()) as Record<
+      string,
+      { endpoints: { address: string; active_calls: number }[] }
     >;
-    await new Promise((resolve) => {
-      const { path, requestSerialize, responseDeserialize } = stream.StreamProcess;
-      client
-        .makeServerStreamRequest(path, requestSerialize, responseDeserialize, task, metadata)
-        .on('status', resolve)
-        .resume();
-    });
-    type Line = Record<string, unknown>;
-    const lines = await waitUntil('the lines are written', () => {
-      const written = sidecar
-        .logs()
-        .split('\n')
-        .filter((line) => line.includes('"log":"access"'))
-        .map((line) => JSON.parse(line) as Line);
-      return written.length === 5 && written;
-    });
-    const retried = lines.find(({ attempts }) => attempts === 2)!;
-    t.match(retried, { status: 'OK', endpoint: `127.0.0.1:${agent.inboundPort}` });
-    t.match(retried['tried'], [
-      { endpoint: dead, status: 'UNAVAILABLE' },
-      { endpoint: `127.0.0.1:${agent.inboundPort}`, status: 'OK' },
-    ]);
-    for (const line of lines) {
-      t.equal(line['trace_id'], traceId, 'also of a call that is not sampled');
-      t.same(line['request_headers'], { 'x-request-id': `r-${'1'.repeat(254)}` }, 'what was asked for, cut');
-      t.equal(line['request_bytes'], 5 + requestSerialize(task).length);
-      t.equal('tried' in line, (line['attempts'] as number) > 1);
-    }
-    const unary = lines.filter(({ method }) => method === 'agent.AgentService/ProcessTask');
-    for (const { response_bytes } of unary) t.ok((response_bytes as number) > 200_000);
-    const streamed = lines.find(({ method }) => method === 'agent.AgentService/StreamProcess')!;
-    t.ok((streamed['first_message_ms'] as number) > 0);
-    t.ok((streamed['first_message_ms'] as number) <= (streamed['duration_ms'] as number));
-    t.notMatch(sidecar.logs(), /s3cret/);
-  },
-);
+    return Object.fromEntries(
+      Object.entries(clusters)
+        .filter(([name]) => name !== 'app')
+        .map(([name, { endpoints }]) => [
+          name,
+          Object.fromEntries(endpoints.map(({ address, active_calls }) => [address, active_calls])),
+        ]),
+    );
+  };
+  const client = new RawClient(t, sidecar.outboundPort);
+  const calls = [client.unary(Buffer.from('x')), client.unary(Buffer.from('x'))];
+  await waitUntil('the agent has both', () => held.length === 2);
+  await reload('research', [other.address]);
+  t.strictSame(await shown(), { research: { [agent.address]: 2, [other.address]: 0 } });
+  await untilFound(sidecar, 'endpoint_removed', /has been taken out, and calls still run there/);
+  held[0]!();
+  t.equal((await Promise.race(calls)).code, 0);
+  await waitUntil('one runs', async () => (await shown())['research']?.[agent.address] === 1);
+  await reload('renamed', [other.address]);
+  t.strictSame(await shown(), {
+    renamed: { [other.address]: 0 },
+    'research (removed)': { [agent.address]: 1 },
+  });
+  const active = async () =>
+    (await scrape(sidecar))
+      .all('outrigger_active_calls')
+      .filter(({ labels }) => labels['cluster'] !== undefined);
+  t.match(
+    (await active()).find(({ labels }) => labels['cluster'] === 'research'),
+    { value: 1 },
+  );
+  held[1]!();
+  await Promise.all(calls);
+  await untilWell(sidecar);
+  t.strictSame(await shown(), { renamed: { [other.address]: 0 } });
+  const page = await scrape(sidecar);
+  const count = (name: string) =>
+    page
+      .all(name)
+      .filter(({ labels }) => labels['cluster'] === 'research' && Object.values(labels).includes('OK'))
+      .reduce((sum, { value }) => sum + value, 0);
+  t.equal(count('rpc_client_call_duration_seconds_count'), 2, 'each call is counted once');
+  t.equal(count('outrigger_attempts_total'), 2);
+});
 
-t.test('the access log: off, then on after a reload, and never with content', async (t) => {
+t.test('the access log has attempts, times, bytes, traces, and named headers of a call', async (t) => {
+  const { sidecar: agent } = await startBoth(t);
+  const dead = `127.0.0.1:${await freePort()}`;
+  const sidecar = await startSidecar(
+    t,
+    {
+      outbound: {
+        clusters: {
+          research: { endpoints: [dead, `127.0.0.1:${agent.inboundPort}`], balancer: 'round_robin' },
+        },
+      },
+      log: { access: true, access_headers: ['x-request-id', 'x-absent'] },
+    },
+    { until: 'live' },
+  );
+  const client = new grpc.Client(`127.0.0.1:${sidecar.outboundPort}`, grpc.credentials.createInsecure(), {
+    'grpc.default_authority': 'research',
+  });
+  t.teardown(() => client.close());
+  const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
+  const metadata = new grpc.Metadata();
+  metadata.set('traceparent', `00-${traceId}-00f067aa0ba902b7-00`);
+  metadata.set('x-request-id', `r-${'1'.repeat(500)}`);
+  metadata.set('x-other', 's3cret-value');
+  const { path, requestSerialize, responseDeserialize } = ProcessTask;
+  const task = { input: 'SUCCESS', task_id: 'task-7' };
+  for (let i = 0; i < 4; i++) {
+    await new Promise((resolve) => {
+      client
+        .makeUnaryRequest(path, requestSerialize, responseDeserialize, task, metadata, () => {})
+        .on('status', resolve);
+    });
+  }
+  const stream = definitions['agent.AgentService'] as unknown as Record<'StreamProcess', typeof ProcessTask>;
+  await new Promise((resolve) => {
+    const { path, requestSerialize, responseDeserialize } = stream.StreamProcess;
+    client
+      .makeServerStreamRequest(path, requestSerialize, responseDeserialize, task, metadata)
+      .on('status', resolve)
+      .resume();
+  });
+  type Line = Record<string, unknown>;
+  const lines = await waitUntil('the lines are written', () => {
+    const written = sidecar
+      .logs()
+      .split('\n')
+      .filter((line) => line.includes('"log":"access"'))
+      .map((line) => JSON.parse(line) as Line);
+    return written.length === 5 && written;
+  });
+  const retried = lines.find(({ attempts }) => attempts === 2)!;
+  t.match(retried, { status: 'OK', endpoint: `127.0.0.1:${agent.inboundPort}` });
+  t.match(retried['tried'], [
+    { endpoint: dead, status: 'UNAVAILABLE' },
+    { endpoint: `127.0.0.1:${agent.inboundPort}`, status: 'OK' },
+  ]);
+  for (const line of lines) {
+    t.equal(line['trace_id'], traceId, 'also of a call that is not sampled');
+    t.same(line['request_headers'], { 'x-request-id': `r-${'1'.repeat(254)}` }, 'what was asked for, cut');
+    t.equal(line['request_bytes'], 5 + requestSerialize(task).length);
+    t.equal('tried' in line, (line['attempts'] as number) > 1);
+  }
+  const unary = lines.filter(({ method }) => method === 'agent.AgentService/ProcessTask');
+  for (const { response_bytes } of unary) t.ok((response_bytes as number) > 200_000);
+  const streamed = lines.find(({ method }) => method === 'agent.AgentService/StreamProcess')!;
+  t.ok((streamed['first_message_ms'] as number) > 0);
+  t.ok((streamed['first_message_ms'] as number) <= (streamed['duration_ms'] as number));
+  t.notMatch(sidecar.logs(), /s3cret/);
+});
+
+t.test('the access log turns on with a reload, and never has content', async (t) => {
   const { sidecar, run, inbound, app } = await startBoth(t, { log: { level: 'warn', access: false } });
   const taskId = '0190c2f1-5a3e-7cc0-8f1e-00000000abcd';
   t.equal(await run({ input: 'SUCCESS', task_id: taskId }), 0);

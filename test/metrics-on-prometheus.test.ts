@@ -131,7 +131,7 @@ for (const kind of ['classic', 'native'] as const) {
 for (const features of [[], ['native-histograms']]) {
   const kind = features[0] ?? 'classic';
   t.test(
-    `the first failures of all are in every rate, and fire: ${kind}`,
+    `the very first failures appear in every rate, and alert: ${kind}`,
     { skip: skipWithout('prometheus') },
     async (t) => {
       const agent = await startRawServer(

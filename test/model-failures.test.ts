@@ -98,7 +98,7 @@ async function startSystem(t: Test): Promise<{ run: Run; url: string }> {
   return { run, url };
 }
 
-t.test("the gateway's answer and the page say what the provider said", async (t) => {
+t.test("the gateway's answer and the page show the provider's message", async (t) => {
   const { url } = await startSystem(t);
   const post = async (input: string, agent_type: string, accept = 'application/json') => {
     const answer = await fetch(`${url}/api/v1/tasks`, {
@@ -135,7 +135,7 @@ t.test("the gateway's answer and the page say what the provider said", async (t)
     }
   }
 
-  await t.test('also where the circuit has opened for it', async (t) => {
+  await t.test('the message appears also when the circuit is open', async (t) => {
     const told = await waitUntil('the circuit is open', async () => {
       const one = await post('wrong-key', 'research');
       return one.reason === 'circuit_open' && one;
@@ -144,7 +144,7 @@ t.test("the gateway's answer and the page say what the provider said", async (t)
     t.match(told.message, /HTTP 401.*Incorrect API key provided: \[secret\]/);
   });
 
-  await t.test('on the page', { skip: skipWithout('chromium') }, async (t) => {
+  await t.test('the page shows the failure', { skip: skipWithout('chromium') }, async (t) => {
     const browser = await startBrowser(t);
     const { page, errors } = await openPage(t, browser, `${url}/`);
     await page.locator('.replicas .card').first().waitFor();
@@ -167,7 +167,7 @@ t.test("the gateway's answer and the page say what the provider said", async (t)
   });
 });
 
-t.test('one task: what the provider said, and the way of the task', async (t) => {
+t.test("the page shows the provider's message and the route of a task", async (t) => {
   const runs = [
     runStart(t, ['--task', 'asks wrong-key'], { OPENAI_API_KEY: KEY, OPENAI_BASE_URL: baseUrl }),
     runStart(t, ['--no-sidecar', '--task', 'asks wrong-key'], {
@@ -252,7 +252,7 @@ async function startStranger(t: Test, name: string, calls?: Sidecar, inbound = {
   return outbound.sidecar;
 }
 
-t.test('sidecars tell it for agents that say nothing, through all that are called', async (t) => {
+t.test('sidecars report the failure for silent agents, through every hop', async (t) => {
   const inner = await startStranger(t, 'inner');
   const outer = await startStranger(t, 'outer', inner);
   const late = await startStranger(t, 'late', undefined, { timeout: '5s' });
@@ -287,7 +287,7 @@ t.test('sidecars tell it for agents that say nothing, through all that are calle
 });
 
 t.test(
-  "the gateway tells it of somebody's agent in Python, which only lets its errors happen",
+  'the gateway reports the failure of an agent in Python that does not handle errors',
   { skip: skipWithout('python', 'model-clients') },
   async (t) => {
     const llmPort = await freePort();

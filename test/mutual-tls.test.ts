@@ -106,7 +106,7 @@ const upstreamOf = ({ sidecar }: DataPlane) => sidecar.outbound.clusters.cluster
 const rejected = ({ sidecar }: DataPlane): Record<string, number> =>
   Object.fromEntries(sidecar.inbound.stats.rejected);
 
-t.test('two sidecars speak TLS 1.3 and HTTP/2, and know each other by name', async (t) => {
+t.test("two sidecars use TLS 1.3 and HTTP/2, and verify each other's names", async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, {
     app: app.address,
@@ -130,7 +130,7 @@ t.test('two sidecars speak TLS 1.3 and HTTP/2, and know each other by name', asy
   t.strictSame(stats, [['inbound.tls', '']]);
 });
 
-t.test('a call over TLS says https, and a health check too', async (t) => {
+t.test('calls and health checks over TLS have the scheme https', async (t) => {
   const seen: string[] = [];
   const { cert, key } = serverIssued;
   const { createSecureServer } = await import('node:http2');
@@ -155,7 +155,7 @@ t.test('a call over TLS says https, and a health check too', async (t) => {
   plane.sidecar.close();
 });
 
-t.test('the name of an endpoint is compared, and indicated, without case and final dot', async (t) => {
+t.test('the name of an endpoint is compared, and sent as SNI, without case and final dot', async (t) => {
   const { createSecureServer } = await import('node:http2');
   const { createSecureContext } = await import('node:tls');
   const indicated: string[] = [];
@@ -183,7 +183,7 @@ t.test('the name of an endpoint is compared, and indicated, without case and fin
   plane.sidecar.close();
 });
 
-t.test('an endpoint that is not who it should be gets no call', async (t) => {
+t.test('an endpoint with a wrong identity gets no call', async (t) => {
   const app = await startUpstream(t);
   const expired = { notBeforeMs: Date.now() - 2 * HOUR_MS, notAfterMs: Date.now() - HOUR_MS };
   const names = ['localhost', '127.0.0.1', SERVER];
@@ -251,7 +251,7 @@ t.test('an endpoint that is not who it should be gets no call', async (t) => {
   t.equal(app.calls.length, 0, 'no call has come through');
 });
 
-t.test('a caller that is not who it should be is told why', async (t) => {
+t.test('a caller with a wrong identity gets an error with the reason', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside, said } = await startInbound(t, {
     app: app.address,
@@ -311,7 +311,7 @@ t.test('a caller that is not who it should be is told why', async (t) => {
   t.equal(app.calls.length, 0, 'no call has come through');
 });
 
-t.test('clients of grpc-js are taken with a certificate, and hear why they are not', async (t) => {
+t.test('grpc-js clients need a certificate, and get the reason for a refusal', async (t) => {
   const app = await startRawServer(t);
   const { plane } = await startInbound(t, { app: app.address });
   const call = (credentials: grpc.ChannelCredentials) => {
@@ -346,7 +346,7 @@ t.test('clients of grpc-js are taken with a certificate, and hear why they are n
   t.ok(rejected(plane)['tls_plain_text']! >= 1);
 });
 
-t.test('clients of grpcio', { skip: skipWithout('python') }, async (t) => {
+t.test('grpcio clients need a certificate', { skip: skipWithout('python') }, async (t) => {
   const app = await startRawServer(t);
   const { plane, files } = await startInbound(t, { app: app.address });
   const mine = volume(t, callerIssued);
@@ -417,7 +417,7 @@ t.test('TLS 1.2, other protocols and none, and plain text are refused', async (t
 });
 
 t.test(
-  'a plain text caller, TLS to a plain text port, and servers that are too old or no HTTP/2',
+  'plain text to TLS, TLS to plain text, and servers with old TLS or without HTTP/2 fail clearly',
   async (t) => {
     const app = await startUpstream(t);
     const { plane: beside } = await startInbound(t, { app: app.address });
@@ -472,7 +472,7 @@ t.test(
   },
 );
 
-t.test('while callers move to TLS both are taken on one port', async (t) => {
+t.test('during a migration to TLS one port accepts both', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, { app: app.address, tls: { required: false } });
   const plain = await startDataPlane(t, outboundContent(beside.inboundPort, undefined));
@@ -488,29 +488,32 @@ t.test('while callers move to TLS both are taken on one port', async (t) => {
   t.match(found.details, /tls_unknown_ca/, 'who speaks TLS must be right');
 });
 
-t.test('a reload that requires TLS, or allows others, sends away who would not be let in', async (t) => {
-  const app = await startUpstream(t);
-  const { plane: beside, files } = await startInbound(t, { app: app.address, tls: { required: false } });
-  const plain = await startDataPlane(t, outboundContent(beside.inboundPort, undefined));
-  const { plane: secure } = await startOutbound(t, beside.inboundPort);
-  const callPlain = new RawClient(t, plain.outboundPort);
-  const callSecure = new RawClient(t, secure.outboundPort);
-  t.equal((await callPlain.unary(Buffer.from('x'))).code, grpc.status.OK);
-  t.equal((await callSecure.unary(Buffer.from('x'))).code, grpc.status.OK);
-  t.equal(beside.sidecar.inbound.listener.connectionCount, 2);
-  const tls = { cert: files.cert, key: files.key, client_ca: files.ca };
-  await beside.apply({ inbound: { app: app.address, tls } });
-  await waitUntil('plain text has gone', () => beside.sidecar.inbound.listener.connectionCount === 1);
-  t.equal((await callSecure.unary(Buffer.from('x'))).code, grpc.status.OK, 'TLS stays');
-  t.match((await callPlain.unary(Buffer.from('x'))).details, /tls_plain_text/);
-  await beside.apply({
-    inbound: { app: app.address, tls: { ...tls, allow_identities: ['nobody.example'] } },
-  });
-  await waitUntil('nobody is left', () => beside.sidecar.inbound.listener.connectionCount === 0);
-  t.match((await callSecure.unary(Buffer.from('x'))).details, /tls_identity/);
-});
+t.test(
+  'a reload that requires TLS, or changes allowed identities, closes connections that it forbids',
+  async (t) => {
+    const app = await startUpstream(t);
+    const { plane: beside, files } = await startInbound(t, { app: app.address, tls: { required: false } });
+    const plain = await startDataPlane(t, outboundContent(beside.inboundPort, undefined));
+    const { plane: secure } = await startOutbound(t, beside.inboundPort);
+    const callPlain = new RawClient(t, plain.outboundPort);
+    const callSecure = new RawClient(t, secure.outboundPort);
+    t.equal((await callPlain.unary(Buffer.from('x'))).code, grpc.status.OK);
+    t.equal((await callSecure.unary(Buffer.from('x'))).code, grpc.status.OK);
+    t.equal(beside.sidecar.inbound.listener.connectionCount, 2);
+    const tls = { cert: files.cert, key: files.key, client_ca: files.ca };
+    await beside.apply({ inbound: { app: app.address, tls } });
+    await waitUntil('plain text has gone', () => beside.sidecar.inbound.listener.connectionCount === 1);
+    t.equal((await callSecure.unary(Buffer.from('x'))).code, grpc.status.OK, 'TLS stays');
+    t.match((await callPlain.unary(Buffer.from('x'))).details, /tls_plain_text/);
+    await beside.apply({
+      inbound: { app: app.address, tls: { ...tls, allow_identities: ['nobody.example'] } },
+    });
+    await waitUntil('nobody is left', () => beside.sidecar.inbound.listener.connectionCount === 0);
+    t.match((await callSecure.unary(Buffer.from('x'))).details, /tls_identity/);
+  },
+);
 
-t.test('a reload of how endpoints are called takes new connections, and loses no call', async (t) => {
+t.test('a reload of the TLS of endpoints opens new connections, and loses no call', async (t) => {
   const held: SeenCall[] = [];
   const app = await startUpstream(t, { onCall: (call) => held.push(call) });
   const { plane: beside } = await startInbound(t, { app: app.address, tls: { required: false } });
@@ -535,7 +538,7 @@ t.test('a reload of how endpoints are called takes new connections, and loses no
   t.equal((await third).code, 0);
 });
 
-t.test('certificates are replaced under load, and no call is lost', async (t) => {
+t.test('a replacement of certificates under load loses no call', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside, files: besideFiles } = await startInbound(t, {
     app: app.address,
@@ -601,7 +604,7 @@ t.test('certificates are replaced under load, and no call is lost', async (t) =>
   t.ok(replaced.filter((line) => line.endsWith('replaced')).length >= 3, replaced.join());
 });
 
-t.test('the caller by its certificate has its own rate, and its own tasks', async (t) => {
+t.test("a caller's certificate gives it its own rate and tasks", async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, {
     app: app.address,
@@ -623,7 +626,7 @@ t.test('the caller by its certificate has its own rate, and its own tasks', asyn
   t.equal((await third.unary(Buffer.from('d'))).code, grpc.status.OK, 'from the same address, but another');
 });
 
-t.test('one caller does not get the answer to another one’s task', async (t) => {
+t.test("one caller does not get the answer to another caller's task", async (t) => {
   const { stringField } = await import('../sidecar/task/protobuf.ts');
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, { app: app.address });
@@ -640,7 +643,7 @@ t.test('one caller does not get the answer to another one’s task', async (t) =
   t.equal(app.calls.length, 2, 'another one has the task run for itself');
 });
 
-t.test('the caller by its certificate has its own places, and its own budget or none', async (t) => {
+t.test("a caller's certificate gives it its own places, and its own budget or none", async (t) => {
   const app = await startUpstream(t, {
     onCall: ({ stream, headers }) => {
       if (headers['x-hold'] === undefined) stream.on('end', () => answerWith(stream, 'ok')).resume();
@@ -674,7 +677,7 @@ t.test('the caller by its certificate has its own places, and its own budget or 
   t.equal((await second.unary(Buffer.from('c'))).code, grpc.status.OK, 'from the same address, but another');
 });
 
-t.test('a handshake that does not end is ended, and does not keep others out', async (t) => {
+t.test('an unfinished handshake ends, and blocks no others', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, { app: app.address });
   const { listener } = beside.sidecar.inbound;
@@ -715,7 +718,7 @@ t.test('a handshake that does not end is ended, and does not keep others out', a
   t.equal(JSON.stringify(rejected(beside)), before, 'and is no refusal');
 });
 
-t.test('messages of all sizes come through whole, many at a time', async (t) => {
+t.test('messages of all sizes pass completely, many at once', async (t) => {
   const app = await startRawServer(t, {}, { 'grpc.max_send_message_length': -1 });
   const { plane: beside } = await startInbound(t, { app: app.address });
   const { plane: caller } = await startOutbound(t, beside.inboundPort);
@@ -729,7 +732,7 @@ t.test('messages of all sizes come through whole, many at a time', async (t) => 
     t.ok(code === grpc.status.OK && response?.equals(requests[i]!), `${requests[i]!.length} bytes`);
 });
 
-t.test('a fleet that connects at once gets in, between the calls of others', async (t) => {
+t.test('many simultaneous new connections succeed, between the calls of others', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, { app: app.address });
   const { plane: caller } = await startOutbound(t, beside.inboundPort);
@@ -765,42 +768,42 @@ t.test('a fleet that connects at once gets in, between the calls of others', asy
   t.strictSame(rejected(beside), {});
 });
 
-t.test('an endpoint that takes the connection and never shakes hands', async (t) => {
-  const silent = createPlainServer(() => {});
-  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => silent.close());
-  const { port } = silent.address() as import('node:net').AddressInfo;
-  const { plane, said } = await startOutbound(t, port, { settings: { connect_timeout: '300ms' } });
-  const found = await new RawClient(t, plane.outboundPort).unary(Buffer.from('x'));
-  t.equal(found.code, grpc.status.UNAVAILABLE);
-  t.match(said[0], /no HTTP\/2 SETTINGS from 127\.0\.0\.1:\d+ within 300 ms/);
-});
-
 t.test(
-  'what is not TLS behind the first byte, and bytes that are wrong later, end one connection alone',
+  'an endpoint that accepts the connection and never completes the handshake is unreachable',
   async (t) => {
-    const app = await startUpstream(t);
-    const { plane: beside } = await startInbound(t, { app: app.address });
-    const { plane: caller } = await startOutbound(t, beside.inboundPort);
-    const client = new RawClient(t, caller.outboundPort);
-    t.equal((await client.unary(Buffer.from('x'))).code, grpc.status.OK);
-    for (const bytes of [
-      Buffer.alloc(400, 0x16),
-      Buffer.from([0x16, 3, 1, 0xff, 0xff, 1]),
-      Buffer.from([0x15, 3, 3, 0, 2, 2, 40]),
-    ]) {
-      const socket = connectPlain(beside.inboundPort, '127.0.0.1', () => socket.write(bytes));
-      socket.on('error', () => {});
-      const closed = new Promise((resolve) => socket.on('close', resolve));
-      socket.resume();
-      await closed;
-    }
-    t.equal((await client.unary(Buffer.from('x'))).code, grpc.status.OK);
-    t.equal(beside.sidecar.inbound.listener.connectionCount, 1);
+    const silent = createPlainServer(() => {});
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => silent.close());
+    const { port } = silent.address() as import('node:net').AddressInfo;
+    const { plane, said } = await startOutbound(t, port, { settings: { connect_timeout: '300ms' } });
+    const found = await new RawClient(t, plane.outboundPort).unary(Buffer.from('x'));
+    t.equal(found.code, grpc.status.UNAVAILABLE);
+    t.match(said[0], /no HTTP\/2 SETTINGS from 127\.0\.0\.1:\d+ within 300 ms/);
   },
 );
 
-t.test('a session is not resumed: each connection proves itself', async (t) => {
+t.test('bytes that are not TLS, and invalid bytes later, end one connection alone', async (t) => {
+  const app = await startUpstream(t);
+  const { plane: beside } = await startInbound(t, { app: app.address });
+  const { plane: caller } = await startOutbound(t, beside.inboundPort);
+  const client = new RawClient(t, caller.outboundPort);
+  t.equal((await client.unary(Buffer.from('x'))).code, grpc.status.OK);
+  for (const bytes of [
+    Buffer.alloc(400, 0x16),
+    Buffer.from([0x16, 3, 1, 0xff, 0xff, 1]),
+    Buffer.from([0x15, 3, 3, 0, 2, 2, 40]),
+  ]) {
+    const socket = connectPlain(beside.inboundPort, '127.0.0.1', () => socket.write(bytes));
+    socket.on('error', () => {});
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    socket.resume();
+    await closed;
+  }
+  t.equal((await client.unary(Buffer.from('x'))).code, grpc.status.OK);
+  t.equal(beside.sidecar.inbound.listener.connectionCount, 1);
+});
+
+t.test('sessions are not resumed: each connection verifies its certificate', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, { app: app.address });
   const first = await new Promise<Buffer | undefined>((resolve) => {
@@ -837,7 +840,7 @@ t.test('a session is not resumed: each connection proves itself', async (t) => {
   t.equal(reused, false);
 });
 
-t.test('a whole sidecar: metrics, log, admin pages; a certificate that is replaced', async (t) => {
+t.test('a whole sidecar shows a replaced certificate in metrics, log and admin pages', async (t) => {
   const app = await startUpstream(t);
   const files = volume(t, serverIssued);
   const sidecar = await startSidecar(t, {

@@ -96,7 +96,7 @@ function exposedMetrics(): readonly { name: string; type: string }[] {
   });
 }
 
-t.test('the committed dashboards are what the script writes', async (t) => {
+t.test("the committed dashboards equal the script's output", async (t) => {
   for (const [path, text] of dashboardFiles())
     t.equal(readFileSync(path, 'utf8'), text, `${path}: run npm run dashboards`);
   t.same(
@@ -123,7 +123,7 @@ t.test('the committed dashboards are what the script writes', async (t) => {
   }
 });
 
-t.test('dashboards, alerts and docs speak of metrics that exist, and the docs of all of them', async (t) => {
+t.test('dashboards, alerts and docs name only existing metrics, and the docs name all of them', async (t) => {
   const webhook = await new WebhookMetrics(() => 0).registry.getMetricsAsJSON();
   const exposed = [...exposedMetrics(), ...webhook.map(({ name, type }) => ({ name, type: String(type) }))];
   const names = new Set(exposed.map(({ name }) => name));
@@ -158,7 +158,7 @@ t.test('dashboards, alerts and docs speak of metrics that exist, and the docs of
       t.match(docs, `\`${where.slice('alert '.length)}\``, `docs/observability.md has ${where}`);
 });
 
-t.test('images are pinned with a reason, pods are restricted and bounded', async (t) => {
+t.test('images have pinned versions with a reason, and pods are restricted and bounded', async (t) => {
   t.same(workloads.map(({ metadata }) => metadata.name).sort(), [
     'grafana',
     'otel-collector',
@@ -197,7 +197,7 @@ t.test('images are pinned with a reason, pods are restricted and bounded', async
   }
 });
 
-t.test('what talks to each other finds each other', async (t) => {
+t.test('components that connect use matching addresses', async (t) => {
   const portOf = (service: string, name: string): number | undefined =>
     services.find(({ metadata }) => metadata.name === service)?.spec.ports?.find((port) => port.name === name)
       ?.port;
@@ -281,7 +281,7 @@ t.test('what talks to each other finds each other', async (t) => {
   }
 });
 
-t.test('Compose says what the manifests say', async (t) => {
+t.test('Compose matches the manifests', async (t) => {
   for (const { metadata, spec } of workloads) {
     const [container] = spec.template!.spec.containers as [Container];
     const service = compose.services[metadata.name]!;
@@ -305,7 +305,7 @@ t.test('Compose says what the manifests say', async (t) => {
 });
 
 t.test(
-  'kustomize builds it, and every object fits its schema',
+  'kustomize builds it, and every object matches its schema',
   {
     skip: skipWithout('kustomize', 'kubernetes-validate'),
   },

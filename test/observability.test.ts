@@ -36,7 +36,7 @@ const NO_DATA: Readonly<Record<string, string>> = {
     'no sidecar is busy for five minutes; the ratio on the dashboard gives data',
 };
 
-t.test('queries against a real Prometheus', { skip: skipWithout('prometheus') }, async (t) => {
+t.test('a real Prometheus answers the queries', { skip: skipWithout('prometheus') }, async (t) => {
   const system = await startObservedSystem(t);
   const prometheus = await startPrometheus(t, {
     targets: system.targets,
@@ -114,7 +114,7 @@ t.test('queries against a real Prometheus', { skip: skipWithout('prometheus') },
     );
   });
 
-  await t.test('Prometheus takes every line, in OpenMetrics and as text', async (t) => {
+  await t.test('Prometheus accepts every line, as OpenMetrics and as text', async (t) => {
     const { activeTargets } = (await prometheus.get('targets')) as {
       activeTargets: { labels: { service: string }; health: string; lastError: string }[];
     };
@@ -133,7 +133,7 @@ t.test('queries against a real Prometheus', { skip: skipWithout('prometheus') },
 });
 
 t.test(
-  'the rules are right, and each alert fires when it should and not before',
+  'the rules are valid, and each alert fires when it should and not before',
   {
     skip: skipWithout('promtool'),
   },

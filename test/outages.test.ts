@@ -162,7 +162,7 @@ async function startPythonAgent(t: Test): Promise<{ agent: TestProcess; address:
 
 const skip = skipWithout('python');
 
-t.test('each is named', { skip }, async (t) => {
+t.test('a finding names each outage', { skip }, async (t) => {
   const browser = tool('chromium') === undefined ? undefined : await startBrowser(t);
   let id = 0;
   const tasks = (sidecar: Sidecar, everyMs = 50): Traffic => {

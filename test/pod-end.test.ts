@@ -19,7 +19,7 @@ async function isReady(sidecar: Sidecar): Promise<boolean> {
 const outrigger = (t: Parameters<typeof runProcess>[0], ...args: string[]) =>
   runProcess(t, process.execPath, [join(root, 'sidecar/main.ts'), ...args]);
 
-t.test('after `outrigger drain` callers are sent away, and the app still calls others', async (t) => {
+t.test('after `outrigger drain` callers get GOAWAY, and the app still calls others', async (t) => {
   const app = await startUpstream(t, { onCall: () => {} });
   const other = await startUpstream(t, { name: 'other' });
   const sidecar = await startSidecar(t, {
@@ -46,22 +46,19 @@ t.test('after `outrigger drain` callers are sent away, and the app still calls o
   t.equal(await sidecar.ended, 0);
 });
 
-t.test(
-  'the time of the hook is over: what is left is ended, and SIGTERM finds nothing to wait for',
-  async (t) => {
-    const app = await startUpstream(t, { onCall: () => {} });
-    const sidecar = await startSidecar(t, { inbound: { app: app.address }, drain: { timeout: '300ms' } });
-    const stuck = new RawClient(t, sidecar.inboundPort).unary(Buffer.from('x'));
-    await waitUntil('the call has reached the app', () => app.calls.length === 1);
-    await outrigger(t, 'drain', '--config', sidecar.configFile);
-    t.match(await stuck, { code: 14 });
-    t.equal(await canConnect(sidecar.adminPort), true, 'it is still there');
-    sidecar.kill('SIGTERM');
-    t.equal(await sidecar.ended, 0);
-  },
-);
+t.test("after the hook's time the rest ends, and SIGTERM has nothing to wait for", async (t) => {
+  const app = await startUpstream(t, { onCall: () => {} });
+  const sidecar = await startSidecar(t, { inbound: { app: app.address }, drain: { timeout: '300ms' } });
+  const stuck = new RawClient(t, sidecar.inboundPort).unary(Buffer.from('x'));
+  await waitUntil('the call has reached the app', () => app.calls.length === 1);
+  await outrigger(t, 'drain', '--config', sidecar.configFile);
+  t.match(await stuck, { code: 14 });
+  t.equal(await canConnect(sidecar.adminPort), true, 'it is still there');
+  sidecar.kill('SIGTERM');
+  t.equal(await sidecar.ended, 0);
+});
 
-t.test('without a sidecar the hook says so', async (t) => {
+t.test('without a sidecar the hook reports that', async (t) => {
   const result = await outrigger(t, 'drain', '--admin.listen', '127.0.0.1:1');
   t.match(result, {
     code: 69,
@@ -86,7 +83,7 @@ function stopUntil(file: string): string {
   return `data:text/javascript,${encodeURIComponent(script)}`;
 }
 
-t.test('SIGTERM during the start is not lost: it is heeded when there is something to end', async (t) => {
+t.test('SIGTERM during the start takes effect when the sidecar runs', async (t) => {
   // The first process of a container gets no signal that it has not asked for: one that came early would be lost, and
   // any other process would end by it.
   const file = join(t.testdir(), 'go-on');
@@ -100,7 +97,7 @@ t.test('SIGTERM during the start is not lost: it is heeded when there is somethi
   t.equal(await waiting.ended, 64, 'it has gone on, and tells what is wrong with the file');
 });
 
-t.test('a signal that was held ends the sidecar as soon as it runs', async (t) => {
+t.test('a held signal ends the sidecar as soon as it runs', async (t) => {
   const held =
     'process.once("newListener", (name) => name === "SIGTERM" && setImmediate(() => process.kill(process.pid, name)))';
   const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'];

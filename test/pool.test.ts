@@ -43,7 +43,7 @@ function expectOverloaded(t: Test, outcome: UnaryOutcome, what: RegExp): void {
   t.match(outcome.details, what, 'names the limit');
 }
 
-t.test('a peer that allows few streams gets more connections, and every call its turn', async (t) => {
+t.test('a peer with few streams gets more connections, and every call its turn', async (t) => {
   const running: (() => void)[] = [];
   let most = 0;
   let answers = false;
@@ -146,33 +146,36 @@ t.test('an endpoint that allows no streams gets no calls while another one does'
   }
 });
 
-t.test('alone, it is waited for as for one that starts, and then the reason is said', async (t) => {
-  const shut = await startLimited(t, 0);
-  const clock = new TestClock();
-  const settings = { connect_timeout: '2s' };
-  const plane = await startDataPlane(t, oneCluster([shut.address], settings), {}, clock);
-  const client = new RawClient(t, plane.outboundPort);
-  const calls = callAll(client, 5);
-  await waitUntil('they wait', () => poolOf(plane).pendingCount === 5);
-  shut.allow(1);
-  t.equal(codesOf(await calls), '0');
-  shut.allow(0);
-  await waitUntil('it allows none any more', () => poolOf(plane).shut);
-  const late = callAll(client, 1);
-  await waitUntil('it waits', () => poolOf(plane).pendingCount === 1);
-  clock.advance(2_010);
-  const [refused] = await late;
-  t.equal(refused!.code, status.UNAVAILABLE);
-  t.strictSame(refused!.trailers.get('outrigger-reason'), ['connect_failed']);
-  t.match(refused!.details, /it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0/);
-  shut.allow(5);
-  await waitUntil('it is used again', async () => {
-    clock.advance(100);
-    return (await callAll(client, 1))[0]!.code === status.OK;
-  });
-});
+t.test(
+  'a lone endpoint without streams is waited for like a starting one, and then the error says why',
+  async (t) => {
+    const shut = await startLimited(t, 0);
+    const clock = new TestClock();
+    const settings = { connect_timeout: '2s' };
+    const plane = await startDataPlane(t, oneCluster([shut.address], settings), {}, clock);
+    const client = new RawClient(t, plane.outboundPort);
+    const calls = callAll(client, 5);
+    await waitUntil('they wait', () => poolOf(plane).pendingCount === 5);
+    shut.allow(1);
+    t.equal(codesOf(await calls), '0');
+    shut.allow(0);
+    await waitUntil('it allows none any more', () => poolOf(plane).shut);
+    const late = callAll(client, 1);
+    await waitUntil('it waits', () => poolOf(plane).pendingCount === 1);
+    clock.advance(2_010);
+    const [refused] = await late;
+    t.equal(refused!.code, status.UNAVAILABLE);
+    t.strictSame(refused!.trailers.get('outrigger-reason'), ['connect_failed']);
+    t.match(refused!.details, /it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0/);
+    shut.allow(5);
+    await waitUntil('it is used again', async () => {
+      clock.advance(100);
+      return (await callAll(client, 1))[0]!.code === status.OK;
+    });
+  },
+);
 
-t.test('calls that wait for a stream move when their endpoint allows no more', async (t) => {
+t.test('calls that wait for a stream move when their endpoint lowers its limit', async (t) => {
   const lowered = await startLimited(t, 1);
   const open = await startLimited(t, 100);
   lowered.hold = true;
@@ -193,7 +196,7 @@ t.test('calls that wait for a stream move when their endpoint allows no more', a
   t.equal(codesOf(await calls), '0', 'and the one that ran has gone on');
 });
 
-t.test('a limit that falls while calls are on their way loses none of them', async (t) => {
+t.test('a lowered limit loses no calls in flight', async (t) => {
   // As a server does that finds itself with too much to do: each connection begins with 100, and is told 2 when
   // that many run; what was on its way is refused.
   const limited = await startLimited(t, 100);
@@ -222,7 +225,7 @@ t.test('a limit that falls while calls are on their way loses none of them', asy
   t.ok(limited.refused > 0, `${limited.refused} were refused on the way`);
 });
 
-t.test('calls that would wait beyond max_pending_calls are turned away', async (t) => {
+t.test('calls that would wait beyond max_pending_calls are refused', async (t) => {
   const running: (() => void)[] = [];
   const server = await startRawServer(
     t,
@@ -248,7 +251,7 @@ t.test('calls that would wait beyond max_pending_calls are turned away', async (
   t.equal(poolOf(plane).pendingCount, 0);
 });
 
-t.test('calls beyond max_concurrent_calls of a cluster are turned away', async (t) => {
+t.test('calls beyond max_concurrent_calls of a cluster are refused', async (t) => {
   const upstream = await startWaiting(t);
   const plane = await startDataPlane(
     t,
@@ -271,7 +274,7 @@ t.test('calls beyond max_concurrent_calls of a cluster are turned away', async (
   t.equal((await next).code, status.OK);
 });
 
-t.test('calls beyond max_concurrent_calls of the agent are turned away, health is not', async (t) => {
+t.test('calls beyond max_concurrent_calls of the agent are refused, and health checks are not', async (t) => {
   const upstream = await startWaiting(t);
   const plane = await startDataPlane(t, { inbound: { app: upstream.address, max_concurrent_calls: 2 } });
   const client = new RawClient(t, plane.inboundPort);
@@ -288,7 +291,7 @@ t.test('calls beyond max_concurrent_calls of the agent are turned away, health i
   for (const { code } of await Promise.all(again)) t.equal(code, status.OK);
 });
 
-t.test('connections that age and leave are replaced without a lost call', async (t) => {
+t.test('aged connections are replaced without a lost call', async (t) => {
   let connections = 0;
   const server = await startRawServer(
     t,
@@ -318,7 +321,7 @@ t.test('connections that age and leave are replaced without a lost call', async 
   t.ok(calls > 30, `${calls} calls over ${connections} connections`);
 });
 
-t.test('keepalive ends the calls of a peer that hangs, long before their deadline', async (t) => {
+t.test('keepalive ends the calls of a hanging peer long before their deadline', async (t) => {
   const port = await freePort();
   const script = join(import.meta.dirname, 'support', 'agent-process.ts');
   const agent = startProcess(t, process.execPath, [script, `${port}`]);
@@ -336,7 +339,7 @@ t.test('keepalive ends the calls of a peer that hangs, long before their deadlin
   t.match(outcome.details, /keepalive PING/);
 });
 
-t.test('an agent on a unix socket is served as one on TCP', async (t) => {
+t.test('an agent on a Unix socket is served like one on TCP', async (t) => {
   const { mkdtempSync, rmSync } = await import('node:fs');
   const { tmpdir } = await import('node:os');
   const { createServer } = await import('node:http2');

@@ -41,11 +41,11 @@ async function expectAllChecks(t: Test, address: string): Promise<void> {
   }
 }
 
-t.test('a Python agent and caller without sidecars, to show what they expect', { skip }, async (t) => {
+t.test('a Python agent and caller work without sidecars', { skip }, async (t) => {
   await expectAllChecks(t, await startAgent(t));
 });
 
-t.test('a Python agent and caller through two sidecars', { skip }, async (t) => {
+t.test('a Python agent and caller work through two sidecars', { skip }, async (t) => {
   const app = await startAgent(t);
   const beside = await startSidecar(t, { name: 'python-agent', inbound: { app } });
   const caller = await startSidecar(t, outboundTo(`127.0.0.1:${beside.inboundPort}`), { until: 'live' });

@@ -128,7 +128,7 @@ const whoAnswers = async (client: RawClient): Promise<string> => {
   return code === status.OK ? String(response) : status[code];
 };
 
-t.test('200 calls and some streams outlive every change of the outbound side', async (t) => {
+t.test('200 calls and some streams survive every change of the outbound side', async (t) => {
   const a = await Held.start(t, 'a');
   const b = await Held.start(t, 'b');
   const sidecar = await startSidecar(t, toOne(a.address) as never, { until: 'live' });
@@ -195,7 +195,7 @@ t.test('200 calls and some streams outlive every change of the outbound side', a
   await waitUntil('the endpoint that went is let go', () => a.upstream.sessions.size === 0);
 });
 
-t.test('200 calls outlive every change of the inbound side', async (t) => {
+t.test('200 calls survive every change of the inbound side', async (t) => {
   const a = await Held.start(t, 'a');
   const b = await Held.start(t, 'b');
   const sidecar = await startSidecar(t, { inbound: { app: a.address } });
@@ -231,7 +231,7 @@ t.test('200 calls outlive every change of the inbound side', async (t) => {
   await land(t, flight, 'the listener moved');
 });
 
-t.test('a file that is wrong is refused, and everything stays', async (t) => {
+t.test('an invalid file is refused, and the configuration stays', async (t) => {
   const a = await Held.start(t, 'a');
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
@@ -286,7 +286,7 @@ t.test('a file that is wrong is refused, and everything stays', async (t) => {
   t.equal(code, 200, 'a right one is taken again');
 });
 
-t.test('a changed file is noticed without being told, and SIGHUP says it sooner', async (t) => {
+t.test('the sidecar notices a changed file by itself, and SIGHUP reads it at once', async (t) => {
   const a = await Held.start(t, 'a');
   const b = await Held.start(t, 'b');
   const sidecar = await startSidecar(t, toOne(a.address) as never, { until: 'live' });
@@ -306,7 +306,7 @@ t.test('a changed file is noticed without being told, and SIGHUP says it sooner'
   t.equal(sidecar.child.exitCode, null);
 });
 
-t.test('a task whose beginning came before the change goes where it belongs after it', async (t) => {
+t.test('a task that began before the change follows the new routes after it', async (t) => {
   const a = await Held.start(t, 'a');
   const b = await Held.start(t, 'b');
   const routed = (name: string, address: string): Content => ({
@@ -330,7 +330,7 @@ t.test('a task whose beginning came before the change goes where it belongs afte
   t.equal(b.upstream.calls.length, 1);
 });
 
-t.test('two reloads at a time are applied one after the other', async (t) => {
+t.test('two simultaneous reloads are applied one after the other', async (t) => {
   const a = await Held.start(t, 'a');
   const sidecar = await startSidecar(t, toOne(a.address) as never, { until: 'live' });
   const port = await freePort();
@@ -344,7 +344,7 @@ t.test('two reloads at a time are applied one after the other', async (t) => {
   t.equal(await canConnect(sidecar.inboundPort), false);
 });
 
-t.test('a reload during a drain opens no address that nobody would close', async (t) => {
+t.test('a reload during a drain opens no address that nothing would close', async (t) => {
   const a = await Held.start(t, 'a');
   const sidecar = await startSidecar(t, { ...toOne(a.address), drain: { delay: '60s' } } as never, {
     until: 'live',

@@ -132,7 +132,7 @@ for (const [what, answer, path, reason] of failing) {
   });
 }
 
-t.test('what opens no circuit', async (t) => {
+t.test('results that open no circuit', async (t) => {
   const answers: Record<string, Answer> = {
     INVALID_ARGUMENT: trailersOnly(3),
     'NOT_FOUND behind a message': messageThen(5),
@@ -160,7 +160,7 @@ t.test('what opens no circuit', async (t) => {
   t.equal(shapeOf(scene).circuits[rawPaths.unary]!.state, 'closed');
 });
 
-t.test('a request at fault is so in HTTP, too: it opens no circuit and ejects nobody', async (t) => {
+t.test('an HTTP error of the request opens no circuit and ejects no endpoint', async (t) => {
   const replicas = [await startReplica(t, ok), await startReplica(t, ok)];
   const beside: { address: string }[] = [];
   for (const { address } of replicas) {
@@ -202,7 +202,7 @@ t.test('a request at fault is so in HTTP, too: it opens no circuit and ejects no
   }
 });
 
-t.test('a success in between begins the row anew', async (t) => {
+t.test('a success in between restarts the count', async (t) => {
   const replica = await startReplica(t, messageThen(14));
   const scene = await startScene(t, [replica], breaker);
   for (const answer of [messageThen(14), ok, messageThen(14)]) {
@@ -214,7 +214,7 @@ t.test('a success in between begins the row anew', async (t) => {
   t.equal(scene.circuits.length, 1);
 });
 
-t.test('half-open: three successes close it', async (t) => {
+t.test('three successes close a half-open circuit', async (t) => {
   const replica = await startReplica(t, messageThen(14));
   const scene = await startScene(t, [replica], quick);
   await scene.calls(5);
@@ -236,36 +236,33 @@ t.test('half-open: three successes close it', async (t) => {
   t.match(shapeOf(scene).circuits[rawPaths.unary], { state: 'closed', because: '', probes: 0 });
 });
 
-t.test(
-  'half-open: no more than three probes at a time, one that its caller cancels makes room',
-  async (t) => {
-    const replica = await startReplica(t, messageThen(14));
-    const scene = await startScene(t, [replica], { ...quick, retry: { max_attempts: 3 } });
-    await scene.calls(5);
-    scene.clock.advance(150);
-    replica.answer = silence;
-    const probes = Array.from({ length: 3 }, () => {
-      const call = scene.client.serverStream(request, { path: rawPaths.unary });
-      call.on('error', () => {});
-      return call;
-    });
-    await waitUntil('three are there', () => replica.calls.length === 8);
-    const turnedAway = await scene.call();
-    t.equal(turnedAway.code, status.UNAVAILABLE);
-    t.match(turnedAway.details, /half-open and its probes are out/);
-    probes[0]!.cancel();
-    replica.answer = messageThen(14);
-    await waitUntil('the cancelled one has ended', () => replica.calls[5]!.closedWith !== undefined);
-    await waitUntil('a probe fails', async () => {
-      await scene.call();
-      return scene.circuits.at(-1)!.change.to === 'open';
-    });
-    t.match(scene.circuits.at(-1)!.change, { from: 'half_open', openings: 2, cause: { rule: 'probe' } });
-    for (const probe of probes) probe.cancel();
-  },
-);
+t.test('a half-open circuit admits at most three probes, and a cancelled one makes room', async (t) => {
+  const replica = await startReplica(t, messageThen(14));
+  const scene = await startScene(t, [replica], { ...quick, retry: { max_attempts: 3 } });
+  await scene.calls(5);
+  scene.clock.advance(150);
+  replica.answer = silence;
+  const probes = Array.from({ length: 3 }, () => {
+    const call = scene.client.serverStream(request, { path: rawPaths.unary });
+    call.on('error', () => {});
+    return call;
+  });
+  await waitUntil('three are there', () => replica.calls.length === 8);
+  const turnedAway = await scene.call();
+  t.equal(turnedAway.code, status.UNAVAILABLE);
+  t.match(turnedAway.details, /half-open and its probes are out/);
+  probes[0]!.cancel();
+  replica.answer = messageThen(14);
+  await waitUntil('the cancelled one has ended', () => replica.calls[5]!.closedWith !== undefined);
+  await waitUntil('a probe fails', async () => {
+    await scene.call();
+    return scene.circuits.at(-1)!.change.to === 'open';
+  });
+  t.match(scene.circuits.at(-1)!.change, { from: 'half_open', openings: 2, cause: { rule: 'probe' } });
+  for (const probe of probes) probe.cancel();
+});
 
-t.test('half-open: the first message of a stream is its answer, and its end is not waited for', async (t) => {
+t.test('the first message of a stream decides its probe, before the stream ends', async (t) => {
   const replica = await startReplica(t, trailersOnly(14));
   const scene = await startScene(t, [replica], quick);
   const path = rawPaths.serverStream;
@@ -284,7 +281,7 @@ t.test('half-open: the first message of a stream is its answer, and its end is n
   t.equal(shapeOf(scene).circuits[path]!.state, 'closed');
 });
 
-t.test('half of the calls in a window open it, in whatever order they fail', async (t) => {
+t.test('half of the calls of a window open it, in any order of failures', async (t) => {
   const replica = await startReplica(t, ok);
   const scene = await startScene(t, [replica], {
     circuit_breaker: { consecutive_failures: 0, failure_percent: 50, min_calls: 10 },
@@ -328,38 +325,35 @@ for (const [what, answer, path] of bad) {
   });
 }
 
-t.test(
-  'an ejected replica comes back on probation: out again at one failure, for good when it works',
-  async (t) => {
-    const works = await startReplica(t, ok);
-    const fails = await startReplica(t, messageThen(14));
-    const scene = await startScene(t, [works, fails], {
-      outlier_detection: { ...ejection.outlier_detection, base_ejection_time: '500ms', interval: '200ms' },
-    });
-    await scene.calls(10);
-    t.equal(fails.calls.length, 3);
-    const isBack = (): void => {
-      for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'returned'; ms += 50)
-        scene.clock.advance(50);
-      t.equal(scene.outliers.at(-1)!.kind, 'returned');
-    };
-    isBack();
-    await scene.calls(10);
-    t.equal(fails.calls.length, 4, 'one failure on probation');
-    t.match(scene.outliers.at(-1), { kind: 'ejected', reason: 'consecutive_failures' });
-    fails.answer = ok;
-    isBack();
-    await scene.calls(10);
-    for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'recovered'; ms += 50)
+t.test('an ejected replica returns on probation: one failure ejects it again, success ends it', async (t) => {
+  const works = await startReplica(t, ok);
+  const fails = await startReplica(t, messageThen(14));
+  const scene = await startScene(t, [works, fails], {
+    outlier_detection: { ...ejection.outlier_detection, base_ejection_time: '500ms', interval: '200ms' },
+  });
+  await scene.calls(10);
+  t.equal(fails.calls.length, 3);
+  const isBack = (): void => {
+    for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'returned'; ms += 50)
       scene.clock.advance(50);
-    t.equal(scene.outliers.at(-1)!.kind, 'recovered', 'it has stood its probation');
-    const before = fails.calls.length;
-    await scene.calls(10);
-    t.equal(fails.calls.length, before + 5, 'it has its share again');
-  },
-);
+    t.equal(scene.outliers.at(-1)!.kind, 'returned');
+  };
+  isBack();
+  await scene.calls(10);
+  t.equal(fails.calls.length, 4, 'one failure on probation');
+  t.match(scene.outliers.at(-1), { kind: 'ejected', reason: 'consecutive_failures' });
+  fails.answer = ok;
+  isBack();
+  await scene.calls(10);
+  for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'recovered'; ms += 50)
+    scene.clock.advance(50);
+  t.equal(scene.outliers.at(-1)!.kind, 'recovered', 'it has stood its probation');
+  const before = fails.calls.length;
+  await scene.calls(10);
+  t.equal(fails.calls.length, before + 5, 'it has its share again');
+});
 
-t.test('a replica that is twenty times slower is ejected for it', async (t) => {
+t.test('a replica that is twenty times slower is ejected', async (t) => {
   const replicas: [Replica, Replica] = [await startReplica(t, ok), await startReplica(t, ok)];
   const [fast, slow] = replicas;
   const scene = await startScene(t, replicas, ejection);
@@ -405,7 +399,7 @@ t.test('the only replica is never ejected, and of two failing ones one stays', a
   t.equal(pair[0]!.calls.length + pair[1]!.calls.length, 20, 'each call was tried');
 });
 
-t.test('calls that were turned away, throttled or cancelled eject nobody', async (t) => {
+t.test('refused, throttled or cancelled calls eject no endpoint', async (t) => {
   const works = await startReplica(t, ok);
   const turns = await startReplica(t, trailersOnly(8));
   const scene = await startScene(t, [works, turns], ejection);

@@ -120,7 +120,7 @@ const mended: readonly [what: string, answer: Answer, path: string, settings?: R
 ];
 
 for (const [what, answer, path, retry] of mended) {
-  t.test(`tried again at the other replica: ${what}`, async (t) => {
+  t.test(`the sidecar retries at the other replica: ${what}`, async (t) => {
     const fails = await startReplica(t, answer);
     const works = await startReplica(t, ok);
     const scene = await startScene(t, [fails, works], retry);
@@ -153,7 +153,7 @@ const kept: readonly [what: string, answer: Answer, path: string, code: number, 
 ];
 
 for (const [what, answer, path, code, counted] of kept) {
-  t.test(`not tried again: ${what}`, async (t) => {
+  t.test(`the sidecar does not retry: ${what}`, async (t) => {
     const replicas = [await startReplica(t, answer), await startReplica(t, answer)];
     const scene = await startScene(t, replicas);
     const outcome = await scene.call({ path });
@@ -166,7 +166,7 @@ for (const [what, answer, path, code, counted] of kept) {
   });
 }
 
-t.test('a task runs once unless it is declared to be idempotent', async (t) => {
+t.test('a task runs once unless its method is declared idempotent', async (t) => {
   const replicas = [await startReplica(t, trailersOnly(14)), await startReplica(t, trailersOnly(14))];
   const scene = await startScene(t, replicas, { idempotent_methods: [] });
   t.equal((await scene.call({ path: PROCESS_TASK_PATH })).code, status.UNAVAILABLE);
@@ -174,7 +174,7 @@ t.test('a task runs once unless it is declared to be idempotent', async (t) => {
   t.equal(scene.retries('not_safe'), 1);
 });
 
-t.test('as many attempts as configured, those of the hops above included', async (t) => {
+t.test('a call gets the configured attempts, those of the hops above included', async (t) => {
   const replicas = [await startReplica(t, trailersOnly(14)), await startReplica(t, trailersOnly(14))];
   const scene = await startScene(t, replicas);
   const outcome = await scene.call();
@@ -189,7 +189,7 @@ t.test('as many attempts as configured, those of the hops above included', async
   t.equal(attemptsAt(replicas), 5, 'one was made before');
 });
 
-t.test("a replica's pushback is waited for, and a negative one is obeyed", async (t) => {
+t.test("the sidecar waits for a replica's pushback, and obeys a negative one", async (t) => {
   let first = true;
   const once: Answer = (stream, call) => {
     const answer = first ? trailersOnly(14, { 'grpc-retry-pushback-ms': '300' }) : ok;
@@ -213,7 +213,7 @@ t.test("a replica's pushback is waited for, and a negative one is obeyed", async
   }
 });
 
-t.test('the only replica is asked again, one that refuses connections is not', async (t) => {
+t.test('the only replica gets the retry, unless it refuses connections', async (t) => {
   const lone = await startReplica(t, trailersOnly(14));
   const scene = await startScene(t, [lone]);
   t.equal((await scene.call()).code, status.UNAVAILABLE);
@@ -226,7 +226,7 @@ t.test('the only replica is asked again, one that refuses connections is not', a
   t.equal(scene.retries('retried'), 2, 'nobody is there');
 });
 
-t.test('the budget ends a storm', async (t) => {
+t.test('the budget ends a retry storm', async (t) => {
   const replicas = [await startReplica(t, trailersOnly(14)), await startReplica(t, trailersOnly(14))];
   const scene = await startScene(t, replicas, { budget: { percent: 20, min_concurrent: 0 } });
   const timers = scene.plane.sidecar.wheel.size;
@@ -241,7 +241,7 @@ t.test('the budget ends a storm', async (t) => {
   await expectNothingLeft(t, scene, timers + 2);
 });
 
-t.test('a retry that the deadline leaves no time for is not made', async (t) => {
+t.test('a retry without remaining time is not made', async (t) => {
   const asks = trailersOnly(14, { 'grpc-retry-pushback-ms': '60000' });
   const replicas = [await startReplica(t, asks), await startReplica(t, asks)];
   const scene = await startScene(t, replicas);
@@ -251,7 +251,7 @@ t.test('a retry that the deadline leaves no time for is not made', async (t) => 
   t.equal(attemptsAt(replicas), 1);
 });
 
-t.test('a call that ends while it waits for its retry leaves nothing behind', async (t) => {
+t.test('a call that ends while its retry waits leaves nothing behind', async (t) => {
   const asks = trailersOnly(14, { 'grpc-retry-pushback-ms': '30000' });
   const replicas = [await startReplica(t, asks), await startReplica(t, asks)];
   const scene = await startScene(t, replicas);
@@ -265,7 +265,7 @@ t.test('a call that ends while it waits for its retry leaves nothing behind', as
   t.equal(attemptsAt(replicas), 2);
 });
 
-t.test('a request that is more than is kept is tried once', async (t) => {
+t.test('a request above the buffer is tried once', async (t) => {
   const replicas = [await startReplica(t, trailersOnly(14)), await startReplica(t, trailersOnly(14))];
   const scene = await startScene(t, replicas, { buffer_bytes: 1_000 });
   await scene.client.unary(Buffer.alloc(990));
@@ -274,7 +274,7 @@ t.test('a request that is more than is kept is tried once', async (t) => {
   t.equal(attemptsAt(replicas), 4);
 });
 
-t.test('an attempt that is given up is ended, however much of the request is to come', async (t) => {
+t.test('an abandoned attempt ends, however much of the request is missing', async (t) => {
   const early: Answer = trailersOnly(14);
   const fails = await startReplica(t, silence);
   const works = await startReplica(t, silence);
@@ -304,7 +304,7 @@ t.test('an attempt that is given up is ended, however much of the request is to 
   t.equal(peer.field(1, 'grpc-status'), '0');
 });
 
-t.test('request trailers that come between two attempts go to the second', async (t) => {
+t.test('request trailers that arrive between two attempts go to the second', async (t) => {
   const replicas = [await startReplica(t, silence), await startReplica(t, silence)];
   const clock = new TestClock();
   const scene = await startScene(t, replicas, {}, {}, clock);
@@ -328,7 +328,7 @@ t.test('request trailers that come between two attempts go to the second', async
   t.equal(peer.field(1, 'grpc-status'), '0');
 });
 
-t.test('DATA without bytes is no answer yet', async (t) => {
+t.test('empty DATA is not an answer yet', async (t) => {
   const empty = (peer: H2Peer, id: number, end: boolean) =>
     peer.send(frame(frameType.data, end ? flag.endStream : 0, id));
   const ends: ((peer: H2Peer, id: number) => void)[] = [
@@ -363,7 +363,7 @@ t.test('DATA without bytes is no answer yet', async (t) => {
   }
 });
 
-t.test('the head of an attempt that failed is not the head of the next', async (t) => {
+t.test('the head of a failed attempt is not the head of the next', async (t) => {
   const attempts: Answer[] = [
     (stream) => {
       stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'x-attempt': 'first' });
@@ -384,7 +384,7 @@ t.test('the head of an attempt that failed is not the head of the next', async (
   t.equal(peer.field(1, 'x-attempt'), 'second');
 });
 
-t.test('an open circuit ends the retries of the calls that were in flight', async (t) => {
+t.test('an open circuit ends the retries of calls in flight', async (t) => {
   const replicas = [
     await startReplica(t, later(20, trailersOnly(14))),
     await startReplica(t, later(20, trailersOnly(14))),

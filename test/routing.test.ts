@@ -55,7 +55,7 @@ async function whoAnswers(t: Test, plane: DataPlane, asked: Asked): Promise<stri
   return code === status.OK ? String(response) : `${status[code]} ${trailers.get('outrigger-reason')[0]}`;
 }
 
-t.test('without routes the authority names the cluster, whatever its port and case', async (t) => {
+t.test('without routes the authority names the cluster, with any port and case', async (t) => {
   const { plane } = await startRouted(t, ['writing', 'Code'], []);
   for (const host of ['writing', 'writing:50051', 'WRITING', 'Writing:443'])
     t.equal(await whoAnswers(t, plane, { host }), 'writing', host);
@@ -63,7 +63,7 @@ t.test('without routes the authority names the cluster, whatever its port and ca
   t.equal(await whoAnswers(t, plane, { host: 'writing.example' }), 'UNIMPLEMENTED no_route');
 });
 
-t.test('a name is the same name with its dot, its short forms and its port', async (t) => {
+t.test('names with a final dot, short forms and ports are equal', async (t) => {
   const upstreams = {
     'writing-agent': await startUpstream(t, { name: 'writing' }),
     'code-agent.tools.svc.cluster.local': await startUpstream(t, { name: 'code' }),
@@ -96,7 +96,7 @@ t.test('a name is the same name with its dot, its short forms and its port', asy
   t.equal(await whoAnswers(t, plane, { host: 'writing-agent.agents' }), 'UNIMPLEMENTED no_route');
 });
 
-t.test('what no route takes is UNIMPLEMENTED and says what to do', async (t) => {
+t.test('a call that matches no route is UNIMPLEMENTED and says what to do', async (t) => {
   const { plane } = await startRouted(t, ['writing', 'code'], []);
   const client = new RawClient(t, plane.outboundPort);
   const unknown = await client.unary(Buffer.alloc(0), { path: '/a.B/C', host: 'research' });
@@ -126,7 +126,7 @@ t.test('what no route takes is UNIMPLEMENTED and says what to do', async (t) => 
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
 });
 
-t.test('the first route that matches wins, and everything in it must hold', async (t) => {
+t.test('the first route of which every condition matches wins', async (t) => {
   const { plane } = await startRouted(
     t,
     ['a', 'b', 'c', 'rest'],
@@ -183,7 +183,7 @@ t.test('agent_type routes tasks, and only tasks', async (t) => {
   t.equal(await ask({ input }), 'rest');
 });
 
-t.test('a task is routed however its first message is cut into frames', async (t) => {
+t.test('a task is routed, however its first message is split into frames', async (t) => {
   const { plane, upstreams } = await startRouted(
     t,
     ['code', 'rest'],
@@ -306,7 +306,7 @@ t.test('agent_type is read in compressed tasks, too', async (t) => {
   );
 });
 
-t.test('a task that can not be read goes to nobody, where the route hangs on it', async (t) => {
+t.test('an unreadable task is refused if the route depends on it', async (t) => {
   const { ask, plane, upstreams } = await startTyped(t);
   const task = taskRequest({ type: 'code', input: 'what cannot be read' });
   const gzip = gzipSync(task);
@@ -357,7 +357,7 @@ t.test('a task that can not be read goes to nobody, where the route hangs on it'
   });
 });
 
-t.test('a caller that resets while its first message is waited for is forgotten', async (t) => {
+t.test('a caller that resets before its first message leaves nothing behind', async (t) => {
   const { plane } = await startRouted(t, ['code'], [{ match: { agent_type: 'code' }, cluster: 'code' }]);
   const peer = (await H2Peer.connect(t, plane.outboundPort)).behave();
   await peer.headers(1, grpcRequest(taskPath, ['grpc-timeout', '10S']));
@@ -369,7 +369,7 @@ t.test('a caller that resets while its first message is waited for is forgotten'
   t.equal(plane.sidecar.wheel.size, timersOfConnections(plane));
 });
 
-t.test('ring_hash sends one task id to one endpoint, and ids to all of them', async (t) => {
+t.test('ring_hash sends one task id to one endpoint, and many ids to all of them', async (t) => {
   const names = ['0', '1', '2', '3'];
   const upstreams = await Promise.all(names.map((name) => startUpstream(t, { name })));
   const plane = await startDataPlane(t, {

@@ -192,7 +192,7 @@ const refused: Record<string, Answer> = {
 
 const pathOf = (name: string): string => `/strange.Service/${name.replace(/\W+/g, '-')}`;
 
-t.test('what servers send: gRPC', async (t) => {
+t.test('valid gRPC responses of various servers pass', async (t) => {
   const cases = { ...passing, ...refused };
   const answers = new Map(Object.entries(cases).map(([name, answer]) => [pathOf(name), answer]));
   const plane = await startPlane(t, await startStrange(t, answers));
@@ -218,7 +218,7 @@ t.test('what servers send: gRPC', async (t) => {
   }
 });
 
-t.test('what callers send: white space passes, what HTTP/2 refuses is reset', async (t) => {
+t.test("white space in a caller's headers passes, and headers that HTTP/2 forbids are reset", async (t) => {
   const path = '/strange.Service/Call';
   const strange = await startStrange(t, new Map([[path, { head: HEAD, trailers: OK }]]));
   const plane = await startPlane(t, strange);
@@ -265,7 +265,7 @@ t.test('what callers send: white space passes, what HTTP/2 refuses is reset', as
   }
 });
 
-t.test('answers that have no content may say its length', async (t) => {
+t.test('responses without content may have a content-length', async (t) => {
   const length: Fields = [['content-length', '5']];
   const empty = Buffer.alloc(0);
   const cases: [method: string, status: string, more: Fields, body: Buffer][] = [
@@ -321,7 +321,7 @@ const EARLY: Fields = [
   ['link', '</style.css>; rel=preload'],
 ];
 
-t.test('interim responses are passed on, and are no answers', async (t) => {
+t.test('interim responses pass, and are not answers', async (t) => {
   const path = '/strange.Service/Interim';
   const interim: Fields[] = [[[':status', '100']], EARLY, EARLY, [[':status', '102']]];
   const strange = await startStrange(t, new Map([[path, { interim, head: HEAD, trailers: OK }]]));
@@ -375,7 +375,7 @@ t.test('another attempt may follow an interim response', async (t) => {
   );
 });
 
-t.test('interim responses without end cost their own call', async (t) => {
+t.test('interim responses without an end cost only their own call', async (t) => {
   let flooded = 0;
   const server = await startPeerServer(t, (peer) => {
     peer.behave();
@@ -419,7 +419,7 @@ t.test('interim responses without end cost their own call', async (t) => {
   t.ok(server.peers.length <= 2, 'all on one connection each');
 });
 
-t.test('a request that waits for 100 is sent when the app says so', async (t) => {
+t.test('a request that waits for 100 is sent when the app sends it', async (t) => {
   const app = createServer((_request, response) => void response.writeHead(404).end());
   app.on('checkContinue', (request: Http2ServerRequest, response: Http2ServerResponse) => {
     response.writeContinue();
@@ -448,7 +448,7 @@ t.test('a request that waits for 100 is sent when the app says so', async (t) =>
   }
 });
 
-t.test('an app whose health service sends an interim response is asked to the end', async (t) => {
+t.test('a health check continues after an interim response of the app', async (t) => {
   const health = '/grpc.health.v1.Health/Check';
   const serving = grpcMessage(Buffer.from([8, 1]));
   const answer: Answer = { interim: [EARLY], head: HEAD, body: serving, trailers: OK };
@@ -471,7 +471,7 @@ t.test('five such answers open no circuit', async (t) => {
   }
 });
 
-t.test('a caller in Python gets the message, space and all', { skip: skipWithout('python') }, async (t) => {
+t.test('a caller in Python gets the message with its spaces', { skip: skipWithout('python') }, async (t) => {
   const path = pathOf('a message with a space at its end');
   const strange = await startStrange(t, new Map([[path, passing['a message with a space at its end']!]]));
   const plane = await startPlane(t, strange);
@@ -488,7 +488,7 @@ t.test('a caller in Python gets the message, space and all', { skip: skipWithout
 });
 
 const skip = skipWithout('python');
-t.test("requests that break gRPC's rules close their method to nobody", { skip }, async (t) => {
+t.test("requests that break gRPC's rules open no circuit", { skip }, async (t) => {
   const script = join(import.meta.dirname, 'support', 'python', 'strict_server.py');
   const server = startProcess(t, requireTool('python'), [script]);
   await waitUntil('the server told its port', () => /^\d+\n/m.test(server.logs()));

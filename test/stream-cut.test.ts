@@ -134,7 +134,7 @@ async function startActing(t: Test): Promise<string> {
 }
 
 for (const hops of ['outbound', 'inbound'] as const) {
-  t.test(`whatever cuts an answer, the caller hears of it: ${hops}`, async (t) => {
+  t.test(`a caller learns of every cut of an answer: ${hops}`, async (t) => {
     const address = await startActing(t);
     const content = hops === 'outbound' ? oneCluster([address]) : { inbound: { app: address } };
     const plane = await startDataPlane(t, content);
@@ -174,7 +174,7 @@ interface Page {
   readonly expected: status;
 }
 
-t.test('what a web server answers becomes a status', async (t) => {
+t.test('an HTTP answer of a web server becomes a status', async (t) => {
   const pages: Page[] = [
     { code: 503, type: 'text/html', expected: status.UNAVAILABLE },
     { code: 404, type: 'text/html; charset=utf-8', expected: status.UNIMPLEMENTED },
@@ -229,7 +229,7 @@ async function closeClusters(plane: DataPlane): Promise<void> {
   await waitUntil('no connection is left', () => plane.sidecar.outbound.clusters.clusters.size === 0);
 }
 
-t.test('another HTTP/2 request is relayed by HTTP rules', async (t) => {
+t.test('a request that is not gRPC is relayed by HTTP rules', async (t) => {
   const server = createServer((request, response) => {
     request.resume();
     if (request.url === '/cut') {
@@ -260,7 +260,7 @@ t.test('another HTTP/2 request is relayed by HTTP rules', async (t) => {
   await closeClusters(plane);
 });
 
-t.test('trailers and Trailers-Only arrive as they were sent', async (t) => {
+t.test('trailers and Trailers-Only arrive unchanged', async (t) => {
   // Pairs in their order, duplicates, binary values with and without padding, a message in every kind of character.
   const special = '%09 line one%0Aline two %E2%98%BA and 100%25';
   const trailers: Fields = [
@@ -322,7 +322,7 @@ t.test('trailers and Trailers-Only arrive as they were sent', async (t) => {
   t.strictSame(outcome.trailers.get('x-bin'), [Buffer.from([0, 1, 2, 255]), Buffer.from([255, 2, 1, 0])]);
 });
 
-t.test('metadata of the caller arrives as it was sent', async (t) => {
+t.test('metadata of the caller arrives unchanged', async (t) => {
   const app = await startUpstream(t);
   const last = await startDataPlane(t, { inbound: { app: app.address } });
   const first = await startDataPlane(t, oneCluster([`127.0.0.1:${last.inboundPort}`]));
@@ -350,7 +350,7 @@ t.test('metadata of the caller arrives as it was sent', async (t) => {
   });
 });
 
-t.test('a stream of messages that is cut delivers what came before the cut', async (t) => {
+t.test('a cut stream delivers the messages before the cut', async (t) => {
   const upstream = await startRawServer(t, {
     serverStream: (call) => {
       call.write(Buffer.from('one'));

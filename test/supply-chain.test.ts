@@ -18,7 +18,7 @@ interface Component {
   readonly licenses?: readonly object[];
 }
 
-t.test('the licence is the same wherever it is named', async (t) => {
+t.test('all files name the same licence', async (t) => {
   t.equal(manifest.license, 'Apache-2.0');
   t.equal(lock.packages[''].license, manifest.license);
   const licence = textOf('LICENSE');

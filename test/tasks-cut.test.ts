@@ -118,7 +118,7 @@ for (const path of [PROCESS_TASK_PATH, STREAM_PROCESS_PATH]) {
   }
 }
 
-t.test('an attempt that has taken too long is joined by the next one, not run again', async (t) => {
+t.test('a retry joins a slow attempt, and does not run the task again', async (t) => {
   for (const limit of [{ retry: { per_try_timeout: '600ms' } }, { first_chunk_timeout: '600ms' }]) {
     const clock = new TestClock();
     const app = await startReplica(t, later(900, answer, clock));

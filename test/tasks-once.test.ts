@@ -83,7 +83,7 @@ const joinsOf = ({ store }: Scene, count: number): Promise<boolean> =>
   waitUntil(`${count} have joined`, () => store.joined === count);
 
 for (const path of paths) {
-  t.test(`those who send a task that runs join it, and the app is called once: ${path}`, async (t) => {
+  t.test(`callers with the same task join its run, and the app gets one call: ${path}`, async (t) => {
     const scene = await startScene(t);
     const [one, other] = [await scene.caller(), await scene.caller()];
     const first = await one.send({ path });
@@ -105,7 +105,7 @@ for (const path of paths) {
   });
 }
 
-t.test('a query behind its path makes a task nothing else: it is joined, and has its time', async (t) => {
+t.test('a query after the path does not change the task: callers join it, with its time limit', async (t) => {
   const scene = await startScene(t, silence, { timeout: '50s' });
   const caller = await scene.caller();
   const path = `${PROCESS_TASK_PATH}?x=1`;
@@ -128,7 +128,7 @@ t.test('a query behind its path makes a task nothing else: it is joined, and has
   await expectNothingRuns(t, scene);
 });
 
-t.test('who joins a stream gets it from its beginning, and then as it comes', async (t) => {
+t.test('a follower gets a stream from its beginning, and then live', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();
   const first = await caller.send({ path: STREAM_PROCESS_PATH });
@@ -174,7 +174,7 @@ const replayed: readonly [what: string, answer: Answer][] = [
 
 for (const path of paths) {
   for (const [what, answer] of replayed) {
-    t.test(`given again, byte for byte: ${what}, ${path}`, async (t) => {
+    t.test(`replayed byte for byte: ${what}, ${path}`, async (t) => {
       const scene = await startScene(t, answer);
       const first = await (await scene.caller()).ask({ path });
       const other = await scene.caller();
@@ -200,7 +200,7 @@ const notReplayed: readonly (readonly [what: string, answer: Answer])[] = [
 ];
 
 for (const [what, answer] of notReplayed) {
-  t.test(`those who have joined get it, those who come later run the task anew: ${what}`, async (t) => {
+  t.test(`followers get the answer, and later callers run the task again: ${what}`, async (t) => {
     const scene = await startScene(t);
     const caller = await scene.caller();
     const first = await caller.send();
@@ -359,7 +359,7 @@ const gzipAnswer =
     stream.end(accepts ? compressed(gzipSync(message)) : grpcFrame(message));
   };
 
-t.test('who gets the answer to another call can read it', async (t) => {
+t.test('a caller can read the answer of another call', async (t) => {
   const scene = await startScene(t, gzipAnswer());
   const caller = await scene.caller();
   const ask = async (accepted: string | undefined) => {
@@ -381,7 +381,7 @@ t.test('who gets the answer to another call can read it', async (t) => {
   t.strictSame(await ask('gzip'), ['replayed', 'gzip', 3]);
 });
 
-t.test('who would join before the answer has begun joins what it can read for sure', async (t) => {
+t.test('a caller that joins before the answer begins joins only what it can certainly read', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();
   const send = (accepted: string, options: TaskOptions = {}) =>
@@ -421,7 +421,7 @@ t.test('who would join before the answer has begun joins what it can read for su
   await expectNothingRuns(t, scene);
 });
 
-t.test('a task that FAILED inside gzip runs again, and is counted', async (t) => {
+t.test('a task that is FAILED inside gzip runs again, and counts as failed', async (t) => {
   const scene = await startScene(t, gzipAnswer(2));
   const caller = await scene.caller();
   for (const runs of [1, 2]) {
@@ -445,7 +445,7 @@ function announced(caller: TaskCaller): number {
   return 0;
 }
 
-t.test('what is announced holds for each request up to that size, however it comes', async (t) => {
+t.test('the announcement holds for each request up to that size, in any frames', async (t) => {
   const scene = await startScene(t, ok);
   const caller = await scene.caller();
   await caller.ask();
@@ -458,7 +458,7 @@ t.test('what is announced holds for each request up to that size, however it com
   t.equal(scene.runs.length, 2, 'the small one and the large one');
 });
 
-t.test('the runner cancels while others wait: the task goes on', async (t) => {
+t.test('the runner cancels while followers wait: the task continues', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();
   const first = await caller.send();
@@ -476,7 +476,7 @@ t.test('the runner cancels while others wait: the task goes on', async (t) => {
   await expectNothingRuns(t, scene);
 });
 
-t.test('one that has joined cancels: the others do not notice', async (t) => {
+t.test('one follower cancels: the others are unaffected', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();
   const first = await caller.send();
@@ -490,7 +490,7 @@ t.test('one that has joined cancels: the others do not notice', async (t) => {
   await expectNothingRuns(t, scene);
 });
 
-t.test("all cancel: the app's call ends at once, and the task can be sent anew", async (t) => {
+t.test("all callers cancel: the app's call ends at once, and the task can be sent again", async (t) => {
   for (const runnerFirst of [true, false]) {
     const scene = await startScene(t);
     const caller = await scene.caller();
@@ -527,7 +527,7 @@ t.test("the runner's connection is lost: a retry gets the answer of the same run
   }
 });
 
-t.test('the answer comes while nobody is there: a retry gets it', async (t) => {
+t.test('the answer arrives without a caller: a retry gets it', async (t) => {
   const scene = await startScene(t);
   const lost = await scene.caller();
   await lost.send({ path: STREAM_PROCESS_PATH });
@@ -545,7 +545,7 @@ t.test('the answer comes while nobody is there: a retry gets it', async (t) => {
   t.equal(scene.runs.length, 1);
 });
 
-t.test("nobody comes back: the app's call is ended when the grace is over, not before", async (t) => {
+t.test("no caller returns: the app's call ends after the grace period, not before", async (t) => {
   const scene = await startScene(t);
   scene.store.settings = { ...scene.store.settings, lingerMs: 300 };
   const lost = await scene.caller();
@@ -559,7 +559,7 @@ t.test("nobody comes back: the app's call is ended when the grace is over, not b
   await expectNothingRuns(t, scene);
 });
 
-t.test('the retry cancels, too: the app hears it at once', async (t) => {
+t.test("the retry cancels, too: the app's call ends at once", async (t) => {
   const scene = await startScene(t);
   const [lost, other] = [await scene.caller(), await scene.caller()];
   await lost.send();
@@ -595,7 +595,7 @@ function longAnswer(count: number): Answer {
 
 const tokens = { path: STREAM_PROCESS_PATH };
 
-t.test('who has joined and reads slowly holds up nobody', async (t) => {
+t.test('a slow follower delays no other', async (t) => {
   const scene = await startScene(t);
   const [quick, slow] = [await scene.caller(), await scene.caller({ reads: false })];
   const first = await quick.send(tokens);
@@ -612,7 +612,7 @@ t.test('who has joined and reads slowly holds up nobody', async (t) => {
   await expectNothingRuns(t, scene);
 });
 
-t.test('a runner that reads slowly holds up nobody who has joined', async (t) => {
+t.test('a slow runner delays no follower', async (t) => {
   for (const joinsLate of [false, true]) {
     const scene = await startScene(t);
     const [quick, slow] = [await scene.caller(), await scene.caller({ reads: false })];
@@ -636,7 +636,7 @@ t.test('a runner that reads slowly holds up nobody who has joined', async (t) =>
   }
 });
 
-t.test('a runner that reads slowly and goes leaves the others their answer', async (t) => {
+t.test('a slow runner disconnects, and the followers get their answer', async (t) => {
   for (const leave of ['cancels', 'is lost']) {
     const scene = await startScene(t);
     const [quick, slow] = [await scene.caller(), await scene.caller({ reads: false })];
@@ -658,7 +658,7 @@ t.test('a runner that reads slowly and goes leaves the others their answer', asy
   }
 });
 
-t.test('an answer that is too large to be kept is given once, and not run again', async (t) => {
+t.test('an answer too large to keep is given once, and its task does not run again', async (t) => {
   const scene = await startScene(t, silence, { tasks: { max_answer_bytes: 100_000 } });
   const [caller, slow] = [await scene.caller(), await scene.caller({ reads: false })];
   const first = await caller.send(tokens);
@@ -682,7 +682,7 @@ t.test('an answer that is too large to be kept is given once, and not run again'
   await expectNothingRuns(t, scene);
 });
 
-t.test('answers make room for younger ones, and a task whose answer is gone is not run again', async (t) => {
+t.test('new answers replace old ones, and a task whose answer was dropped does not run again', async (t) => {
   const answer = messageThen(0, { message: Buffer.alloc(10_000) });
   const scene = await startScene(t, answer, { tasks: { max_bytes: 50_000 } });
   const caller = await scene.caller();
@@ -694,7 +694,7 @@ t.test('answers make room for younger ones, and a task whose answer is gone is n
   t.equal(scene.runs.length, 20);
 });
 
-t.test('more tasks in flight than can be told apart are turned away, to come again', async (t) => {
+t.test('tasks beyond the table are refused with a time to retry', async (t) => {
   const scene = await startScene(t);
   scene.store.settings = { ...scene.store.settings, maxEntries: 2 };
   const caller = await scene.caller();
@@ -711,59 +711,63 @@ t.test('more tasks in flight than can be told apart are turned away, to come aga
   await expectNothingRuns(t, scene);
 });
 
-t.test("the runner's time is up before that of one that has joined: the task goes on for it", async (t) => {
-  const clock = new TestClock();
-  const scene = await startScene(t, silence, {}, clock);
-  const caller = await scene.caller();
-  const first = await caller.send({ fields: [['grpc-timeout', '500m']] });
-  const run = await scene.run();
-  const joined = await caller.send({ fields: [['grpc-timeout', '30S']] });
-  await joinsOf(scene, 1);
-  clock.advance(510);
-  await first.ended();
-  t.equal(first.status, 4);
-  t.equal(first.reason, 'deadline');
-  t.equal(run.closedWith, undefined);
-  const { stats } = scene.plane.sidecar.inbound;
-  const counted = (code: number) => stats.calls.of(PROCESS_TASK_PATH).byStatus[code]?.count ?? 0;
-  t.equal(counted(4), 1, 'counted as its caller saw it, and then');
-  ok(run.stream, run);
-  t.equal((await joined.ended()).status, 0);
-  t.equal(scene.runs.length, 1);
-  await expectNothingRuns(t, scene);
-  t.strictSame([counted(0), counted(4), stats.totalCalls, stats.totalErrors], [1, 1, 2, 1], 'each call once');
-});
-
 t.test(
-  'the app ends a run at the deadline it was told: those who have joined, and have time, get another run',
+  "the runner's deadline expires before a follower's: the task continues for the follower",
   async (t) => {
-    for (const [how, end] of [
-      ['a status', trailersOnly(4)],
-      ['a reset', (stream) => stream.close(errorCode.cancel)],
-    ] as [string, Answer][]) {
-      const scene = await startScene(t, silence, { max_concurrent_calls: 1 });
-      const caller = await scene.caller();
-      const first = await caller.send({ fields: [['grpc-timeout', '300m']] });
-      const run = await scene.run();
-      const joined = [await caller.send({ fields: [['grpc-timeout', '90S']] }), await caller.send()];
-      await joinsOf(scene, 2);
-      t.equal((await first.ended()).reason, 'deadline');
-      end(run.stream, run);
-      const again = await scene.run(2);
-      t.same(again.body, run.body, `${how}: the same request`);
-      const leftMs = parseTimeout(String(again.headers['grpc-timeout']));
-      t.ok(leftMs > 10_000, `the time of its own caller: ${leftMs} ms`);
-      await joinsOf(scene, 3);
-      ok(again.stream, again);
-      for (const call of joined) t.equal((await call.ended()).status, 0);
-      t.equal(joined[1]!.deduplicated, 'joined');
-      t.equal(scene.runs.length, 2);
-      await expectNothingRuns(t, scene);
-    }
+    const clock = new TestClock();
+    const scene = await startScene(t, silence, {}, clock);
+    const caller = await scene.caller();
+    const first = await caller.send({ fields: [['grpc-timeout', '500m']] });
+    const run = await scene.run();
+    const joined = await caller.send({ fields: [['grpc-timeout', '30S']] });
+    await joinsOf(scene, 1);
+    clock.advance(510);
+    await first.ended();
+    t.equal(first.status, 4);
+    t.equal(first.reason, 'deadline');
+    t.equal(run.closedWith, undefined);
+    const { stats } = scene.plane.sidecar.inbound;
+    const counted = (code: number) => stats.calls.of(PROCESS_TASK_PATH).byStatus[code]?.count ?? 0;
+    t.equal(counted(4), 1, 'counted as its caller saw it, and then');
+    ok(run.stream, run);
+    t.equal((await joined.ended()).status, 0);
+    t.equal(scene.runs.length, 1);
+    await expectNothingRuns(t, scene);
+    t.strictSame(
+      [counted(0), counted(4), stats.totalCalls, stats.totalErrors],
+      [1, 1, 2, 1],
+      'each call once',
+    );
   },
 );
 
-t.test('an app that ends a run before its time has answered all', async (t) => {
+t.test('the app ends a run at its deadline: followers with remaining time get another run', async (t) => {
+  for (const [how, end] of [
+    ['a status', trailersOnly(4)],
+    ['a reset', (stream) => stream.close(errorCode.cancel)],
+  ] as [string, Answer][]) {
+    const scene = await startScene(t, silence, { max_concurrent_calls: 1 });
+    const caller = await scene.caller();
+    const first = await caller.send({ fields: [['grpc-timeout', '300m']] });
+    const run = await scene.run();
+    const joined = [await caller.send({ fields: [['grpc-timeout', '90S']] }), await caller.send()];
+    await joinsOf(scene, 2);
+    t.equal((await first.ended()).reason, 'deadline');
+    end(run.stream, run);
+    const again = await scene.run(2);
+    t.same(again.body, run.body, `${how}: the same request`);
+    const leftMs = parseTimeout(String(again.headers['grpc-timeout']));
+    t.ok(leftMs > 10_000, `the time of its own caller: ${leftMs} ms`);
+    await joinsOf(scene, 3);
+    ok(again.stream, again);
+    for (const call of joined) t.equal((await call.ended()).status, 0);
+    t.equal(joined[1]!.deduplicated, 'joined');
+    t.equal(scene.runs.length, 2);
+    await expectNothingRuns(t, scene);
+  }
+});
+
+t.test('an app that ends a run before its deadline has answered all callers', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();
   const first = await caller.send({ fields: [['grpc-timeout', '90S']] });
@@ -776,7 +780,7 @@ t.test('an app that ends a run before its time has answered all', async (t) => {
   await expectNothingRuns(t, scene);
 });
 
-t.test('the time of one that has joined is up: the task goes on, and it can ask again', async (t) => {
+t.test("a follower's deadline expires: the task continues, and the follower can retry", async (t) => {
   const clock = new TestClock();
   const scene = await startScene(t, silence, {}, clock);
   const caller = await scene.caller();
@@ -796,7 +800,7 @@ t.test('the time of one that has joined is up: the task goes on, and it can ask 
   await expectNothingRuns(t, scene);
 });
 
-t.test("the time of all is up: the app's call ends", async (t) => {
+t.test("the deadlines of all callers expire: the app's call ends", async (t) => {
   const clock = new TestClock();
   const scene = await startScene(t, silence, { timeout: '700ms' }, clock);
   const caller = await scene.caller();
@@ -814,7 +818,7 @@ t.test("the time of all is up: the app's call ends", async (t) => {
   await expectNothingRuns(t, scene);
 });
 
-t.test('turned off, each task runs each time it comes, and nothing else is announced', async (t) => {
+t.test('with deduplication off, each task runs each time, and nothing is announced', async (t) => {
   const scene = await startScene(t, ok, { tasks: { deduplicate: false } });
   const caller = await scene.caller();
   for (let i = 0; i < 3; i++) t.equal((await caller.ask()).deduplicated, undefined);
@@ -822,7 +826,7 @@ t.test('turned off, each task runs each time it comes, and nothing else is annou
   t.equal(announced(caller), 0);
 });
 
-t.test('a reload turns it off, and on again, and callers are asked to connect anew to hear so', async (t) => {
+t.test('a reload turns deduplication off and on, and callers reconnect to learn of it', async (t) => {
   const scene = await startScene(t, ok);
   const { app, plane, content } = scene;
   const caller = await scene.caller();
@@ -840,7 +844,7 @@ t.test('a reload turns it off, and on again, and callers are asked to connect an
   t.equal(scene.runs.length, 2);
 });
 
-t.test('a sidecar that drains lets those who have joined finish', async (t) => {
+t.test('a draining sidecar lets followers finish', async (t) => {
   const scene = await startScene(t);
   const [one, other] = [await scene.caller(), await scene.caller()];
   const first = await one.send();
@@ -853,7 +857,7 @@ t.test('a sidecar that drains lets those who have joined finish', async (t) => {
   await drained;
 });
 
-t.test('ended with its sidecar, a task that was joined is not said to be untouched', async (t) => {
+t.test('a joined task that ends with its sidecar is not reported as unprocessed', async (t) => {
   for (const runnerFirst of [true, false]) {
     const scene = await startScene(t);
     const [one, other] = [await scene.caller(), await scene.caller()];
@@ -867,7 +871,7 @@ t.test('ended with its sidecar, a task that was joined is not said to be untouch
   }
 });
 
-t.test('the app dies under a task: all are told, and the next one runs it anew', async (t) => {
+t.test('the app dies during a task: all callers get an error, and the next one runs it again', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();
   const first = await caller.send();
@@ -883,7 +887,7 @@ t.test('the app dies under a task: all are told, and the next one runs it anew',
   await expectNothingRuns(t, scene);
 });
 
-t.test('who joins takes no place, and is not turned away when all are taken', async (t) => {
+t.test('a follower takes no place, and is not refused when all are taken', async (t) => {
   const scene = await startScene(t, silence, { max_concurrent_calls: 1 });
   const caller = await scene.caller();
   const first = await caller.send();
@@ -901,7 +905,7 @@ t.test('who joins takes no place, and is not turned away when all are taken', as
   t.equal(scene.store.size, 2, 'and is not kept as one that has run');
 });
 
-t.test('of ten thousand tasks nothing is kept but their answers', async (t) => {
+t.test('of ten thousand tasks only their answers remain', async (t) => {
   setFlagsFromString('--expose-gc');
   const collectGarbage = runInNewContext('gc') as () => void;
   const scene = await startScene(t, ok);

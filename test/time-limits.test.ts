@@ -138,7 +138,7 @@ const arrived = ({ calls }: Scene, count: number): Promise<SeenCall> =>
 
 for (const side of sides) {
   t.test(
-    `${side}: only a call known to be unary, whose caller names no deadline, has a time limit of ours`,
+    `${side}: our time limit applies only to calls known to be unary, without a caller's deadline`,
     async (t) => {
       const scene = await startScene(t, side);
       const call = await scene.call(processTask);
@@ -169,7 +169,7 @@ for (const side of sides) {
     },
   );
 
-  t.test(`${side}: max_timeout shortens deadlines of callers, whatever they call`, async (t) => {
+  t.test(`${side}: max_timeout shortens deadlines of callers, for any method`, async (t) => {
     const scene = await startScene(t, side, { max_timeout: '90s' });
     let count = 0;
     for (const path of [processTask, streamProcess, unknown]) {
@@ -191,41 +191,38 @@ for (const side of sides) {
     t.notOk(none.ended, 'who names none is not asked for one');
   });
 
-  t.test(
-    `${side}: a stream of a task goes on for as long as it moves, and ends when it is silent`,
-    async (t) => {
-      const scene = await startScene(t, side);
-      const call = await scene.call(streamProcess);
-      const { stream } = await arrived(scene, 1);
+  t.test(`${side}: a task's stream continues while it is active, and ends when it is silent`, async (t) => {
+    const scene = await startScene(t, side);
+    const call = await scene.call(streamProcess);
+    const { stream } = await arrived(scene, 1);
+    await call.after(4 * minute);
+    stream.respond(grpcHead);
+    await call.peer.until('the head is there', () => call.peer.heads.has(1));
+    let bytes = 0;
+    for (let i = 0; i < 30; i++) {
       await call.after(4 * minute);
-      stream.respond(grpcHead);
-      await call.peer.until('the head is there', () => call.peer.heads.has(1));
-      let bytes = 0;
-      for (let i = 0; i < 30; i++) {
-        await call.after(4 * minute);
-        t.notOk(call.ended, `after ${(i + 2) * 4} minutes`);
-        stream.write(grpcFrame('chunk'));
-        bytes += 10;
-        await call.peer.until('it is there', () => call.peer.dataBytes === bytes);
-      }
-      await call.after(5 * minute - 20);
-      t.notOk(call.ended);
-      await call.after(40);
-      t.equal(call.reason, 'idle');
-      t.match(call.details, /sent nothing more \(idle_timeout\)/);
+      t.notOk(call.ended, `after ${(i + 2) * 4} minutes`);
+      stream.write(grpcFrame('chunk'));
+      bytes += 10;
+      await call.peer.until('it is there', () => call.peer.dataBytes === bytes);
+    }
+    await call.after(5 * minute - 20);
+    t.notOk(call.ended);
+    await call.after(40);
+    t.equal(call.reason, 'idle');
+    t.match(call.details, /sent nothing more \(idle_timeout\)/);
 
-      const never = await scene.call(streamProcess);
-      const seen = await arrived(scene, 2);
-      await never.after(5 * minute + 20);
-      t.equal(never.status, '4', 'the clock began with the request');
-      t.match(never.details, /sent nothing \(idle_timeout\)/);
-      await waitUntil('the app heard', () => seen.closedWith === 8);
+    const never = await scene.call(streamProcess);
+    const seen = await arrived(scene, 2);
+    await never.after(5 * minute + 20);
+    t.equal(never.status, '4', 'the clock began with the request');
+    t.match(never.details, /sent nothing \(idle_timeout\)/);
+    await waitUntil('the app heard', () => seen.closedWith === 8);
 
-      const late = await scene.call(streamProcess, { fields: [['grpc-timeout', '3M']] });
-      await late.after(3 * minute + 20);
-      t.equal(late.reason, 'deadline', 'a deadline counts beside it');
-    },
-  );
+    const late = await scene.call(streamProcess, { fields: [['grpc-timeout', '3M']] });
+    await late.after(3 * minute + 20);
+    t.equal(late.reason, 'deadline', 'a deadline counts beside it');
+  });
 
   t.test(`${side}: a configured idle timeout counts silence in both directions, of any stream`, async (t) => {
     const scene = await startScene(t, side, { idle_timeout: '1m', timeout: '0s' });
@@ -257,7 +254,7 @@ for (const side of sides) {
     t.notOk(off.ended, 'turned off, for streams of tasks too');
   });
 
-  t.test(`${side}: a request of plain HTTP is left alone`, async (t) => {
+  t.test(`${side}: a request of plain HTTP has no time limit`, async (t) => {
     const scene = await startScene(t, side);
     const fields = grpcRequest(processTask).filter(([name]) => name !== 'content-type');
     const call = await scene.call(processTask);
@@ -274,7 +271,7 @@ for (const side of sides) {
   });
 }
 
-t.test('silence is a failure of the endpoint only when it was its turn', async (t) => {
+t.test('silence is a failure of the endpoint only when the endpoint had to answer', async (t) => {
   const limits = { idle_timeout: '1m', outlier_detection: { consecutive_failures: 100 } };
   const scene = await startScene(t, 'outbound', limits);
   const [endpoint] = scene.plane.sidecar.outbound.clusters.clusters.get('upstream')!.endpoints;
@@ -289,7 +286,7 @@ t.test('silence is a failure of the endpoint only when it was its turn', async (
   t.equal(await failures(2, {}), 1, 'it had all of it');
 });
 
-t.test('inbound: a first message that does not come has the clocks of its call, and no other', async (t) => {
+t.test('inbound: a missing first message has the timeouts of its call, and no other', async (t) => {
   const scene = await startScene(t, 'inbound');
   const half = message.subarray(0, 3);
   const slow = await scene.call(streamProcess, { parts: [half], ends: false });
@@ -318,7 +315,7 @@ t.test('inbound: a first message that does not come has the clocks of its call, 
   t.equal(scene.plane.sidecar.inbound.stats.activeCalls, 0);
 });
 
-t.test('outbound: while the cluster is not known, only the caller has a say', async (t) => {
+t.test("outbound: while the cluster is unknown, only the caller's deadline applies", async (t) => {
   const clock = new TestClock();
   const replica = await startReplica(t, silence);
   const plane = await startDataPlane(
@@ -352,7 +349,7 @@ t.test('outbound: while the cluster is not known, only the caller has a say', as
 });
 
 t.test(
-  'requests that wait are bounded by what they hold, and who holds most or is stillest goes',
+  'waiting requests are bounded by their memory, and the largest or most silent ones end first',
   async (t) => {
     const scene = await startScene(t, 'inbound');
     const { maxBytes } = heldRequests;
@@ -436,7 +433,7 @@ t.test('a header block has ten seconds from its first frame to its last', async 
   t.equal(heldRequests.bytes, 0);
 });
 
-t.test('a health watch through two sidecars lives as long as its caller likes', async (t) => {
+t.test('a health watch through two sidecars lasts as long as its caller wants', async (t) => {
   const clock = new TestClock();
   const app = await startRawServer(t);
   const keepalive = { time: '0s', max_connection_age: '0s' };
@@ -477,7 +474,7 @@ t.test('a health watch through two sidecars lives as long as its caller likes', 
   );
 });
 
-t.test('in real time: a stream outlives timeout, with clients and servers of gRPC', async (t) => {
+t.test('in real time, a stream outlives timeout, with clients and servers of gRPC', async (t) => {
   const chunks = 8;
   const app = await startRawServer(
     t,

@@ -90,7 +90,7 @@ async function startChain(t: Pick<Test, 'teardown'>, url: string) {
   return { run, seen };
 }
 
-t.test('50 subtasks at once, and the retries of their requests, use no more than the task may', async (t) => {
+t.test("50 simultaneous subtasks, with retries, use no more than the task's budget", async (t) => {
   let used = 0;
   const url = provider.script('travel', (request, response) => {
     if (request.count % 7 === 0) {
@@ -119,7 +119,7 @@ t.test('50 subtasks at once, and the retries of their requests, use no more than
   t.strictSame(few.told, [used]);
 });
 
-t.test('without a budget nothing is added to calls', async (t) => {
+t.test('without a budget calls get no extra header', async (t) => {
   const url = provider.script('none', (_request, response) => sendJson(response, 200, chatAnswer()));
   const { run, seen } = await startChain(t, url);
   const { answers, told } = await run({ times: 2, passesOn: true }, undefined);

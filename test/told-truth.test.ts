@@ -19,7 +19,7 @@ import { pageOf, spansOf, startToldSystem, untilAtRest } from './told/system.ts'
 
 const llm = await providerFor(t);
 
-t.test('what is told is true', async (t) => {
+t.test('every statement about metrics, queries and alerts is true', async (t) => {
   const startedAtS = Date.now() / 1000;
   const system = await startToldSystem(t, llm);
   const ledger = new Ledger();

@@ -41,7 +41,7 @@ const { B3Propagator } = createRequire(import.meta.resolve('@opentelemetry/sdk-n
 
 // --- Sampling and propagation --------------------------------------------------------------------------------
 
-t.test('what is not sampled leaves no span, and its context goes on', async (t) => {
+t.test('an unsampled call leaves no span, and its context is forwarded', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const upstream = await startUpstream(t);
   const sidecar = await startOutbound(
@@ -72,7 +72,7 @@ t.test('what is not sampled leaves no span, and its context goes on', async (t) 
   t.equal(callsOf(spans, CLIENT)[0]!.parentSpanId, callersSpan);
 });
 
-t.test('a share of the traces is recorded, each of them whole', async (t) => {
+t.test('a share of the traces is recorded, each of them completely', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const upstream = await startUpstream(t);
   const inbound = await startSidecar(
@@ -104,184 +104,175 @@ t.test('a share of the traces is recorded, each of them whole', async (t) => {
   t.equal(receiver.spans.length, roots * 3, 'the sidecar behind, which would record all, follows');
 });
 
-t.test(
-  'context in the formats of B3 and Jaeger, and what W3C says of its ids, goes on through both sidecars',
-  async (t) => {
-    const receiver = await startOtlpReceiver(t);
-    const upstream = await startUpstream(t);
-    const ids = `${traceId}-${callersSpan}`;
-    const split = { 'x-b3-traceid': traceId, 'x-b3-spanid': callersSpan };
-    const formats: Record<
-      string,
-      { fields: Record<string, string>; goesOn: Record<string, RegExp | undefined> }[]
-    > = {
-      tracecontext: [
-        {
-          fields: { traceparent: `00-${traceId}-${callersSpan}-03`, b3: `${ids}-1` },
-          goesOn: { traceparent: /^00-(\w{32})-(\w{16})-03$/, b3: new RegExp(ids) },
-        },
-      ],
-      b3: [
-        {
-          fields: { b3: `${ids}-1`, traceparent: sampled },
-          goesOn: { b3: /^(\w{32})-(\w{16})-1$/, traceparent: /./ },
-        },
-        { fields: { b3: `${ids}-d` }, goesOn: { b3: /^(\w{32})-(\w{16})-d$/ } },
-        {
-          fields: { ...split, 'x-b3-sampled': '1' },
-          goesOn: { b3: /^(\w{32})-(\w{16})-1$/, 'x-b3-traceid': undefined },
-        },
-      ],
-      'baggage, b3multi': [
-        {
-          fields: { b3: `${ids}-1` },
-          goesOn: {
-            'x-b3-traceid': /^(\w{32})$/,
-            'x-b3-spanid': /^(\w{16})$/,
-            'x-b3-sampled': /^1$/,
-            b3: undefined,
-          },
-        },
-      ],
-      'tracecontext,jaeger': [
-        {
-          fields: { 'uber-trace-id': `${traceId}%3A${callersSpan}%3A0%3A1` },
-          goesOn: { 'uber-trace-id': /^(\w{32}):(\w{16}):0:01$/, traceparent: /^00-(\w{32})-(\w{16})-01$/ },
-        },
-      ],
-    };
-    for (const [names, cases] of Object.entries(formats)) {
-      const env = { OTEL_PROPAGATORS: names };
-      const inbound = await startSidecar(
-        t,
-        { name: 'research', inbound: { app: upstream.address } },
-        { until: 'live', env: tracingTo(receiver, env) },
-      );
-      const sidecar = await startOutbound(
-        t,
-        receiver,
-        [{ address: `127.0.0.1:${inbound.inboundPort}` }],
-        {},
-        env,
-      );
-      const client = new RawClient(t, sidecar.outboundPort);
-      for (const { fields, goesOn } of cases) {
-        receiver.spans.length = 0;
-        t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
-        const { headers } = upstream.calls.at(-1)!;
-        const spans = await receiver.until('all three came', (spans) => spans.length === 3);
-        const what = `${names}: ${JSON.stringify(fields)}`;
-        t.equal(callsOf(spans, CLIENT)[0]!.parentSpanId, callersSpan, what);
-        t.ok(
-          spans.every((span) => span.traceId === traceId),
-          `${what}: one trace`,
-        );
-        const { spanId, parentSpanId } = callsOf(spans, SERVER)[0]!;
-        t.equal(parentSpanId, spans.find(isAttempt)!.spanId, `${what}: one tree`);
-        for (const [name, pattern] of Object.entries(goesOn)) {
-          if (pattern === undefined) t.equal(headers[name], undefined, `${what}: no ${name}`);
-          else t.match(headers[name], pattern, `${what}: ${name}`);
-        }
-        if (names.includes('b3')) {
-          const context = new B3Propagator().extract(ROOT_CONTEXT, headers, defaultTextMapGetter);
-          t.match(trace.getSpanContext(context), { traceId, spanId, traceFlags: 1 }, 'as an SDK reads it');
-        } else t.equal(parseTraceparent(String(headers['traceparent'])) & 1, 1);
-      }
-      // Without a context, and not sampled: the decision goes on in each format.
-      receiver.spans.length = 0;
-      const fields: Record<string, string> = names.includes('b3')
-        ? { b3: `${ids}-0` }
-        : { 'uber-trace-id': `${traceId}:${callersSpan}:0:0` };
-      if (names === 'tracecontext') continue;
-      t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
-      const { headers } = upstream.calls.at(-1)!;
-      const written = headers['x-b3-sampled'] ?? headers['b3'] ?? headers['uber-trace-id'];
-      t.match(written, /(?:^|-)0$|:0:00$/, `${names}: not sampled`);
-      await client.unary(Buffer.from('x'));
-      await receiver.until('the next call came', (spans) => spans.length === 3);
-      t.ok(
-        receiver.spans.every((span) => span.traceId !== traceId),
-        'what was not sampled left no span',
-      );
-    }
-  },
-);
-
-t.test(
-  'what a caller writes behind a path is told nowhere, and methods it invents have no names',
-  async (t) => {
-    const receiver = await startOtlpReceiver(t);
-    // It knows the methods of `rawPaths`; others are UNIMPLEMENTED.
-    const app = await startRawServer(t);
-    const anything = await startUpstream(t);
-    const gone = await startReplica(t, trailersOnly(14));
-    const cluster = (address: string) => ({ endpoints: [address], retry: { max_attempts: 1 } });
-    const config = {
-      name: 'caller',
-      inbound: { app: anything.address },
-      outbound: {
-        clusters: {
-          grpcjs: cluster(app.address),
-          anything: cluster(anything.address),
-          gone: cluster(gone.address),
+t.test('context in the formats of B3, Jaeger and W3C passes both sidecars', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const upstream = await startUpstream(t);
+  const ids = `${traceId}-${callersSpan}`;
+  const split = { 'x-b3-traceid': traceId, 'x-b3-spanid': callersSpan };
+  const formats: Record<
+    string,
+    { fields: Record<string, string>; goesOn: Record<string, RegExp | undefined> }[]
+  > = {
+    tracecontext: [
+      {
+        fields: { traceparent: `00-${traceId}-${callersSpan}-03`, b3: `${ids}-1` },
+        goesOn: { traceparent: /^00-(\w{32})-(\w{16})-03$/, b3: new RegExp(ids) },
+      },
+    ],
+    b3: [
+      {
+        fields: { b3: `${ids}-1`, traceparent: sampled },
+        goesOn: { b3: /^(\w{32})-(\w{16})-1$/, traceparent: /./ },
+      },
+      { fields: { b3: `${ids}-d` }, goesOn: { b3: /^(\w{32})-(\w{16})-d$/ } },
+      {
+        fields: { ...split, 'x-b3-sampled': '1' },
+        goesOn: { b3: /^(\w{32})-(\w{16})-1$/, 'x-b3-traceid': undefined },
+      },
+    ],
+    'baggage, b3multi': [
+      {
+        fields: { b3: `${ids}-1` },
+        goesOn: {
+          'x-b3-traceid': /^(\w{32})$/,
+          'x-b3-spanid': /^(\w{16})$/,
+          'x-b3-sampled': /^1$/,
+          b3: undefined,
         },
       },
-      log: { level: 'debug', access: true },
-    };
-    const sidecar = await startSidecar(t, config, { until: 'live', env: tracingTo(receiver) });
-    const secret = 'sk-live-0123456789';
-    const names: string[] = [];
-    let calls = 0;
-    const call = async (authority: string, path: string, port = sidecar.outboundPort): Promise<number> => {
-      calls++;
-      const client = (clients[`${authority} ${port}`] ??= new RawClient(t, port, {
-        'grpc.default_authority': authority,
-      }));
-      return (await client.unary(Buffer.from('x'), { path })).code;
-    };
-    const clients: Record<string, RawClient> = {};
-    t.equal(await call('anything', `/test.Raw/Unary?token=${secret}`), 0, 'it goes through as it came');
-    t.equal(anything.calls.at(-1)!.headers[':path'], `/test.Raw/Unary?token=${secret}`);
-    t.equal(await call('-', `/test.Raw/Unary?token=${secret}`, sidecar.inboundPort), 0);
-    // Until the circuit opens, and beyond.
-    for (let i = 0; i < 8; i++) t.equal(await call('gone', `/test.Raw/Unary?token=${secret}${i}`), 14);
-    t.equal(await call('nobody', `/test.Raw/Unary?token=${secret}`), 12, 'no route');
-    t.equal(await call('grpcjs', '/test.Raw/Unary'), 0);
-    for (let i = 0; i < 300; i++) t.equal(await call('grpcjs', `/invented.I${i}/Method`), 12);
-    const roots = (spans: readonly ReceivedSpan[]) => spans.filter((span) => !isAttempt(span));
-    const spans = await receiver.until('all came', (spans) => roots(spans).length === calls);
-    names.push(...new Set(spans.map(({ name }) => name)));
-    t.same(names.sort(), ['Attempt._OTHER', 'Attempt.test.Raw/Unary', '_OTHER', 'test.Raw/Unary']);
-    const originals = new Set(roots(spans).map(({ attributes }) => attributes['rpc.method_original']));
-    t.ok(originals.has('invented.I299/Method'));
-    for (const span of spans)
-      t.equal(
-        span.attributes['rpc.method_original'] !== undefined,
-        span.attributes['rpc.method'] === '_OTHER',
+    ],
+    'tracecontext,jaeger': [
+      {
+        fields: { 'uber-trace-id': `${traceId}%3A${callersSpan}%3A0%3A1` },
+        goesOn: { 'uber-trace-id': /^(\w{32}):(\w{16}):0:01$/, traceparent: /^00-(\w{32})-(\w{16})-01$/ },
+      },
+    ],
+  };
+  for (const [names, cases] of Object.entries(formats)) {
+    const env = { OTEL_PROPAGATORS: names };
+    const inbound = await startSidecar(
+      t,
+      { name: 'research', inbound: { app: upstream.address } },
+      { until: 'live', env: tracingTo(receiver, env) },
+    );
+    const sidecar = await startOutbound(
+      t,
+      receiver,
+      [{ address: `127.0.0.1:${inbound.inboundPort}` }],
+      {},
+      env,
+    );
+    const client = new RawClient(t, sidecar.outboundPort);
+    for (const { fields, goesOn } of cases) {
+      receiver.spans.length = 0;
+      t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
+      const { headers } = upstream.calls.at(-1)!;
+      const spans = await receiver.until('all three came', (spans) => spans.length === 3);
+      const what = `${names}: ${JSON.stringify(fields)}`;
+      t.equal(callsOf(spans, CLIENT)[0]!.parentSpanId, callersSpan, what);
+      t.ok(
+        spans.every((span) => span.traceId === traceId),
+        `${what}: one trace`,
       );
-    t.equal(originals.size, 302, 'of each invented one, of the call without a route, and none of the others');
-    const page = async (path: string): Promise<string> =>
-      (
-        await fetch(`http://127.0.0.1:${sidecar.adminPort}${path}`, {
-          headers: { accept: 'application/json' },
-        })
-      ).text();
-    await untilLogged(t, sidecar, /circuit.* is open/);
-    const told: Record<string, string> = {
-      spans: JSON.stringify(spans, (_, value) => (typeof value === 'bigint' ? String(value) : value)),
-      log: sidecar.logs(),
-    };
-    for (const path of ['/metrics', '/stats', '/clusters', '/live?format=json', '/events?format=json'])
-      told[path] = await page(path);
-    for (const [where, text] of Object.entries(told)) {
-      t.notMatch(text, secret, where);
-      if (where !== 'log')
-        t.match(text, where.startsWith('/events') ? /circuit/ : /test\.Raw\/Unary/, `${where} was read`);
+      const { spanId, parentSpanId } = callsOf(spans, SERVER)[0]!;
+      t.equal(parentSpanId, spans.find(isAttempt)!.spanId, `${what}: one tree`);
+      for (const [name, pattern] of Object.entries(goesOn)) {
+        if (pattern === undefined) t.equal(headers[name], undefined, `${what}: no ${name}`);
+        else t.match(headers[name], pattern, `${what}: ${name}`);
+      }
+      if (names.includes('b3')) {
+        const context = new B3Propagator().extract(ROOT_CONTEXT, headers, defaultTextMapGetter);
+        t.match(trace.getSpanContext(context), { traceId, spanId, traceFlags: 1 }, 'as an SDK reads it');
+      } else t.equal(parseTraceparent(String(headers['traceparent'])) & 1, 1);
     }
-    const circuits = JSON.parse(told['/clusters']!).gone.circuits as object;
-    t.same(Object.keys(circuits), ['/test.Raw/Unary'], 'one circuit, which has opened');
-  },
-);
+    // Without a context, and not sampled: the decision goes on in each format.
+    receiver.spans.length = 0;
+    const fields: Record<string, string> = names.includes('b3')
+      ? { b3: `${ids}-0` }
+      : { 'uber-trace-id': `${traceId}:${callersSpan}:0:0` };
+    if (names === 'tracecontext') continue;
+    t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
+    const { headers } = upstream.calls.at(-1)!;
+    const written = headers['x-b3-sampled'] ?? headers['b3'] ?? headers['uber-trace-id'];
+    t.match(written, /(?:^|-)0$|:0:00$/, `${names}: not sampled`);
+    await client.unary(Buffer.from('x'));
+    await receiver.until('the next call came', (spans) => spans.length === 3);
+    t.ok(
+      receiver.spans.every((span) => span.traceId !== traceId),
+      'what was not sampled left no span',
+    );
+  }
+});
+
+t.test("no span has a caller's query, and invented methods have no names", async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  // It knows the methods of `rawPaths`; others are UNIMPLEMENTED.
+  const app = await startRawServer(t);
+  const anything = await startUpstream(t);
+  const gone = await startReplica(t, trailersOnly(14));
+  const cluster = (address: string) => ({ endpoints: [address], retry: { max_attempts: 1 } });
+  const config = {
+    name: 'caller',
+    inbound: { app: anything.address },
+    outbound: {
+      clusters: {
+        grpcjs: cluster(app.address),
+        anything: cluster(anything.address),
+        gone: cluster(gone.address),
+      },
+    },
+    log: { level: 'debug', access: true },
+  };
+  const sidecar = await startSidecar(t, config, { until: 'live', env: tracingTo(receiver) });
+  const secret = 'sk-live-0123456789';
+  const names: string[] = [];
+  let calls = 0;
+  const call = async (authority: string, path: string, port = sidecar.outboundPort): Promise<number> => {
+    calls++;
+    const client = (clients[`${authority} ${port}`] ??= new RawClient(t, port, {
+      'grpc.default_authority': authority,
+    }));
+    return (await client.unary(Buffer.from('x'), { path })).code;
+  };
+  const clients: Record<string, RawClient> = {};
+  t.equal(await call('anything', `/test.Raw/Unary?token=${secret}`), 0, 'it goes through as it came');
+  t.equal(anything.calls.at(-1)!.headers[':path'], `/test.Raw/Unary?token=${secret}`);
+  t.equal(await call('-', `/test.Raw/Unary?token=${secret}`, sidecar.inboundPort), 0);
+  // Until the circuit opens, and beyond.
+  for (let i = 0; i < 8; i++) t.equal(await call('gone', `/test.Raw/Unary?token=${secret}${i}`), 14);
+  t.equal(await call('nobody', `/test.Raw/Unary?token=${secret}`), 12, 'no route');
+  t.equal(await call('grpcjs', '/test.Raw/Unary'), 0);
+  for (let i = 0; i < 300; i++) t.equal(await call('grpcjs', `/invented.I${i}/Method`), 12);
+  const roots = (spans: readonly ReceivedSpan[]) => spans.filter((span) => !isAttempt(span));
+  const spans = await receiver.until('all came', (spans) => roots(spans).length === calls);
+  names.push(...new Set(spans.map(({ name }) => name)));
+  t.same(names.sort(), ['Attempt._OTHER', 'Attempt.test.Raw/Unary', '_OTHER', 'test.Raw/Unary']);
+  const originals = new Set(roots(spans).map(({ attributes }) => attributes['rpc.method_original']));
+  t.ok(originals.has('invented.I299/Method'));
+  for (const span of spans)
+    t.equal(span.attributes['rpc.method_original'] !== undefined, span.attributes['rpc.method'] === '_OTHER');
+  t.equal(originals.size, 302, 'of each invented one, of the call without a route, and none of the others');
+  const page = async (path: string): Promise<string> =>
+    (
+      await fetch(`http://127.0.0.1:${sidecar.adminPort}${path}`, {
+        headers: { accept: 'application/json' },
+      })
+    ).text();
+  await untilLogged(t, sidecar, /circuit.* is open/);
+  const told: Record<string, string> = {
+    spans: JSON.stringify(spans, (_, value) => (typeof value === 'bigint' ? String(value) : value)),
+    log: sidecar.logs(),
+  };
+  for (const path of ['/metrics', '/stats', '/clusters', '/live?format=json', '/events?format=json'])
+    told[path] = await page(path);
+  for (const [where, text] of Object.entries(told)) {
+    t.notMatch(text, secret, where);
+    if (where !== 'log')
+      t.match(text, where.startsWith('/events') ? /circuit/ : /test\.Raw\/Unary/, `${where} was read`);
+  }
+  const circuits = JSON.parse(told['/clusters']!).gone.circuits as object;
+  t.same(Object.keys(circuits), ['/test.Raw/Unary'], 'one circuit, which has opened');
+});
 
 /** Node's options for a process that writes down each module it loads. */
 const tellsModules = `--import=data:text/javascript,${encodeURIComponent(
@@ -289,7 +280,7 @@ const tellsModules = `--import=data:text/javascript,${encodeURIComponent(
     "registerHooks({load(url,context,next){console.error('loaded '+url);return next(url,context)}})",
 )}`;
 
-t.test('no endpoint, no tracing: headers pass unread, and nothing of it is loaded', async (t) => {
+t.test('without an endpoint there is no tracing: headers pass unread, and no SDK is loaded', async (t) => {
   const upstream = await startUpstream(t);
   const config = { outbound: outbound([upstream.address]) };
   const sidecar = await startSidecar(t, config, {
@@ -314,7 +305,7 @@ t.test('no endpoint, no tracing: headers pass unread, and nothing of it is loade
 
 // --- Collectors ----------------------------------------------------------------------------------------------
 
-t.test('JSON, gzip, headers and gRPC as the standard variables say', async (t) => {
+t.test('the standard variables select JSON, gzip, headers and gRPC', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const grpcReceiver = await startGrpcOtlpReceiver(t);
   const replica = await startReplica(t, ok);
@@ -350,7 +341,7 @@ t.test('JSON, gzip, headers and gRPC as the standard variables say', async (t) =
 });
 
 t.test(
-  'a collector that is away, slow, or lies costs no call; what it loses is counted, and told once',
+  'an absent, slow or lying collector costs no call, and lost spans are counted, and logged once',
   async (t) => {
     const receiver = await startOtlpReceiver(t);
     const replica = await startReplica(t, ok);
@@ -432,7 +423,7 @@ t.test(
   },
 );
 
-t.test('a collector that asks to be left alone is, and has its spans afterwards', async (t) => {
+t.test('a collector that asks for a pause gets it, and its spans afterwards', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const grpcReceiver = await startGrpcOtlpReceiver(t);
   const replica = await startReplica(t, ok);
@@ -485,7 +476,7 @@ t.test('a collector that asks to be left alone is, and has its spans afterwards'
   t.equal(await sidecar.stop(20_000), 0);
 });
 
-t.test('a sidecar that ends sends what it has', async (t) => {
+t.test('a sidecar sends its remaining spans before it exits', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const replica = await startReplica(t, later(50, ok));
   const env = { OTEL_BSP_SCHEDULE_DELAY: '600000' };
@@ -505,7 +496,7 @@ const END_LIMIT_MS = 4_500;
 const hangingThread = (fifo: string) =>
   `--import=data:text/javascript,${encodeURIComponent(`import{open}from'node:fs';open(${JSON.stringify(fifo)},'r',()=>{})`)}`;
 
-t.test('a sidecar that can not send what it has ends, whatever hangs', async (t) => {
+t.test("a sidecar that can't send its spans exits, whatever hangs", async (t) => {
   const receiver = await startOtlpReceiver(t);
   receiver.respond = () => {};
   const replica = await startReplica(t, ok);
@@ -546,7 +537,7 @@ function exitOf(child: ChildProcess): Promise<number | null> {
   return new Promise((resolve) => child.once('exit', resolve));
 }
 
-t.test('variables that can not be used are told of, and the sidecar runs', async (t) => {
+t.test('the sidecar warns of invalid variables, and runs', async (t) => {
   const replica = await startReplica(t, ok);
   const config = { outbound: outbound([replica.address]) };
   const env = {

@@ -87,7 +87,7 @@ const wholeTree = [
   '        research: CLIENT Attempt.agent.AgentService/ProcessTask',
 ];
 
-t.test('two sidecars and the calls that the agent makes are one tree', async (t) => {
+t.test("the spans of two sidecars and the agent's calls form one tree", async (t) => {
   const receiver = await startOtlpReceiver(t);
   const { client, agent, leaf } = await startChain(t, receiver, true);
   const { code } = await client.unary(task('task-1', 'talk-1'), {
@@ -124,7 +124,7 @@ t.test('two sidecars and the calls that the agent makes are one tree', async (t)
 });
 
 t.test(
-  "an agent that passes nothing on: its calls join the only call that runs, or the conversation's",
+  "the calls of an agent that forwards nothing join the only running call, or the conversation's",
   async (t) => {
     const receiver = await startOtlpReceiver(t);
     const { client, leaf, agent } = await startChain(t, receiver, false);
@@ -199,7 +199,7 @@ t.test(
   },
 );
 
-t.test('the same with the formats of B3 and Jaeger is one tree, too', async (t) => {
+t.test('the formats of B3 and Jaeger also give one tree', async (t) => {
   for (const names of ['b3', 'b3multi', 'jaeger']) {
     const { spans } = await runLocalTask(t, { OTEL_PROPAGATORS: names });
     t.strictSame(tree(spans), localTree, names);
@@ -338,7 +338,7 @@ t.test('circuits and throttling are events', async (t) => {
   ]);
 });
 
-t.test('a task that joins one in flight has a span of its own, which points to it', async (t) => {
+t.test("a follower's task has its own span, with a link to the run", async (t) => {
   const receiver = await startOtlpReceiver(t);
   let release = (): void => {};
   const held = new Promise<void>((resolve) => {
@@ -376,31 +376,28 @@ t.test('a task that joins one in flight has a span of its own, which points to i
   t.ok(receiver.spans.every((span) => span.kind === SERVER));
 });
 
-t.test(
-  'a stream has one span, from its first frame to its last; a caller that leaves is told of',
-  async (t) => {
-    const receiver = await startOtlpReceiver(t);
-    const agent = await startUpstream(t, {
-      onCall: ({ stream }) => {
-        stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
-        stream.write(Buffer.from([0, 0, 0, 0, 1, 1]));
-      },
-    });
-    const sidecar = await startOutbound(t, receiver, [agent]);
-    const client = new RawClient(t, sidecar.outboundPort);
-    const identity = (bytes: Buffer): Buffer => bytes;
-    const stream = client.client.makeServerStreamRequest(STREAM_PROCESS_PATH, identity, identity, task('t1'));
-    await new Promise<void>((resolve) => stream.once('data', () => resolve()));
-    stream.on('error', () => {});
-    stream.cancel();
-    await receiver.until('both spans came', (spans) => spans.length === 2);
-    const [call] = callsOf(receiver.spans, CLIENT);
-    t.match(call!.attributes, {
-      'rpc.method': 'agent.AgentService/StreamProcess',
-      'rpc.response.status_code': 'CANCELLED',
-      'outrigger.task.id': 't1',
-    });
-    const [attempt] = childrenOf(receiver.spans, call!);
-    t.match(attempt!.attributes, { 'outrigger.verdict': 'neutral', 'outrigger.attempt.end': 'cancelled' });
-  },
-);
+t.test('a stream has one span, from its first frame to its last, which reports a disconnect', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const agent = await startUpstream(t, {
+    onCall: ({ stream }) => {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.write(Buffer.from([0, 0, 0, 0, 1, 1]));
+    },
+  });
+  const sidecar = await startOutbound(t, receiver, [agent]);
+  const client = new RawClient(t, sidecar.outboundPort);
+  const identity = (bytes: Buffer): Buffer => bytes;
+  const stream = client.client.makeServerStreamRequest(STREAM_PROCESS_PATH, identity, identity, task('t1'));
+  await new Promise<void>((resolve) => stream.once('data', () => resolve()));
+  stream.on('error', () => {});
+  stream.cancel();
+  await receiver.until('both spans came', (spans) => spans.length === 2);
+  const [call] = callsOf(receiver.spans, CLIENT);
+  t.match(call!.attributes, {
+    'rpc.method': 'agent.AgentService/StreamProcess',
+    'rpc.response.status_code': 'CANCELLED',
+    'outrigger.task.id': 't1',
+  });
+  const [attempt] = childrenOf(receiver.spans, call!);
+  t.match(attempt!.attributes, { 'outrigger.verdict': 'neutral', 'outrigger.attempt.end': 'cancelled' });
+});

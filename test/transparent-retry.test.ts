@@ -123,7 +123,7 @@ t.test('a refused call is replayed byte for byte at another endpoint', async (t)
   t.equal(endpointOf(plane, works.address).attemptsByStatus[status.OK], works.calls.length);
 });
 
-t.test('a stream that was refused in its middle goes on elsewhere, trailers too', async (t) => {
+t.test('a stream that was refused midway continues elsewhere, with trailers', async (t) => {
   const refuses = await startMisbehaving(t, (peer, { type, streamId }) => {
     if (type === frameType.data) peer.reset(streamId, errorCode.refusedStream);
   });
@@ -144,7 +144,7 @@ t.test('a stream that was refused in its middle goes on elsewhere, trailers too'
   t.equal(retriesOf(plane), refuses.streams);
 });
 
-t.test('what is not kept whole is not sent again', async (t) => {
+t.test('a request that is not buffered completely is not sent again', async (t) => {
   const refuses = await startRefusing(t);
   const works = await startUpstream(t);
   for (const [bufferBytes, size] of [
@@ -167,7 +167,7 @@ t.test('what is not kept whole is not sent again', async (t) => {
   }
 });
 
-t.test('a call above the last stream of a GOAWAY is sent again, one below it is finished', async (t) => {
+t.test('a call above the last stream of a GOAWAY is sent again, and one below it completes', async (t) => {
   const leaves = await startMisbehaving(t, (peer, { type, streamId }) => {
     if (type !== frameType.headers) return;
     if (streamId === 3) peer.send(goaway(1));
@@ -198,7 +198,7 @@ t.test('a call above the last stream of a GOAWAY is sent again, one below it is 
   t.equal(peer.field(waiting!, 'x-from'), 'leaves', 'by the endpoint that was leaving');
 });
 
-t.test('the only endpoint gets the call again on a new connection when it leaves', async (t) => {
+t.test('the only endpoint gets the call again on a new connection after its GOAWAY', async (t) => {
   const leaves = await startMisbehaving(t, (peer, { type, streamId }) => {
     if (type !== frameType.headers) return;
     if (leaves.streams === 1) peer.send(goaway(0));
@@ -234,7 +234,7 @@ async function startBlackHole(t: Test): Promise<string> {
   return `127.0.0.1:${port}`;
 }
 
-t.test('an endpoint that can not be reached costs no call', async (t) => {
+t.test('an unreachable endpoint costs no call', async (t) => {
   const works = await startUpstream(t);
   for (const [how, address] of [
     ['refuses connections', `127.0.0.1:${await freePort()}`],
@@ -269,7 +269,7 @@ t.test('an endpoint that can not be reached costs no call', async (t) => {
   }
 });
 
-t.test('a call that can not be sent anywhere says why', async (t) => {
+t.test("a call that can't be sent to any endpoint gets the reason", async (t) => {
   const dead = [await freePort(), await freePort()].map((port) => `127.0.0.1:${port}`);
   for (const addresses of [dead.slice(0, 1), dead]) {
     const plane = await startRoundRobin(t, addresses);
@@ -287,7 +287,7 @@ t.test('a call that can not be sent anywhere says why', async (t) => {
   }
 });
 
-t.test('when all refuse the call ends soon', async (t) => {
+t.test('when all endpoints refuse, the call ends soon', async (t) => {
   const refusing = await Promise.all(Array.from({ length: 8 }, () => startRefusing(t)));
   const addresses = refusing.map(({ address }) => address);
   for (const [count, attempts] of [
@@ -332,28 +332,25 @@ t.test('a call whose answer had begun is not sent again', async (t) => {
   t.equal(retriesOf(plane), 0);
 });
 
-t.test(
-  'a connection that is lost behind a written request is UNAVAILABLE, and the call ran once',
-  async (t) => {
-    const dies = await startMisbehaving(t, (peer, { type }) => {
-      if (type === frameType.data) peer.socket.destroy();
-    });
-    const works = await startUpstream(t);
-    const plane = await startRoundRobin(t, [dies.address, works.address]);
-    const client = new RawClient(t, plane.outboundPort);
-    const outcomes = [];
-    for (let call = 0; call < 2; call++) outcomes.push(await client.unary(Buffer.from('x'), { path }));
-    const failed = outcomes.filter(({ code }) => code !== status.OK);
-    t.equal(failed.length, 1);
-    t.equal(failed[0]!.code, status.UNAVAILABLE);
-    t.strictSame(failed[0]!.trailers.get('outrigger-reason'), ['stream_cut']);
-    t.match(failed[0]!.details, dies.address);
-    t.equal(dies.streams + works.calls.length, 2, 'two calls, two executions');
-    t.equal(retriesOf(plane), 0);
-  },
-);
+t.test('a lost connection after a written request is UNAVAILABLE, and the call ran once', async (t) => {
+  const dies = await startMisbehaving(t, (peer, { type }) => {
+    if (type === frameType.data) peer.socket.destroy();
+  });
+  const works = await startUpstream(t);
+  const plane = await startRoundRobin(t, [dies.address, works.address]);
+  const client = new RawClient(t, plane.outboundPort);
+  const outcomes = [];
+  for (let call = 0; call < 2; call++) outcomes.push(await client.unary(Buffer.from('x'), { path }));
+  const failed = outcomes.filter(({ code }) => code !== status.OK);
+  t.equal(failed.length, 1);
+  t.equal(failed[0]!.code, status.UNAVAILABLE);
+  t.strictSame(failed[0]!.trailers.get('outrigger-reason'), ['stream_cut']);
+  t.match(failed[0]!.details, dies.address);
+  t.equal(dies.streams + works.calls.length, 2, 'two calls, two executions');
+  t.equal(retriesOf(plane), 0);
+});
 
-t.test('an endpoint that comes back is found, by the calls that need it', async (t) => {
+t.test('calls find an endpoint that returns', async (t) => {
   const port = await freePort();
   const plane = await startDataPlane(t, oneCluster([`127.0.0.1:${port}`]));
   const client = new RawClient(t, plane.outboundPort);

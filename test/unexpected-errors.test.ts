@@ -80,7 +80,7 @@ function lastWords(logs: string): {
   return JSON.parse(line);
 }
 
-t.test('an error that nobody caught ends the sidecar, with one line and exit code 70', async (t) => {
+t.test('an uncaught error ends the sidecar, with one line and exit code 70', async (t) => {
   for (const [fault, expected, origin] of [
     ['throw', /a fault that was thrown/, 'uncaughtException'],
     ['reject', /a fault that was rejected/, 'unhandledRejection'],
@@ -107,7 +107,7 @@ t.test('an error that nobody caught ends the sidecar, with one line and exit cod
   }
 });
 
-t.test('the same where Node is told to overlook rejections, and where nothing is logged', async (t) => {
+t.test('it also does so when Node ignores rejections, and when the log is silent', async (t) => {
   const sidecar = await startOurs(t, faulty('reject', 0, '--unhandled-rejections=none'), {
     log: { level: 'silent' },
   });
@@ -127,21 +127,21 @@ t.test('the webhook and the gateway end, too', async (t) => {
   }
 });
 
-t.test('what a module throws at the end of a process leaves its exit code as it is', async (t) => {
+t.test('an error at the end of a process keeps its exit code', async (t) => {
   const sidecar = await startOurs(t, faulty('throw at the end'));
   sidecar.kill('SIGUSR2');
   sidecar.kill('SIGTERM');
   t.equal(await sidecar.ended, 0);
 });
 
-t.test('a heap that is full ends the process by a signal', async (t) => {
+t.test('a full heap ends the process by a signal', async (t) => {
   const sidecar = await startOurs(t, faulty('heap', 0, '--max-old-space-size=60'));
   sidecar.kill('SIGUSR2');
   const ended = await sidecar.ended;
   t.ok(ended === 'SIGABRT' || ended === 134, `it ended with ${ended}`);
 });
 
-t.test('a listener that closed by itself makes the process say that it does not live', async (t) => {
+t.test('a process whose listener closed by itself reports that it is not live', async (t) => {
   for (const name of ['inbound', 'outbound', 'llm'] as const) {
     const port = await freePort();
     const sidecar = await startOurs(t, faulty('close', port), { [name]: { listen: `127.0.0.1:${port}` } });
@@ -163,7 +163,7 @@ t.test('a listener that closed by itself makes the process say that it does not 
   );
 });
 
-t.test('a connection that could not be accepted costs no other one', async (t) => {
+t.test('a failed accept costs no other connection', async (t) => {
   for (const name of ['inbound', 'outbound', 'llm', 'health'] as const) {
     const port = await freePort();
     const sidecar = await startOurs(t, faulty('accept', port), { [name]: { listen: `127.0.0.1:${port}` } });
@@ -188,7 +188,7 @@ const prlimit = ((): string | false => {
 })();
 
 t.test(
-  'a process that gets no more memory serves on, or ends',
+  'a process without more memory continues to serve, or ends',
   { skip: prlimit === false ? 'without prlimit (util-linux)' : false },
   async (t) => {
     const { address } = await startRawServer(t);

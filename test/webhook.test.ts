@@ -152,7 +152,7 @@ const reviewOf = (object: unknown, request: object = {}) =>
     },
   });
 
-t.test('reviews over TLS, and requests that are none', async (t) => {
+t.test('the webhook answers reviews over TLS, and refuses other requests', async (t) => {
   const folder = makeFolder(t);
   const material = await fresh();
   writeCertificate(folder, material);
@@ -233,7 +233,7 @@ t.test('reviews over TLS, and requests that are none', async (t) => {
   t.equal(await webhook.stop(), 0);
 });
 
-t.test('a flood of reviews, slow ones and half ones leave it standing', async (t) => {
+t.test('the webhook survives a flood of reviews, slow ones and partial ones', async (t) => {
   const folder = makeFolder(t);
   const material = await fresh();
   writeCertificate(folder, material);
@@ -284,7 +284,7 @@ t.test('a flood of reviews, slow ones and half ones leave it standing', async (t
   t.equal(await webhook.stop(), 0);
 });
 
-t.test('files that change are served from the next connection on, and broken ones never', async (t) => {
+t.test('changed files apply from the next connection on, and broken ones never', async (t) => {
   const folder = makeFolder(t);
   const [first, second] = [await fresh(), await fresh()];
   writeCertificate(folder, first);
@@ -310,7 +310,7 @@ t.test('files that change are served from the next connection on, and broken one
   t.equal(await webhook.stop(), 0);
 });
 
-t.test('wrong flags are said all at once', async (t) => {
+t.test('an error lists all invalid flags at once', async (t) => {
   const result = await runProcess(t, process.execPath, [
     main,
     'webhook',
@@ -371,7 +371,7 @@ function startKeeper(store: CertificateStore, clock: { ms: number }, names = ['w
   return { keeper, served, published, refuse: (on: boolean) => void (refuse = on) };
 }
 
-t.test('a certificate is trusted before it is served, and renewed while the old one holds', async (t) => {
+t.test('a certificate is trusted before it is used, and renewed while the old one is valid', async (t) => {
   const clock = { ms: Date.now() };
   const { keeper, served, published, refuse } = startKeeper(memoryStore(), clock);
   t.match(keeper.notReadyBecause, /no certificate yet/);
@@ -408,7 +408,7 @@ t.test('a certificate is trusted before it is served, and renewed while the old 
   t.equal(keeper.notReadyBecause, undefined, 'at once: there is nothing good to go on with');
 });
 
-t.test('replicas agree on one certificate, and a broken one is replaced', async (t) => {
+t.test('replicas share one certificate, and replace a broken one', async (t) => {
   const clock = { ms: Date.now() };
   let stored: CertificateMaterial | undefined;
   let version = 0;

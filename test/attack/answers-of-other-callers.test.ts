@@ -53,7 +53,7 @@ function secretOf(fields: Fields): string {
   return `metadata ${fields[0]?.[0] ?? 'x-api-key'}`;
 }
 
-t.test('an answer goes to the caller it was made for, and to no other', { skip }, async (t) => {
+t.test('an answer goes only to the caller that it was made for', { skip }, async (t) => {
   const scene = await startScene(t);
   const { bystander } = await scene.during(async () => {
     const [alice, bob] = [
@@ -86,7 +86,7 @@ t.test('an answer goes to the caller it was made for, and to no other', { skip }
   scene.holds(t, bystander);
 });
 
-t.test('fields of an application of its own are told in the configuration', { skip }, async (t) => {
+t.test("scope_headers add an application's own fields to the scope", { skip }, async (t) => {
   const scene = await startScene(t, { config: { inbound: { tasks: { scope_headers: ['X-User'] } } } });
   const caller = await TaskCaller.connect(t, scene.sidecar.inboundPort);
   const ask = async (user: string) => {

@@ -58,14 +58,14 @@ for (const [name, last] of Object.entries({
   ),
 })) {
   const bytes = HEAD + chunk.repeat(20) + last + SMALL.repeat(AHEAD);
-  t.test(`the sidecar's servers, behind a body with ${name}`, async (t) => {
+  t.test(`the sidecar's servers withstand input after a body with ${name}`, async (t) => {
     const server = createServer();
     SentAhead.on(server, 'connection', { maxRequests: 4, above: 'wait' });
     const { most, all } = await mostAtOnce(t, server, bytes);
     t.equal(all, 1 + AHEAD);
     t.ok(most <= 4 + OF_A_PIECE, `${most} begun at once`);
   });
-  t.test(`the gateway's server, behind a body with ${name}`, async (t) => {
+  t.test(`the gateway's server withstands input after a body with ${name}`, async (t) => {
     const server = createServer();
     SentAhead.on(server, 'connection', sentAhead);
     const { most } = await mostAtOnce(t, server, bytes);

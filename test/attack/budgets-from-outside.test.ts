@@ -71,7 +71,7 @@ async function startAgency(t: Test, inbound: Record<string, unknown> = {}) {
   return { scene, ask };
 }
 
-t.test("a budget from outside lowers the operator's, and can't lift it", async (t) => {
+t.test("a budget in a request lowers the operator's budget, and can't raise it", async (t) => {
   const { scene, ask } = await startAgency(t);
   const { bystander } = await scene.during(async () => {
     t.match((await ask('none')).said, /^200/);
@@ -96,7 +96,7 @@ t.test("a budget from outside lowers the operator's, and can't lift it", async (
   scene.holds(t, bystander);
 });
 
-t.test('who may set a budget is a setting', async (t) => {
+t.test('a setting decides who may set a budget', async (t) => {
   const { ask } = await startAgency(t, { token_budget: { from: 'nobody' } });
   const answered = await ask('small', '1');
   t.strictSame(answered, { said: '200 , no budget', used: '' }, 'as if it had not been sent');

@@ -46,7 +46,7 @@ const refusedGauge = async (port: number): Promise<string | undefined> =>
     await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
   )?.[1];
 
-t.test('no cut of the file, and nothing left of it, changes what is in use', async (t) => {
+t.test('no truncated or empty file changes the active configuration', async (t) => {
   const { sidecar, text, page } = await start(t);
   const before = await page();
   const reload = async (next: string) => {
@@ -79,7 +79,7 @@ t.test('no cut of the file, and nothing left of it, changes what is in use', asy
   t.equal(await refusedGauge(sidecar.metricsPort), '0');
 });
 
-t.test('what protects goes by a word, clusters and sections by one, too', async (t) => {
+t.test('protections, clusters and sections are removed only by an explicit word', async (t) => {
   const { sidecar, text, page } = await start(t);
   const given = () => parse(text) as { inbound: Section; outbound: { clusters: Section } };
   const reload = async (next: object | string, end = '') => {
@@ -196,61 +196,66 @@ const ENDS: Record<string, string> = {
     'outbound:\n  clusters:\n    one: { endpoints: ["a:1"] }\n  routes:\n    - match: { authority: one }\n      cluster: one\n    - match: { agent_type: code }\n      cluster: one\n',
 };
 
-t.test('a file that is changed at the top and cut at the end is refused, and an edit is not', async (t) => {
-  const parsed = (text: string) => {
-    const result = parseYaml(yaml, text, 'file');
-    if ('problems' in result) return undefined;
-    const { value, isWhole } = result;
-    return { text, source: 'file', file: value, value, isWhole };
-  };
-  const losses = (before: string, next: string) => {
-    const given = parsed(next);
-    return given === undefined ? ['no YAML'] : lossesOf(parsed(before)!, given).map((loss) => loss.message);
-  };
-  for (const [name, end] of Object.entries(ENDS)) {
-    const before = `name: one\nlog: { level: info }\n${end}`;
-    const changed = before.replace('name: one', 'name: another\nversion: "2"');
-    const lastLine = changed.trimEnd().lastIndexOf('\n') + 1;
-    const indent = changed.slice(lastLine).search(/\S/);
-    for (let at = lastLine; at < changed.trimEnd().length; at++)
-      if (at === lastLine || at > lastLine + indent)
-        t.not(
-          losses(before, changed.slice(0, at)).length,
-          0,
-          `${name}: ${JSON.stringify(changed.slice(lastLine, at))}`,
-        );
-    t.strictSame(losses(before, changed), [], `${name}: a change at the top`);
-    t.strictSame(losses(before, `${changed}drain: { delay: 1s }\n`), [], `${name}: and a new section`);
-    t.strictSame(losses(before, `${end}name: one\nlog: { level: info }\n`), [], `${name}: another order`);
-    t.strictSame(losses(before, `${changed.slice(0, lastLine)}...\n`), [], `${name}: by the end of the file`);
-    const half = changed.slice(0, lastLine);
-    t.strictSame(
-      losses(`${before}drain: { delay: 1s }\n`, `${changed}drain: { delay: 2s }\n`),
-      [],
-      'a value',
-    );
-    if (['rate', 'time', 'budget'].includes(name)) {
-      const inMiddle = (text: string) => `${text}drain: { delay: 1s }\n`;
-      t.match(losses(inMiddle(before), inMiddle(half)), [/gone/], `${name}: gone from the middle`);
-      const zero = changed.replace(/\d+s?\n$/, '0\n');
-      t.strictSame(losses(before, zero), [], `${name}: by a zero`);
-      t.strictSame(losses(zero, inMiddle(half)), [], `${name}: which need not stay`);
-      t.strictSame(losses(before, changed.replace(/0(s?)\n$/, '$1\n')), [], `${name}: a smaller value`);
-    }
-  }
-  const routes = `name: one\n${ENDS['routes']}`;
-  const withoutFirst = routes.replace('    - match: { authority: one }\n      cluster: one\n', '');
-  t.strictSame(losses(routes, withoutFirst), [], 'a route goes from the middle');
-});
-
 t.test(
-  'a start with a broken file ends with 64, or goes by the last good one where it was kept',
+  'a file that is changed at the top and truncated at the end is refused, and an edit is not',
   async (t) => {
-    const folder = t.testdir({});
-    const config = join(folder, 'outrigger.yaml');
-    const kept = join(folder, 'kept');
-    const ports = { health: await freePort(), metrics: await freePort(), admin: await freePort() };
-    const text = `name: kept
+    const parsed = (text: string) => {
+      const result = parseYaml(yaml, text, 'file');
+      if ('problems' in result) return undefined;
+      const { value, isWhole } = result;
+      return { text, source: 'file', file: value, value, isWhole };
+    };
+    const losses = (before: string, next: string) => {
+      const given = parsed(next);
+      return given === undefined ? ['no YAML'] : lossesOf(parsed(before)!, given).map((loss) => loss.message);
+    };
+    for (const [name, end] of Object.entries(ENDS)) {
+      const before = `name: one\nlog: { level: info }\n${end}`;
+      const changed = before.replace('name: one', 'name: another\nversion: "2"');
+      const lastLine = changed.trimEnd().lastIndexOf('\n') + 1;
+      const indent = changed.slice(lastLine).search(/\S/);
+      for (let at = lastLine; at < changed.trimEnd().length; at++)
+        if (at === lastLine || at > lastLine + indent)
+          t.not(
+            losses(before, changed.slice(0, at)).length,
+            0,
+            `${name}: ${JSON.stringify(changed.slice(lastLine, at))}`,
+          );
+      t.strictSame(losses(before, changed), [], `${name}: a change at the top`);
+      t.strictSame(losses(before, `${changed}drain: { delay: 1s }\n`), [], `${name}: and a new section`);
+      t.strictSame(losses(before, `${end}name: one\nlog: { level: info }\n`), [], `${name}: another order`);
+      t.strictSame(
+        losses(before, `${changed.slice(0, lastLine)}...\n`),
+        [],
+        `${name}: by the end of the file`,
+      );
+      const half = changed.slice(0, lastLine);
+      t.strictSame(
+        losses(`${before}drain: { delay: 1s }\n`, `${changed}drain: { delay: 2s }\n`),
+        [],
+        'a value',
+      );
+      if (['rate', 'time', 'budget'].includes(name)) {
+        const inMiddle = (text: string) => `${text}drain: { delay: 1s }\n`;
+        t.match(losses(inMiddle(before), inMiddle(half)), [/gone/], `${name}: gone from the middle`);
+        const zero = changed.replace(/\d+s?\n$/, '0\n');
+        t.strictSame(losses(before, zero), [], `${name}: by a zero`);
+        t.strictSame(losses(zero, inMiddle(half)), [], `${name}: which need not stay`);
+        t.strictSame(losses(before, changed.replace(/0(s?)\n$/, '$1\n')), [], `${name}: a smaller value`);
+      }
+    }
+    const routes = `name: one\n${ENDS['routes']}`;
+    const withoutFirst = routes.replace('    - match: { authority: one }\n      cluster: one\n', '');
+    t.strictSame(losses(routes, withoutFirst), [], 'a route goes from the middle');
+  },
+);
+
+t.test('a start with a broken file exits with 64, or uses the last good file if one was kept', async (t) => {
+  const folder = t.testdir({});
+  const config = join(folder, 'outrigger.yaml');
+  const kept = join(folder, 'kept');
+  const ports = { health: await freePort(), metrics: await freePort(), admin: await freePort() };
+  const text = `name: kept
 ${Object.entries(ports)
   .map(([name, port]) => `${name}: { listen: "127.0.0.1:${port}" }`)
   .join('\n')}
@@ -262,49 +267,48 @@ outbound:
     one: { endpoints: ["127.0.0.1:1"] }
     two: { endpoints: ["127.0.0.1:2"] }
 `;
-    const run = (...args: string[]) =>
-      startProcess(t, process.execPath, ['sidecar/main.ts', 'run', '--config', config, ...args], {
-        cwd: join(import.meta.dirname, '..', '..'),
-      });
-    const live = () => waitUntil('it is live', async () => health(ports.health).catch(() => undefined));
-    const end = async (process: ReturnType<typeof run>) => {
-      process.kill('SIGTERM');
-      t.equal(await process.ended, 0);
-    };
-    writeFileSync(config, 'inbound: [');
-    const broken = run('--last-good', kept);
-    t.equal(await broken.ended, 64, 'nothing was kept yet');
-    writeFileSync(config, text);
-    const first = run('--last-good', kept);
-    await live();
-    await waitUntil('it is kept', () => existsSync(join(kept, 'last-good.yaml')));
-    t.strictSame(await health(ports.health), { ok: true });
-    await end(first);
-    for (const wrong of ['', text.split('\n').slice(0, -2).join('\n'), undefined]) {
-      if (wrong === undefined) rmSync(config);
-      else writeFileSync(config, wrong);
-      if (wrong === undefined) t.equal(await run().ended, 64, 'without a folder it ends');
-      const again = run(`--last-good=${kept}`);
-      t.match(await live(), { ok: true, config: /last good/ }, `${wrong}`);
-      t.equal(await refusedGauge(ports.metrics), '1');
-      t.match(await (await fetch(`http://127.0.0.1:${ports.admin}/config`)).text(), /"kept"/);
-      await waitUntil('the log says so', () =>
-        again.logs().includes('the last good one is in use (--last-good)'),
-      );
-      writeFileSync(config, `${text}log: { level: debug }\n`);
-      await fetch(`http://127.0.0.1:${ports.admin}/reload`, { method: 'POST' });
-      await waitUntil('a right file is taken', async () => (await refusedGauge(ports.metrics)) === '0');
-      await waitUntil('and kept', () => readFileSync(join(kept, 'last-good.yaml'), 'utf8').includes('debug'));
-      await end(again);
-    }
-    mkdirSync(join(folder, 'file'));
-    writeFileSync(join(folder, 'file', 'x'), '');
-    writeFileSync(config, text);
-    const unkept = run('--last-good', join(folder, 'file', 'x'));
-    await live();
-    await waitUntil('it says so', () =>
-      /the configuration is not kept: .*check --last-good/.test(unkept.logs()),
+  const run = (...args: string[]) =>
+    startProcess(t, process.execPath, ['sidecar/main.ts', 'run', '--config', config, ...args], {
+      cwd: join(import.meta.dirname, '..', '..'),
+    });
+  const live = () => waitUntil('it is live', async () => health(ports.health).catch(() => undefined));
+  const end = async (process: ReturnType<typeof run>) => {
+    process.kill('SIGTERM');
+    t.equal(await process.ended, 0);
+  };
+  writeFileSync(config, 'inbound: [');
+  const broken = run('--last-good', kept);
+  t.equal(await broken.ended, 64, 'nothing was kept yet');
+  writeFileSync(config, text);
+  const first = run('--last-good', kept);
+  await live();
+  await waitUntil('it is kept', () => existsSync(join(kept, 'last-good.yaml')));
+  t.strictSame(await health(ports.health), { ok: true });
+  await end(first);
+  for (const wrong of ['', text.split('\n').slice(0, -2).join('\n'), undefined]) {
+    if (wrong === undefined) rmSync(config);
+    else writeFileSync(config, wrong);
+    if (wrong === undefined) t.equal(await run().ended, 64, 'without a folder it ends');
+    const again = run(`--last-good=${kept}`);
+    t.match(await live(), { ok: true, config: /last good/ }, `${wrong}`);
+    t.equal(await refusedGauge(ports.metrics), '1');
+    t.match(await (await fetch(`http://127.0.0.1:${ports.admin}/config`)).text(), /"kept"/);
+    await waitUntil('the log says so', () =>
+      again.logs().includes('the last good one is in use (--last-good)'),
     );
-    await end(unkept);
-  },
-);
+    writeFileSync(config, `${text}log: { level: debug }\n`);
+    await fetch(`http://127.0.0.1:${ports.admin}/reload`, { method: 'POST' });
+    await waitUntil('a right file is taken', async () => (await refusedGauge(ports.metrics)) === '0');
+    await waitUntil('and kept', () => readFileSync(join(kept, 'last-good.yaml'), 'utf8').includes('debug'));
+    await end(again);
+  }
+  mkdirSync(join(folder, 'file'));
+  writeFileSync(join(folder, 'file', 'x'), '');
+  writeFileSync(config, text);
+  const unkept = run('--last-good', join(folder, 'file', 'x'));
+  await live();
+  await waitUntil('it says so', () =>
+    /the configuration is not kept: .*check --last-good/.test(unkept.logs()),
+  );
+  await end(unkept);
+});

@@ -169,7 +169,7 @@ function ask(session: ClientHttp2Session, path = PATH, body = BODY): Promise<Ans
   });
 }
 
-t.test('what clients do is possible as before', async (t) => {
+t.test('ordinary HTTP/2 clients work as before', async (t) => {
   const config = { llm: { upstreams: [{ name: 'model', url: await startProvider(t) }] } };
   const { sidecar } = await startScene(t, { config, app: false, checkout });
   const session = client(t, sidecar.llmPort);
@@ -203,7 +203,7 @@ t.test('what clients do is possible as before', async (t) => {
 });
 
 t.test(
-  'what a client resets before its answer is cancelled at the provider, whatever its method',
+  'a request that the client resets before its answer is cancelled at the provider, for every method',
   async (t) => {
     let asked = 0;
     let left = 0;

@@ -12,7 +12,7 @@ t.setTimeout(290_000);
 const SEED = Number(process.env['FUZZ_SEED'] ?? 20_251_130);
 const MINUTE_MS = 60_000;
 
-t.test('a seed decides every byte, and another seed others', async (t) => {
+t.test('a seed determines every byte, and another seed gives other bytes', async (t) => {
   const bytesOf = (seed: number): string => {
     const dice = new Dice(seed);
     const { name } = episodeOf(dice);
@@ -28,7 +28,7 @@ t.test('a seed decides every byte, and another seed others', async (t) => {
 });
 
 t.test(
-  'a minute of hostile frames, endpoints, providers and requests',
+  'the processes survive a minute of hostile frames, endpoints, providers and requests',
   { skip: skipWithout('python') },
   async (t) => {
     const report = await runFuzz(t, {

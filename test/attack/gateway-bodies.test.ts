@@ -27,7 +27,7 @@ interface Answer {
 }
 
 t.test(
-  '60 slow bodies of 10 MB, and more connections than there are places',
+  'the gateway serves others during 60 slow bodies of 10 MB, and beyond its limit of connections',
   { skip: skipWithout('python') },
   async (t) => {
     const agent = await startGrpcioAgent(t);
@@ -171,7 +171,7 @@ t.test(
 );
 
 t.test(
-  'requests that are sent ahead, and bodies in chunks of a byte',
+  'the gateway survives pipelined requests, and bodies in chunks of one byte',
   { skip: skipWithout('python') },
   async (t) => {
     const agent = await startGrpcioAgent(t);

@@ -94,7 +94,7 @@ async function probeUnder(
   for (const holder of holders) holder.stop();
 }
 
-t.test('probes, scrapes and pages are answered under any number of held connections', async (t) => {
+t.test('probes, scrapes and pages get answers under any number of held connections', async (t) => {
   const scene = await startScene(t);
   const { healthPort, metricsPort, adminPort } = scene.sidecar;
   const { bystander } = await scene.during(async () => {
@@ -107,7 +107,7 @@ t.test('probes, scrapes and pages are answered under any number of held connecti
   scene.holds(t, bystander);
 });
 
-t.test('probes are answered, and memory is bounded, under requests that are sent ahead', async (t) => {
+t.test('probes get answers, and memory is bounded, under pipelined requests', async (t) => {
   const scene = await startScene(t, { checkout: process.env['ATTACKED_CHECKOUT'] });
   const { healthPort, metricsPort, adminPort } = scene.sidecar;
   const attacks = [
@@ -133,7 +133,7 @@ t.test('probes are answered, and memory is bounded, under requests that are sent
   scene.holds(t, bystander);
 });
 
-t.test('who goes for a newcomer: the oldest idle one of whoever has most', async (t) => {
+t.test('a new connection replaces the oldest idle one of the address with the most', async (t) => {
   const places = new HttpPlaces<Occupant & { name: string }>(4);
   const enter = (name: string, address: string, active = 0) => {
     const one = { name, address, active, sinceMs: 0 };

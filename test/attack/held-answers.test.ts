@@ -109,20 +109,24 @@ function ask(port: number, stream: boolean): Promise<string> {
 }
 
 for (const [name, { stream, shape }] of Object.entries(SHAPES)) {
-  t.test(`${REQUESTS} ${name} at a time`, { skip: skipWithout('python') }, async (t) => {
-    const provider = await startProvider(t, shape);
-    const scene = await startScene(t, {
-      config: { llm: { upstreams: [{ name: 'large', url: provider.url }] } },
-    });
-    const { result, bystander } = await scene.during(async () => {
-      const answers = Array.from({ length: REQUESTS }, () => ask(scene.sidecar.llmPort, stream));
-      await waitUntil('all answers are on their way', () => provider.held() === REQUESTS);
-      provider.finish();
-      return Promise.all(answers);
-    });
-    const counts = new Map<string, number>();
-    for (const answer of result) counts.set(answer, (counts.get(answer) ?? 0) + 1);
-    t.strictSame([...counts], [['200, whole', REQUESTS]], 'each comes whole');
-    scene.holds(t, bystander);
-  });
+  t.test(
+    `memory is bounded under ${REQUESTS} simultaneous ${name}`,
+    { skip: skipWithout('python') },
+    async (t) => {
+      const provider = await startProvider(t, shape);
+      const scene = await startScene(t, {
+        config: { llm: { upstreams: [{ name: 'large', url: provider.url }] } },
+      });
+      const { result, bystander } = await scene.during(async () => {
+        const answers = Array.from({ length: REQUESTS }, () => ask(scene.sidecar.llmPort, stream));
+        await waitUntil('all answers are on their way', () => provider.held() === REQUESTS);
+        provider.finish();
+        return Promise.all(answers);
+      });
+      const counts = new Map<string, number>();
+      for (const answer of result) counts.set(answer, (counts.get(answer) ?? 0) + 1);
+      t.strictSame([...counts], [['200, whole', REQUESTS]], 'each comes whole');
+      scene.holds(t, bystander);
+    },
+  );
 }

@@ -105,21 +105,25 @@ function ask(port: number, stream: boolean): ClientRequest {
 }
 
 for (const [name, { stream, bytes }] of Object.entries(ATTACKS)) {
-  t.test(`${REQUESTS} answers of ${name}`, { skip: skipWithout('python') }, async (t) => {
-    const provider = await startProvider(t, Buffer.from(bytes));
-    const scene = await startScene(t, {
-      config: { llm: { upstreams: [{ name: 'odd', url: provider.url }] } },
-      // As the image starts it: 1,000 connections are what most of the memory is for here.
-      env: { NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '1' },
-      checkout: process.env['ATTACKED_CHECKOUT'],
-    });
-    const { bystander } = await scene.during(async () => {
-      const asked = Array.from({ length: REQUESTS }, () => ask(scene.sidecar.llmPort, stream));
-      await waitUntil('all answers have begun', () => provider.answered() >= REQUESTS);
-      await new Promise((resolve) => setTimeout(resolve, ATTACK_MS));
-      t.comment(`peak ${scene.peakBytes() / 1e6} MB, now ${scene.residentBytes() / 1e6} MB`);
-      for (const one of asked) one.destroy();
-    });
-    scene.holds(t, bystander);
-  });
+  t.test(
+    `memory is bounded under ${REQUESTS} answers of ${name}`,
+    { skip: skipWithout('python') },
+    async (t) => {
+      const provider = await startProvider(t, Buffer.from(bytes));
+      const scene = await startScene(t, {
+        config: { llm: { upstreams: [{ name: 'odd', url: provider.url }] } },
+        // As the image starts it: 1,000 connections are what most of the memory is for here.
+        env: { NODE_OPTIONS: '--max-semi-space-size=4', MALLOC_ARENA_MAX: '1' },
+        checkout: process.env['ATTACKED_CHECKOUT'],
+      });
+      const { bystander } = await scene.during(async () => {
+        const asked = Array.from({ length: REQUESTS }, () => ask(scene.sidecar.llmPort, stream));
+        await waitUntil('all answers have begun', () => provider.answered() >= REQUESTS);
+        await new Promise((resolve) => setTimeout(resolve, ATTACK_MS));
+        t.comment(`peak ${scene.peakBytes() / 1e6} MB, now ${scene.residentBytes() / 1e6} MB`);
+        for (const one of asked) one.destroy();
+      });
+      scene.holds(t, bystander);
+    },
+  );
 }

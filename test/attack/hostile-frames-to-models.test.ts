@@ -226,7 +226,7 @@ const all: [name: string, parts: readonly Buffer[]][] = [
   ]),
 ];
 
-t.test('no frames end the process, or the request of somebody else', async (t) => {
+t.test("no frames end the process, or another caller's request", async (t) => {
   const { sidecar, isAlive } = await startCollecting(t);
   const goesOn = bystander(t, sidecar.llmPort);
   await waitUntil('the bystander is answered', goesOn);

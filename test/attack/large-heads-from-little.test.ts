@@ -61,7 +61,7 @@ class Expander {
   }
 }
 
-t.test('heads that a caller has made of little reach a real app in bounds', { skip }, async (t) => {
+t.test('heads that a caller compresses into few bytes reach a real app in bounds', { skip }, async (t) => {
   const scene = await startScene(t);
   const { inboundPort } = scene.sidecar;
   // Within what grpcio takes, and above it.
@@ -95,7 +95,7 @@ t.test('heads that a caller has made of little reach a real app in bounds', { sk
   }
 });
 
-t.test('an endpoint that reads slowly gets no more streams, and keeps those it has', { skip }, async (t) => {
+t.test('a slowly reading endpoint gets no more streams, and keeps its open ones', { skip }, async (t) => {
   const running: { peer: H2Peer; id: number }[] = [];
   const slow = await startPeerServer(t, (peer) => {
     peer.send(settings());

@@ -134,7 +134,7 @@ async function bring(peer: H2Peer, call: (id: number) => Buffer): Promise<{ begu
   return { begun: ((peer.goaway?.lastStreamId ?? 0) + 1) / 2, most };
 }
 
-t.test('every way to make the sidecar reset a stream', { skip }, async (t) => {
+t.test('every frame that provokes a reset counts against its sender', { skip }, async (t) => {
   const scene = await startScene(t);
   const { bystander } = await scene.during(async () => {
     for (const [name, { call, graceful }] of Object.entries(ways)) {
@@ -153,7 +153,7 @@ t.test('every way to make the sidecar reset a stream', { skip }, async (t) => {
   scene.holds(t, bystander);
 });
 
-t.test('calls of others on the same connection go on when it is asked to go', async (t) => {
+t.test('calls of others on a shared connection continue after GOAWAY', async (t) => {
   const held: { peer: H2Peer; id: number }[] = [];
   const app = await startPeerServer(t, (peer) => {
     peer.send(settings());
@@ -192,7 +192,7 @@ t.test('calls of others on the same connection go on when it is asked to go', as
   scene.holds(t);
 });
 
-t.test('an endpoint that spoils its answers loses no call of others', async (t) => {
+t.test('an endpoint with invalid answers costs other calls nothing', async (t) => {
   const held: { peer: H2Peer; id: number }[] = [];
   const endpoint = await startPeerServer(t, (peer) => {
     peer.send(settings());

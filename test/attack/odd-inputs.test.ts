@@ -26,7 +26,7 @@ const main = join(root, 'sidecar', 'main.ts');
 const peakBytes = (pid: number): number =>
   1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
 
-t.test('a path that is a FIFO, a device or a folder stops nobody', async (t) => {
+t.test('a path that is a FIFO, a device or a folder blocks no process', async (t) => {
   const folder = t.testdir({ folder: {} });
   const fifo = join(folder, 'fifo');
   execFileSync('mkfifo', [fifo]);
@@ -62,7 +62,7 @@ t.test('a path that is a FIFO, a device or a folder stops nobody', async (t) => 
 
 const provider = await providerFor(t);
 
-t.test("an agent's `connection` takes none of our headers away", async (t) => {
+t.test("an agent's `connection` header removes none of our headers", async (t) => {
   const url = provider.script('named', answerWhole);
   const sidecar = await startSidecar(
     t,
@@ -108,7 +108,7 @@ t.test("an agent's `connection` takes none of our headers away", async (t) => {
   );
 });
 
-t.test('what a caller says of a certificate does not reach the app, unless that is asked for', async (t) => {
+t.test('certificate headers of a caller reach the app only if the configuration allows it', async (t) => {
   const upstream = await startUpstream(t);
   const claims = {
     'x-forwarded-client-cert': 'By=x;URI=spiffe://x/admin',
@@ -140,27 +140,30 @@ t.test('what a caller says of a certificate does not reach the app, unless that 
   }
 });
 
-t.test('control characters in the values of a request are refused, tabs and other bytes pass', async (t) => {
-  const upstream = await startUpstream(t);
-  const sidecar = await startSidecar(t, { inbound: { app: upstream.address } }, { until: 'live' });
-  const peer = (await H2Peer.connect(t, sidecar.inboundPort)).behave();
-  let id = -1;
-  for (let code = 0; code < 0x100; code++) {
-    id += 2;
-    const stream = id;
-    await peer.headers(stream, grpcRequest('/x/Y', ['x-a', `a${String.fromCharCode(code)}b`]), false);
-    await peer.data(stream, Buffer.from([0, 0, 0, 0, 0]), true);
-    await peer.until('it has ended', () => peer.resets.has(stream) || peer.ended.has(stream));
-    const isControl = (code < 0x20 && code !== 0x09) || code === 0x7f;
-    t.equal(
-      peer.resets.get(stream),
-      isControl ? errorCode.protocolError : undefined,
-      `0x${code.toString(16)}`,
-    );
-  }
-});
+t.test(
+  'control characters in the values of a request are refused, and tabs and other bytes pass',
+  async (t) => {
+    const upstream = await startUpstream(t);
+    const sidecar = await startSidecar(t, { inbound: { app: upstream.address } }, { until: 'live' });
+    const peer = (await H2Peer.connect(t, sidecar.inboundPort)).behave();
+    let id = -1;
+    for (let code = 0; code < 0x100; code++) {
+      id += 2;
+      const stream = id;
+      await peer.headers(stream, grpcRequest('/x/Y', ['x-a', `a${String.fromCharCode(code)}b`]), false);
+      await peer.data(stream, Buffer.from([0, 0, 0, 0, 0]), true);
+      await peer.until('it has ended', () => peer.resets.has(stream) || peer.ended.has(stream));
+      const isControl = (code < 0x20 && code !== 0x09) || code === 0x7f;
+      t.equal(
+        peer.resets.get(stream),
+        isControl ? errorCode.protocolError : undefined,
+        `0x${code.toString(16)}`,
+      );
+    }
+  },
+);
 
-t.test('a review of brackets takes no memory to speak of', async (t) => {
+t.test('a review of brackets takes little memory', async (t) => {
   const folder = t.testdir({});
   const { ca, cert, key } = await makeCertificate({
     names: ['127.0.0.1'],

@@ -21,7 +21,7 @@ const KEPT_BYTES = 80_000_000;
 
 const partial = Buffer.concat([Buffer.from([0]), uint32(PROMISED_BYTES), Buffer.alloc(SENT_BYTES, 0x78)]);
 
-t.test('messages of which a half comes', { skip: skipWithout('python') }, async (t) => {
+t.test('memory is bounded under half-sent messages', { skip: skipWithout('python') }, async (t) => {
   const scene = await startScene(t);
   const before = scene.residentBytes();
   const { result: peers, bystander } = await scene.during(async () => {
@@ -65,7 +65,7 @@ t.test('messages of which a half comes', { skip: skipWithout('python') }, async 
   );
 });
 
-t.test('a gateway with hundreds of large requests at a time on one connection is no attack', async (t) => {
+t.test('hundreds of large requests of one gateway on one connection are not an attack', async (t) => {
   const app = await startUpstream(t, {
     onCall: ({ stream }) => void stream.on('end', () => answerWith(stream, 'ok')).resume(),
   });

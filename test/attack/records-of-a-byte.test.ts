@@ -45,7 +45,7 @@ function probe(port: number): Promise<string> {
   });
 }
 
-t.test('streams in records of one byte', { skip: skipWithout('python') }, async (t) => {
+t.test('memory is bounded under streams in one-byte records', { skip: skipWithout('python') }, async (t) => {
   const authority = await TestAuthority.make();
   const files = new SecretVolume(t, {
     ...(await authority.issue({ names: ['localhost'] })),

@@ -46,7 +46,7 @@ async function openCalls(peer: H2Peer, first: number, count: number): Promise<vo
   await peer.roundTrip();
 }
 
-t.test('a caller that holds all the calls it can get', async (t) => {
+t.test('a caller that holds as many calls as it can get leaves room for others', async (t) => {
   const agent = await startPatientAgent(t);
   const scene = await startScene(t, { app: agent.address });
   const { result: peers, bystander } = await scene.during(async () => {
@@ -71,7 +71,7 @@ t.test('a caller that holds all the calls it can get', async (t) => {
   for (const { code, details } of await Promise.all(others)) t.equal(code, status.OK, details);
 });
 
-t.test('a caller that holds connections, and does nothing with them', async (t) => {
+t.test('a caller that holds idle connections leaves room for others', async (t) => {
   const scene = await startScene(t, { app: (await startPatientAgent(t)).address });
   const port = scene.sidecar.inboundPort;
   const { bystander } = await scene.during(async () => {
@@ -101,7 +101,7 @@ t.test('a caller that holds connections, and does nothing with them', async (t) 
   scene.holds(t, bystander);
 });
 
-t.test('a caller that watches health on all the places there are', async (t) => {
+t.test('a caller with as many health watches as it can get leaves room for others', async (t) => {
   const scene = await startScene(t, { app: (await startPatientAgent(t)).address });
   const port = scene.sidecar.inboundPort;
   const path = '/grpc.health.v1.Health/Watch';

@@ -74,37 +74,47 @@ async function sentAway(t: Test, peer: H2Peer, why: string): Promise<void> {
 const oneByte = (id: number) => frame(frameType.data, 0, id, Buffer.from([1]));
 const windowUpdate = (id: number) => frame(frameType.windowUpdate, 0, id, uint32(1));
 
-t.test('tiny DATA and WINDOW_UPDATEs of a caller with many answers that wait', { skip }, async (t) => {
-  const scene = await startScene(t);
+t.test(
+  'tiny DATA and WINDOW_UPDATE frames cost only the caller with many unread answers',
+  { skip },
+  async (t) => {
+    const scene = await startScene(t);
 
-  const four = await callerWithAnswers(t, scene, 'four');
-  const greedy = await scene.during(() =>
-    flood(four, (id) => Buffer.concat([oneByte(id), ...Array(4).fill(windowUpdate(0))])),
-  );
-  await sentAway(t, four, 'a byte does not pay for four WINDOW_UPDATEs');
-  scene.holds(t, greedy.bystander);
+    const four = await callerWithAnswers(t, scene, 'four');
+    const greedy = await scene.during(() =>
+      flood(four, (id) => Buffer.concat([oneByte(id), ...Array(4).fill(windowUpdate(0))])),
+    );
+    await sentAway(t, four, 'a byte does not pay for four WINDOW_UPDATEs');
+    scene.holds(t, greedy.bystander);
 
-  const one = await callerWithAnswers(t, scene, 'one');
-  const patient = await scene.during(() => flood(one, (id) => Buffer.concat([oneByte(id), windowUpdate(0)])));
-  t.equal(one.goaway, undefined, 'who only wastes its own time may do so');
-  const updates = one.count(frameType.windowUpdate);
-  t.ok(updates < 100, `${updates} WINDOW_UPDATEs answer ${Math.round(patient.result / 23)} frames of DATA`);
-  scene.holds(t, patient.bystander);
-});
+    const one = await callerWithAnswers(t, scene, 'one');
+    const patient = await scene.during(() =>
+      flood(one, (id) => Buffer.concat([oneByte(id), windowUpdate(0)])),
+    );
+    t.equal(one.goaway, undefined, 'who only wastes its own time may do so');
+    const updates = one.count(frameType.windowUpdate);
+    t.ok(updates < 100, `${updates} WINDOW_UPDATEs answer ${Math.round(patient.result / 23)} frames of DATA`);
+    scene.holds(t, patient.bystander);
+  },
+);
 
-t.test('SETTINGS that move the windows of all streams cost what they make us do', { skip }, async (t) => {
-  const scene = await startScene(t);
-  const peer = await callerWithAnswers(t, scene, 'settings');
-  const { bystander } = await scene.during(() =>
-    flood(peer, (id) =>
-      Buffer.concat([oneByte(id), settings([INITIAL_WINDOW_SIZE, 1]), settings([INITIAL_WINDOW_SIZE, 0])]),
-    ),
-  );
-  await sentAway(t, peer, 'SETTINGS are paid for by the streams that they touch');
-  scene.holds(t, bystander);
-});
+t.test(
+  'SETTINGS that change the windows of all streams cost their sender the work that they cause',
+  { skip },
+  async (t) => {
+    const scene = await startScene(t);
+    const peer = await callerWithAnswers(t, scene, 'settings');
+    const { bystander } = await scene.during(() =>
+      flood(peer, (id) =>
+        Buffer.concat([oneByte(id), settings([INITIAL_WINDOW_SIZE, 1]), settings([INITIAL_WINDOW_SIZE, 0])]),
+      ),
+    );
+    await sentAway(t, peer, 'SETTINGS are paid for by the streams that they touch');
+    scene.holds(t, bystander);
+  },
+);
 
-t.test('many connections at a time take one turn after the other', { skip }, async (t) => {
+t.test('many simultaneous connections are served in turn', { skip }, async (t) => {
   const scene = await startScene(t);
   const peers = await Promise.all(
     Array.from({ length: 96 }, () => H2Peer.connect(t, scene.sidecar.inboundPort)),
@@ -129,7 +139,7 @@ t.test('many connections at a time take one turn after the other', { skip }, asy
   scene.holds(t, bystander);
 });
 
-t.test('tiny DATA of an endpoint', { skip }, async (t) => {
+t.test('tiny DATA frames of an endpoint cost only its calls', { skip }, async (t) => {
   const CHUNKS = 400_000;
   const endpoint = await startPeerServer(t, (peer) => {
     peer.send(settings());

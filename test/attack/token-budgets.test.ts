@@ -164,7 +164,7 @@ const TOO_MUCH: readonly (readonly [name: string, attack: Attack])[] = [
   ].map((path) => [`at ${path}`, { path, body: chat({ max_tokens: HUGE }) }] as const),
 ];
 
-t.test('what a server may read in another way is refused, and says why', async (t) => {
+t.test('a request that a server may parse differently is refused with a reason', async (t) => {
   for (const [name, attack] of NOT_UNDERSTOOD) {
     const before = count();
     const { status, headers, body } = await budgeted(attack);
@@ -175,7 +175,7 @@ t.test('what a server may read in another way is refused, and says why', async (
   }
 });
 
-t.test('the greatest reading counts', async (t) => {
+t.test('the highest count counts', async (t) => {
   for (const [name, attack] of TOO_MUCH) {
     const before = count();
     const { status, headers } = await budgeted(attack);
@@ -185,7 +185,7 @@ t.test('the greatest reading counts', async (t) => {
   }
 });
 
-t.test('a maximum that is none is replaced by what is left', async (t) => {
+t.test('an invalid maximum is replaced by the rest of the budget', async (t) => {
   for (const body of [
     chat({ max_tokens: -1 }),
     chat({ max_tokens: 0 }),
@@ -268,7 +268,7 @@ t.test('ordinary requests within a budget are served', async (t) => {
   t.equal(empty.status, 200, 'the provider judges an empty body, encoded or not');
 });
 
-t.test('without a budget every one of them passes byte for byte', async (t) => {
+t.test('without a budget, every request passes byte for byte', async (t) => {
   for (const [name, { path = CHAT, body, headers }] of [...NOT_UNDERSTOOD, ...TOO_MUCH]) {
     const { status } = await ask({ path, body, ...(headers === undefined ? {} : { headers }) });
     t.equal(status, 200, name);

@@ -23,7 +23,7 @@ function manyClusters(): Record<string, object> {
   );
 }
 
-t.test('pages that nobody reads are not kept', async (t) => {
+t.test('the sidecar does not keep pages that no client reads', async (t) => {
   const scene = await startScene(t, { config: { outbound: { clusters: manyClusters() } }, app: false });
   const { metricsPort } = scene.sidecar;
   const url = `http://127.0.0.1:${metricsPort}/metrics`;
@@ -53,7 +53,7 @@ t.test('pages that nobody reads are not kept', async (t) => {
   scene.holds(t);
 });
 
-t.test('streams of events that nobody reads are bounded', async (t) => {
+t.test('memory of unread event streams is bounded', async (t) => {
   const scene = await startScene(t, { config: { outbound: { clusters: manyClusters() } }, app: false });
   const { adminPort } = scene.sidecar;
   const url = `http://127.0.0.1:${adminPort}`;

@@ -44,38 +44,42 @@ const HANDSHAKE =
   'GET /v1/realtime?model=m HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
 
 for (const [name, block] of Object.entries(ATTACKS)) {
-  t.test(`interim answers without an end: ${name}`, { skip: skipWithout('python') }, async (t) => {
-    const url = await startProvider(t, block);
-    const scene = await startScene(t, {
-      config: { llm: { upstreams: [{ name: 'odd', url }] } },
-      checkout: process.env['ATTACKED_CHECKOUT'],
-    });
-    const { result, bystander } = await scene.during(async () => {
-      const answers: string[] = [];
-      const sockets = Array.from({ length: HANDSHAKES }, () => {
-        const socket = connect({ port: scene.sidecar.llmPort, host: '127.0.0.1' });
-        t.teardown(() => socket.destroy());
-        let text = '';
-        socket.on('error', () => {});
-        socket.on('data', (bytes: Buffer) => {
-          text += bytes.toString('latin1');
-        });
-        socket.on('close', () => answers.push(text.slice(9, 12)));
-        socket.write(HANDSHAKE);
-        return socket;
+  t.test(
+    `interim answers without an end are bounded: ${name}`,
+    { skip: skipWithout('python') },
+    async (t) => {
+      const url = await startProvider(t, block);
+      const scene = await startScene(t, {
+        config: { llm: { upstreams: [{ name: 'odd', url }] } },
+        checkout: process.env['ATTACKED_CHECKOUT'],
       });
-      await waitUntil('each is told', () => answers.length === sockets.length);
-      return answers;
-    });
-    // 502, and 503 once the circuit is open.
-    const wrong = result.filter((status) => status !== '502' && status !== '503');
-    t.strictSame(wrong, [], 'they are told so');
-    scene.holds(t, bystander);
-    t.comment(`peak ${scene.peakBytes() / 1e6} MB`);
-  });
+      const { result, bystander } = await scene.during(async () => {
+        const answers: string[] = [];
+        const sockets = Array.from({ length: HANDSHAKES }, () => {
+          const socket = connect({ port: scene.sidecar.llmPort, host: '127.0.0.1' });
+          t.teardown(() => socket.destroy());
+          let text = '';
+          socket.on('error', () => {});
+          socket.on('data', (bytes: Buffer) => {
+            text += bytes.toString('latin1');
+          });
+          socket.on('close', () => answers.push(text.slice(9, 12)));
+          socket.write(HANDSHAKE);
+          return socket;
+        });
+        await waitUntil('each is told', () => answers.length === sockets.length);
+        return answers;
+      });
+      // 502, and 503 once the circuit is open.
+      const wrong = result.filter((status) => status !== '502' && status !== '503');
+      t.strictSame(wrong, [], 'they are told so');
+      scene.holds(t, bystander);
+      t.comment(`peak ${scene.peakBytes() / 1e6} MB`);
+    },
+  );
 }
 
-t.test('what follows an answer to a handshake in the same read passes whole', async (t) => {
+t.test('bytes after a handshake answer in the same read pass completely', async (t) => {
   const frames = Array.from({ length: 40_000 }, (_, at) => String.fromCharCode(at % 256)).join('');
   for (const interim of [0, 1, 100]) {
     const answer = `HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-fill: ${'f'.repeat(interim)}\r\n\r\n`;

@@ -95,7 +95,7 @@ function metadataOf(fields: Readonly<Record<string, string>>): Metadata {
   return metadata;
 }
 
-t.test('the model goes on for alice, whatever bob does with her ids', async (t) => {
+t.test("a caller with another caller's ids can't end her model request", async (t) => {
   const { scene, provider, answerAll, askAgain, bobsCalls } = await startAgency(t);
   const { inboundPort } = scene.sidecar;
   const requests = () => provider.requests('model');
@@ -170,7 +170,7 @@ t.test('the model goes on for alice, whatever bob does with her ids', async (t) 
   scene.holds(t, bystander);
 });
 
-t.test('what is sure to be hers still ends with her call', async (t) => {
+t.test('a request that certainly belongs to her call still ends with it', async (t) => {
   const { scene, provider, askAgain, bobsCalls } = await startAgency(t);
   const callOf = (authorization: string, traceparent: string) => {
     const client = new RawClient(t, scene.sidecar.inboundPort);

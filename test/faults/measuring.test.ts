@@ -40,7 +40,7 @@ const call = (task: string, changes: Partial<CallRecord> = {}): CallRecord => ({
   ...changes,
 });
 
-t.test('a record tells how every run ended, also of a process that was killed', async (t) => {
+t.test('a record shows how every run ended, also of a killed process', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const file = join(folder, 'record');
@@ -57,7 +57,7 @@ t.test('a record tells how every run ended, also of a process that was killed', 
   ]);
 });
 
-t.test('an answer can be lost with those who were killed, and only with them', async (t) => {
+t.test('an answer can be lost only with a killed process', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   for (const [event, end] of [
@@ -80,7 +80,7 @@ t.test('an answer can be lost with those who were killed, and only with them', a
   }
 });
 
-t.test('a task ran twice when a run began beside another, or behind one that had succeeded', async (t) => {
+t.test('a task ran twice when a run began beside another, or after a successful one', async (t) => {
   const cases: [what: string, runs: Run[], twice: boolean][] = [
     ['one run', [run('a', 0, 9, 'ok')], false],
     ['behind a success', [run('a', 0, 9, 'ok'), run('a', 20, 29, 'ok')], true],
@@ -97,13 +97,13 @@ t.test('a task ran twice when a run began beside another, or behind one that had
   for (const [what, runs, twice] of cases) t.equal(runTwice(runs).length === 1, twice, what);
 });
 
-t.test('the most runs at a time', async (t) => {
+t.test('the maximum of simultaneous runs is counted', async (t) => {
   t.equal(peakConcurrency([]), 0);
   t.equal(peakConcurrency([run('a', 0, 10, 'ok'), run('b', 10, 20, 'ok')]), 1);
   t.equal(peakConcurrency([run('a', 0, 10, 'ok'), run('b', 5, never, undefined), run('c', 6, 7, 'ok')]), 3);
 });
 
-t.test('calls are counted by what became of them', async (t) => {
+t.test('calls are counted by outcome', async (t) => {
   const unavailable = { code: status.UNAVAILABLE };
   const cases: [what: string, CallRecord, Run[], keyof ReturnType<typeof countCalls>][] = [
     ['an answer', call('a'), [run('a', 0, 50, 'ok')], 'ok'],
@@ -132,7 +132,7 @@ t.test('calls are counted by what became of them', async (t) => {
   t.equal(countCalls([call('a')], twice, 1_000).twice, 1, 'only tasks of these calls');
 });
 
-t.test('failures are named with their reasons, latencies by percentile', async (t) => {
+t.test('the report lists failures with reasons, and latencies by percentile', async (t) => {
   const failed = call('a', { code: status.UNAVAILABLE, reason: 'connect_failed' });
   t.equal(
     failuresOf([failed, call('b'), failed, call('c', { code: status.INTERNAL })]),
@@ -144,7 +144,7 @@ t.test('failures are named with their reasons, latencies by percentile', async (
   t.equal(latencyMs([], 50), 0);
 });
 
-t.test('an endpoint is left alone when nothing goes there for a while', async (t) => {
+t.test('an endpoint counts as left alone when it gets no calls for a while', async (t) => {
   const samples = (...counts: number[]) =>
     counts.map((count, index) => ({ atMs: 1_000 + index * 100, count }));
   const growsTo = samples(5, 6, 7, 8, 8, 8, 8, 8);
@@ -155,7 +155,7 @@ t.test('an endpoint is left alone when nothing goes there for a while', async (t
   t.equal(quietAfterMs(samples(5, 5, 5, 5, 6, 6, 6, 7), 1_000, 2_000), 'never', 'it goes there now and then');
 });
 
-t.test('a watch asks until it is stopped, and counts what was sent meanwhile', async (t) => {
+t.test('a watch samples until it stops, and counts the calls meanwhile', async (t) => {
   let sent = 0;
   const proxy = {
     sentTo: async () => {

@@ -61,7 +61,7 @@ function checkout(t: Test, { npmFails = false } = {}): Checkout {
   return made;
 }
 
-t.test('installs node_modules when they are missing, and again only when the lock has changed', async (t) => {
+t.test('install adds missing node_modules, and again only when the lock has changed', async (t) => {
   const { install, calls, writeLock } = checkout(t);
   const first = await install();
   t.equal(first.code, 0, first.output);
@@ -77,7 +77,7 @@ t.test('installs node_modules when they are missing, and again only when the loc
   t.equal(calls().length, 2);
 });
 
-t.test('installs anew after an install that was interrupted', async (t) => {
+t.test('install repeats an interrupted install', async (t) => {
   const { folder, install, calls } = checkout(t);
   await install();
   rmSync(join(folder, 'node_modules', '.package-lock.json'));
@@ -85,7 +85,7 @@ t.test('installs anew after an install that was interrupted', async (t) => {
   t.equal(calls().length, 2);
 });
 
-t.test('two installs at once are one', async (t) => {
+t.test('two simultaneous installs run once', async (t) => {
   const { folder, install, calls } = checkout(t);
   const both = await Promise.all([install(), install()]);
   t.strictSame(
@@ -96,7 +96,7 @@ t.test('two installs at once are one', async (t) => {
   t.notOk(existsSync(join(folder, '.cache', 'install.lock')), 'the lock is gone');
 });
 
-t.test('a lock whose owner is gone is taken over', async (t) => {
+t.test('install takes over the lock of a process that has ended', async (t) => {
   const { folder, install, calls } = checkout(t);
   const gone = startProcess(t, process.execPath, ['-e', '']);
   await gone.ended;
@@ -109,7 +109,7 @@ t.test('a lock whose owner is gone is taken over', async (t) => {
   t.equal(calls().length, 3);
 });
 
-t.test('a failing npm ends the install with what it said', async (t) => {
+t.test("if npm fails, install exits with npm's message", async (t) => {
   const { install } = checkout(t, { npmFails: true });
   const { code, output } = await install();
   t.equal(code, 1);
@@ -117,7 +117,7 @@ t.test('a failing npm ends the install with what it said', async (t) => {
   t.match(output, /EXAMPLE/);
 });
 
-t.test('a lock that can not be read is named', async (t) => {
+t.test('install names an unreadable lock', async (t) => {
   const { folder, install } = checkout(t);
   writeFileSync(join(folder, 'package-lock.json'), '{');
   const { code, output } = await install();
