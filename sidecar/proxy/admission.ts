@@ -139,7 +139,7 @@ export class Admission extends Timer {
   }
 
   /** A call ended with this status: gives back the place that it held or waited for. */
-  leave({ place }: EnteringCall, status: StatusCode, nowMs: number): void {
+  leave({ place }: Pick<EnteringCall, 'place'>, status: StatusCode, nowMs: number): void {
     if (place === undefined) return;
     if (place.admittedAtMs === 0) {
       this.queue.cancel(place, nowMs);

@@ -4,7 +4,7 @@ import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
 import { type Arrows, step } from '../errors/illegal-step.ts';
 import { tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
-import { Status, type StatusCode, statusFromHttp2Error } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
@@ -17,41 +17,8 @@ import { NotAgain } from '../policy/pushback.ts';
 import { VERDICTS, type Verdict } from '../policy/verdicts.ts';
 import type { OutcomeScanner } from '../task/outcome-scanner.ts';
 import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
+import type { AttemptFailure, NoConnection } from './attempt-failure.ts';
 import { encodingOf } from './response-info.ts';
-
-/** The endpoint gave no stream; nothing of the call was sent. */
-export interface NoConnection {
-  readonly kind: 'no-connection';
-  readonly reason: 'connect_failed' | 'pending_overflow' | 'headers_too_large' | 'no_streams';
-  readonly unprocessed: true;
-  readonly message: string;
-}
-
-export type AttemptFailure = StreamFailure | NoConnection;
-
-/** Maps a failure to the end kind of the policies. */
-export function endKindOf(failure: AttemptFailure): EndKind {
-  switch (failure.kind) {
-    case 'no-connection':
-      if (failure.reason === 'no_streams') return 'no_streams';
-      return failure.reason === 'connect_failed' ? 'no_connection' : 'own_limit';
-    case 'connection':
-      return 'connection_lost';
-    case 'stalled':
-      return 'own_limit';
-    default:
-      return failure.kind;
-  }
-}
-
-/** Maps a failed attempt to a gRPC status. */
-export function statusOfFailure(failure: AttemptFailure): StatusCode {
-  if (failure.kind === 'no-connection' && failure.reason === 'headers_too_large')
-    return Status.RESOURCE_EXHAUSTED;
-  if (failure.unprocessed || failure.kind === 'connection') return Status.UNAVAILABLE;
-  if (failure.kind === 'stalled') return Status.RESOURCE_EXHAUSTED;
-  return failure.kind === 'reset' ? statusFromHttp2Error(failure.code) : Status.INTERNAL;
-}
 
 /** The call that an attempt works for. */
 export interface AttemptOwner {

@@ -1,13 +1,43 @@
-/** The state that a call keeps about its attempts. */
+/** The attempts of a call: what it keeps about them, and what they report to it. */
 import type { Endpoint } from '../cluster/endpoint.ts';
+import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
+import { Status } from '../grpc/status.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import type { MessageHead } from '../http2/head.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
 import { outcomeUnknown } from '../policy/retry.ts';
+import { type RelayedCall, relayData, relayEnd, relayHead } from './answer-relay.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
+import type { AttemptClockName } from './attempt-clock.ts';
+import { type AttemptFailure, endKindOf } from './attempt-failure.ts';
+import type { CallWith } from './call-facts.ts';
+import { replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Hedging } from './hedging.ts';
+import { forgetModelFailure } from './model-failures.ts';
+import { isTooLarge } from './oversize.ts';
 import type { LocalReply } from './reasons.ts';
+import type { SendingCall } from './request-head.ts';
+import { creditRequest, sendRequest } from './request-relay.ts';
 import type { RetryWait } from './retrying.ts';
+import { settleAttempt } from './settlement.ts';
+import { settleTokens } from './task-budget.ts';
 
-/** Other files read these fields; only these methods write them. */
-export class CallAttempts {
+/** The call that has the attempts. */
+type AttemptedCall = RelayedCall &
+  SendingCall &
+  CallWith<'attempt' | 'task', 'readTask'> & {
+    /** The endpoint has no free stream. Returns whether the attempt may move to an endpoint that has one. */
+    mayMove(attempt: Attempt): boolean;
+    /** The attempt failed before anything was sent downstream, or ended the call. */
+    onFailure(attempt: Attempt, failure: AttemptFailure): void;
+  };
+
+/**
+ * An admitted call has attempts, one after another or, with hedging, beside each other. Other files read these fields; only
+ * these methods write them.
+ */
+export class CallAttempts implements AttemptOwner {
   /** The running attempt, or the one that ended last. */
   current: Attempt | undefined = undefined;
   count = 0;
@@ -25,9 +55,16 @@ export class CallAttempts {
   /** The attempts beside `current`, where hedging is on. */
   hedging: Hedging | undefined = undefined;
 
-  begin(call: AttemptOwner, endpoint: Endpoint, nowMs: number): Attempt {
+  private readonly call: AttemptedCall;
+
+  constructor(call: AttemptedCall) {
+    this.call = call;
+  }
+
+  begin(endpoint: Endpoint, nowMs: number): Attempt {
+    this.call.progress.attempt();
     this.count++;
-    this.current = new Attempt(call, endpoint, this.count, nowMs);
+    this.current = new Attempt(this, endpoint, this.count, nowMs);
     return this.current;
   }
 
@@ -74,5 +111,65 @@ export class CallAttempts {
   /** The back-off is over. */
   endWait(): void {
     this.retryWait = undefined;
+  }
+
+  // --- What attempts report --------------------------------------------------------------------------------
+
+  get info(): AttemptOwner['info'] {
+    return this.call.info;
+  }
+
+  get requestHeadBytes(): number {
+    return this.call.requestHeadBytes;
+  }
+
+  mayMove(attempt: Attempt): boolean {
+    return this.call.mayMove(attempt);
+  }
+
+  onStreamOpen(attempt: Attempt, stream: Stream): void {
+    sendRequest(this.call, attempt, stream);
+  }
+
+  onRequestBytesSent(attempt: Attempt): void {
+    creditRequest(this.call, attempt);
+  }
+
+  /** An interim response does not commit the call: another attempt may follow. */
+  onInterim(attempt: Attempt, list: HeaderList): void {
+    const { response, stream } = this.call;
+    if (attempt === this.current && !isTooLarge(list, stream.connection)) response.sendInterim(list);
+  }
+
+  onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
+    relayHead(this.call, attempt, list, head);
+  }
+
+  onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    return relayData(this.call, attempt, buffer, start, end, endStream);
+  }
+
+  onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void {
+    relayEnd(this.call, attempt, list, head);
+  }
+
+  onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
+    const { call } = this;
+    attempt.unprocessed = failure.unprocessed;
+    if (failure.unprocessed) settleTokens(call, 0);
+    forgetModelFailure(call);
+    const code = 'code' in failure ? failure.code : 0;
+    settleAttempt(call, attempt, endKindOf(failure), statusFor(call, attempt, failure), code, undefined);
+    call.onFailure(attempt, failure);
+  }
+
+  onAttemptClock(attempt: Attempt, clock: AttemptClockName | 'idle'): void {
+    const { call } = this;
+    settleAttempt(call, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
+    const again = call.retries(attempt);
+    // Cancelling would make the task run a second time: the next attempt joins it instead.
+    const comesBack = this.retryWait?.sameEndpoint === true;
+    attempt.letGo(comesBack ? ATTEMPT_COMES_BACK : ErrorCode.CANCEL);
+    if (!again) call.answer(clock === 'idle' ? replyToIdle(call) : replyToClock(attempt, clock));
   }
 }

@@ -30,6 +30,8 @@ export interface CallTime {
   /** See {@link CallClock.allowedMs}. */
   readonly allowedMs: number;
   callersTimeIsUp(nowMs: number): boolean;
+  /** Bytes moved in either direction. */
+  onMovement(): void;
 }
 
 /** Other files read these fields; only these methods write them. */

@@ -5,6 +5,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
 import type { TaskKey } from '../task/task-message.ts';
+import type { Leaving } from '../task/task-store.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallTime } from './call-clock.ts';
@@ -45,8 +46,17 @@ interface TriedFacts {
   readonly unknownBefore: boolean;
   readonly severalEndpointsFailed: boolean;
   readonly lastFailure: LocalReply | undefined;
-  readonly retryWait: object | undefined;
-  readonly hedging: { readonly attempts: readonly Attempt[]; stop(): void } | undefined;
+  readonly retryWait: { cancel(): void } | undefined;
+  readonly hedging:
+    | { readonly attempts: readonly Attempt[]; choose(attempt: Attempt): void; stop(): void }
+    | undefined;
+  /** The call was silent for too long while this attempt ran alone. */
+  onAttemptClock(attempt: Attempt, clock: 'idle'): void;
+}
+
+/** As the call sees it (`task-follower.ts`). */
+interface RoleOfFollower {
+  leave(leaving: Leaving): void;
 }
 
 /**
@@ -74,13 +84,14 @@ interface CallFacts extends ObservedCall {
   readonly progress: Readonly<CallProgress>;
 
   readonly attempt: Attempt | undefined;
-  readonly tries: TriedFacts;
+  /** Undefined until the circuit has admitted the call. */
+  readonly tries: TriedFacts | undefined;
 
   readonly lineage: Readonly<Lineage>;
 
   readonly task: TaskKey | undefined;
   /** Its part in that task (`task-role.ts`). */
-  readonly role: { readonly follower: object | undefined; readonly run: TaskRun | undefined };
+  readonly role: { readonly follower: RoleOfFollower | undefined; readonly run: TaskRun | undefined };
   readonly trace: CallTrace | null | undefined;
 }
 
@@ -92,6 +103,11 @@ export interface PlacedFacts {
 /** The fields that a call also has once its circuit admitted it. Only such calls have attempts. */
 export interface AdmittedFacts extends PlacedFacts {
   readonly circuit: CircuitTicket;
+  readonly tries: TriedFacts;
+}
+
+export function isPlaced<Given extends CallWith<'cluster'>>(call: Given): call is Given & PlacedFacts {
+  return call.cluster !== undefined;
 }
 
 export function isAdmitted<Given extends CallWith<'cluster' | 'circuit'>>(

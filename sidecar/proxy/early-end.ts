@@ -1,11 +1,13 @@
-/** Ends a call before its answer is complete, or its request after that: deadline, silence, shutdown. */
-import { Status } from '../grpc/status.ts';
-import type { Attempt } from './attempt.ts';
+/** Ends a call before its answer is complete, or its request after that: deadline, silence, shutdown, no caller. */
+import { Status, type StatusCode } from '../grpc/status.ts';
+import type { StreamFailure } from '../http2/errors.ts';
+import type { Leaving } from '../task/task-store.ts';
 import type { CallWith } from './call-facts.ts';
 import { replyToDeadline, replyToIdle, replyToUnread } from './failure-reply.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { reply } from './reasons.ts';
 import { type GivenUpCall, giveUp } from './settlement.ts';
+import { callerLeft } from './task-follower.ts';
 
 /** The call's deadline no longer applies. */
 type AnsweredCall = CallWith<'stream'> & {
@@ -14,9 +16,12 @@ type AnsweredCall = CallWith<'stream'> & {
 };
 type EndingCall = GivenUpCall & CallWith<'role', 'answer'>;
 type LateCall = EndingCall & CallWith<'stream' | 'head' | 'response' | 'progress' | 'clock' | 'info'>;
-type SilentCall = EndingCall &
-  CallWith<'response' | 'request' | 'progress'> & {
-    onAttemptClock(attempt: Attempt, clock: 'idle'): void;
+type SilentCall = EndingCall & CallWith<'response' | 'request' | 'progress'>;
+/** The call whose caller left. */
+type LeftCall = EndingCall &
+  CallWith<'stream' | 'progress' | 'clock'> & {
+    readonly clock: { stop(): void };
+    finish(status: StatusCode): void;
   };
 
 /** A caller's time to read what is in its socket, and to end its request. */
@@ -65,11 +70,54 @@ export function endForSilence(call: SilentCall): void {
   // The sidecar is silent itself, or a caller that does not read keeps the endpoint from sending.
   if (attempt === undefined ? !call.progress.isAwaitingMessage : attempt.ended) return;
   if (response.waits && role.run?.readsAhead !== true) return;
-  if (attempt !== undefined && call.tries.hedging === undefined) {
-    call.onAttemptClock(attempt, 'idle');
+  if (attempt !== undefined && call.tries !== undefined && call.tries.hedging === undefined) {
+    call.tries.onAttemptClock(attempt, 'idle');
     return;
   }
   const late = replyToIdle(call);
   giveUp(call, 'idle', Status.DEADLINE_EXCEEDED);
   call.answer(late);
+}
+
+/** The caller left: cancels the attempt at once, unless others wait for the task or the caller may come back for it. */
+export function endForCaller(call: LeftCall, failure: StreamFailure): void {
+  if (call.progress.isDone) {
+    call.clock.stop();
+    return;
+  }
+  const { role } = call;
+  const { stats } = call.context;
+  const leaving = callerLeft(call, failure);
+  if (leaving === 'time_is_up') stats.reject('deadline');
+  if (role.run?.outlives(leaving) === true) return;
+  role.follower?.leave(leaving);
+  if (failure.kind === 'protocol') stats.reject('bad_request');
+  if (failure.kind === 'stalled') stats.reject('overloaded');
+  endUnheard(call, leaving, failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
+}
+
+/** No caller waits for the task that the call runs. */
+export function endUnwanted(call: LeftCall): void {
+  if (call.progress.isDone) return;
+  const late = call.clock.callersTimeIsUp(call.context.clock());
+  endUnheard(call, late ? 'time_is_up' : 'cancelled', Status.CANCELLED);
+}
+
+/** Ends the call without an answer, because the caller has left. At the caller's deadline, the deadline ended the call. */
+function endUnheard(call: LeftCall, leaving: Leaving, otherwise: StatusCode): void {
+  const late = leaving === 'time_is_up';
+  const status = late ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
+  giveUp(call, late ? 'deadline' : 'cancelled', status);
+  if (late) call.progress.explain('deadline');
+  call.finish(late ? status : otherwise);
+}
+
+/** The inbound call that this one is made for has ended without an answer. @param late its deadline passed */
+export function endForOwner(call: LateCall, late: boolean): void {
+  if (late) {
+    endForDeadline(call, call.context.clock());
+    return;
+  }
+  giveUp(call, 'cancelled', Status.CANCELLED);
+  call.answer(reply('caller_gone', 'the call that this one was made for has been given up by its caller'));
 }

@@ -3,9 +3,10 @@ import { Status, type StatusCode } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { deadlineReached } from '../policy/deadline.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
-import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
+import type { Attempt } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
-import type { CallWith, PlacedFacts } from './call-facts.ts';
+import { type AttemptFailure, statusOfFailure } from './attempt-failure.ts';
+import type { AdmittedFacts, CallWith, PlacedFacts } from './call-facts.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 
 /** A failed call, with its deadline: some servers enforce it before we do. */
@@ -66,7 +67,7 @@ export function lastAnswer({
   context,
   tries,
   lineage,
-}: CallWith<'context' | 'tries' | 'lineage'>): LocalReply {
+}: AdmittedFacts & CallWith<'context' | 'lineage'>): LocalReply {
   const { notAgain } = lineage;
   const answer = tries.lastFailure!;
   if (notAgain === NotAgain.EVERYBODY) return { ...answer, pushbackMs: NEVER };

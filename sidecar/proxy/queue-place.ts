@@ -1,10 +1,11 @@
 /** The place of a call on its listener, and in the queue for it. */
 import type { CallerCalls, Queueable } from '../policy/admission-queue.ts';
+import type { PlacedFacts } from './call-facts.ts';
 import type { Caller } from './caller.ts';
 import type { LocalReply } from './reasons.ts';
 
 /** A call that asks to be admitted. */
-export interface EnteringCall {
+export interface EnteringCall extends PlacedFacts {
   readonly caller: Caller;
   readonly clock: { readonly deadlineMs: number };
   /** Undefined for a call that is neither admitted nor queued. `admission.ts` writes it. */

@@ -15,7 +15,7 @@ import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 import { type GivingCall, giveTokens } from './task-budget.ts';
 
 /** The parts of a call that its head upstream depends on. */
-type SendingCall = GivingCall &
+export type SendingCall = GivingCall &
   ObservedCall &
   CallWith<
     | 'context'

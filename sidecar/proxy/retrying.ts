@@ -10,10 +10,10 @@ import { timeLeftMs } from '../policy/deadline.ts';
 import type { RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
-import type { AdmittedFacts, CallWith } from './call-facts.ts';
+import type { AdmittedFacts, CallWith, PlacedFacts } from './call-facts.ts';
 
 /** A call that waits for its next attempt. */
-export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'progress'> {
+export interface WaitingCall extends PlacedFacts, CallWith<'context' | 'progress'> {
   readonly tries: { endWait(): void };
   /** The back-off is over. */
   onRetryDue(failed: Attempt, sameEndpoint: boolean): void;

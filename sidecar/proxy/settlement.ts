@@ -49,7 +49,7 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   const policies = cluster.policies;
   policies.recordLatency(call.info.method, latencyMs, nowMs);
   attempt.clock?.stop();
-  if (attempt.streaming) tellCircuit(call, call.circuit.firstMessage(attempt, nowMs));
+  if (attempt.streaming) reportCircuit(call, call.circuit.firstMessage(attempt, nowMs));
 }
 
 /** An attempt ended; `info` is set if an answer ended it. Reports the verdict to all but the circuit breaker. */
@@ -170,7 +170,7 @@ export function settleCircuit(
   if (!isAdmitted(call)) return;
   const { circuit, cluster, attempt } = call;
   const nowMs = call.context.clock();
-  tellCircuit(
+  reportCircuit(
     call,
     attempt === undefined
       ? circuit.giveBack(nowMs)
@@ -179,7 +179,7 @@ export function settleCircuit(
 }
 
 /** Reports that this call changed the circuit's state; does nothing when `transition` is undefined. */
-export function tellCircuit(
+export function reportCircuit(
   call: PlacedFacts & CallWith<'context' | 'info' | 'trace'>,
   transition: CircuitTransition | undefined,
 ): void {

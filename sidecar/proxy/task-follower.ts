@@ -27,7 +27,7 @@ export interface FollowingCall
   /** The call had joined another call's task, and now runs it itself. */
   runAgain(): void;
   /** The other call's answer was sent completely, or waits for the caller to read. */
-  completeFollowing(status: StatusCode): void;
+  completeAnswer(status: StatusCode): void;
 }
 
 /** Sends a call the answer of the call that runs, or has run, the same task, at the pace of its own caller. */
@@ -100,7 +100,7 @@ export class TaskFollower {
     }
     call.response.sendEnd(trailers, end.status, [DEDUPLICATED_HEADER, this.how]);
     this.leave('cancelled');
-    call.completeFollowing(end.status);
+    call.completeAnswer(end.status);
   }
 
   /**

@@ -50,13 +50,13 @@ export function runsOnce({ context }: { readonly context: TaskContext }): boolea
 }
 
 /** Whether a call must wait for its task's message: to recognise the task, or to find the owner. */
-export function needsTask({ context, lineage }: CallWith<'context' | 'lineage'>): boolean {
+export function needsTaskMessage({ context, lineage }: CallWith<'context' | 'lineage'>): boolean {
   if (context.listener === 'inbound') return true;
   return lineage.owner === undefined && !lineage.isOwnerOver && context.inboundCalls.size > 0;
 }
 
 /** Returns false when the call must not run. A request that is too large, or has no id, runs each time. */
-export function beginTask(call: TaskCall, message: FirstMessage | undefined): boolean {
+export function runOrFollowTask(call: TaskCall, message: FirstMessage | undefined): boolean {
   const { task, request } = call;
   if (!runsOnce(call) || message === undefined || task === undefined || task.taskId === '') return true;
   // Compressed or not, it is the same task, if the whole message was readable.
