@@ -56,59 +56,62 @@ class Model {
   }
 }
 
-t.test('it fires what a sorted list would, on any mix of arming, moving, cancelling and jumps', async (t) => {
-  // Spans of each level, their edges, and beyond the wheel's 46 hours.
-  const reaches = [1, 15, 640, 641, 40_960, 2_621_440, 167_772_160, 500_000_000];
-  for (let seed = 1; seed <= 40; seed++) {
-    const random = seededRandom(seed);
-    const below = (limit: number): number => Math.floor(random() * limit);
-    const wheel = new TimerWheel();
-    const model = new Model();
-    let fired: string[] = [];
-    const timers = Array.from({ length: 60 }, (_, i) => {
-      return new TestTimer(`${i}`, (timer, atMs) => {
-        fired.push(timer.armed || atMs !== nowMs ? `${timer.name}: armed, or told ${atMs}` : timer.name);
+t.test(
+  'the wheel fires as a sorted list would, after any mix of arming, moving, cancelling and jumps',
+  async (t) => {
+    // Spans of each level, their edges, and beyond the wheel's 46 hours.
+    const reaches = [1, 15, 640, 641, 40_960, 2_621_440, 167_772_160, 500_000_000];
+    for (let seed = 1; seed <= 40; seed++) {
+      const random = seededRandom(seed);
+      const below = (limit: number): number => Math.floor(random() * limit);
+      const wheel = new TimerWheel();
+      const model = new Model();
+      let fired: string[] = [];
+      const timers = Array.from({ length: 60 }, (_, i) => {
+        return new TestTimer(`${i}`, (timer, atMs) => {
+          fired.push(timer.armed || atMs !== nowMs ? `${timer.name}: armed, or told ${atMs}` : timer.name);
+        });
       });
-    });
-    // Start far from 0, as a machine's clock does.
-    let nowMs = seed % 2 === 0 ? 0 : 12_345_678_901.5;
-    wheel.advance(nowMs);
-    model.advance(nowMs);
-    let allFired = 0;
-    for (let step = 0; step < 1500; step++) {
-      const timer = timers[below(timers.length)]!;
-      const action = below(10);
-      if (action < 6) {
-        const atMs = nowMs - 20 + random() * reaches[below(reaches.length)]!;
-        wheel.arm(timer, atMs);
-        model.arm(timer, atMs);
-      } else if (action < 7) {
-        wheel.cancel(timer);
-        model.cancel(timer);
-      } else {
-        nowMs += random() * reaches[below(reaches.length - 1)]!;
-        fired = [];
-        wheel.advance(nowMs);
-        const expected = model.advance(nowMs);
-        allFired += expected.length;
-        if (fired.sort().join() !== expected.join()) {
-          t.strictSame(fired, expected, `seed ${seed}, step ${step}`);
+      // Start far from 0, as a machine's clock does.
+      let nowMs = seed % 2 === 0 ? 0 : 12_345_678_901.5;
+      wheel.advance(nowMs);
+      model.advance(nowMs);
+      let allFired = 0;
+      for (let step = 0; step < 1500; step++) {
+        const timer = timers[below(timers.length)]!;
+        const action = below(10);
+        if (action < 6) {
+          const atMs = nowMs - 20 + random() * reaches[below(reaches.length)]!;
+          wheel.arm(timer, atMs);
+          model.arm(timer, atMs);
+        } else if (action < 7) {
+          wheel.cancel(timer);
+          model.cancel(timer);
+        } else {
+          nowMs += random() * reaches[below(reaches.length - 1)]!;
+          fired = [];
+          wheel.advance(nowMs);
+          const expected = model.advance(nowMs);
+          allFired += expected.length;
+          if (fired.sort().join() !== expected.join()) {
+            t.strictSame(fired, expected, `seed ${seed}, step ${step}`);
+            return;
+          }
+        }
+        if (wheel.size !== model.size) t.equal(wheel.size, model.size, `size, seed ${seed}, step ${step}`);
+        const nextMs = wheel.nextAtMs() ?? Number.POSITIVE_INFINITY;
+        const firstMs = model.firstMs ?? Number.POSITIVE_INFINITY;
+        if (nextMs > firstMs || (model.firstMs === undefined) !== (wheel.nextAtMs() === undefined)) {
+          t.fail(`seed ${seed}, step ${step}: ${nextMs} is announced, ${firstMs} comes first`);
           return;
         }
       }
-      if (wheel.size !== model.size) t.equal(wheel.size, model.size, `size, seed ${seed}, step ${step}`);
-      const nextMs = wheel.nextAtMs() ?? Number.POSITIVE_INFINITY;
-      const firstMs = model.firstMs ?? Number.POSITIVE_INFINITY;
-      if (nextMs > firstMs || (model.firstMs === undefined) !== (wheel.nextAtMs() === undefined)) {
-        t.fail(`seed ${seed}, step ${step}: ${nextMs} is announced, ${firstMs} comes first`);
-        return;
-      }
+      t.ok(allFired > 100, `${allFired} timers fired with seed ${seed}`);
     }
-    t.ok(allFired > 100, `${allFired} timers fired with seed ${seed}`);
-  }
-});
+  },
+);
 
-t.test('never early, at most a tick late', async (t) => {
+t.test('a timer fires never early, and at most one tick late', async (t) => {
   for (const atMs of [0.001, 9.999, 10, 10.001, 639.5, 640, 4096, 40_960.01, 123_456.7]) {
     const wheel = new TimerWheel({ tickMs: 10 });
     let firedAtMs = -1;
@@ -222,7 +225,7 @@ t.test('a jump over a long empty stretch does not walk it tick by tick', async (
   t.equal(fired, 20);
 });
 
-t.test('what makes no sense is refused', async (t) => {
+t.test('the wheel refuses invalid times and ticks', async (t) => {
   t.throws(() => new TimerWheel({ tickMs: 0 }), /tickMs is 0; give a whole number/);
   t.throws(() => new TimerWheel({ tickMs: 2.5 }), /tickMs is 2.5/);
   const wheel = new TimerWheel();
@@ -234,7 +237,7 @@ t.test('what makes no sense is refused', async (t) => {
   t.ok(timer.armed, 'never is a time');
 });
 
-t.test('a finished timer holds on to no other', async (t) => {
+t.test('a finished timer keeps no other alive', async (t) => {
   const wheel = new TimerWheel();
   const timers = Array.from({ length: 3 }, () => new TestTimer('one'));
   for (const timer of timers) wheel.arm(timer, 100);
@@ -295,7 +298,7 @@ t.test('the driver fires timers of different lengths by one setTimeout at a time
   t.equal(fired, 201);
 });
 
-t.test('the driver goes on after a callback has thrown', async (t) => {
+t.test('the driver continues after a callback has thrown', async (t) => {
   const wheel = new TimerWheel();
   let nowMs = 0;
   const driver = new WheelDriver(wheel, () => nowMs);

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { ChurnMap, hashOf } from './churn-map.ts';
 
-t.test('it holds what a Map would hold', async (t) => {
+t.test('the churn map holds the same entries as a Map', async (t) => {
   const step = fc.record({
     key: fc.nat({ max: 60 }).map((key) => `task-${key}`),
     what: fc.constantFrom('set', 'delete', 'get'),
@@ -28,7 +28,7 @@ t.test('it holds what a Map would hold', async (t) => {
   t.pass();
 });
 
-t.test('keys of the same hash are told apart', async (t) => {
+t.test('the map distinguishes keys of the same hash', async (t) => {
   const map = new ChurnMap<string>();
   for (const key of ['a', 'b', 'c']) map.set(key, key, 7);
   t.equal(map.delete('b', 7), true);
@@ -39,7 +39,7 @@ t.test('keys of the same hash are told apart', async (t) => {
   );
 });
 
-t.test('what was deleted is let go of by the next small collection', async (t) => {
+t.test('the next small collection frees deleted entries', async (t) => {
   setFlagsFromString('--expose-gc');
   const gc = runInNewContext('gc') as (options?: { type: 'minor' }) => void;
   const oldMiB = (): number =>

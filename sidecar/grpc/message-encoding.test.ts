@@ -38,7 +38,7 @@ t.strictSame(
   'what sidecars of other versions know them by',
 );
 
-t.test('what was compressed comes back', async (t) => {
+t.test('a compressed message inflates to its bytes', async (t) => {
   for (const [name, pack] of encodings) {
     for (const length of [0, 1, 300, LIMIT - 1, LIMIT]) {
       const bytes = prose(length);
@@ -49,7 +49,7 @@ t.test('what was compressed comes back', async (t) => {
   }
 });
 
-t.test('of more than the limit, or while it comes, a beginning is read', async (t) => {
+t.test('the beginning of a message above the limit, or of an incomplete one, is readable', async (t) => {
   for (const [name, pack] of encodings) {
     const long = prose(MEBIBYTE);
     const alike = Buffer.alloc(2 * MEBIBYTE, long.subarray(0, 100_000));
@@ -82,7 +82,7 @@ t.test('of more than the limit, or while it comes, a beginning is read', async (
   }
 });
 
-t.test('what is not what it says is told so', async (t) => {
+t.test('bytes in another format than the declared one are refused', async (t) => {
   const text = prose(500);
   for (const [name, pack] of encodings) {
     const packed = pack(text);
@@ -107,7 +107,7 @@ t.test('what is not what it says is told so', async (t) => {
   t.equal(inflateMessage('zstd', wide, true, LIMIT), 'corrupt', 'a window of 128 MiB is not made');
 });
 
-t.test('any bytes are read or refused', async () => {
+t.test('any bytes inflate or are refused', async () => {
   const cut = fc.tuple(
     fc.constantFrom(...encodings),
     fc.uint8Array({ maxLength: 300 }),

@@ -21,7 +21,7 @@ const follows = (fields: Record<string, string | undefined>): boolean =>
     ),
   );
 
-t.test("what gRPC's clients send follows the rules, and what servers refuse does not", async (t) => {
+t.test("requests of gRPC's clients follow the rules, and requests that servers refuse do not", async (t) => {
   for (const fields of [
     {},
     { ':scheme': 'https', te: ' trailers', 'user-agent': 'grpc-node-js/1.14' },

@@ -30,7 +30,7 @@ t.test('codes and names are those of grpc-js', async (t) => {
   t.equal(STATUS_NAMES.length, 17);
 });
 
-t.test('what is no status of gRPC counts as UNKNOWN', async (t) => {
+t.test('a code that gRPC does not define counts as UNKNOWN', async (t) => {
   for (const code of [17, -1, 2.5, Number.NaN, 1e9]) t.equal(statusName(code), 'UNKNOWN', `${code}`);
   for (const value of ['', '17', '-1', '99', '100', '1.', 'OK', ' 0', '0x', '٣']) {
     t.equal(parseStatus(value), Status.UNKNOWN, JSON.stringify(value));
@@ -65,7 +65,7 @@ t.test('HTTP/2 error codes and HTTP statuses map as the specification says', asy
   }
 });
 
-t.test('a status message survives, whatever is in it', async (t) => {
+t.test('a status message survives, whatever its characters', async (t) => {
   // The message of the interoperability suite's special_status_message.
   const special = '\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n';
   t.equal(
@@ -133,7 +133,7 @@ t.test('decoding never fails', async (t) => {
     t.equal(decodeStatusMessage(value), message, JSON.stringify(value));
 });
 
-/** The error that connecting with `options` ends in, or that the connection gives later. */
+/** Returns the error of connecting with `options`, or of the connection later. */
 async function errorOf(options: net.NetConnectOpts, connected?: (socket: net.Socket) => void) {
   const socket = net.connect(options);
   socket.on('connect', () => connected?.(socket));
@@ -142,7 +142,7 @@ async function errorOf(options: net.NetConnectOpts, connected?: (socket: net.Soc
   return error;
 }
 
-t.test('errors of real sockets: what they prove, and what to look at', async (t) => {
+t.test('errors of real sockets map to their meaning and a hint', async (t) => {
   const server = net.createServer((socket) => socket.on('data', () => socket.resetAndDestroy()));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -3,7 +3,7 @@ import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { formatTimeout, parseTimeout, SHORTEST_TIMEOUT_MS } from './timeout.ts';
 
-t.test('every unit is read into milliseconds', async (t) => {
+t.test('every unit parses to milliseconds', async (t) => {
   const expected: [string, number][] = [
     ['1H', 3_600_000],
     ['2M', 120_000],
@@ -24,7 +24,7 @@ t.test('every unit is read into milliseconds', async (t) => {
   for (const [value, timeoutMs] of expected) t.equal(parseTimeout(value), timeoutMs, value);
 });
 
-t.test('what the grammar does not allow is NaN', async (t) => {
+t.test('a value outside the grammar is NaN', async (t) => {
   const malformed = [
     '',
     'S',
@@ -46,7 +46,7 @@ t.test('what the grammar does not allow is NaN', async (t) => {
   }
 });
 
-t.test('the unit written keeps three digits or more, and never exceeds eight', async (t) => {
+t.test('a formatted timeout has three to eight digits', async (t) => {
   const expected: [number, string][] = [
     [60_000, '60000m'],
     [59_999.9, '59999m'],
@@ -68,7 +68,7 @@ t.test('the unit written keeps three digits or more, and never exceeds eight', a
     t.equal(formatTimeout(over), '1n');
 });
 
-t.test('a timeout written and read again is never longer, and hardly shorter', async (t) => {
+t.test('a timeout that is formatted and parsed is never longer, and hardly shorter', async (t) => {
   const random = seededRandom(7);
   const problems: string[] = [];
   for (let i = 0; i < 200_000; i++) {

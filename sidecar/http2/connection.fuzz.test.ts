@@ -1,4 +1,4 @@
-// Random bytes, and conversations of node:http2 with damage done to them, against a connection in either role.
+// Random bytes, and damaged conversations of node:http2, against a connection in either role.
 
 import * as http2 from 'node:http2';
 import { connect, createServer, type Socket } from 'node:net';
@@ -22,7 +22,7 @@ import type { Stream, StreamHandler } from './streams.ts';
 
 type Role = 'server' | 'client';
 
-/** A socket whose far end is the test: takes what is written, or leaves it lying for a while. */
+/** A socket whose other end is the test. It takes the output at once, or leaves it for a while. */
 class FakeSocket extends Duplex {
   readonly connecting = false;
   readonly output: Buffer[] = [];
@@ -50,7 +50,7 @@ class FakeSocket extends Duplex {
     else this.held = done;
   }
 
-  /** From here on everything is taken at once. */
+  /** Takes all further output at once. */
   releaseAll(): void {
     this.open = true;
     this.release();
@@ -72,7 +72,7 @@ const responseHead = new HeaderList([':status', '200', 'content-type', 'applicat
 const trailers = new HeaderList(['grpc-status', '0']);
 const requestHead = new HeaderList([':method', 'POST', ':scheme', 'http', ':path', '/a', ':authority', 'b']);
 
-/** Uses its streams in random ways, as a relay between two ends of different speed does. */
+/** Uses its streams at random, as a relay between two ends of different speed does. */
 class Player implements ConnectionOwner<Connection>, StreamHandler {
   readonly onForeignClient = refuseForeignClient;
   readonly onForeignServer = refuseForeignServer;
@@ -174,7 +174,7 @@ class Player implements ConnectionOwner<Connection>, StreamHandler {
   }
 }
 
-/** Feeds the bytes in chunks of random size and looks at the connection in between; says what is wrong with it. */
+/** Feeds the bytes in chunks of random size, and checks the connection in between. @returns a fault, if any */
 async function feed(role: Role, input: Buffer, seed: number): Promise<string | undefined> {
   const random = seededRandom(seed);
   const socket = new FakeSocket(random);
@@ -187,7 +187,7 @@ async function feed(role: Role, input: Buffer, seed: number): Promise<string | u
   });
   for (let at = 0; at < input.length && !connection.closed; ) {
     const end = Math.min(input.length, at + 1 + Math.floor(random() ** 3 * 20_000));
-    // A chunk of its own, as a socket gives it.
+    // A copy, as a socket makes one.
     socket.emit('data', Buffer.from(input.subarray(at, end)));
     at = end;
     player.actOnSome();
@@ -195,7 +195,7 @@ async function feed(role: Role, input: Buffer, seed: number): Promise<string | u
     const fault = faultOf(connection, player);
     if (fault !== undefined) return fault;
   }
-  // Outside of a batch output follows on the next tick, and what waits for the socket when that has drained.
+  // Outside a batch the output follows on the next tick, and waiting output when the socket has drained.
   await turn();
   socket.releaseAll();
   await turn();
@@ -203,7 +203,7 @@ async function feed(role: Role, input: Buffer, seed: number): Promise<string | u
   if (fault !== undefined) return fault;
   if (!connection.closed) socket.destroy();
   await turn();
-  if (player.closed.length !== 1) return `the owner heard of the end ${player.closed.length} times`;
+  if (player.closed.length !== 1) return `the owner was notified of the end ${player.closed.length} times`;
   return connection.streams.size === 0 ? undefined : 'streams are left';
 }
 
@@ -218,7 +218,7 @@ function faultOf(connection: Connection, player: Player): string | undefined {
   for (const stream of connection.streams.all()) {
     if (stream.closed) return 'a closed stream is kept';
     unconsumed += stream.unconsumed;
-    if (stream.unconsumed < 0) return 'more was consumed than came';
+    if (stream.unconsumed < 0) return 'more bytes were consumed than received';
     if (stream.receiveWindow > DEFAULT_LIMITS.streamWindowBytes) return 'a stream window grew';
     if (stream.queue !== undefined) queues++;
     if (Number.isNaN(stream.sendWindow)) return 'a window is not a number';
@@ -230,7 +230,7 @@ function faultOf(connection: Connection, player: Player): string | undefined {
   return undefined;
 }
 
-/** What we say must be frames, whatever is said to us, and not much more than what was said. */
+/** Our output must consist of frames, whatever the input is, and must not be much longer than the input. */
 function faultOfOutput(role: Role, socket: FakeSocket, inputBytes: number): string | undefined {
   const output = Buffer.concat(socket.output);
   let at = 0;
@@ -344,7 +344,7 @@ for (const role of ['server', 'client'] as const) {
 
 // --- Conversations of node:http2, damaged -----------------------------------------------------------------
 
-/** What node's two ends say to each other while they do a bit of everything. */
+/** The bytes of both ends of node:http2 while they use all features a little. */
 async function record(t: Test): Promise<Record<Role, Buffer>> {
   const server = http2.createServer({ settings: { maxConcurrentStreams: 50, initialWindowSize: 30_000 } });
   server.on('stream', (stream, headers) => {
@@ -361,7 +361,7 @@ async function record(t: Test): Promise<Record<Role, Buffer>> {
   const said = { server: [] as Buffer[], client: [] as Buffer[] };
   const between = createServer((near) => {
     const far = connect({ port, host: '127.0.0.1' });
-    // What the client says is input for a server, and the other way round.
+    // The output of the client is input for a server, and the output of the server for a client.
     near.on('data', (chunk: Buffer) => said.server.push(chunk)).pipe(far);
     far.on('data', (chunk: Buffer) => said.client.push(chunk)).pipe(near);
     for (const socket of [near, far]) socket.on('error', () => {});
@@ -390,7 +390,7 @@ async function record(t: Test): Promise<Record<Role, Buffer>> {
   return { server: Buffer.concat(said.server), client: Buffer.concat(said.client) };
 }
 
-/** Where the frames of a conversation begin. */
+/** Returns the offsets of the frames of a conversation. */
 function frameStarts(conversation: Buffer, from: number): number[] {
   const starts: number[] = [];
   for (let at = from; at + 9 <= conversation.length; at += 9 + conversation.readUIntBE(at, 3))
@@ -398,7 +398,7 @@ function frameStarts(conversation: Buffer, from: number): number[] {
   return starts;
 }
 
-/** Flips, cuts, doubles, swaps; mostly where it hurts, in the heads of frames. */
+/** Flips, cuts, doubles or swaps bytes, mostly in the heads of frames. */
 function damage(conversation: Buffer, from: number, random: () => number): Buffer {
   let damaged = Buffer.from(conversation);
   const below = (limit: number) => Math.floor(random() * limit);
@@ -436,7 +436,7 @@ function damage(conversation: Buffer, from: number, random: () => number): Buffe
   return damaged;
 }
 
-/** Node gives the collector only to who asks for it; without one, garbage would be taken for a leak. */
+/** Node's garbage collector, which needs a flag. Without collections we would take garbage for a leak. */
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 

@@ -1,4 +1,4 @@
-// A whole connection over a real socket, held against a peer whose frames are made by hand.
+// A whole connection over a real socket, with a peer whose frames are made by hand.
 import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import {
@@ -27,7 +27,7 @@ import { HeaderList } from './hpack/header-list.ts';
 import { type ConnectionLimits, DEFAULT_LIMITS } from './limits.ts';
 import type { Stream, StreamHandler } from './streams.ts';
 
-/** Owner and handler of everything that comes in; keeps what it was told. */
+/** The owner and the handler of all streams. It records its events. */
 class Owner implements ConnectionOwner<Connection>, StreamHandler {
   readonly onForeignClient = refuseForeignClient;
   readonly onForeignServer = refuseForeignServer;
@@ -41,7 +41,7 @@ class Owner implements ConnectionOwner<Connection>, StreamHandler {
   closedWith: ConnectionError | undefined;
   ready = false;
   faulty = 0;
-  /** What `onData` takes of `length` bytes. */
+  /** The number of `length` bytes that `onData` finishes at once. */
   take = (length: number): number => length;
   whenStream: (stream: Stream, endStream: boolean) => void = () => {};
 
@@ -87,7 +87,7 @@ interface Ends {
   readonly peer: H2Peer;
 }
 
-/** Our connection in this role, and its peer, which has sent what a peer begins with. */
+/** Our connection in this role, and its peer, which has sent its preface and SETTINGS. */
 async function open(
   t: Test,
   role: 'server' | 'client',
@@ -111,7 +111,7 @@ async function open(
 const responseHead = new HeaderList([':status', '200']);
 const requestHead = new HeaderList([':method', 'POST', ':scheme', 'http', ':path', '/a', ':authority', 'b']);
 
-t.test('a window that SETTINGS shrinks below zero holds DATA back until it is above', async (t) => {
+t.test('a window that SETTINGS have made negative holds DATA back until it is positive', async (t) => {
   const { owner, connection, peer } = await open(t, 'server');
   owner.whenStream = (stream) => connection.sendHeaders(stream, responseHead, undefined, false);
   await peer.headers(1, grpcRequest('/a'));
@@ -129,11 +129,11 @@ t.test('a window that SETTINGS shrinks below zero holds DATA back until it is ab
   await peer.until('a part came', () => peer.dataBytes === 10_300);
   await peer.send(settings([4, 1_200]));
   await peer.until('the rest came', () => peer.dataBytes === 10_500);
-  t.equal(owner.sent.get(1), 500, 'the handler heard of what had waited');
+  t.equal(owner.sent.get(1), 500, 'onDataSent reported the bytes that had waited');
   t.equal(stream.queue, undefined);
 });
 
-t.test('windows that overflow: the stream is reset, or the connection ends', async (t) => {
+t.test('a window that overflows resets its stream or ends the connection', async (t) => {
   const { owner, peer } = await open(t, 'server');
   await peer.headers(1, grpcRequest('/a'));
   await peer.headers(3, grpcRequest('/a'));
@@ -154,7 +154,7 @@ t.test('windows that overflow: the stream is reset, or the connection ends', asy
   await other.peer.until('SETTINGS overflow', () => other.peer.goaway?.code === errorCode.flowControlError);
 });
 
-t.test('DATA beyond the windows we gave', async (t) => {
+t.test('DATA beyond a receive window resets its stream or ends the connection', async (t) => {
   const { owner, connection, peer } = await open(t, 'server', { connectionWindowBytes: 400_000 });
   owner.take = () => 0;
   const frames = (streamId: number, bytes: number) => {
@@ -168,7 +168,7 @@ t.test('DATA beyond the windows we gave', async (t) => {
   await peer.until('stream 1 was reset', () => peer.resets.get(1) === errorCode.flowControlError);
   t.equal(connection.closed, false);
   for (const id of [3, 5, 7]) await peer.headers(id, grpcRequest('/a'));
-  // Nobody takes these bytes; the connection's window is given back all the same.
+  // The handler does not finish these bytes, but the connection's window reopens.
   for (const id of [3, 5, 7]) frames(id, 262_144);
   await waitUntil('all of it came', () => owner.received === 4 * 262_144);
   t.equal(peer.goaway, undefined);
@@ -179,55 +179,63 @@ t.test('DATA beyond the windows we gave', async (t) => {
   for (const id of [1, 3, 5])
     for (let sent = 0; sent < 16; sent++) bounded.peer.data(id, Buffer.alloc(16_384));
   await bounded.peer.until('GOAWAY', () => bounded.peer.goaway?.code === errorCode.flowControlError);
-  t.ok(bounded.owner.received < 300_000 + 400_000, 'what waits on a connection is bounded');
+  t.ok(bounded.owner.received < 300_000 + 400_000, 'the waiting bytes of a connection are bounded');
 });
 
-t.test('graceful end: a GOAWAY for all, then one that names the last stream, then close', async (t) => {
-  const { owner, connection, peer } = await open(t, 'server');
-  await peer.headers(1, grpcRequest('/a'), true);
-  await waitUntil('stream 1 is here', () => owner.streams.length === 1);
-  connection.shutdown();
-  connection.shutdown();
-  await peer.until('the first GOAWAY', () => peer.goaway !== undefined);
-  t.match(peer.goaway, { lastStreamId: 2 ** 31 - 1, code: 0 });
-  await peer.headers(3, grpcRequest('/a'), true);
-  await waitUntil('a call that was on its way is served', () => owner.streams.length === 2);
-  const ping = peer.frames.find(({ type }) => type === frameType.ping)!;
-  await peer.send(frame(frameType.ping, flag.ack, 0, ping.payload));
-  await peer.until('the second GOAWAY', () => peer.goaway?.lastStreamId === 3);
-  await peer.headers(5, grpcRequest('/a'), true);
-  await peer.send(frame(frameType.ping, 0, 0, Buffer.alloc(8, 9)));
-  await peer.until('the PING behind it was answered', () => peer.count(frameType.ping) === 2);
-  t.equal(owner.streams.length, 2, 'a later call is left alone: the peer sends it elsewhere');
-  t.notOk(peer.resets.has(5));
-  for (const stream of owner.streams) connection.sendHeaders(stream, responseHead, undefined, true);
-  await peer.until('it closed behind the last stream', () => peer.closed);
-  t.ok(peer.ended.has(1) && peer.ended.has(3));
-  t.match(owner.closedWith, { source: 'local', code: 0 });
+t.test(
+  'an orderly end sends GOAWAY for all streams, then GOAWAY with the last stream, and then closes',
+  async (t) => {
+    const { owner, connection, peer } = await open(t, 'server');
+    await peer.headers(1, grpcRequest('/a'), true);
+    await waitUntil('stream 1 is here', () => owner.streams.length === 1);
+    connection.shutdown();
+    connection.shutdown();
+    await peer.until('the first GOAWAY', () => peer.goaway !== undefined);
+    t.match(peer.goaway, { lastStreamId: 2 ** 31 - 1, code: 0 });
+    await peer.headers(3, grpcRequest('/a'), true);
+    await waitUntil('a call that was on its way is served', () => owner.streams.length === 2);
+    const ping = peer.frames.find(({ type }) => type === frameType.ping)!;
+    await peer.send(frame(frameType.ping, flag.ack, 0, ping.payload));
+    await peer.until('the second GOAWAY', () => peer.goaway?.lastStreamId === 3);
+    await peer.headers(5, grpcRequest('/a'), true);
+    await peer.send(frame(frameType.ping, 0, 0, Buffer.alloc(8, 9)));
+    await peer.until('the PING behind it was answered', () => peer.count(frameType.ping) === 2);
+    t.equal(owner.streams.length, 2, 'a later call is ignored: the peer sends it elsewhere');
+    t.notOk(peer.resets.has(5));
+    for (const stream of owner.streams) connection.sendHeaders(stream, responseHead, undefined, true);
+    await peer.until('it closed behind the last stream', () => peer.closed);
+    t.ok(peer.ended.has(1) && peer.ended.has(3));
+    t.match(owner.closedWith, { source: 'local', code: 0 });
 
-  const idle = await open(t, 'client');
-  idle.connection.shutdown();
-  await idle.peer.until('a client without calls closes', () => idle.peer.closed);
-  t.equal(idle.owner.failures.length, 0);
-});
+    const idle = await open(t, 'client');
+    idle.connection.shutdown();
+    await idle.peer.until('a client without calls closes', () => idle.peer.closed);
+    t.equal(idle.owner.failures.length, 0);
+  },
+);
 
-t.test('a GOAWAY from the peer: what it has not seen is unprocessed, what it has goes on', async (t) => {
-  const { owner, connection, peer } = await open(t, 'client');
-  const streams = [1, 2, 3].map(() => connection.openStream(owner));
-  for (const stream of streams) connection.sendHeaders(stream, requestHead, undefined, true);
-  await peer.until('three requests', () => peer.heads.size === 3);
-  await peer.send(frame(frameType.goaway, 0, 0, Buffer.concat([uint32(1), uint32(11), Buffer.from('calm')])));
-  await waitUntil('GOAWAY came', () => owner.goaway !== undefined);
-  t.strictSame(owner.goaway, { code: 11, debug: 'calm' });
-  t.match(owner.failures, [
-    { id: 3, failure: { kind: 'goaway', unprocessed: true } },
-    { id: 5, failure: { kind: 'goaway', unprocessed: true } },
-  ]);
-  t.equal(connection.hasCapacity, false);
-  await peer.headers(1, [[':status', '200']], true);
-  await peer.until('it closed behind the last one', () => peer.closed);
-  t.equal(owner.failures.length, 2);
-});
+t.test(
+  'at the GOAWAY of the peer, streams above its last id fail as unprocessed, and the others continue',
+  async (t) => {
+    const { owner, connection, peer } = await open(t, 'client');
+    const streams = [1, 2, 3].map(() => connection.openStream(owner));
+    for (const stream of streams) connection.sendHeaders(stream, requestHead, undefined, true);
+    await peer.until('three requests', () => peer.heads.size === 3);
+    await peer.send(
+      frame(frameType.goaway, 0, 0, Buffer.concat([uint32(1), uint32(11), Buffer.from('calm')])),
+    );
+    await waitUntil('GOAWAY came', () => owner.goaway !== undefined);
+    t.strictSame(owner.goaway, { code: 11, debug: 'calm' });
+    t.match(owner.failures, [
+      { id: 3, failure: { kind: 'goaway', unprocessed: true } },
+      { id: 5, failure: { kind: 'goaway', unprocessed: true } },
+    ]);
+    t.equal(connection.hasCapacity, false);
+    await peer.headers(1, [[':status', '200']], true);
+    await peer.until('it closed behind the last one', () => peer.closed);
+    t.equal(owner.failures.length, 2);
+  },
+);
 
 t.test('an interrupted, overlong or endless header block ends the connection', async (t) => {
   const begin = frame(frameType.headers, 0, 1, headerBlock(grpcRequest('/a')));
@@ -248,54 +256,60 @@ t.test('an interrupted, overlong or endless header block ends the connection', a
   }
 });
 
-t.test('frames on a stream that we have reset are ignored, others of its past are not', async (t) => {
-  const { owner, connection, peer } = await open(t, 'server');
-  await peer.headers(1, grpcRequest('/a'));
-  await waitUntil('stream 1', () => owner.streams.length === 1);
-  connection.reset(owner.streams[0]!, errorCode.cancel);
-  await peer.data(1, Buffer.alloc(100));
-  await peer.headers(1, [['trailer', '1']], true);
-  await peer.windowUpdate(1, 5);
-  await peer.reset(1, errorCode.cancel);
-  await peer.headers(3, grpcRequest('/a'), true);
-  await waitUntil('stream 3', () => owner.streams.length === 2);
-  t.equal(connection.closed, false);
-  t.equal(peer.count(frameType.rstStream), 1);
-  connection.sendHeaders(owner.streams[1]!, responseHead, undefined, true);
-  await peer.until('stream 3 ended', () => peer.ended.has(3));
-  await peer.headers(3, grpcRequest('/a'), true);
-  await peer.until('GOAWAY', () => peer.goaway?.code === errorCode.streamClosed);
-});
+t.test(
+  'a connection ignores frames on a stream that it has reset, and on no other closed stream',
+  async (t) => {
+    const { owner, connection, peer } = await open(t, 'server');
+    await peer.headers(1, grpcRequest('/a'));
+    await waitUntil('stream 1', () => owner.streams.length === 1);
+    connection.reset(owner.streams[0]!, errorCode.cancel);
+    await peer.data(1, Buffer.alloc(100));
+    await peer.headers(1, [['trailer', '1']], true);
+    await peer.windowUpdate(1, 5);
+    await peer.reset(1, errorCode.cancel);
+    await peer.headers(3, grpcRequest('/a'), true);
+    await waitUntil('stream 3', () => owner.streams.length === 2);
+    t.equal(connection.closed, false);
+    t.equal(peer.count(frameType.rstStream), 1);
+    connection.sendHeaders(owner.streams[1]!, responseHead, undefined, true);
+    await peer.until('stream 3 ended', () => peer.ended.has(3));
+    await peer.headers(3, grpcRequest('/a'), true);
+    await peer.until('GOAWAY', () => peer.goaway?.code === errorCode.streamClosed);
+  },
+);
 
-t.test('a downstream that does not read its answers is not read either, until it does', async (t) => {
-  const { owner, connection, peer } = await open(t, 'server');
-  owner.whenStream = (stream) =>
-    connection.sendHeaders(
-      stream,
-      new HeaderList([':status', '200', 'x', 'y'.repeat(8_000)]),
-      undefined,
-      true,
-    );
-  peer.socket.pause();
-  const count = 6_000;
-  const block = headerBlock(grpcRequest('/a'));
-  for (let id = 1; id < 2 * count; id += 2)
-    peer.socket.write(frame(frameType.headers, flag.endHeaders | flag.endStream, id, block));
-  const stopped = (): boolean => connection.socket.isPaused() && !connection.inLine;
-  await waitUntil('reading stopped for good', stopped);
-  const { writableLength } = connection.socket;
-  const served = owner.streams.length;
-  t.ok(served < count, `${served} of ${count} requests were read`);
-  // One read of requests at most is answered beyond the limit.
-  t.ok(writableLength < 16_000_000, `${writableLength} bytes wait`);
-  for (let i = 0; i < 20; i++) await turn();
-  t.equal(owner.streams.length, served);
-  peer.socket.resume();
-  await peer.until('all was answered once it read', () => peer.ended.size === count);
-  t.equal(connection.closed, false);
-});
+t.test(
+  'a connection does not read from a downstream that does not read its answers, until it does',
+  async (t) => {
+    const { owner, connection, peer } = await open(t, 'server');
+    owner.whenStream = (stream) =>
+      connection.sendHeaders(
+        stream,
+        new HeaderList([':status', '200', 'x', 'y'.repeat(8_000)]),
+        undefined,
+        true,
+      );
+    peer.socket.pause();
+    const count = 6_000;
+    const block = headerBlock(grpcRequest('/a'));
+    for (let id = 1; id < 2 * count; id += 2)
+      peer.socket.write(frame(frameType.headers, flag.endHeaders | flag.endStream, id, block));
+    const stopped = (): boolean => connection.socket.isPaused() && !connection.inLine;
+    await waitUntil('reading stopped for good', stopped);
+    const { writableLength } = connection.socket;
+    const served = owner.streams.length;
+    t.ok(served < count, `${served} of ${count} requests were read`);
+    // At most the requests of one read are answered beyond the limit.
+    t.ok(writableLength < 16_000_000, `${writableLength} bytes wait`);
+    for (let i = 0; i < 20; i++) await turn();
+    t.equal(owner.streams.length, served);
+    peer.socket.resume();
+    await peer.until('all was answered once it read', () => peer.ended.size === count);
+    t.equal(connection.closed, false);
+  },
+);
 
-t.test('a peer that sends much work is served a turn at a time, and others in between', async (t) => {
+t.test('a peer that causes much work has turns, and others are served in between', async (t) => {
   const hostile = await open(t, 'server');
   const other = await open(t, 'server');
   await hostile.peer.headers(1, grpcRequest('/a'));
@@ -314,7 +328,7 @@ t.test('a peer that sends much work is served a turn at a time, and others in be
     if (servedAt < 0 && other.owner.streams.length === 1) servedAt = received;
   }
   await sent;
-  // What is left of the turn before, and another one.
+  // The rest of the turn before, and one further turn.
   t.ok(most <= 2 * 8_192, `at most ${most} frames in one turn`);
   t.ok(servedAt < count / 2, `the other one was served behind ${servedAt} frames`);
   const updates = hostile.peer.count(frameType.windowUpdate);
@@ -323,9 +337,9 @@ t.test('a peer that sends much work is served a turn at a time, and others in be
   await waitUntil('it goes on', () => hostile.owner.received === count + 100);
 });
 
-t.test('an upstream that does not read the answers it asks for is closed', async (t) => {
+t.test('a connection closes for an upstream that does not read the answers that it requests', async (t) => {
   let nowMs = 0;
-  // Time flies, so that the allowance for PINGs is never what ends it.
+  // The clock runs fast, so that the allowance for PINGs never ends the connection.
   const { owner, connection, peer } = await open(t, 'client', {}, () => {
     nowMs += 60_000;
     return nowMs;
@@ -342,11 +356,11 @@ t.test('an upstream that does not read the answers it asks for is closed', async
   t.ok(mostBytes < 4_000_000, `at most ${mostBytes} bytes waited`);
 });
 
-t.test('requests that an upstream is slow to read do not end its connection', async (t) => {
+t.test('requests that an upstream reads slowly do not end its connection', async (t) => {
   const { owner, connection, peer } = await open(t, 'client');
   const big = new HeaderList([...requestHead.fields, 'x', 'y'.repeat(60_000)]);
   peer.socket.pause();
-  // In one event, as a read of many calls brings them.
+  // In one event, as a read with many calls causes them.
   let opened = 0;
   for (; connection.hasCapacity && opened < 1_000; opened++)
     connection.sendHeaders(connection.openStream(owner), big, undefined, true);
@@ -372,14 +386,14 @@ t.test(
       void peer.windowUpdate(stream.id, 0);
     }
     await waitUntil('all were reset', () => owner.failures.length === 1_200);
-    t.ok(owner.faulty > 0, 'the owner hears of it');
+    t.ok(owner.faulty > 0, 'the owner is notified');
     t.equal(connection.closed, false);
     await peer.headers(1, [[':status', '200']], true);
     await waitUntil('the one that runs is answered', () => owner.heads.length === 1);
   },
 );
 
-t.test('no stream is opened while an upstream leaves much unread', async (t) => {
+t.test('a client opens no stream while an upstream leaves much output unread', async (t) => {
   const { owner, connection, peer } = await open(t, 'client');
   const big = new HeaderList([...requestHead.fields, 'x', 'y'.repeat(14_000)]);
   peer.socket.pause();
@@ -396,7 +410,7 @@ t.test('no stream is opened while an upstream leaves much unread', async (t) => 
   await waitUntil('the owner heard of the room', () => connection.hasCapacity && owner.capacity > capacity);
 });
 
-t.test('a peer gone: its streams fail with the connection, once', async (t) => {
+t.test('the streams of a lost connection fail with it, once', async (t) => {
   const { owner, connection, peer } = await open(t, 'client');
   const stream = connection.openStream(owner);
   connection.sendHeaders(stream, requestHead, undefined, false);
@@ -411,10 +425,10 @@ t.test('a peer gone: its streams fail with the connection, once', async (t) => {
   connection.consume(stream, 5);
   connection.reset(stream, 8);
   connection.shutdown();
-  t.equal(connection.waiting.size, 0, 'calls that come too late do nothing');
+  t.equal(connection.waiting.size, 0, 'late calls of the methods do nothing');
 });
 
-t.test('a handler that throws costs its connection and nothing else', async (t) => {
+t.test('a handler that throws ends its connection and nothing else', async (t) => {
   const { owner, connection, peer } = await open(t, 'server');
   owner.whenStream = () => {
     throw new Error('a defect');
@@ -426,9 +440,9 @@ t.test('a handler that throws costs its connection and nothing else', async (t) 
   t.notMatch(peer.goaway?.debug, /defect/, 'the peer is told no insides');
 });
 
-t.test('bytes reported from within onData are counted once', async (t) => {
+t.test('bytes that a handler reports within onData count once', async (t) => {
   const { owner, connection, peer } = await open(t, 'server', { connectionWindowBytes: 65_535 });
-  // The handler passes everything on, says so with `consume`, and ends the stream in the same breath.
+  // The handler passes all bytes on, reports them with `consume`, and ends the stream within the same event.
   owner.onData = (stream, _buffer, start, end) => {
     connection.consume(stream, end - start);
     if (stream.id % 4 === 1) connection.reset(stream, 8);
@@ -479,12 +493,12 @@ async function keepaliveEnds(
     withoutStreams: options.withoutStreams ?? false,
   });
   keepalive.start();
-  /** PINGs that came until now; answers them unless told not to. */
+  /** Returns the number of PINGs so far, and answers them unless `answer` is false. */
   const pings = () => ends.peer.count(frameType.ping);
   return { ...ends, clock, keepalive, pings };
 }
 
-t.test('keepalive asks after silence and ends a connection that does not answer', async (t) => {
+t.test('keepalive sends a PING after silence, and closes a connection without an answer', async (t) => {
   const { owner, connection, peer, clock, pings } = await keepaliveEnds(t);
   connection.sendHeaders(connection.openStream(owner), requestHead, undefined, false);
   clock.advance(29_000);
@@ -492,7 +506,7 @@ t.test('keepalive asks after silence and ends a connection that does not answer'
   await waitUntil('the head came', () => owner.heads.length === 1);
   clock.advance(29_000);
   await turn();
-  t.equal(pings(), 0, 'bytes that came move it');
+  t.equal(pings(), 0, 'received bytes delay it');
   clock.advance(2_000);
   await peer.until('PING', () => pings() === 1);
   clock.advance(8_000);
@@ -503,7 +517,7 @@ t.test('keepalive asks after silence and ends a connection that does not answer'
   t.match(owner.failures, [{ failure: { kind: 'connection' } }]);
 });
 
-t.test('keepalive: any byte is an answer', async (t) => {
+t.test('keepalive accepts any byte as an answer', async (t) => {
   const { owner, connection, peer, clock, pings } = await keepaliveEnds(t, { pingsWelcome: true });
   connection.sendHeaders(connection.openStream(owner), requestHead, undefined, false);
   clock.advance(10_000);
@@ -518,7 +532,7 @@ t.test('keepalive: any byte is an answer', async (t) => {
   }
 });
 
-t.test('keepalive is polite to peers that have not said that PINGs are welcome', async (t) => {
+t.test('keepalive sends few PINGs to peers that have not announced that PINGs are welcome', async (t) => {
   const { owner, connection, peer, clock, pings } = await keepaliveEnds(t);
   peer.behave();
   connection.sendHeaders(connection.openStream(owner), requestHead, undefined, false);
@@ -544,7 +558,7 @@ t.test('keepalive is polite to peers that have not said that PINGs are welcome',
     clock.advance(6_000);
     await settle();
   }
-  t.ok(pings() >= before + 1, 'data that moved makes it ask again');
+  t.ok(pings() >= before + 1, 'after data it sends PINGs again');
 });
 
 t.test(
@@ -567,6 +581,6 @@ t.test(
 
     const asked = await keepaliveEnds(t, { withoutStreams: true, role: 'server' });
     asked.clock.advance(31_000);
-    await asked.peer.until('a listener asks its idle downstreams', () => asked.pings() === 1);
+    await asked.peer.until('a listener sends PINGs to its idle downstreams', () => asked.pings() === 1);
   },
 );

@@ -107,7 +107,7 @@ export class ControlFrames {
    * requires at once. No server counts them as a keepalive PING, so the owner may send them while a call waits for its answer.
    * The owner limits the time.
    */
-  askForSign(onAnswer: () => void): void {
+  requestSign(onAnswer: () => void): void {
     // A peer that has left this many without an answer will not answer.
     if (this.settingsAcks.length >= MAX_SETTINGS_WITHOUT_ACK) return;
     this.settingsAcks.push(onAnswer);
@@ -117,7 +117,7 @@ export class ControlFrames {
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
     const connection = this.connection;
     if (!connection.flood.controlFrame()) {
-      this.tooMany();
+      this.failForFlood();
       return;
     }
     const length = end - start;
@@ -125,18 +125,18 @@ export class ControlFrames {
     const known = type as ControlFrameType;
     switch (known) {
       case FrameType.SETTINGS:
-        if (streamId !== 0) this.protocolError('SETTINGS belongs to the connection');
+        if (streamId !== 0) this.protocolError('SETTINGS on a stream');
         else if ((flags & Flag.ACK) !== 0 ? length !== 0 : length % 6 !== 0) this.sizeError('SETTINGS');
         else if ((flags & Flag.ACK) === 0) this.onSettings(buffer, start, end);
         else this.settingsAcks.shift()?.();
         return;
       case FrameType.PING:
-        if (streamId !== 0) this.protocolError('PING belongs to the connection');
+        if (streamId !== 0) this.protocolError('PING on a stream');
         else if (length !== 8) this.sizeError('PING');
         else this.onPing(flags, buffer, start);
         return;
       case FrameType.GOAWAY:
-        if (streamId !== 0) this.protocolError('GOAWAY belongs to the connection');
+        if (streamId !== 0) this.protocolError('GOAWAY on a stream');
         else if (length < 8) this.sizeError('GOAWAY');
         else {
           const debug = buffer.toString('latin1', start + 8, Math.min(end, start + 8 + 256));
@@ -156,7 +156,7 @@ export class ControlFrames {
         this.onPriority(streamId, buffer, start, length);
         return;
       case FrameType.PUSH_PROMISE:
-        this.protocolError('push is off');
+        this.protocolError('PUSH_PROMISE, although push is off');
         return;
       default:
         // RFC 9113 §4.1: we ignore frames of unknown types.
@@ -191,7 +191,7 @@ export class ControlFrames {
     const connection = this.connection;
     const { flood, reader, streams, waiting } = connection;
     if (!flood.settingsMove(streams.size)) {
-      this.tooMany();
+      this.failForFlood();
       return false;
     }
     reader.spend(streams.size);
@@ -212,7 +212,7 @@ export class ControlFrames {
     if ((flags & Flag.ACK) === 0) {
       const { pingJudge } = this;
       if (pingJudge !== undefined && !pingJudge.accepts(lastReadAtMs, writer.callFrames)) {
-        this.sendAway(pingJudge);
+        this.closeForPings(pingJudge);
         return;
       }
       writer.frame(FrameType.PING, Flag.ACK, 0, buffer, start, start + 8);
@@ -223,7 +223,7 @@ export class ControlFrames {
   }
 
   /** Ends the connection with its calls, because a peer that sends PINGs so often would continue. */
-  private sendAway({ reason, message }: PingJudge): void {
+  private closeForPings({ reason, message }: PingJudge): void {
     const code = ErrorCode.ENHANCE_YOUR_CALM;
     this.connection.closeWithGoaway(code, reason, new ConnectionError('peer', code, message, reason));
   }
@@ -282,7 +282,7 @@ export class ControlFrames {
   private onPriority(streamId: number, buffer: Buffer, start: number, length: number): void {
     const connection = this.connection;
     if (streamId === 0) {
-      this.protocolError('PRIORITY belongs to a stream');
+      this.protocolError('PRIORITY needs a stream');
       return;
     }
     const stream = connection.streams.get(streamId);
@@ -306,8 +306,8 @@ export class ControlFrames {
     return (streamId & 1) === 0 || streamId > lastPeerStreamId;
   }
 
-  private tooMany(): void {
-    const message = 'too many control frames for the calls they serve';
+  private failForFlood(): void {
+    const message = 'too many control frames for so few calls';
     this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, message);
   }
 
@@ -316,6 +316,6 @@ export class ControlFrames {
   }
 
   private sizeError(name: string): void {
-    this.connection.fail('peer', ErrorCode.FRAME_SIZE_ERROR, `${name} has a wrong length`);
+    this.connection.fail('peer', ErrorCode.FRAME_SIZE_ERROR, `the length of ${name} is wrong`);
   }
 }

@@ -77,6 +77,6 @@ export const FAILURE_FROM_STALL: StreamFailure = {
   kind: 'stalled',
   code: ErrorCode.ENHANCE_YOUR_CALM,
   unprocessed: false,
-  message: 'it does not read what is sent, and too many bytes wait for readers that do not',
+  message: 'its reader does not read, and too many bytes wait for such readers',
   cause: undefined,
 };

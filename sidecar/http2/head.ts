@@ -99,7 +99,7 @@ function examine(list: HeaderList, head: MessageHead): string | undefined {
       continue;
     }
     regular = true;
-    if (!isFieldName(name)) return `the field name ${printable(name)} is not lower-case HTTP`;
+    if (!isFieldName(name)) return `the field name ${printable(name)} is not a lower-case token`;
     const fault = regularField(head, name, value);
     if (fault === undefined) continue;
     if (!fromServer) return fault;
@@ -156,17 +156,17 @@ function regularField(head: MessageHead, name: string, value: string): string | 
     case 'proxy-connection':
     case 'transfer-encoding':
     case 'upgrade':
-      return `${name} belongs to HTTP/1.1 (RFC 9113 §8.2.2)`;
+      return `${name} is a field of HTTP/1.1 (RFC 9113 §8.2.2)`;
     case 'te':
       // It describes what a client accepts, and means nothing in a response.
       return head.kind !== 'request' || value.trim() === 'trailers'
         ? undefined
-        : 'te may only say trailers (RFC 9113 §8.2.2)';
+        : 'te may only have the value trailers (RFC 9113 §8.2.2)';
     case 'content-length': {
       const digits = value.trim();
       const length = /^\d{1,15}$/.test(digits) ? Number(digits) : -1;
       if (length < 0) return 'content-length is not a number';
-      if (head.contentLength >= 0 && head.contentLength !== length) return 'two content-lengths that differ';
+      if (head.contentLength >= 0 && head.contentLength !== length) return 'two content-length fields differ';
       head.contentLength = length;
       return undefined;
     }
@@ -199,7 +199,7 @@ function missing(head: MessageHead, seen: number): string | undefined {
   if ((seen & PATH) === 0 || head.path === '') return ':path is missing';
   const first = head.path.charCodeAt(0);
   if (first !== 0x2f /* / */ && !(head.path === '*' && head.method === 'OPTIONS'))
-    return ':path is not a path';
+    return ':path does not begin with a slash';
   return undefined;
 }
 

@@ -183,8 +183,7 @@ class HeldRequests {
   }
 
   private endBlock(held: HeldByConnection): void {
-    const message =
-      'a header block does not come to its end, and too much waits; send fewer or shorter fields';
+    const message = 'a header block stays incomplete, and memory is short; send fewer or shorter fields';
     held.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, message);
     this.holdBlock(held, 0);
   }

@@ -1,4 +1,4 @@
-// The parts of the engine, each by itself.
+// The parts of the engine, each alone.
 import { createHash } from 'node:crypto';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
@@ -28,7 +28,7 @@ function frameOf(type: number, flags: number, streamId: number, payload: Buffer)
   return Buffer.concat([header, payload]);
 }
 
-/** Writes down what a reader tells, with the pieces of each DATA frame put together again. */
+/** Records the frames of a reader, with the pieces of each DATA frame joined again. */
 class Recorder implements FrameSink {
   readonly events: unknown[] = [];
   pieces = 0;
@@ -82,7 +82,7 @@ class Recorder implements FrameSink {
 function read(bytes: Buffer, cuts: readonly number[], expectPreface = true): Recorder {
   const recorder = new Recorder();
   const reader = new FrameReader(recorder, 16_384, expectPreface);
-  // All in one buffer, as sockets that share one are read.
+  // All reads use one buffer, as those of sockets that share one do.
   const shared = Buffer.alloc(bytes.length);
   const push = (piece: Buffer): void => {
     piece.copy(shared);
@@ -111,7 +111,7 @@ const wireFrame = fc
   })
   .map(({ type, flags, streamId, payload }) => frameOf(type, flags, streamId, Buffer.from(payload)));
 
-t.test('sockets that are read into one buffer, made or accepted, get what was sent to each', async (t) => {
+t.test('sockets that share a read buffer, made or accepted, receive their own bytes', async (t) => {
   const server = createServer();
   const lengths: number[] = [];
   let sharedReads = 0;
@@ -129,7 +129,7 @@ t.test('sockets that are read into one buffer, made or accepted, get what was se
   };
   const accepted: Promise<string>[] = [];
   server.on('connection', (socket) => {
-    t.equal(readShared(socket), true, 'this Node has the places that it needs');
+    t.equal(readShared(socket), true, 'this Node has the properties that it needs');
     accepted.push(collect(socket, accepted.length % 2 === 0));
     for (let i = 0; i < 40; i++) socket.write(Buffer.alloc(50_000, i));
     socket.end();
@@ -149,11 +149,11 @@ t.test('sockets that are read into one buffer, made or accepted, get what was se
   });
   for (const { received } of made) t.equal(await received, expected);
   t.strictSame((await Promise.all(accepted)).sort(), made.map(({ sent }) => sent).sort());
-  t.equal(sharedReads, lengths.length, 'all reads were into it');
+  t.equal(sharedReads, lengths.length, 'all reads used it');
   server.close();
 });
 
-t.test('frames are the same however the bytes were cut', async (t) => {
+t.test('the reader finds the same frames wherever the reads end', async (t) => {
   fc.assert(
     fc.property(
       fc.array(wireFrame, { maxLength: 12 }),
@@ -178,17 +178,17 @@ t.test('frames are the same however the bytes were cut', async (t) => {
   t.equal(byteByByte.events.length, 3);
 });
 
-t.test('a DATA frame goes on before it is whole, unless it is padded', async (t) => {
+t.test('the reader passes the available part of a DATA frame, unless it is padded', async (t) => {
   const bytes = frameOf(FrameType.DATA, Flag.END_STREAM, 1, Buffer.alloc(16_384, 7));
   const cut = read(bytes, [2_000, 9_000], false);
-  t.equal(cut.pieces, 3, 'what each read brought went on');
+  t.equal(cut.pieces, 3, 'the part of each read passed at once');
   t.match(cut.events, [{ streamId: 1, flags: 1, frameBytes: 16_384 }]);
   t.equal(read(bytes, [500, 900], false).pieces, 1, 'short beginnings wait');
   const padded = frameOf(FrameType.DATA, Flag.PADDED, 1, Buffer.alloc(16_384, 7));
   t.equal(read(padded, [2_000, 9_000], false).pieces, 1);
 });
 
-t.test('what is no preface, and what is too long, is told and ends the reading', async (t) => {
+t.test('a wrong preface and an oversize frame are reported and end the reading', async (t) => {
   t.strictSame(read(Buffer.from('GET / HTTP/1.1\r\nhost: a\r\n\r\n'), [1, 2, 3]).events, [
     { badPreface: 'http1' },
   ]);
@@ -203,11 +203,11 @@ t.test('what is no preface, and what is too long, is told and ends the reading',
     frameOf(FrameType.PING, 0, 0, Buffer.alloc(8)),
   ]);
   const { events } = read(tooLong, [30], false);
-  t.equal(events.length, 2, 'nothing is read behind it');
+  t.equal(events.length, 2, 'the reader drops the bytes after it');
   t.strictSame(events[1], { oversize: FrameType.HEADERS, streamId: 1, length: 16_385 });
 });
 
-t.test('a reader does the work of a turn at a time, and nothing is lost in between', async (t) => {
+t.test('a reader works in turns, and loses nothing in between', async (t) => {
   const seen: number[] = [];
   const sink: FrameSink = {
     onFrame: (_type, _flags, streamId) => seen.push(streamId),
@@ -232,7 +232,7 @@ t.test('a reader does the work of a turn at a time, and nothing is lost in betwe
   t.equal(reader.halted, true);
   t.ok(reader.heldBytes > 30_000);
   reader.push(frames.subarray(cut), 0);
-  t.equal(seen.length, 2_048, 'what comes meanwhile waits, too');
+  t.equal(seen.length, 2_048, 'bytes that arrive meanwhile wait, too');
   reader.goOn();
   t.equal(seen.length, 4_096);
   reader.goOn();
@@ -247,12 +247,12 @@ t.test('a reader does the work of a turn at a time, and nothing is lost in betwe
   reader.push(begins.subarray(0, 4), 0);
   reader.spend(2_048);
   reader.push(begins.subarray(4), 0);
-  t.equal(reader.halted, true, 'a costly frame is paid for by those behind it');
+  t.equal(reader.halted, true, 'after a costly frame the next ones wait longer');
   reader.goOn();
   t.equal(seen.at(-1), 7);
   reader.spend(4_096);
   reader.push(begins, 100);
-  t.equal(reader.halted, false, 'time goes by');
+  t.equal(reader.halted, false, 'after some time');
 
   seen.length = 0;
   const data = new FrameReader(sink, 16_384, false);
@@ -261,10 +261,10 @@ t.test('a reader does the work of a turn at a time, and nothing is lost in betwe
   const empty = new FrameReader(sink, 16_384, false);
   seen.length = 0;
   empty.push(Buffer.concat(Array(20_000).fill(frameOf(FrameType.DATA, 0, 1, Buffer.alloc(0)))));
-  t.equal(seen.length, 2_048, 'but not where it brings nothing');
+  t.equal(seen.length, 2_048, 'but not without any time');
 });
 
-t.test('a header block is bounded by bytes and by frames', async (t) => {
+t.test('limits of bytes and frames bound a header block', async (t) => {
   const limits = { ...DEFAULT_LIMITS, maxHeaderBlockBytes: 100, maxContinuations: 3 };
   // x-0: 0, x-1: 1, …
   const bytes = Buffer.concat(
@@ -277,7 +277,7 @@ t.test('a header block is bounded by bytes and by frames', async (t) => {
   t.equal(block.streamId, 5);
   t.equal(block.add(bytes, 0, 60, false), undefined);
   t.strictSame(block.add(bytes, 60, 98, true)?.fields.length, 28, 'up to the limit');
-  t.equal(block.streamId, 0, 'no block is open any more');
+  t.equal(block.streamId, 0, 'no block is open');
   block.begin(7, false, false);
   t.equal(block.add(bytes, 0, 100, false), undefined);
   t.equal(block.errorCode, 0);
@@ -302,7 +302,7 @@ function settingsPayload(...entries: [number, number][]): Buffer {
   return payload;
 }
 
-t.test('SETTINGS are applied in order and held against their ranges', async (t) => {
+t.test('SETTINGS apply in order, and outside their ranges cause errors', async (t) => {
   const apply = (peer: PeerSettings, fromServer: boolean, ...entries: [number, number][]) => {
     const payload = settingsPayload(...entries);
     return applySettings(peer, payload, 0, payload.length, fromServer)?.code;
@@ -342,7 +342,7 @@ t.test('SETTINGS are applied in order and held against their ranges', async (t) 
   t.equal(code(true, SettingId.MAX_FRAME_SIZE, 16_777_216), ErrorCode.PROTOCOL_ERROR);
 });
 
-t.test('a window widens up to 2^31-1 and not beyond', async (t) => {
+t.test('a window grows up to 2^31-1 and not beyond', async (t) => {
   t.equal(widen(-70_000, 65_535), -4_465, 'also from below zero');
   t.equal(widen(MAX_WINDOW_BYTES - 5, 5), MAX_WINDOW_BYTES);
   t.ok(Number.isNaN(widen(MAX_WINDOW_BYTES, 1)));
@@ -367,7 +367,7 @@ class FakeSocket {
   uncork(): void {}
 }
 
-/** A sender without a connection: DATA of waiting streams, and in which order their turns came. */
+/** A sender without a connection: sends DATA of waiting streams, and records the order of their turns. */
 class Sender implements SendSide {
   readonly socket = new FakeSocket();
   readonly writer = new FrameWriter(this.socket as unknown as Socket);
@@ -400,7 +400,7 @@ class Sender implements SendSide {
   onQueueSent(): void {}
 }
 
-t.test('waiting streams take turns, also when the window opens a little at a time', async (t) => {
+t.test('waiting streams take turns, also if the window opens a little at a time', async (t) => {
   const sender = new Sender();
   for (const id of [1, 3, 5]) sender.stream(id, 65_536);
   for (let update = 0; update < 6; update++) {
@@ -426,7 +426,7 @@ t.test('a stream without a window costs the others no turn, and a full socket en
   negative.sendWindow += 150;
   sender.waiting.windowOpened(negative);
   sender.pump();
-  t.strictSame(sender.turns.slice(4), [3], 'what a window lets through goes');
+  t.strictSame(sender.turns.slice(4), [3], 'the stream with a window is sent');
   t.equal(negative.queue?.bytes, 65_536 - 50);
 
   sender.socket.full = true;
@@ -443,7 +443,7 @@ t.test('a stream without a window costs the others no turn, and a full socket en
   t.equal(sender.socket.writableLength, writableLength, 'a blocked socket gets no more');
 });
 
-t.test('a frame of the peer costs the turns that it lets through, however many streams wait', async (t) => {
+t.test('a frame of the peer costs only the turns that it allows, however many streams wait', async (t) => {
   const sender = new Sender();
   let looks = 0;
   for (let id = 1; id < 2_000; id += 2) {
@@ -463,10 +463,10 @@ t.test('a frame of the peer costs the turns that it lets through, however many s
   }
   t.equal(sender.turns.length, 500);
   t.equal(open.queue?.bytes, 500);
-  t.equal(looks, 0, 'nobody looks at those whose windows are shut');
+  t.equal(looks, 0, 'no turn checks streams whose windows are shut');
   t.equal([...sender.waiting].length, 1_001);
-  t.equal([...sender.waiting].at(-1), open, 'those that have waited for the longest time come first');
-  // A window that SETTINGS has shut in the meantime is found out once.
+  t.equal([...sender.waiting].at(-1), open, 'the streams that have waited longest come first');
+  // A turn finds once that SETTINGS have shut a window meanwhile.
   open.sendWindow = -5;
   sender.sendWindow = MAX_WINDOW_BYTES;
   for (let update = 0; update < 3; update++) sender.pump();
@@ -479,7 +479,7 @@ t.test('a frame of the peer costs the turns that it lets through, however many s
   t.equal(sender.waiting.bytes, 0);
 });
 
-t.test('a queue gives the bytes back in order, whatever the slices were', async (t) => {
+t.test('a queue returns its bytes in order, whatever their slices were', async (t) => {
   fc.assert(
     fc.property(
       fc.array(
@@ -497,7 +497,7 @@ t.test('a queue gives the bytes back in order, whatever the slices were', async 
           let left = portion;
           for (let chunk = queue.first; chunk !== undefined && left > 0; chunk = queue.first) {
             const bytes = Math.min(chunk.end - chunk.start, left);
-            // By reference, as the writer sends: what is pushed later must not reach into it.
+            // By reference, as the writer sends it: later pushes must not overwrite it.
             sent.push(chunk.buffer.subarray(chunk.start, chunk.start + bytes));
             queue.sent(chunk, bytes);
             left -= bytes;
@@ -518,7 +518,7 @@ t.test('a queue gives the bytes back in order, whatever the slices were', async 
   );
 });
 
-t.test('what a queue keeps alive is bounded by what waits in it', async (t) => {
+t.test('the waiting bytes of a queue bound the memory that it keeps alive', async (t) => {
   const kept = (slices: Iterable<{ buffer: Buffer; start: number; end: number }>) => {
     const queue = new SendQueue(undefined as never);
     for (const { buffer, start, end } of slices) queue.push(buffer, start, end);
@@ -550,12 +550,12 @@ t.test('what a queue keeps alive is bounded by what waits in it', async (t) => {
   t.equal(whole.keptBytes, 65_536, 'frames of one read stay in it');
 });
 
-t.test('closed streams: how a stream ended is known while it matters', async (t) => {
+t.test('a connection remembers how its latest streams closed', async (t) => {
   const closed = new ClosedStreams();
   t.equal(closed.find(1), 'forgotten');
   closed.add(1, true);
   for (let id = 3; id < 3 + 2 * 1_000; id += 2) closed.add(id, false);
-  t.equal(closed.find(1), 'reset-by-us', 'calls that end do not displace it');
+  t.equal(closed.find(1), 'reset-by-us', 'streams that end do not displace it');
   t.equal(closed.find(2_001), 'ended');
   t.equal(closed.find(3), 'forgotten');
   closed.add(1, false);
@@ -564,7 +564,7 @@ t.test('closed streams: how a stream ended is known while it matters', async (t)
   t.equal(closed.find(5_001), 'reset-by-us', 'all streams of a connection may be reset at once');
 });
 
-t.test('the flood guard: what only makes work is used up, work that is done earns it back', async (t) => {
+t.test('frames without use spend the allowances of the flood guard, and calls earn them back', async (t) => {
   let nowMs = 0;
   const limits = { ...DEFAULT_LIMITS, maxConcurrentStreams: 100, cancelBurst: 3_000 };
   const guard = new FloodGuard(() => nowMs, limits);
@@ -606,17 +606,17 @@ t.test('the flood guard: what only makes work is used up, work that is done earn
 
   const faulty = new FloodGuard(() => nowMs, limits);
   const fault = () => faulty.fault(true) === 'within';
-  t.equal(spent(fault), 1_124, 'a peer may get all its streams wrong at once, but not for ever');
+  t.equal(spent(fault), 1_124, 'a peer may make an error on all its streams at once, but not without end');
   t.equal(faulty.fault(true), 'faults');
   const cancel = (guard: FloodGuard) => spent(() => guard.cancel(true));
-  t.equal(cancel(faulty), 3_000 - 1_126, 'errors are paid with what cancels are paid with');
-  t.equal(faulty.cancelsAtOnce, true, 'none of them has lived');
+  t.equal(cancel(faulty), 3_000 - 1_126, 'errors also spend the allowance for cancels');
+  t.equal(faulty.cancelsAtOnce, true, 'all of them ended right after they began');
   for (let i = 0; i < 500; i++) faulty.cancel(false);
   t.equal(faulty.cancelsAtOnce, false);
 
   const late = new FloodGuard(() => nowMs, limits);
   t.equal(cancel(late), 3_000);
-  t.equal(late.fault(true), 'resets', 'and the other way round');
+  t.equal(late.fault(true), 'resets', 'and cancels that for errors');
   for (let i = 0; i < 31; i++) late.streamFinished();
   t.equal(cancel(late), 30, 'a finished call earns one');
   nowMs += 500;
@@ -625,11 +625,11 @@ t.test('the flood guard: what only makes work is used up, work that is done earn
 
   const leaving = new FloodGuard(() => nowMs, limits);
   const callAndReset = () => leaving.lateCall() && leaving.controlFrame();
-  t.equal(spent(callAndReset), 32_768, 'one that is asked to go may be slow to hear it');
+  t.equal(spent(callAndReset), 32_768, 'a peer may receive GOAWAY late');
   return undefined;
 });
 
-t.test('the writer: a slow socket gets exactly the bytes that were written', async (t) => {
+t.test('a slow socket receives exactly the bytes of the writer', async (t) => {
   for (const seed of [1, 2, 3]) {
     const random = seededRandom(seed);
     const [near, far] = await socketPair(t);
@@ -689,7 +689,7 @@ t.test('the writer: a slow socket gets exactly the bytes that were written', asy
   }
 });
 
-t.test('the lists of a caller may come to more than their blocks, but not for ever', async (t) => {
+t.test('the lists of a caller may be larger than their blocks, up to an allowance', async (t) => {
   let nowMs = 0;
   const expansion = new Expansion(() => nowMs, new Set(['kept']));
   const list = (fields: number, value: string) =>
@@ -726,6 +726,6 @@ t.test('the lists of a caller may come to more than their blocks, but not for ev
   t.equal(admitted(), 20, 'and 1 MiB a second');
   const shared = new ExpansionAllowance();
   t.equal(admitted(shared), first);
-  t.equal(admitted(shared), 0, 'a caller has one for all its connections');
+  t.equal(admitted(shared), 0, 'a caller has one allowance for all its connections');
   return undefined;
 });

@@ -163,7 +163,7 @@ export class Receiver implements FrameSink {
     }
     connection.lastPeerStreamId = streamId;
     if (streamId > connection.lastServedStreamId) {
-      if (!connection.flood.lateCall()) this.calmDown();
+      if (!connection.flood.lateCall()) this.failForFlood();
       return;
     }
     if (connection.streams.size >= connection.limits.maxConcurrentStreams) {
@@ -174,7 +174,7 @@ export class Receiver implements FrameSink {
     const head = headOf(list, 'request');
     if (head.malformed !== undefined || selfDependent || (endStream && head.contentLength > 0)) {
       connection.refuse(streamId, ErrorCode.PROTOCOL_ERROR);
-      connection.owner.onMalformedRequest?.(connection, head.malformed ?? 'it contradicts itself');
+      connection.owner.onMalformedRequest?.(connection, head.malformed ?? 'its head contradicts itself');
       return;
     }
     connection.flood.progress();
@@ -255,7 +255,11 @@ export class Receiver implements FrameSink {
     const connection = this.connection;
     this.cutStream = undefined;
     if (this.block.streamId !== 0 || connection.isOpening || streamId === 0) {
-      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA in a place where it may not be');
+      connection.fail(
+        'peer',
+        ErrorCode.PROTOCOL_ERROR,
+        'DATA without a stream, before SETTINGS or within a header block',
+      );
       return;
     }
     if (!this.window.take(frameBytes)) {
@@ -316,7 +320,11 @@ export class Receiver implements FrameSink {
     if (stream.expectedBytes >= 0) {
       stream.expectedBytes -= bytes;
       if (stream.expectedBytes < 0 || (endStream && stream.expectedBytes > 0)) {
-        connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'DATA does not add up to content-length');
+        connection.streamError(
+          stream,
+          ErrorCode.PROTOCOL_ERROR,
+          'the length of DATA is not that of content-length',
+        );
         return;
       }
     }
@@ -348,12 +356,12 @@ export class Receiver implements FrameSink {
   /** Counts a frame that moves no bytes. @returns false if it exceeded the allowance, and the connection has ended */
   private countUseless(): boolean {
     if (this.connection.flood.controlFrame()) return true;
-    this.calmDown();
+    this.failForFlood();
     return false;
   }
 
-  private calmDown(): void {
-    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames that carry nothing');
+  private failForFlood(): void {
+    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames without content');
   }
 
   /** Adds consumed bytes to the stream's window, half a window at a time. */

@@ -61,7 +61,7 @@ export interface StreamConnection extends UnreadOutput {
   readonly caller: object | undefined;
   readonly held: HeldByConnection;
   readonly waiting: { discard(stream: Stream): void };
-  readonly control: { askForSign(onAnswer: () => void): void };
+  readonly control: { requestSign(onAnswer: () => void): void };
   readonly closed: boolean;
   readonly lastReadAtMs: number;
   readonly peerGoawayCode: number;

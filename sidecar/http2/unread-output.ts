@@ -34,7 +34,11 @@ export function boundUnreadOutput(connection: SendingConnection): void {
   if (role === 'server') {
     if (socket.writableLength > UNREAD_PAUSE_BYTES) socket.pause();
   } else if (socket.writableLength > UNREAD_CLOSE_BYTES && writer.controlBytes > UNREAD_PAUSE_BYTES) {
-    connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'the peer does not read the answers it asks for');
+    connection.fail(
+      'peer',
+      ErrorCode.ENHANCE_YOUR_CALM,
+      'the peer does not read the answers that it requests',
+    );
   }
 }
 

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { AllowList, complaintAboutIdentity, identitiesOf } from './identity.ts';
 
-t.test('names of a certificate', async (t) => {
+t.test('the names of a certificate are its identities', async (t) => {
   const of = (subjectAltName: string | undefined) => identitiesOf({ subjectAltName: subjectAltName! });
   t.strictSame(of(undefined), []);
   t.strictSame(of('DNS:A.example, IP Address:127.0.0.1, URI:spiffe://a/b'), ['spiffe://a/b', 'a.example']);
@@ -13,7 +13,7 @@ t.test('names of a certificate', async (t) => {
   t.equal(of(Array.from({ length: 500 }, (_, i) => `DNS:n${i}.example`).join(', ')).length, 64, 'bounded');
 });
 
-t.test('patterns', async (t) => {
+t.test('a pattern matches whole labels and segments', async (t) => {
   const cases: [pattern: string, identity: string, taken: boolean][] = [
     ['spiffe://a/ns/x/sa/y', 'spiffe://a/ns/x/sa/y', true],
     ['spiffe://a/ns/x/sa/y', 'spiffe://a/ns/x/sa/Y', false],
@@ -57,7 +57,7 @@ t.test('patterns', async (t) => {
   t.equal(new AllowList([]).empty, true);
 });
 
-t.test('what is no pattern', async (t) => {
+t.test('a wrong pattern is refused with a reason', async (t) => {
   for (const wrong of [
     '*',
     '*.com',

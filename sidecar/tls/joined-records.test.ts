@@ -13,7 +13,7 @@ function newSocket(): Socket {
   return socket;
 }
 
-t.test('all bytes come, in their order, whatever their sizes are and whenever they are read', async (t) => {
+t.test('all bytes arrive in order, whatever the sizes of records and the times of reads', async (t) => {
   for (let seed = 1; seed <= 60; seed++) {
     const random = seededRandom(seed);
     const socket = newSocket();
@@ -51,7 +51,7 @@ t.test('all bytes come, in their order, whatever their sizes are and whenever th
   }
 });
 
-t.test('a reader that waits has few buffers for many records', async (t) => {
+t.test('a waiting reader has few buffers for many records', async (t) => {
   const socket = newSocket();
   socket.pause();
   for (let record = 0; record < 10_000; record++) socket.push(Buffer.from('a'));
@@ -67,7 +67,7 @@ t.test('a reader that waits has few buffers for many records', async (t) => {
   t.ok(buffers <= 4, `${buffers} buffers`);
 });
 
-t.test('a few small records go on at once', async (t) => {
+t.test('a few small records pass at once', async (t) => {
   const socket = newSocket();
   let got = 0;
   socket.on('data', () => got++);

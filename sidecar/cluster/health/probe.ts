@@ -116,7 +116,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     }
     this.signRequested = true;
     this.signRequestedAtMs = nowMs;
-    connection.control.askForSign(() => this.finish('busy'));
+    connection.control.requestSign(() => this.finish('busy'));
     this.wheel.arm(this, nowMs + this.timeoutMs);
   }
 

@@ -31,7 +31,7 @@ const SIDECAR_TIMEOUT_MS = 1_000;
 
 /**
  * Tells an absent endpoint (its process is stopped, its host does not answer) from one that is present and does not answer
- * calls. Both look the same to a caller whose deadline passes. The watch asks HTTP/2 itself (`control.askForSign`), which
+ * calls. Both look the same to a caller whose deadline passes. The watch asks HTTP/2 itself (`control.requestSign`), which
  * answers even while every handler hangs. When the endpoint is a sidecar, the watch asks it whether its app gives a sign.
  *
  *     asked ──a sign──▶ present, and nothing changes
@@ -128,7 +128,7 @@ class SignRequest extends Timer {
     const { wheel, clock } = this.environment;
     this.requestedAtMs = clock();
     wheel.arm(this, this.requestedAtMs + CHECK_MS);
-    this.connection.control.askForSign(() => this.onSign());
+    this.connection.control.requestSign(() => this.onSign());
   }
 
   whenKnown(onAnswer: (alive: boolean) => void): void {
@@ -163,7 +163,7 @@ class SignRequest extends Timer {
       this.end();
       if (absent) environment.onLost(this.endpoint);
     } else if (this.signed) this.probeSidecar();
-    // Any byte is a sign of life: `askForSign` sends nothing to a peer that owes many signs.
+    // Any byte is a sign of life: `requestSign` sends nothing to a peer that owes many signs.
     else if (connection.lastReadAtMs > this.requestedAtMs) this.onSign();
     else {
       this.checks++;

@@ -1,15 +1,15 @@
-// What connections remember of blocks that repeat is bounded over all of them, and each has a little for itself.
+// The memory for repeated blocks is bounded over all connections, and each has a little of its own.
 import t from 'tap';
 import { BlockMemo } from './block-memo.ts';
 import { HeaderList } from './header-list.ts';
 
 const BLOCKS = 200;
 
-/** The nth block, and a list that it might stand for. */
+/** The nth block, and a list for it. */
 const block = (nth: number): Buffer => Buffer.from(`block ${nth}`.padEnd(100));
 const list = (nth: number): HeaderList => new HeaderList([`x-${nth}`, 'v'.repeat(400)]);
 
-/** Lets blocks come as often as it takes to be remembered; how many are. */
+/** Shows the memo each block often enough to remember it. @returns how many it remembers */
 function remembered(memo: BlockMemo, blocks: number): number {
   for (let round = 0; round < 3; round++)
     for (let nth = 0; nth < blocks; nth++) {
@@ -25,14 +25,14 @@ function remembered(memo: BlockMemo, blocks: number): number {
   return found;
 }
 
-t.test('one connection remembers what it repeats', async (t) => {
+t.test('a connection remembers the blocks that it repeats', async (t) => {
   const memo = new BlockMemo();
   t.ok(remembered(memo, BLOCKS) > BLOCKS / 3);
   memo.forget();
   t.equal(memo.find(block(0), 0, 100, 1), undefined);
 });
 
-t.test('very many that repeat very much share what there is, and none is left without any', async (t) => {
+t.test('very many connections share the memory, and each remembers some blocks', async (t) => {
   const memos = Array.from({ length: 400 }, () => new BlockMemo());
   const counts = memos.map((memo) => remembered(memo, BLOCKS));
   t.ok(counts[0]! > BLOCKS / 3);

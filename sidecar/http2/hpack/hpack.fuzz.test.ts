@@ -49,7 +49,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ tableBytes: fc.array(tableBytes, { minLength: 1, maxLength: 3 }) }) },
 );
 
-t.test('lists come through long sequences with changes of the table size', async (t) => {
+t.test('lists survive long sequences with changes of the table size', async (t) => {
   const cap = fc.option(tableBytes, { nil: undefined });
   const property = fc.property(cap, fc.array(step, { maxLength: 60 }), (maxTableBytes, steps) => {
     const encoder = new HpackEncoder(maxTableBytes === undefined ? {} : { maxTableBytes });
@@ -64,7 +64,7 @@ t.test('lists come through long sequences with changes of the table size', async
         const { block, blockEnd } = encoder;
         const got = decoder.decode(block, 0, blockEnd);
         if (got === undefined) throw new Error(decoder.error);
-        // Secrets are marked on the way; what was marked before must still be.
+        // The encoder marks secrets as never indexed; fields that were marked before must stay so.
         const lost = step.list.neverIndexed?.filter((ordinal) => !got.neverIndexed?.includes(ordinal)) ?? [];
         const same = got.fields.length === step.list.fields.length;
         if (!same || got.fields.some((part, n) => part !== step.list.fields[n]))
@@ -78,7 +78,7 @@ t.test('lists come through long sequences with changes of the table size', async
   t.doesNotThrow(() => fc.assert(property, { numRuns: 300 }));
 });
 
-t.test('literals beside the tables', async (t) => {
+t.test('literals that do not change the tables survive', async (t) => {
   const property = fc.property(name, value, fc.nat(5), (name, value, offset) => {
     const out = Buffer.alloc(1200);
     const end = writeLiteral(out, offset, name, value);
@@ -90,7 +90,7 @@ t.test('literals beside the tables', async (t) => {
   t.doesNotThrow(() => fc.assert(property, { numRuns: 500 }));
 });
 
-/** Decodes and checks what holds of any input. */
+/** Decodes a block, and checks what must hold for any input. */
 function decodeAnything(decoder: HpackDecoder, block: Buffer): HeaderList | undefined {
   const got = decoder.decode(block, 0, block.length);
   if (decoder.tableBytes > 4096) throw new Error(`the table holds ${decoder.tableBytes} bytes`);
@@ -106,8 +106,8 @@ function decodeAnything(decoder: HpackDecoder, block: Buffer): HeaderList | unde
   return got;
 }
 
-t.test('random bytes', async (t) => {
-  // Bytes that begin something are likelier than chance would have it.
+t.test('random bytes decode or are refused', async (t) => {
+  // Bytes that begin a field are more frequent than by chance.
   const byte = fc.oneof(
     fc.nat(255),
     fc.constantFrom(0, 0x0f, 0x10, 0x20, 0x3f, 0x40, 0x7f, 0x80, 0xbe, 0xff),
@@ -122,7 +122,7 @@ t.test('random bytes', async (t) => {
   t.ok(decoded > 100, 'some of them mean something');
 });
 
-t.test('mutated blocks', async (t) => {
+t.test('mutated blocks decode or are refused', async (t) => {
   let seed = 20_260_801;
   /** xorshift32: the same mutations in each run. */
   const random = (below: number) => {
@@ -170,7 +170,7 @@ t.test('mutated blocks', async (t) => {
   t.ok(decoded > 10_000 && refused > 1000, `${decoded} decoded, ${refused} refused`);
 });
 
-t.test('a small block that stands for much', async (t) => {
+t.test('a small block that stands for a large list is bounded', async (t) => {
   const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65536 });
   const insert = Buffer.concat([Buffer.from('4001617fa11e', 'hex'), Buffer.alloc(4000, 0x62)]);
   t.equal(decoder.decode(insert, 0, insert.length)?.fields[1]?.length, 4000);
@@ -181,7 +181,7 @@ t.test('a small block that stands for much', async (t) => {
   t.equal(got?.fields.length, 2 * Math.floor(65536 / 4033), 'no more is kept than the limit lets through');
 });
 
-/** Decodes a block that comes in these parts, with the bytes that are not done with held for the next one. */
+/** Decodes a block in these parts, and keeps undecoded bytes for the next part. */
 function decodeInParts(decoder: HpackDecoder, parts: readonly Buffer[]): HeaderList | undefined {
   decoder.begin();
   let rest = Buffer.alloc(0);
@@ -199,7 +199,7 @@ function cutAt(block: Buffer, cuts: readonly number[]): Buffer[] {
   return ends.map((end, n) => block.subarray(n === 0 ? 0 : ends[n - 1], end));
 }
 
-t.test('a block in parts is what it is as a whole, wherever it is cut', async (t) => {
+t.test('a block in parts decodes as the whole block does, wherever it is cut', async (t) => {
   const kept = new Set(['grpc-status', 'date']);
   const limits = { maxTableBytes: 65536, maxListBytes: MAX_LIST_BYTES, kept };
   const blocks = fc.array(
@@ -247,7 +247,7 @@ t.test('a block in parts is what it is as a whole, wherever it is cut', async (t
   t.doesNotThrow(() => fc.assert(random, { numRuns: 3_000 }));
 });
 
-t.test('of a string that is longer than all limits only the beginning is held', async (t) => {
+t.test('the decoder keeps only the beginning of a string above all limits', async (t) => {
   const kept = new Set(['grpc-status', 'grpc-message']);
   const length = (prefix: number, most: number, value: number): Buffer => {
     const bytes = [prefix | most];

@@ -37,7 +37,7 @@ function tableSizeSettings(bytes: number): Buffer {
   return frame(SETTINGS, 0, 0, payload);
 }
 
-/** Cuts what a socket receives into frames. */
+/** Splits the bytes of a socket into frames. */
 function onFrames(
   socket: net.Socket,
   skip: number,
@@ -65,7 +65,7 @@ const listen = (server: net.Server | http2.Http2Server) =>
     server.listen(0, '127.0.0.1', () => resolve((server.address() as net.AddressInfo).port));
   });
 
-// What node:http2 takes from a user and hands to one: names are tokens, values have no line breaks or NUL.
+// The fields that node:http2 accepts and returns: names are tokens, values have no line breaks or NUL.
 const name = fc.oneof(
   fc.constantFrom(
     'x-a',
@@ -106,7 +106,7 @@ const tableSizes = fc.sample(fc.oneof(fc.constantFrom(0, 64, 4096), fc.nat(9000)
   seed,
 });
 
-t.test('our decoder reads what nghttp2 encodes', async (t) => {
+t.test('our decoder decodes the blocks of nghttp2', async (t) => {
   const decoder = new HpackDecoder({ maxTableBytes: 9000, maxListBytes: 1 << 20 });
   const received: (HeaderList | undefined)[] = [];
   let socketOfServer: net.Socket | undefined;
@@ -119,7 +119,7 @@ t.test('our decoder reads what nghttp2 encodes', async (t) => {
     onFrames(socket, 24, (type, flags, streamId, payload) => {
       if (type === SETTINGS && (flags & 1) === 0) socket.write(frame(SETTINGS, 1, 0, Buffer.alloc(0)));
       if (type !== HEADERS && type !== CONTINUATION) return;
-      // Neither padding nor priority is sent by nghttp2 unless it is told to.
+      // nghttp2 sends neither padding nor priority by default.
       if ((flags & 0x28) !== 0) t.fail('the frame is more than its block');
       block = Buffer.concat([block, payload]);
       if ((flags & END_HEADERS) === 0) return;
@@ -153,7 +153,7 @@ t.test('our decoder reads what nghttp2 encodes', async (t) => {
       await request(headers);
       const got = received.at(-1);
       if (got === undefined) throw new Error(decoder.error);
-      // The order of the pseudo-header fields is node's.
+      // Node orders the pseudo-header fields.
       const order = new Map<string, string>();
       for (let n = 0; n < got.fields.length; n += 2) order.set(got.fields[n]!, got.fields[n + 1]!);
       const wanted = new Map<string, string>();
@@ -178,7 +178,7 @@ t.test('our decoder reads what nghttp2 encodes', async (t) => {
   t.ok(received.length > SAMPLES && received.every((list) => list !== undefined));
 });
 
-t.test('nghttp2 decodes what our encoder makes', async (t) => {
+t.test('nghttp2 decodes the blocks of our encoder', async (t) => {
   const received: [string[], string[]][] = [];
   let session: http2.ServerHttp2Session | undefined;
   let waiting = () => {};

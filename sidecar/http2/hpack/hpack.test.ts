@@ -7,14 +7,14 @@ import { STATIC_ENTRIES, staticNames, staticValues } from './static-table.ts';
 const hex = (text: string) => Buffer.from(text.replaceAll(/\s/g, ''), 'hex');
 const newDecoder = (maxListBytes = 16384) => new HpackDecoder({ maxTableBytes: 4096, maxListBytes });
 
-/** Decodes a block given in hex, at an offset of a larger buffer, as a connection would. */
+/** Decodes a block in hex, at an offset of a larger buffer, as a connection does. */
 function decode(decoder: HpackDecoder, text: string) {
   const block = hex(text);
   const buffer = Buffer.concat([hex('beef'), block, hex('be')]);
   return decoder.decode(buffer, 2, 2 + block.length);
 }
 
-/** `name: value` a line. */
+/** One `name: value` a line. */
 const lines = (list: HeaderList | undefined) => {
   const out: string[] = [];
   for (let i = 0; list && i < list.fields.length; i += 2)
@@ -157,7 +157,7 @@ for (const { name, tableBytes, blocks, lists, sizes } of sequences) {
   });
 }
 
-t.test('what a decoder must refuse', async (t) => {
+t.test('the decoder refuses what the RFC forbids', async (t) => {
   const bad: Record<string, [why: RegExp, block: string]> = {
     'index 0': [/index 0/, '80'],
     'an index beyond the tables': [/beyond/, 'be'],
@@ -196,7 +196,7 @@ t.test('what a decoder must refuse', async (t) => {
   }
 });
 
-t.test('what a decoder must not refuse', async (t) => {
+t.test('the decoder accepts what the RFC allows', async (t) => {
   t.same(lines(decode(newDecoder(), '')), [], 'an empty block');
   t.same(lines(decode(newDecoder(), '40016180')), ['a: '], 'an empty Huffman string');
   t.same(lines(decode(newDecoder(), '400161811f')), ['a: a'], 'three bits of padding');
@@ -214,7 +214,7 @@ t.test('what a decoder must not refuse', async (t) => {
   );
 });
 
-t.test('an oversize list is cut, and the table stays in step', async (t) => {
+t.test('an oversize list is cut, and the tables still agree', async (t) => {
   const decoder = newDecoder(100);
   // 34 bytes each: a: 1, indexed; b: 2; c: 3, never indexed and the one too many; d: 4, indexed
   const list = decode(decoder, '4001610131 0001620132 1001630133 4001640134');
@@ -235,7 +235,7 @@ t.test('an entry larger than the table empties it', async (t) => {
   t.equal(decoder.tableBytes, 0);
 });
 
-t.test('a Huffman-coded string that is longer than most', async (t) => {
+t.test('a long Huffman-coded string decodes', async (t) => {
   // Eight zeros are five bytes of zeros; 10,000 = 127 + 9873
   const block = Buffer.concat([hex('000161ff914d'), Buffer.alloc(10_000)]);
   const list = newDecoder(20_000).decode(block, 0, block.length);

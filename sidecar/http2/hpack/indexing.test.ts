@@ -7,7 +7,7 @@ import { HeaderList } from './header-list.ts';
 
 const newDecoder = () => new HpackDecoder({ maxTableBytes: 65536, maxListBytes: 65536 });
 
-/** An encoder and the decoder at its other end, which checks each block. */
+/** An encoder, and the decoder at the other end, which checks each block. */
 class Wire {
   readonly encoder: HpackEncoder;
   readonly decoder = newDecoder();
@@ -19,7 +19,7 @@ class Wire {
       ...(maxTableBytes === undefined ? {} : { maxTableBytes }),
     });
   }
-  /** Sends a list over and gives its block's hex. */
+  /** Sends a list, and returns its block in hex. */
   send(list: HeaderList | string[]): string {
     const sent = Array.isArray(list) ? new HeaderList(list) : list;
     this.encoder.encode(sent);
@@ -46,7 +46,7 @@ t.test('a pair enters the table on its second sight', async (t) => {
   t.equal(wire.send(['te', 'other']), '0f2f056f74686572', 'and lends others its name');
 });
 
-t.test('values unique to a call leave the table alone', async (t) => {
+t.test('values that are unique to a call do not change the table', async (t) => {
   const wire = new Wire(t);
   const list = sharedList([':path', '/agent.AgentService/ProcessTask', 'x-tenant', 'one']);
   for (let i = 0; i < 3; i++) wire.send(list);
@@ -84,7 +84,7 @@ t.test('secrets and never-indexed fields stay never indexed', async (t) => {
   t.equal(wire.send(new HeaderList(['x-token', 't'], [0])), '1f2f0174', 'the name may be indexed');
 });
 
-t.test('a full table evicts its oldest, seldom enough to keep encoded blocks of use', async (t) => {
+t.test('a full table evicts its oldest entry, so rarely that encoded blocks stay useful', async (t) => {
   const wire = new Wire(t);
   const lists = Array.from({ length: 100 }, (_, n) => sharedList([`x-name-${n % 3}`, `value-${n}`]));
   for (const list of lists) wire.send(list);
@@ -101,7 +101,7 @@ t.test('a full table evicts its oldest, seldom enough to keep encoded blocks of 
 });
 
 t.test('changes of the table size', async (t) => {
-  t.test('shrink, then grow: the smallest and the final size are told', async (t) => {
+  t.test('shrink, then grow: the encoder sends the smallest and the final size', async (t) => {
     const wire = new Wire(t);
     for (let i = 0; i < 2; i++) wire.send(['te', 'trailers']);
     wire.encoder.setPeerTableBytes(100);
@@ -118,7 +118,7 @@ t.test('changes of the table size', async (t) => {
     t.equal(wire.send([':method', 'GET']), '203fe11f82');
     t.equal(wire.encoder.tableBytes, 0);
   });
-  t.test('no change, or room that will not be used, needs no update', async (t) => {
+  t.test('no change, or room that the encoder will not use, needs no update', async (t) => {
     const wire = new Wire(t);
     wire.encoder.setPeerTableBytes(4096);
     wire.encoder.setPeerTableBytes(1 << 20);
@@ -126,7 +126,7 @@ t.test('changes of the table size', async (t) => {
     wire.encoder.setPeerTableBytes(5000);
     t.equal(wire.send([':method', 'GET']), '82');
   });
-  t.test('a cap of our own is told to the peer', async (t) => {
+  t.test('the encoder sends a cap of its own', async (t) => {
     const small = new Wire(t, 256);
     t.equal(small.send([':method', 'GET']), '3fe10182');
     const large = new Wire(t, 8192);
@@ -134,7 +134,7 @@ t.test('changes of the table size', async (t) => {
     large.encoder.setPeerTableBytes(65536);
     t.equal(large.send([':method', 'GET']), '3fe13f82');
   });
-  t.test('a table of nothing', async (t) => {
+  t.test('a table of size 0 works', async (t) => {
     const wire = new Wire(t);
     const list = sharedList(['te', 'trailers']);
     wire.send(list);
@@ -146,7 +146,7 @@ t.test('changes of the table size', async (t) => {
   });
 });
 
-t.test('the memo of decoded blocks', async (t) => {
+t.test('the memo returns the list of a repeated block', async (t) => {
   const decoder = newDecoder();
   const decode = (text: string) => {
     const block = Buffer.from(text, 'hex');
@@ -175,7 +175,7 @@ t.test('the memo of decoded blocks', async (t) => {
   t.equal(decode('bf'), undefined, 'nor does the memo outlive an emptied table');
 });
 
-t.test('the memo keeps several blocks, and tells apart one that begins another', async (t) => {
+t.test('the memo keeps several blocks, and distinguishes a block from its prefix', async (t) => {
   const decoder = newDecoder();
   const block = Buffer.alloc(128, 0x82);
   for (let i = 0; i < 3; i++) {
@@ -199,7 +199,7 @@ t.test('blocks that change the table are decoded each time', async (t) => {
   }
 });
 
-t.test('many different blocks each mean what they say, memo or not', async (t) => {
+t.test('many different blocks decode correctly, with or without the memo', async (t) => {
   const decoder = newDecoder();
   for (let round = 0; round < 4; round++) {
     for (let i = 0; i < 2000; i++) {
@@ -212,7 +212,7 @@ t.test('many different blocks each mean what they say, memo or not', async (t) =
   t.equal(decoder.tableBytes, 0);
 });
 
-t.test('a shared list is encoded once a state of the table', async (t) => {
+t.test('the encoder encodes a shared list once for each state of the table', async (t) => {
   const wire = new Wire(t);
   const list = sharedList(['te', 'trailers', 'a', 'b']);
   wire.send(list);
