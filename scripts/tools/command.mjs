@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { hostPath, root } from './paths.mjs';
 
-/** Process groups that run now; nothing outlives the install. */
+/** The running process groups; they all end with the install. */
 const groups = new Set();
 
 function endAll() {
@@ -13,7 +13,7 @@ function endGroup(pid) {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // It ended by itself in the meantime.
+    // The group has ended by itself in the meantime.
   }
 }
 
@@ -23,7 +23,7 @@ process.on('SIGTERM', () => process.exit(143));
 
 /**
  * Resolves with the program's output. Rejects, with the last lines of it, when the program can't be
- * started, ends with another code than 0, or is still running after `limitMs`: then it is ended with
+ * started, exits with another code than 0, or is still running after `limitMs`: then we kill it with
  * everything it started.
  */
 export function run(program, args, { limitMs, env = {}, cwd = root }) {
@@ -56,12 +56,12 @@ export function run(program, args, { limitMs, env = {}, cwd = root }) {
     child.on('close', (code, signal) => {
       if (timedOut) settle(new Error(`${program} took longer than ${Math.round(limitMs / 1000)} s`));
       else if (code === 0) settle(undefined);
-      else settle(new Error(`${program} ended with ${code ?? signal}: ${gist(output)}`));
+      else settle(new Error(`${program} exited with ${code ?? signal}: ${gist(output)}`));
     });
   });
 }
 
-/** The lines that a program marks as errors, or those that speak of one, or else the last lines. */
+/** The lines that a program marks as errors, or those that mention one, or else the last lines. */
 function gist(output) {
   const lines = output
     .split('\n')

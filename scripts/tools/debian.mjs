@@ -1,4 +1,4 @@
-// Debian packages: peers and load tools that are best had from the system.
+// Debian packages: peers and load tools that the system provides best.
 import { run } from './command.mjs';
 import { seconds } from './node-modules.mjs';
 import { which } from './paths.mjs';
@@ -16,7 +16,7 @@ const forTests = {
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;
 
-/** What may also appear without this install: somebody's own apt-get, say. */
+/** Programs that may also appear without this install, for instance by the user's own apt-get. */
 export const debianPrograms = [...Object.keys(forTests), ...Object.keys(forBench)];
 
 export async function installDebian(record, wants) {
@@ -31,22 +31,22 @@ export async function installDebian(record, wants) {
   for (const [program, name] of Object.entries(programs)) {
     const path = which(program);
     if (path !== undefined) record.has(program, path);
-    else record.lacks(program, problem ?? `the Debian package ${name} brought no ${program}`);
+    else record.lacks(program, problem ?? `the Debian package ${name} does not contain ${program}`);
   }
 }
 
-/** Installs Debian packages by their names. Returns why it could not be done, or undefined. */
+/** Installs Debian packages by their names. Returns the reason for a failure, or undefined. */
 export async function installPackages(packages) {
   const apt = which('apt-get');
   const byHand = `install ${packages.join(', ')} (Debian's names) by hand`;
-  if (apt === undefined) return `no apt-get here; ${byHand}`;
+  if (apt === undefined) return `this system has no apt-get; ${byHand}`;
   if (process.getuid?.() !== 0) return `apt-get needs root: sudo apt-get install ${packages.join(' ')}`;
   const startedMs = Date.now();
   console.log(`outrigger: installing Debian packages ${packages.join(' ')} …`);
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   try {
     await run(apt, ['update', '-q'], { limitMs, env });
-    // Daemons come along with a service that starts at once; a peer is only wanted as a program.
+    // Packages of daemons start their service at once; we need only the program.
     const args = ['install', '-y', '-q', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=120'];
     await run(apt, [...args, ...packages], { limitMs, env: { ...env, RUNLEVEL: '1' } });
     console.log(`outrigger: Debian packages installed in ${seconds(startedMs)} s`);

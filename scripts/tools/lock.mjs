@@ -17,7 +17,9 @@ export async function withInstallLock(work) {
       continue;
     }
     if (Date.now() - startedMs > limitMs) {
-      throw new Error(`another install holds ${lock} for over 15 minutes; end it or remove the file`);
+      throw new Error(
+        `another install has held ${lock} for over 15 minutes; end that install or remove the file`,
+      );
     }
     await sleep(200);
   }
@@ -44,7 +46,7 @@ function take() {
 function ownerRuns() {
   try {
     const pid = Number(readFileSync(lock, 'utf8'));
-    // Without a number in it the file is an owner between creating and writing it, or what is left of one.
+    // A file without a number belongs to an owner that has not written it yet, or that has ended.
     if (!(pid > 0)) return Date.now() - statSync(lock).mtimeMs < 2_000;
     process.kill(pid, 0);
     return true;

@@ -19,7 +19,7 @@ export function nodeModulesAreCurrent() {
   for (const [path, entry] of Object.entries(wanted)) {
     if (path === '') continue;
     const found = installed[path];
-    // npm leaves out what is optional and made for another system.
+    // npm omits optional packages for other systems.
     if (found === undefined ? !(entry.optional && !fitsHost(entry)) : found.version !== entry.version) {
       return false;
     }
@@ -29,33 +29,33 @@ export function nodeModulesAreCurrent() {
 
 export async function installNodeModules() {
   const startedMs = Date.now();
-  console.log('outrigger: installing node_modules (npm ci), once …');
+  console.log('outrigger: installing node_modules (npm ci), only this time …');
   try {
     await run(
       'npm',
       ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'],
       {
         limitMs,
-        // The npm that runs this script hands its settings on; a dry run or a prefix must not reach `npm ci`.
+        // The npm that runs this script passes its settings on; a dry run or a prefix must not reach `npm ci`.
         env: { npm_config_dry_run: 'false', NODE_ENV: '' },
       },
     );
   } catch (error) {
     throw new Error(
-      `npm ci failed, so nothing can run yet. Check the network and the npm registry setting, then repeat.\n${error.message}`,
+      `npm ci failed, so no script can run yet. Check the network and the npm registry setting, then repeat.\n${error.message}`,
     );
   }
   console.log(`outrigger: node_modules installed in ${seconds(startedMs)} s`);
 }
 
-/** Says what to do where neither the host nor node_modules has a Node that runs TypeScript by itself. */
+/** Throws with a remedy if neither the host nor node_modules has a Node that runs TypeScript. */
 export function checkNode() {
   if (existsSync(join(modules, '.bin', 'node'))) return;
   const major = Number(process.versions.node.split('.')[0]);
   if (major >= requiredMajor) return;
   throw new Error(
-    `Node ${requiredMajor} or newer is needed and this is ${process.version}. On Linux (x64, arm64) npm brings ` +
-      `it along; on ${process.platform} ${process.arch} install it yourself, then repeat.`,
+    `Node ${requiredMajor} or newer is needed and this is ${process.version}. On Linux (x64, arm64) npm installs ` +
+      `it; on ${process.platform} ${process.arch} install it yourself, then repeat.`,
   );
 }
 
@@ -73,7 +73,7 @@ function packagesOf(file) {
 
 function fitsHost(entry) {
   const fits = (list, value) => list === undefined || list.includes(value);
-  // Packages for another C library say so by `libc`; npm decides, so their absence proves nothing here.
+  // Packages for another C library declare it as `libc`; npm decides, so their absence proves nothing here.
   return (
     fits(entry.os, process.platform) &&
     fits(entry.cpu, process.arch) &&
@@ -82,7 +82,7 @@ function fitsHost(entry) {
   );
 }
 
-/** An optional package without an os or cpu may be absent because the one that wants it is. */
+/** An optional package without an os or cpu may be absent because the package that depends on it is. */
 function isLeaf(entry) {
   return entry.os !== undefined || entry.cpu !== undefined;
 }

@@ -1,4 +1,4 @@
-// Where the scripts keep what they install. Everything is inside the checkout, git-ignored.
+// The paths of installed files. All of them are inside the checkout and ignored by git.
 import { existsSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

