@@ -80,8 +80,7 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
 });
 // The file that reads the version may move; without this replacement the bundle would look for a package.json that is
 // not in the image.
-if (!hasVersion)
-  throw new Error('no file of the sidecar that says its version was found: see the plugin above');
+if (!hasVersion) throw new Error('found no file of the sidecar with its version: see the plugin above');
 writeFileSync(
   join(dist, 'outrigger.mjs'),
   `#!/usr/bin/env node

@@ -70,7 +70,7 @@ async function build(): Promise<void> {
       limitMs: 60 * 60_000,
     },
   );
-  if (code !== 0) throw new Error(`go build ended with ${code}: ${output.slice(-2_000)}`);
+  if (code !== 0) throw new Error(`go build exited with ${code}: ${output.slice(-2_000)}`);
 }
 
 async function check(): Promise<boolean> {
@@ -87,10 +87,10 @@ async function check(): Promise<boolean> {
     args.push(`--processor.${name}.server-host-port=127.0.0.1:${await freePort()}`);
   const collector = startProcess(t, jaeger, args, { env: { SPAN_STORAGE_TYPE: 'memory' } });
   const api = `http://127.0.0.1:${query}/api`;
-  await waitUntil('Jaeger answered', async () => (await fetch(`${api}/services`)).ok, {
+  await waitUntil('Jaeger answers', async () => (await fetch(`${api}/services`)).ok, {
     limitMs: 30_000,
   }).catch((error) => {
-    throw new Error(`${error.message}; it said: ${collector.logs().slice(-2_000)}`);
+    throw new Error(`${error.message}; its log: ${collector.logs().slice(-2_000)}`);
   });
   let good = true;
   for (const [protocol, port] of [
@@ -103,7 +103,7 @@ async function check(): Promise<boolean> {
       OTEL_RESOURCE_ATTRIBUTES: `outrigger.check=${protocol.replace('/', '-')}`,
     });
     const trace = await waitUntil(
-      'Jaeger had the trace',
+      'Jaeger has the trace',
       async () => {
         const tags = encodeURIComponent(JSON.stringify({ 'outrigger.check': protocol.replace('/', '-') }));
         const found = await fetch(
@@ -118,7 +118,7 @@ async function check(): Promise<boolean> {
     const same = drawn === wanted && (trace.warnings ?? []).length === 0;
     good &&= same;
     console.log(
-      `\n${protocol}: ${same ? 'one tree' : `not what was wanted, which is\n${wanted}\nbut`}\n${drawn}`,
+      `\n${protocol}: ${same ? 'one tree' : `not the expected tree, which is\n${wanted}\nbut`}\n${drawn}`,
     );
   }
   return good;
@@ -132,7 +132,7 @@ async function sendTask(env: Record<string, string>): Promise<void> {
     env: { OPENAI_API_KEY: '', ...env },
     limitMs: 120_000,
   });
-  if (code !== 0) throw new Error(`the local system ended with ${code}: ${output.slice(-2_000)}`);
+  if (code !== 0) throw new Error(`the local system exited with ${code}: ${output.slice(-2_000)}`);
 }
 
 function draw({ spans, processes }: JaegerTrace): string {

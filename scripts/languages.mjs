@@ -44,7 +44,7 @@ const steps = {
 const missing = {};
 mkdirSync(built, { recursive: true });
 for (const [name, languages] of Object.entries(builds)) {
-  console.log(`outrigger: building the ends in ${languages.join(' and ')} …`);
+  console.log(`outrigger: building the peers in ${languages.join(' and ')} …`);
   try {
     await steps[name]();
   } catch (error) {
@@ -62,7 +62,7 @@ function nice(program, args, options) {
 async function need(program, packages) {
   const problem = which(program) === undefined ? await installPackages(packages) : undefined;
   const path = which(program);
-  if (path === undefined) throw new Error(problem ?? `${packages.join(', ')} brought no ${program}`);
+  if (path === undefined) throw new Error(problem ?? `${packages.join(', ')} do not contain ${program}`);
   return path;
 }
 
@@ -74,7 +74,7 @@ async function buildJava() {
 
 async function buildTonic() {
   const cargo = which('cargo');
-  if (cargo === undefined) throw new Error('no cargo here: install Rust');
+  if (cargo === undefined) throw new Error('this system has no cargo: install Rust');
   const folder = join(built, 'tonic', 'source');
   mkdirSync(folder, { recursive: true });
   for (const name of ['Cargo.toml', 'build.rs', 'src']) {

@@ -29,11 +29,11 @@ totals.passed += tests.counts.passed;
 totals.failed += tests.counts.failed;
 totals.skipped += tests.counts.skipped;
 if (tests.counts.passed + tests.counts.failed === 0) {
-  console.error('no test ran: name files that exist, or none to run them all');
+  console.error('no test ran: name existing files, or none to run all');
   totals.failed += 1;
 } else if (tests.code !== 0 && tests.counts.failed === 0) {
   // A file ended early, or the runner failed, without a failed assertion.
-  console.error(`the test runner ended with ${tests.code}`);
+  console.error(`the test runner exited with ${tests.code}`);
   totals.failed += 1;
 }
 

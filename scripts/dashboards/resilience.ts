@@ -12,7 +12,7 @@ export const resilienceRows: readonly Row[] = [
       {
         title: 'Circuits',
         description:
-          'open: calls are refused at once, because nearly all failed. It tries again by itself (half-open). Look at the attempts of the cluster, then at the agent behind it.',
+          'open: the sidecar refuses calls at once, because nearly all failed. It probes the cluster by itself (half-open). Check the attempts of the cluster, then its agent.',
         kind: 'state-timeline',
         unit: 'none',
         width: 12,
@@ -25,9 +25,8 @@ export const resilienceRows: readonly Row[] = [
         ],
       },
       {
-        title: 'Calls that circuits turned away',
-        description:
-          'What the callers of an open circuit get: UNAVAILABLE with outrigger-reason circuit_open.',
+        title: 'Calls that circuits refused',
+        description: 'Callers of an open circuit get UNAVAILABLE with outrigger-reason circuit_open.',
         kind: 'timeseries',
         unit: 'reqps',
         width: 12,
@@ -41,7 +40,8 @@ export const resilienceRows: readonly Row[] = [
       },
       {
         title: 'Ejected endpoints',
-        description: 'Now, by reason. /clusters on the admin port names each with its state and why.',
+        description:
+          'The endpoints that are ejected now, by reason. /clusters on the admin port lists each with its state and the cause.',
         kind: 'timeseries',
         unit: 'short',
         width: 12,
@@ -56,7 +56,7 @@ export const resilienceRows: readonly Row[] = [
       {
         title: 'Ejections',
         description:
-          'In the window. The same endpoint again and again: it recovers only while it gets no calls.',
+          'Ejections in the window. If one endpoint is ejected repeatedly, it recovers only while it gets no calls.',
         kind: 'timeseries',
         unit: 'short',
         width: 12,
@@ -69,9 +69,9 @@ export const resilienceRows: readonly Row[] = [
         ],
       },
       {
-        title: 'Connections that were not made',
+        title: 'Failed connection attempts',
         description:
-          'By reason. refused and timeout: nobody is there. A reason of TLS: certificates do not fit each other; the log of the sidecar has the sentence.',
+          "By reason. refused and timeout: no process listens there. A TLS reason: the certificates do not match; the sidecar's log has the details.",
         kind: 'timeseries',
         unit: 'cps',
         width: 24,
@@ -85,7 +85,7 @@ export const resilienceRows: readonly Row[] = [
       },
       {
         title: 'Traces that failed',
-        description: 'The last calls with an error somewhere on their way, from Tempo.',
+        description: 'The last calls with an error at any hop, from Tempo.',
         kind: 'traces',
         width: 24,
         traceql: '{ resource.service.name =~ "$service" && status = error }',

@@ -12,7 +12,7 @@ export const sidecarRows: readonly Row[] = [
       {
         title: 'Event loop',
         description:
-          'The busy share of the one thread that relays. Above 0.8 calls begin to wait: add replicas.',
+          'The busy share of the thread that relays calls. Above 0.8 calls begin to wait: add replicas.',
         kind: 'timeseries',
         unit: 'percentunit',
         width: 6,
@@ -35,7 +35,7 @@ export const sidecarRows: readonly Row[] = [
       },
       {
         title: 'Memory',
-        description: 'Resident. A line that only rises over hours is a defect: please report it.',
+        description: 'Resident memory. A line that only rises over hours is a defect: please report it.',
         kind: 'timeseries',
         unit: 'bytes',
         width: 6,
@@ -47,7 +47,7 @@ export const sidecarRows: readonly Row[] = [
       {
         title: 'Spans',
         description:
-          'exported: the collector took them. dropped, failed, rejected: it is down, slow or refuses; calls do not suffer.',
+          'exported: the collector accepted them. dropped, failed, rejected: the collector is down, slow or refuses them; calls are not affected.',
         kind: 'timeseries',
         unit: 'cps',
         width: 6,
@@ -61,7 +61,7 @@ export const sidecarRows: readonly Row[] = [
       },
       {
         title: 'Versions',
-        description: 'Which sidecars run which version.',
+        description: 'The version of each sidecar.',
         kind: 'table',
         unit: 'none',
         width: 24,

@@ -9,21 +9,21 @@ const METHOD = 'rpc_method=~"agent.AgentService/(ProcessTask|StreamProcess)"';
 export const tasksDashboard: Dashboard = {
   uid: 'outrigger-tasks',
   title: 'Outrigger: tasks and tokens',
-  description: 'What became of tasks, how long they took, and what they cost.',
+  description: 'The outcome, duration and cost of tasks.',
   rows: [
     {
-      title: 'In the chosen time',
+      title: 'In the selected time range',
       panels: [
         {
           title: 'Tasks',
-          description: 'Tasks that ended, however they did.',
+          description: 'Tasks that ended, with any outcome.',
           kind: 'stat',
           unit: 'short',
           width: 6,
           queries: [{ expr: `sum(increase(outrigger_tasks_total{${S}}[$__range]))`, legend: 'tasks' }],
         },
         {
-          title: 'Without an answer to use',
+          title: 'Without a usable answer',
           description: 'The share of tasks that ended as FAILED or TIMEOUT, or whose call failed (ERROR).',
           kind: 'stat',
           unit: 'percentunit',
@@ -49,7 +49,8 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Wasted tokens',
-          description: 'The share of tokens behind answers that nobody got, or that say FAILED or TIMEOUT.',
+          description:
+            'The share of tokens of answers that no caller received, or whose status is FAILED or TIMEOUT.',
           kind: 'stat',
           unit: 'percentunit',
           width: 6,
@@ -72,7 +73,7 @@ export const tasksDashboard: Dashboard = {
         {
           title: 'Tasks by agent and status',
           description:
-            'ERROR: the call failed, so there is no answer; see its status on the traffic dashboard. FAILED and TIMEOUT: the agent says so itself. PARTIAL: an answer, but not all of it.',
+            "ERROR: the call failed, so there is no answer; see its status on the traffic dashboard. FAILED and TIMEOUT: the agent's own status. PARTIAL: an incomplete answer.",
           kind: 'timeseries',
           unit: 'cps',
           width: 8,
@@ -85,8 +86,8 @@ export const tasksDashboard: Dashboard = {
           ],
         },
         {
-          title: 'Share without an answer to use',
-          description: 'One agent only: look at it, or at its model. All of them: look at what they share.',
+          title: 'Share without a usable answer',
+          description: 'If one agent rises, check it and its model. If all rise, check what they share.',
           kind: 'timeseries',
           unit: 'percentunit',
           width: 8,
@@ -111,7 +112,7 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Calls of tasks by status',
-          description: 'The gRPC side of the same: streams too, which carry no task status.',
+          description: 'The gRPC statuses of the same calls, including streams, which carry no task status.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 12,
@@ -128,9 +129,9 @@ export const tasksDashboard: Dashboard = {
           ],
         },
         {
-          title: 'Tasks that came again',
+          title: 'Tasks that arrived again',
           description:
-            'joined and replayed are runs that were not paid for twice. refused: the answer is not kept any more; raise inbound.tasks.max_bytes.',
+            'joined and replayed avoid a second run. refused: the sidecar no longer has the answer; raise inbound.tasks.max_bytes.',
           kind: 'timeseries',
           unit: 'cps',
           width: 12,
@@ -144,7 +145,7 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Tasks that failed',
-          description: 'The last ones, from Tempo.',
+          description: 'The last failed tasks, from Tempo.',
           kind: 'traces',
           width: 24,
           traceql:
@@ -158,7 +159,7 @@ export const tasksDashboard: Dashboard = {
         {
           title: 'Tokens a second by use',
           description:
-            'useful: the caller got the answer. wasted: the caller had gone, its time was over, or the task failed. Waste that rises with deadlines: give the tasks more time, or the agents less to do.',
+            'useful: the caller got the answer. wasted: the caller had disconnected, its deadline had expired, or the task failed. Waste that rises with deadlines: give the tasks more time, or the agents less to do.',
           kind: 'timeseries',
           unit: 'cps',
           width: 8,
@@ -172,7 +173,7 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Wasted share by agent',
-          description: 'Of the tokens that an agent used.',
+          description: 'The wasted share of the tokens that an agent used.',
           kind: 'timeseries',
           unit: 'percentunit',
           width: 8,
@@ -185,7 +186,8 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Tokens a task',
-          description: 'A step up after a deployment: the agent, its instructions or its model has changed.',
+          description:
+            'A step up after a deployment means that the agent, its instructions or its model has changed.',
           kind: 'timeseries',
           unit: 'short',
           width: 8,
@@ -198,7 +200,7 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Tokens by agent and use',
-          description: 'In the chosen time.',
+          description: 'In the selected time range.',
           kind: 'bargauge',
           unit: 'short',
           width: 24,
@@ -217,7 +219,7 @@ export const tasksDashboard: Dashboard = {
         {
           title: 'Requests to providers by outcome',
           description:
-            'throttled: the quota is the bottleneck, not the pods. failed and cut: the provider; the next upstream is asked where there is one.',
+            'throttled: the quota is the bottleneck, not the pods. failed and cut: the provider failed; the sidecar uses the next upstream if there is one.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 8,
@@ -231,7 +233,7 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Tokens by provider, model and type',
-          description: 'As the provider counts them. wasted: paid for answers that nobody got whole.',
+          description: "The provider's count. wasted: tokens of answers that no caller received completely.",
           kind: 'timeseries',
           unit: 'cps',
           width: 8,
@@ -262,8 +264,7 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Attempts and retries',
-          description:
-            'Requests that went to providers, by what became of them; and those that were not the first.',
+          description: 'Attempts at providers by outcome, and retries.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 8,
@@ -280,7 +281,8 @@ export const tasksDashboard: Dashboard = {
         },
         {
           title: 'Circuits of providers',
-          description: 'open: nobody is asked there; the next upstream is, where there is one.',
+          description:
+            'open: the sidecar sends no requests there, and uses the next upstream if there is one.',
           kind: 'state-timeline',
           unit: 'none',
           width: 8,
@@ -295,7 +297,7 @@ export const tasksDashboard: Dashboard = {
         {
           title: 'Waiting for quota',
           description:
-            'Requests that wait for the limits of a minute or until a provider may be asked again, and how long a provider is left alone after a 429. Raise the quota, or spread over providers.',
+            "Requests that wait for a limit per minute or for the end of a provider's cooldown, and the cooldown's length after a 429. Raise the quota, or spread over providers.",
           kind: 'timeseries',
           unit: 'short',
           width: 8,
@@ -306,7 +308,7 @@ export const tasksDashboard: Dashboard = {
             },
             {
               expr: `max by (upstream) (outrigger_llm_cooldown_seconds{${S}})`,
-              legend: '{{upstream}} left alone for s',
+              legend: '{{upstream}} cooldown s',
             },
           ],
         },

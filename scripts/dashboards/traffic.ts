@@ -20,7 +20,7 @@ const CLIENT = 'rpc_client_call_duration_seconds';
 export const trafficDashboard: Dashboard = {
   uid: 'outrigger-traffic',
   title: 'Outrigger: traffic and resilience',
-  description: 'What callers get, what the sidecars did to keep it so, and how the sidecars are.',
+  description: 'The results of calls, the actions of the sidecars, and the state of the sidecars.',
   rows: [
     {
       title: 'Now',
@@ -37,7 +37,7 @@ export const trafficDashboard: Dashboard = {
         {
           title: 'Not ready or down',
           description:
-            'More than 0 for minutes: look at the pod, and at /ready on its admin port, which says why.',
+            'If it stays above 0 for minutes, check the pod, and /ready on its admin port for the reason.',
           kind: 'stat',
           unit: 'short',
           width: 4,
@@ -51,7 +51,7 @@ export const trafficDashboard: Dashboard = {
         },
         {
           title: 'Calls a second',
-          description: 'Calls that came to the agents, whatever became of them.',
+          description: 'Calls that arrived for the agents, with any outcome.',
           kind: 'stat',
           unit: 'reqps',
           width: 4,
@@ -72,7 +72,7 @@ export const trafficDashboard: Dashboard = {
         {
           title: 'Circuits not closed',
           description:
-            'Pairs of cluster and method whose calls are refused, or tried out. See "Circuits" below.',
+            'Pairs of cluster and method whose circuit is open or half-open. See "Circuits" below.',
           kind: 'stat',
           unit: 'short',
           width: 4,
@@ -97,7 +97,7 @@ export const trafficDashboard: Dashboard = {
         {
           title: 'Calls by status',
           description:
-            'UNAVAILABLE and INTERNAL: the agent fails. DEADLINE_EXCEEDED: it is too slow for its callers. RESOURCE_EXHAUSTED: the sidecar sheds load, or the model throttles. CANCELLED: callers leave.',
+            'UNAVAILABLE and INTERNAL: the agent fails. DEADLINE_EXCEEDED: it is too slow for its callers. RESOURCE_EXHAUSTED: the sidecar sheds load, or the model throttles. CANCELLED: callers disconnect.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 8,
@@ -111,8 +111,7 @@ export const trafficDashboard: Dashboard = {
         },
         {
           title: 'Duration',
-          description:
-            'As callers saw it. The dots are single calls that were traced: click one to see its trace in Tempo.',
+          description: 'As callers saw it. Each dot is a traced call: click it to see its trace in Tempo.',
           kind: 'timeseries',
           unit: 's',
           width: 8,
@@ -124,8 +123,7 @@ export const trafficDashboard: Dashboard = {
         },
         {
           title: 'Error share',
-          description:
-            'By service and method. The burn-rate alerts watch it: 1 % is the objective they are set for.',
+          description: 'By service and method. The burn-rate alerts watch it: their objective is 1 %.',
           kind: 'timeseries',
           unit: 'percentunit',
           width: 8,
@@ -136,7 +134,7 @@ export const trafficDashboard: Dashboard = {
         {
           title: 'Active calls',
           description:
-            'In flight, by listener. A line that only rises: calls that never end; look at their age in traces.',
+            'In flight, by listener. A line that only rises shows calls that never end; check their age in traces.',
           kind: 'timeseries',
           unit: 'short',
           width: 8,
@@ -171,7 +169,7 @@ export const trafficDashboard: Dashboard = {
         {
           title: 'Answered by the sidecar itself',
           description:
-            'Calls and connections that the sidecar ended, by outrigger-reason. overloaded: raise the limit or add replicas. no_route: a client asks for what is not configured. circuit_open and no_endpoint: see the rows below.',
+            'Calls and connections that the sidecar ended, by outrigger-reason. overloaded: raise the limit or add replicas. no_route: a client calls an authority that is not configured. circuit_open and no_endpoint: see the rows below.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 8,
@@ -190,7 +188,7 @@ export const trafficDashboard: Dashboard = {
       panels: [
         {
           title: 'Calls by cluster and status',
-          description: 'Logical calls: what the agent got after all attempts.',
+          description: 'Logical calls: the result for the agent after all attempts.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 8,
@@ -216,7 +214,7 @@ export const trafficDashboard: Dashboard = {
         },
         {
           title: 'Error share by cluster',
-          description: 'What is left of failures after retries and ejection.',
+          description: 'The failures that remain after retries and ejection.',
           kind: 'timeseries',
           unit: 'percentunit',
           width: 8,
@@ -226,8 +224,7 @@ export const trafficDashboard: Dashboard = {
         },
         {
           title: 'Attempts by endpoint and status',
-          description:
-            'One endpoint that fails beside others that do not: a bad replica. All of them: the service.',
+          description: 'If one endpoint fails, it is a bad replica. If all fail, it is the service.',
           kind: 'timeseries',
           unit: 'reqps',
           width: 8,
@@ -255,7 +252,7 @@ export const trafficDashboard: Dashboard = {
         {
           title: 'Retries and hedges by outcome',
           description:
-            'retried: another attempt. success: it helped. budget_exhausted: too much fails for retries to help. not_safe: the call may have run. deadline: no time was left. A hedge that won beat a slow attempt.',
+            'retried: another attempt. success: the retry succeeded. budget_exhausted: too many calls fail for retries to help. not_safe: the call may have run. deadline: no time was left. hedge won: the hedge answered before a slow attempt.',
           kind: 'timeseries',
           unit: 'cps',
           width: 8,

@@ -40,7 +40,7 @@ const HISTOGRAM_PARTS = ['_bucket', '_sum', '_count'];
 
 /** Throws an Error that names the line. */
 export function parseExposition(page: string): Exposition {
-  if (!page.endsWith('\n')) throw new Error('the last line does not end');
+  if (!page.endsWith('\n')) throw new Error('the last line has no line feed');
   const openMetrics = page.endsWith('\n# EOF\n');
   const text = openMetrics ? page.slice(0, -'# EOF\n'.length) : page;
   const exemplars = new Map<string, ExemplarLine[]>();
@@ -60,7 +60,7 @@ export function parseExposition(page: string): Exposition {
       if (!NAME.test(base)) fail('not a metric name');
       if (openMetrics && base.endsWith('_total')) fail('a family of OpenMetrics has no _total');
       const name = openMetrics && text.includes(`\n# TYPE ${base} counter\n`) ? `${base}_total` : base;
-      if (name !== family && families.has(name)) fail('the lines of a metric must be together');
+      if (name !== family && families.has(name)) fail('the lines of a metric must be adjacent');
       family = name;
       families.add(name);
       if (kind === 'TYPE') types.set(name, rest);
@@ -71,23 +71,24 @@ export function parseExposition(page: string): Exposition {
     const [, name, labelText, number] = sample as unknown as [string, string, string | undefined, string];
     const parts = types.get(family) === 'histogram' ? HISTOGRAM_PARTS.map((part) => family + part) : [family];
     if (!parts.includes(name)) fail(`not a line of ${family}`);
-    const labels = parseLabels(labelText ?? '') ?? fail('labels can not be read');
+    const labels = parseLabels(labelText ?? '') ?? fail('the labels are malformed');
     const value = number === '+Inf' ? Number.POSITIVE_INFINITY : Number(number);
     if (Number.isNaN(value)) fail('not a number');
     const le = labels['le'];
     if (openMetrics && le !== undefined && le !== '+Inf' && !le.includes('.')) fail('not a canonical bound');
     if (withExemplar !== null) {
-      if (!name.endsWith('_bucket')) fail('an exemplar where none can be');
-      const exemplar = parseLabels(withExemplar[2]!) ?? fail('an exemplar that can not be read');
-      if (Object.entries(exemplar).flat().join('').length > MAX_EXEMPLAR_CHARS) fail('a long exemplar');
+      if (!name.endsWith('_bucket')) fail('an exemplar on a line that can not have one');
+      const exemplar = parseLabels(withExemplar[2]!) ?? fail('the exemplar is malformed');
+      if (Object.entries(exemplar).flat().join('').length > MAX_EXEMPLAR_CHARS)
+        fail('the exemplar is too long');
       const exemplarValue = Number(withExemplar[3]);
       if (!(exemplarValue <= (le === '+Inf' ? Number.POSITIVE_INFINITY : Number(le))))
-        fail('not of this bucket');
+        fail('the exemplar is outside its bucket');
       const found = { labels, exemplar, value: exemplarValue, atSeconds: Number(withExemplar[4]) };
       exemplars.set(name, [...(exemplars.get(name) ?? []), found]);
     }
     const series = seriesName(name, labels);
-    if (samples.has(series)) fail('the series comes twice');
+    if (samples.has(series)) fail('the series occurs twice');
     samples.set(series, value);
     lines.push({ name, labels, value });
   });
@@ -131,7 +132,7 @@ function checkHistogram(name: string, lines: readonly Line[]): void {
     const bound = le === '+Inf' ? Number.POSITIVE_INFINITY : Number(le);
     const before = counts.get(key);
     if (before !== undefined && (before.bound >= bound || before.count > value)) {
-      throw new Error(`${key}: the bucket ${le} does not go on from the one before`);
+      throw new Error(`${key}: the bucket ${le} counts fewer than the one before`);
     }
     counts.set(key, { bound, count: value });
   }

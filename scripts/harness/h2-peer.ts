@@ -222,7 +222,7 @@ export class H2Peer {
       if (isPong && received.payload.equals(question)) answered = true;
     };
     await this.send(frame(frameType.ping, 0, 0, question));
-    await this.until('a PING was answered', () => answered || this.closed);
+    await this.until('the peer answers a PING', () => answered || this.closed);
     this.onFrame = before;
   }
 
@@ -241,7 +241,7 @@ export class H2Peer {
       };
       const timer = setTimeout(() => {
         this.waiters.delete(look);
-        reject(new Error(`waited ${limitMs} ms in vain until ${what}; got ${this.summary()}`));
+        reject(new Error(`timeout of ${limitMs} ms while waiting until ${what}; got ${this.summary()}`));
       }, limitMs);
       this.waiters.add(look);
       look();

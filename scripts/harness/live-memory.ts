@@ -9,7 +9,7 @@ export async function liveBytes(program: Pick<TestProcess, 'logs'>): Promise<num
   // A program that replaces itself prints it twice; the last one counts.
   const url = [...program.logs().matchAll(/Debugger listening on (ws:\S+)/g)].at(-1)?.[1];
   if (url === undefined)
-    throw new Error('the process can not be asked: start it with NODE_OPTIONS=--inspect');
+    throw new Error('the process has no inspector: start it with NODE_OPTIONS=--inspect');
   const socket = new WebSocket(url);
   await new Promise((resolve, reject) => {
     socket.onopen = resolve;

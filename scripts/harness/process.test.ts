@@ -27,7 +27,7 @@ t.test('a started process ends with its test', async (t) => {
   let pid = 0;
   await t.test('inner', async (t) => {
     const started = startProcess(t, node, ['-e', "console.log('up'); setInterval(() => {}, 1000)"]);
-    await waitUntil('it printed', () => started.logs().includes('up'));
+    await waitUntil('the process printed', () => started.logs().includes('up'));
     pid = started.pid;
     t.ok(isRunning(pid));
     t.ok(residentBytes(pid) > 1_000_000);
@@ -35,7 +35,7 @@ t.test('a started process ends with its test', async (t) => {
   t.notOk(isRunning(pid));
 });
 
-t.test('a started process ends when the file that started it is ended by a signal', async (t) => {
+t.test('a started process ends when a signal ends the file that started it', async (t) => {
   const script = `
     import { startProcess } from ${JSON.stringify(join(import.meta.dirname, 'process.ts'))};
     const child = startProcess({ teardown() {} }, process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
@@ -44,13 +44,13 @@ t.test('a started process ends when the file that started it is ended by a signa
   for (const signal of ['SIGTERM', 'SIGALRM'] as const) {
     const outer = startProcess(t, node, ['--input-type=module', '-e', script]);
     const pid = Number(
-      await waitUntil('it started its child', () => /child (\d+)\n/.exec(outer.logs())?.[1]),
+      await waitUntil('the file started its child', () => /child (\d+)\n/.exec(outer.logs())?.[1]),
     );
     t.ok(isRunning(pid));
     outer.kill(signal);
     await outer.ended;
     await waitUntil('the child ended', () => !isRunning(pid));
-    t.pass(`gone after ${signal}`);
+    t.pass(`ended after ${signal}`);
   }
 });
 
@@ -73,16 +73,16 @@ t.test('free ports differ and can be listened on', async (t) => {
   t.ok(await canConnect(ports[0]!));
 });
 
-t.test('waiting in vain ends with what was waited for', async (t) => {
+t.test('the error of a timeout names the condition', async (t) => {
   await t.rejects(
     waitUntil('pigs flew', () => false, { limitMs: 30, everyMs: 5 }),
-    /waited 30 ms in vain until pigs flew/,
+    /timeout of 30 ms while waiting until pigs flew/,
   );
   const failing = waitUntil('it worked', () => Promise.reject(new Error('broken')), { limitMs: 10 });
   await t.rejects(failing, { cause: { message: 'broken' } });
 });
 
-t.test('the raw ends speak all four kinds of call', async (t) => {
+t.test('the raw client and server support all four kinds of call', async (t) => {
   const { port } = await startRawServer(t);
   const client = new RawClient(t, port);
   const [a, b] = [Buffer.from('a'), Buffer.from('b')];
@@ -147,7 +147,7 @@ function digestOf(
   return { lines, digest, code: status ?? -1 };
 }
 
-t.test('the digest counts what the runner ran, and shows failures and skips', async (t) => {
+t.test('the digest counts tests, and shows failures and skips', async (t) => {
   const { lines, digest, code } = digestOf(t, {
     'good.test.ts': "t.equal(1, 1); t.test('inner', async (t) => { t.ok(true); t.ok(1); });",
     'bad.test.ts': "t.equal(1, 2, 'one is two');",
@@ -159,10 +159,10 @@ t.test('the digest counts what the runner ran, and shows failures and skips', as
   t.match(text, /not ok 1 - one is two/);
   t.match(text, /ok 2 - needs a tool # SKIP without it/);
   t.match(text, /^ok \d - .*good\.test\.ts/m);
-  t.notMatch(text, /inner/, 'what passed is one line a file');
+  t.notMatch(text, /inner/, 'a passed file has one line');
 });
 
-t.test('the digest has no passes where a file breaks before its first test', async (t) => {
+t.test('the digest has no passes for a file that fails before its first test', async (t) => {
   const { digest, code } = digestOf(t, { 'broken.test.ts': "throw new Error('broken');" });
   t.equal(digest.counts.passed, 0);
   t.not(code, 0);

@@ -83,14 +83,14 @@ export async function startSidecar(
   const url = `http://127.0.0.1:${ports.health}/healthz/${until}`;
   try {
     await waitUntil(
-      `the sidecar was ${until}`,
+      `the sidecar is ${until}`,
       async () => exit !== undefined || (await fetch(url, { signal: AbortSignal.timeout(1_000) })).ok,
       { limitMs },
     );
-    if (exit !== undefined) throw new Error(`the sidecar ended with ${exit} while it started`);
+    if (exit !== undefined) throw new Error(`the sidecar exited with ${exit} during its start`);
   } catch (error) {
     started.kill('SIGKILL');
-    throw new Error(`${(error as Error).message}; it said:\n${started.logs().slice(-4_000)}`, {
+    throw new Error(`${(error as Error).message}; its log:\n${started.logs().slice(-4_000)}`, {
       cause: error,
     });
   }

@@ -25,7 +25,10 @@ export async function waitUntil<T>(
       cause = error;
     }
     if (performance.now() >= endMs) {
-      throw new Error(`waited ${limitMs} ms in vain until ${what}`, cause === undefined ? {} : { cause });
+      throw new Error(
+        `timeout of ${limitMs} ms while waiting until ${what}`,
+        cause === undefined ? {} : { cause },
+      );
     }
     await sleep(everyMs);
   }

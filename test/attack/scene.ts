@@ -110,7 +110,7 @@ export async function startScene(t: Teardown, options: SceneOptions = {}): Promi
   };
 
   const holds = (t: Test, report?: BystanderReport): void => {
-    const said = alive() ? '' : `; it said:\n${sidecar.logs().slice(-2_000)}`;
+    const said = alive() ? '' : `; its log:\n${sidecar.logs().slice(-2_000)}`;
     t.equal(ended, undefined, `the sidecar lives${said}`);
     const peakMb = Math.round(peakBytes() / 1e6);
     t.ok(peakBytes() < PEAK_BYTES, `its memory had a peak of ${peakMb} MB, below ${PEAK_BYTES / 1e6} MB`);

@@ -81,7 +81,7 @@ export async function startPrometheus(
   try {
     await waitUntil('Prometheus is ready', async () => (await fetch(`${url}/-/ready`)).ok);
   } catch (error) {
-    throw new Error(`${(error as Error).message}; it said:\n${running.logs().slice(-2_000)}`, {
+    throw new Error(`${(error as Error).message}; its log:\n${running.logs().slice(-2_000)}`, {
       cause: error,
     });
   }

@@ -24,21 +24,21 @@ export function tasksBoard({ service, ledger, kind, coolingS }: Facts): Truths {
   return {
     'variable service': { per: 'end', of: { [keyOf({ service })]: 1 } },
     'Tasks A': { per: 'round', of: groups(tasks, NO_LABELS, size) },
-    'Without an answer to use A': { per: 'end', of: groups(tasks, NO_LABELS, shareOf(isUseless)) },
+    'Without a usable answer A': { per: 'end', of: groups(tasks, NO_LABELS, shareOf(isUseless)) },
     'Tokens A': { per: 'round', of: groups(tasks, NO_LABELS, tokensOf) },
     'Wasted tokens A': { per: 'end', of: groups(tasks, NO_LABELS, wastedShare) },
     'Tasks by agent and status A': {
       per: 'second',
       of: groups(tasks, ({ status }) => ({ ...agent(), status }), size),
     },
-    'Share without an answer to use A': { per: 'end', of: groups(tasks, agent, shareOf(isUseless)) },
+    'Share without a usable answer A': { per: 'end', of: groups(tasks, agent, shareOf(isUseless)) },
     'Duration A': { per: 'end', of: duration(0.5) },
     'Duration B': { per: 'end', of: duration(0.95) },
     'Calls of tasks by status A': {
       per: 'second',
       of: groups(calls, (call) => ({ ...byMethod(call), rpc_status_code: call.code }), size),
     },
-    'Tasks that came again A': {
+    'Tasks that arrived again A': {
       per: 'second',
       of: groups(again, ({ outcome }) => ({ service, outcome }), size),
     },

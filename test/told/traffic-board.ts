@@ -85,13 +85,13 @@ export function trafficBoard(facts: Facts): Truths {
     'Retries and hedges by outcome A': { per: 'second', of: outcomes('retries') },
     'Retries and hedges by outcome B': { per: 'second', of: outcomes('hedges') },
     'Circuits A': { per: 'end', of: groups(ledger.opened, ofCircuit, () => OPEN) },
-    'Calls that circuits turned away A': {
+    'Calls that circuits refused A': {
       per: 'second',
       of: groups(ledger.opened, ofCircuit, (group) => sum(group, ({ turnedAway }) => turnedAway)),
     },
     'Ejected endpoints A': { per: 'end', of: groups(ledger.ejected, ofReason, size) },
     'Ejections A': { per: 'round', of: groups(ledger.ejected, ofReason, size) },
-    'Connections that were not made A': {
+    'Failed connection attempts A': {
       per: 'second',
       of: groups(ledger.unconnected, ofReason, unconnectedOf),
     },

@@ -120,7 +120,7 @@ export function grayBars({ counts, inFlight, balancer }: Measured): Bar[] {
   const cost = counts.calls - counts.ok;
   const toNotice = balancer === 'round_robin' ? Math.ceil(LOAD.perSecond / 3) : 10;
   const limit = inFlight + toNotice;
-  const bar = `at most ${limit} calls cost by a replica that is silent (${cost})`;
+  const bar = `a silent replica costs at most ${limit} calls (${cost})`;
   return [{ bar, holds: cost <= limit, measured: true }];
 }
 

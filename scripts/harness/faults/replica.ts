@@ -92,7 +92,7 @@ class Execution {
 
   private fail(code: number): void {
     this.end('failed');
-    const status = { 'grpc-status': `${code}`, 'grpc-message': `${name} was told to fail` };
+    const status = { 'grpc-status': `${code}`, 'grpc-message': `${name} fails by configuration` };
     if (this.stream.headersSent) {
       this.stream.on('wantTrailers', () => this.stream.sendTrailers(status));
       this.stream.end();

@@ -64,7 +64,7 @@ const retryStorm: Scenario = {
     await leaf.killApp();
     const singleDead = await one();
     await leaf.startApp();
-    await waitUntil('the leaf answered again', async () => isOk(await caller.call().ended), { everyMs: 100 });
+    await waitUntil('the leaf answers again', async () => isOk(await caller.call().ended), { everyMs: 100 });
     await leaf.behave({ fault: 'trailers_only' });
     const singleFailing = await one();
     const single = Math.max(singleDead, singleFailing);
@@ -121,10 +121,10 @@ const cancellation: Scenario = {
     const calls = Array.from({ length: CANCELLED_CALLS }, (_, index) =>
       mesh.caller.call({ streaming: index % 2 === 0, timeoutMs: 0 }),
     );
-    await waitUntil('the model had all requests', () => model.open === CANCELLED_CALLS);
+    await waitUntil('the model has received all requests', () => model.open === CANCELLED_CALLS);
     const atMs = Date.now();
     for (const call of calls) call.cancel();
-    await waitUntil('all were given up', () => model.open === 0).catch(() => {});
+    await waitUntil('the agents have cancelled all requests', () => model.open === 0).catch(() => {});
     const tookMs = Date.now() - atMs;
     const left = model.open;
     const records = await Promise.all(calls.map(({ ended }) => ended));
@@ -134,9 +134,9 @@ const cancellation: Scenario = {
       ...counts,
       // These callers cancelled their calls, so CANCELLED is right.
       failed: 0,
-      note: `${CANCELLED_CALLS - left} of ${CANCELLED_CALLS} model requests given up, the last after ${tookMs} ms`,
+      note: `${CANCELLED_CALLS - left} of ${CANCELLED_CALLS} model requests cancelled, the last after ${tookMs} ms`,
       bars: [
-        { bar: `no model request goes on for a caller who left (${left})`, holds: left === 0 },
+        { bar: `no model request continues for a disconnected caller (${left})`, holds: left === 0 },
         ...commonBars(counts),
       ],
     };

@@ -28,7 +28,7 @@ export class Watch {
   /** Resolves after its first look. */
   static async begin(proxy: RunningProxy, endpoint: string): Promise<Watch> {
     const watch = new Watch(proxy, endpoint);
-    await waitUntil('the proxy said how many calls it sent', () => watch.samples.length > 0);
+    await waitUntil('the proxy reports its attempts', () => watch.samples.length > 0);
     return watch;
   }
 

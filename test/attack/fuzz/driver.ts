@@ -216,7 +216,7 @@ function defectOf({ name, defects: [first] }: Watched): string | undefined {
 }
 
 async function notAlive({ name, alive, liveUrl, logs }: Watched): Promise<string | undefined> {
-  const ended = () => `the ${name} has ended; it said:\n${logs().slice(-3_000)}`;
+  const ended = () => `the ${name} has ended; its log:\n${logs().slice(-3_000)}`;
   if (!alive()) return ended();
   try {
     const { ok, status } = await fetch(liveUrl, { signal: AbortSignal.timeout(LIVE_LIMIT_MS) });
