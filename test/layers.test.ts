@@ -455,6 +455,14 @@ t.test('policies are pure: no clock, no randomness, no input or output', async (
   t.strictSame(problems, []);
 });
 
+t.test('the sidecar speaks HTTP/2 by its own engine alone', async (t) => {
+  // A peer's frames can end a process that reads them with Node's: its sessions assert what such frames make untrue.
+  const problems = sidecarFiles
+    .filter((path) => !isTest(path))
+    .filter((path) => valueImportsOf(textOf(path)).some((name) => /^(?:node:)?http2$|grpc-js/.test(name)));
+  t.strictSame(problems, []);
+});
+
 t.test('http2/ contains no terms of gRPC, tasks, models or policies', async (t) => {
   const foreign =
     /grpc|grfc|outrigger|sidecar|\btasks?|\bagents?\b|\bmodels?\b|\bllm|polic(y|ies)|breaker|\bretr(y|ies)\b/i;
