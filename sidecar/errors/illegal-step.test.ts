@@ -1,3 +1,4 @@
+/** Tests what becomes of a step that no state machine draws. */
 import t from 'tap';
 import { type Arrows, IllegalStepError, reportIllegalSteps, step } from './illegal-step.ts';
 

@@ -1,3 +1,4 @@
+/** A connection's states, from its preface to its closing, and their steps. */
 import { EVENT_BITS, REFUSED, refuse, stepsOf, type Transitions } from './state-machine.ts';
 
 const STATES = ['opening', 'open', 'announced', 'leaving', 'closed'] as const;

@@ -1,3 +1,4 @@
+/** The interface of the code that accepts or opens connections, and its options. */
 import type { ConnectionError } from './errors.ts';
 import type { ForeignClient } from './foreign.ts';
 import type { MessageHead } from './head.ts';

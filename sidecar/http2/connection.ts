@@ -1,3 +1,4 @@
+/** One HTTP/2 connection: puts the parts together, and sends. */
 import type { Socket } from 'node:net';
 import { ClosedStreams } from './closed-streams.ts';
 import { ConnectionLifecycle } from './connection-lifecycle.ts';

@@ -1,3 +1,4 @@
+/** Acts on SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY. */
 import type { ClosedStreams } from './closed-streams.ts';
 import type { ConnectionOptions, ConnectionOwner, PingJudge } from './connection-owner.ts';
 import { ConnectionError } from './errors.ts';

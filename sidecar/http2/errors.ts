@@ -1,3 +1,4 @@
+/** The errors of connections and of streams. */
 import { ErrorCode, errorName } from './frame.ts';
 
 /** Why a connection ended before its owner asked for it. */

@@ -1,3 +1,4 @@
+/** Bounds how far a peer can expand small header blocks into large lists. */
 import { FIELD_OVERHEAD_BYTES, HeaderList } from './hpack/header-list.ts';
 
 /**

@@ -1,3 +1,4 @@
+/** The allowances that a peer spends by useless work. */
 import type { ConnectionLimits } from './limits.ts';
 
 /** A token bucket that refills with time and with useful work. It is empty when the peer causes only useless work. */

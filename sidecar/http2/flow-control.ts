@@ -1,3 +1,4 @@
+/** Flow control of what we send: windows, and turns among the streams that wait. */
 import { LinkedList } from '../collections/linked-list.ts';
 import { Flag, FrameType, MAX_WINDOW_BYTES } from './frame.ts';
 import { type QueueHolder, queuedMemory } from './queued-memory.ts';

@@ -1,3 +1,4 @@
+/** Collects the writers that have output, and flushes each once a turn. */
 import { holdTime, releaseTime } from '../clock/held-time.ts';
 
 /** Gathers output, and writes it to its socket at once. */

@@ -1,3 +1,4 @@
+/** Divides the bytes of a socket into frames, and checks their lengths and streams. */
 import type { ForeignClient } from './foreign.ts';
 import { FRAME_HEADER_BYTES, FrameType, PREFACE, readUint32 } from './frame.ts';
 import { workTurns } from './work-turns.ts';

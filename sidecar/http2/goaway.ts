@@ -1,3 +1,4 @@
+/** Sends GOAWAY, and ends a connection in the two steps of RFC 9113 §6.8. */
 import type { Socket } from 'node:net';
 import type { ConnectionOwner } from './connection-owner.ts';
 import { ConnectionError, failureFromGoaway, type StreamFailure } from './errors.ts';

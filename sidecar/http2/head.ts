@@ -1,3 +1,4 @@
+/** A decoded header list with the pseudo-header fields that a message must have (RFC 9113 §8.3). */
 import { copyWithout, type HeaderList } from './hpack/header-list.ts';
 
 declare module './hpack/header-list.ts' {

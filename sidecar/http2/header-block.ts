@@ -1,3 +1,4 @@
+/** Gathers the parts of a header block, and decodes it (RFC 9113 §4.3). */
 import { ErrorCode } from './frame.ts';
 import type { HeldByConnection } from './held-by-caller.ts';
 import { heldRequests } from './held-requests.ts';

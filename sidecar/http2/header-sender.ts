@@ -1,3 +1,4 @@
+/** Encodes header lists, and sends them as HEADERS and CONTINUATION. */
 import { Flag, FrameType } from './frame.ts';
 import { HpackEncoder, literalSize, writeLiteral } from './hpack/encoder.ts';
 import type { KnownName } from './hpack/field-treatment.ts';

@@ -1,3 +1,4 @@
+/** Counts the bytes that the requests of one caller hold. */
 import { ExpansionAllowance } from './expansion.ts';
 
 /** A stream whose request holds memory; only `held-requests.ts` writes the fields that are not readonly. */

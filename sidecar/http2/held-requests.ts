@@ -1,3 +1,4 @@
+/** Bounds the memory of all running requests together, and chooses the one that has to give way. */
 import { ErrorCode } from './frame.ts';
 import { HeldByCaller, type HeldByConnection, type HeldStream } from './held-by-caller.ts';
 import type { HeaderList } from './hpack/header-list.ts';

@@ -1,3 +1,4 @@
+/** Flow control of what we receive: when a peer gets credit for more bytes. */
 import { FrameType } from './frame.ts';
 import type { ConnectionLimits } from './limits.ts';
 import { queuedMemory, type RoomWaiter } from './queued-memory.ts';

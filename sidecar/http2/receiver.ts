@@ -1,3 +1,4 @@
+/** Acts on received HEADERS, CONTINUATION and DATA. */
 import { Expansion } from './expansion.ts';
 import type { ForeignClient } from './foreign.ts';
 import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';

@@ -1,3 +1,4 @@
+/** The interface of a connection for the code that receives. */
 import type { ClosedStreams } from './closed-streams.ts';
 import type { ConnectionOwner } from './connection-owner.ts';
 import type { ControlFrames } from './control-frames.ts';

@@ -1,3 +1,4 @@
+/** The DATA of one stream that waits for flow control or for the socket. */
 import { ListNode } from '../collections/linked-list.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { requestBlocks } from './request-blocks.ts';

@@ -1,3 +1,4 @@
+/** Reads a peer's SETTINGS, and writes ours (RFC 9113 §6.5). */
 import {
   DEFAULT_MAX_FRAME_BYTES,
   DEFAULT_WINDOW_BYTES,

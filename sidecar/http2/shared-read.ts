@@ -1,3 +1,4 @@
+/** Reads all sockets into one buffer. */
 import type { OnReadOpts, Socket } from 'node:net';
 
 /** The size of a read, twice Node's own 64 KiB, so that large answers need half as many system calls. */

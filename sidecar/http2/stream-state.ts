@@ -1,3 +1,4 @@
+/** A stream's states (RFC 9113 §5.1) and their steps. */
 import { EVENT_BITS, REFUSED, refuse, stepsOf, type Transitions } from './state-machine.ts';
 
 /** By their numbers, whose order lets `Stream` answer most questions with one comparison. */

@@ -1,3 +1,4 @@
+/** Finds the open streams of a connection by their ids. */
 import type { Stream } from './streams.ts';
 
 const FIRST_CAPACITY = 8;

@@ -1,3 +1,4 @@
+/** A stream, and the interfaces of its user and of its connection. */
 import type { StreamFailure } from './errors.ts';
 import type { MessageHead } from './head.ts';
 import type { HeldByConnection, HeldStream } from './held-by-caller.ts';

@@ -1,3 +1,4 @@
+/** Bounds the output that a peer leaves unread. */
 import type { Socket } from 'node:net';
 import { ErrorCode } from './frame.ts';
 import type { FrameReader } from './frame-reader.ts';

@@ -1,3 +1,4 @@
+/** Ends connections whose peers waste too many streams. */
 import { failureFromReset } from './errors.ts';
 import { ErrorCode } from './frame.ts';
 import { type LeavingConnection, retire } from './goaway.ts';

@@ -1,3 +1,4 @@
+/** Divides each turn of the event loop among connections. */
 import { queuedMemory } from './queued-memory.ts';
 
 /** The bytes that may wait in line over all connections: 64 reads, if bytes for readers leave that memory free. */

@@ -1,3 +1,4 @@
+/** Writes frames into buffers, and buffers to the socket. */
 import type { Socket } from 'node:net';
 import { type Flushable, markDirty } from './flush-queue.ts';
 import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from './frame.ts';

@@ -1,3 +1,4 @@
+/** Remembers the lists of short blocks that repeat, so that they are not decoded again. */
 import { FIELD_OVERHEAD_BYTES, type HeaderList } from './header-list.ts';
 
 /** Longer blocks have much unique content, and a look-up would cost as much as it saves. */

@@ -1,3 +1,4 @@
+/** Decodes header blocks (RFC 7541 §3). */
 import { BlockMemo } from './block-memo.ts';
 import { DEFAULT_TABLE_BYTES, DynamicTable } from './dynamic-table.ts';
 import { FIELD_OVERHEAD_BYTES, HeaderList } from './header-list.ts';

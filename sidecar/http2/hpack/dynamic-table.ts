@@ -1,3 +1,4 @@
+/** The dynamic table of HPACK (RFC 7541 §2.3.2). */
 import { FIELD_OVERHEAD_BYTES } from './header-list.ts';
 
 /** The initial size on both sides, before any SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2). */

@@ -1,3 +1,4 @@
+/** Encodes header lists (RFC 7541 §6). */
 import { DEFAULT_TABLE_BYTES } from './dynamic-table.ts';
 import { isWorthAnEntry, type KnownName } from './field-treatment.ts';
 import type { HeaderList } from './header-list.ts';

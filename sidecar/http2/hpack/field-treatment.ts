@@ -1,3 +1,4 @@
+/** Decides which fields may enter the dynamic table. */
 import { FIELD_OVERHEAD_BYTES } from './header-list.ts';
 import { type StaticName, staticByName } from './static-table.ts';
 

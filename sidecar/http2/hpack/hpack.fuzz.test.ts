@@ -1,3 +1,4 @@
+/** Tests the decoder and the encoder on random blocks and lists. */
 import fc from 'fast-check';
 import t from 'tap';
 import { HpackDecoder } from './decoder.ts';

@@ -1,3 +1,4 @@
+/** Tests the decoder and the encoder on RFC 7541's examples and on faults. */
 import t from 'tap';
 import { HpackDecoder } from './decoder.ts';
 import { literalSize, writeLiteral } from './encoder.ts';

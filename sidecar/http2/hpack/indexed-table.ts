@@ -1,3 +1,4 @@
+/** The encoder's table, with a look-up by name and value. */
 import { DynamicTable } from './dynamic-table.ts';
 import { type KnownName, knownNames, type Treatment } from './field-treatment.ts';
 import { STATIC_ENTRIES } from './static-table.ts';

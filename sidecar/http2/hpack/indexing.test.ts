@@ -1,3 +1,4 @@
+/** Tests which fields the encoder indexes, and that the other side agrees. */
 import { isDeepStrictEqual } from 'node:util';
 import t, { type Test } from 'tap';
 import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';

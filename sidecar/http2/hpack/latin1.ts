@@ -1,3 +1,4 @@
+/** Makes strings of the bytes of header fields. */
 const of = String.fromCharCode;
 
 /**

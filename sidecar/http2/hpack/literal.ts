@@ -1,3 +1,4 @@
+/** Writes literal header fields (RFC 7541 §6.2). */
 import { knownNames } from './field-treatment.ts';
 import { integerSize, stringSize, writeInteger, writeString } from './primitives.ts';
 
