@@ -3,27 +3,30 @@ import { Expansion } from './expansion.ts';
 import type { ForeignClient } from './foreign.ts';
 import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';
 import type { FrameSink } from './frame-reader.ts';
-import { headOf, type MessageHead } from './head.ts';
 import { HeaderBlock } from './header-block.ts';
-import { headBytes, heldRequests } from './held-requests.ts';
+import { heldRequests } from './held-requests.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
 import type { HeaderList } from './hpack/header-list.ts';
+import { ListReceiver } from './list-receiver.ts';
 import { ReceiveWindow } from './receive-window.ts';
-import type { ReceivingConnection } from './receiving-connection.ts';
+import { countUseless, type ReceivingConnection } from './receiving-connection.ts';
 import type { Stream } from './streams.ts';
 
 const HPACK_TABLE_BYTES = 4096;
-/** The work of a request beyond that of a frame. Lists and parts of blocks are work by their size. */
-const REQUEST_WORK = 8;
+/** Lists and parts of blocks are work by their size. */
 const LIST_WORK_SHIFT = 9;
 const PART_WORK_SHIFT = 4;
 
-/** Checks received header blocks and DATA against RFC 9113, and passes them to the streams. */
+/**
+ * Checks received header blocks and DATA against RFC 9113. It passes DATA to the streams, and decoded lists to
+ * {@link ListReceiver}.
+ */
 export class Receiver implements FrameSink {
   private readonly connection: ReceivingConnection;
   private readonly decoder: HpackDecoder;
   private readonly block: HeaderBlock;
   private readonly expansion: Expansion;
+  private readonly lists: ListReceiver;
   readonly window: ReceiveWindow;
   /** The stream of a DATA frame that arrives in parts, unless it has closed. */
   private cutStream: Stream | undefined = undefined;
@@ -43,6 +46,7 @@ export class Receiver implements FrameSink {
     const held = connection.role === 'server' ? connection.held : undefined;
     this.block = new HeaderBlock(limits, this.decoder, held);
     this.window = new ReceiveWindow(connection);
+    this.lists = new ListReceiver(connection);
   }
 
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
@@ -121,7 +125,7 @@ export class Receiver implements FrameSink {
     else if (heldRequests.crowded) heldRequests.makeRoom(undefined);
   }
 
-  /** Acts on a header list. We decode even unneeded lists, because the tables of both sides must agree (§4.3). */
+  /** A block is decoded. We decode even unneeded lists, because the tables of both sides must agree (§4.3). */
   private onList(
     streamId: number,
     endStream: boolean,
@@ -134,114 +138,7 @@ export class Receiver implements FrameSink {
     const work = list.listBytes >> LIST_WORK_SHIFT;
     if (work > 0) connection.reader.spend(work);
     this.progress++;
-    const stream = connection.streams.get(streamId);
-    if (stream === undefined) {
-      if (connection.role === 'server') this.onRequest(streamId, list, endStream, selfDependent);
-      else if (connection.control.isIdle(streamId)) {
-        connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'HEADERS on a stream that was not opened');
-      } else this.countUseless();
-      return;
-    }
-    if (!stream.canReceive)
-      connection.streamError(stream, ErrorCode.STREAM_CLOSED, 'HEADERS behind END_STREAM');
-    else if (stream.headReceived) this.onTrailers(stream, list, endStream);
-    else this.onResponse(stream, list, endStream);
-  }
-
-  private onRequest(streamId: number, list: HeaderList, endStream: boolean, selfDependent: boolean): void {
-    const connection = this.connection;
-    if ((streamId & 1) === 0) {
-      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'a client begins odd streams only');
-      return;
-    }
-    if (streamId <= connection.lastPeerStreamId) {
-      const ignored = streamId > connection.lastServedStreamId;
-      const how = ignored ? 'ignored' : connection.closedStreams.find(streamId);
-      if (how === 'ended') connection.fail('peer', ErrorCode.STREAM_CLOSED, 'HEADERS on a closed stream');
-      else if (how === 'forgotten') connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'stream ids must rise');
-      else this.countUseless();
-      return;
-    }
-    connection.lastPeerStreamId = streamId;
-    if (streamId > connection.lastServedStreamId) {
-      if (!connection.flood.lateCall()) this.failForFlood();
-      return;
-    }
-    if (connection.streams.size >= connection.limits.maxConcurrentStreams) {
-      connection.refuse(streamId, ErrorCode.REFUSED_STREAM);
-      connection.owner.onStreamRefused?.(connection);
-      return;
-    }
-    const head = headOf(list, 'request');
-    if (head.malformed !== undefined || selfDependent || (endStream && head.contentLength > 0)) {
-      connection.refuse(streamId, ErrorCode.PROTOCOL_ERROR);
-      connection.owner.onMalformedRequest?.(connection, head.malformed ?? 'its head contradicts itself');
-      return;
-    }
-    connection.flood.progress();
-    connection.reader.spend(REQUEST_WORK);
-    const stream = connection.acceptStream(streamId);
-    stream.headReceived = true;
-    stream.expectedBytes = head.contentLength;
-    if (endStream) stream.markEndReceived();
-    heldRequests.begin(stream, list);
-    connection.owner.onStream(stream, list, head, endStream);
-    if (stream.held && heldRequests.full) heldRequests.makeRoom(stream);
-  }
-
-  private onTrailers(stream: Stream, list: HeaderList, endStream: boolean): void {
-    const server = this.connection.role === 'server';
-    const head = headOf(list, server ? 'requestTrailers' : 'trailers');
-    if (server) heldRequests.add(stream, headBytes(list));
-    if (!endStream)
-      this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'trailers must end the stream');
-    else if (head.malformed !== undefined)
-      this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, head.malformed);
-    else this.deliverHeaders(stream, list, head, true);
-  }
-
-  private onResponse(stream: Stream, list: HeaderList, endStream: boolean): void {
-    const head = headOf(list, 'response');
-    const interim = head.status >= 100 && head.status < 200;
-    if (head.malformed !== undefined || (interim && endStream)) {
-      const message = head.malformed ?? 'an interim response must not end the stream';
-      this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, message);
-      return;
-    }
-    if (interim) {
-      if (!this.countUseless() || !this.countInterim(stream, list)) return;
-    } else {
-      stream.headReceived = true;
-      this.connection.flood.progress();
-    }
-    // Without DATA it is the length that another request would have received (RFC 9110 §8.6).
-    const empty = endStream || interim || head.status === 204 || head.status === 304;
-    if (!empty) stream.expectedBytes = head.contentLength;
-    this.deliverHeaders(stream, list, head, endStream);
-  }
-
-  /** A call's interim responses may together be as large as one header list. @returns false if they are larger */
-  private countInterim(stream: Stream, list: HeaderList): boolean {
-    stream.interimBytes += list.listBytes;
-    if (stream.interimBytes <= this.connection.limits.maxHeaderListBytes) return true;
-    this.connection.streamError(
-      stream,
-      ErrorCode.ENHANCE_YOUR_CALM,
-      'too many or too large interim responses',
-    );
-    return false;
-  }
-
-  private deliverHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
-    if (endStream) {
-      if (stream.expectedBytes > 0) {
-        this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'less DATA than content-length says');
-        return;
-      }
-      stream.markEndReceived();
-    }
-    stream.handler.onHeaders(stream, head.passable ?? list, head, endStream);
-    if (stream.hasEnded) this.connection.closeStream(stream, false);
+    this.lists.receive(streamId, endStream, selfDependent, list);
   }
 
   onData(
@@ -300,7 +197,7 @@ export class Receiver implements FrameSink {
     }
     const endStream = (flags & Flag.END_STREAM) !== 0;
     if (end > start) connection.flood.moved(end - start);
-    else if (!endStream && !this.countUseless()) return;
+    else if (!endStream && !countUseless(connection)) return;
     if (!complete) {
       this.cutStream = stream;
       this.cutEndStream = endStream;
@@ -349,20 +246,9 @@ export class Receiver implements FrameSink {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA on an idle stream');
       return;
     }
-    if (frameBytes === 0 && !this.countUseless()) return;
+    if (frameBytes === 0 && !countUseless(connection)) return;
     if (connection.role === 'server' && connection.closedStreams.find(streamId) === 'ended')
       connection.refuse(streamId, ErrorCode.STREAM_CLOSED);
-  }
-
-  /** Counts a frame that moves no bytes. @returns false if it exceeded the allowance, and the connection has ended */
-  private countUseless(): boolean {
-    if (this.connection.flood.controlFrame()) return true;
-    this.failForFlood();
-    return false;
-  }
-
-  private failForFlood(): void {
-    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames without content');
   }
 
   /** Adds consumed bytes to the stream's window, half a window at a time. */

@@ -3,6 +3,7 @@ import type { ClosedStreams } from './closed-streams.ts';
 import type { ConnectionOwner } from './connection-owner.ts';
 import type { ControlFrames } from './control-frames.ts';
 import type { FloodGuard } from './flood-guard.ts';
+import { ErrorCode } from './frame.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { HeldByConnection } from './held-by-caller.ts';
 import type { WindowConnection } from './receive-window.ts';
@@ -30,4 +31,15 @@ export interface ReceivingConnection extends WindowConnection {
   streamError(stream: Stream, code: number, message: string): void;
   fail(source: 'peer', code: number, message: string): void;
   refuse(streamId: number, code: number): void;
+}
+
+/** Counts a frame that moves no bytes. @returns false if it exceeded the allowance, and the connection has ended */
+export function countUseless(connection: ReceivingConnection): boolean {
+  if (connection.flood.controlFrame()) return true;
+  failForFlood(connection);
+  return false;
+}
+
+export function failForFlood(connection: ReceivingConnection): void {
+  connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames without content');
 }
