@@ -1,4 +1,6 @@
-/** Takes the agent's requests, hands each to an exchange, and holds what they share. It is loaded with the first connection. */
+/**
+ * Receives the agent's requests, gives each to an exchange, and holds what they share. The first connection loads it.
+ */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Transform } from 'node:stream';
@@ -35,11 +37,10 @@ import type { LlmObserver, LlmRequestInfo } from './shared/request-observer.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
 import { Tunnels } from './web-socket/tunnels.ts';
 
-/** When who is one too many may come again: some of the others have ended by then. */
-/** What is under way ends soon. */
+/** For a request above a limit: some of the running requests have ended by then. */
 const AGAIN = { retryAfterMs: 1_000, clientDecides: true } as const;
 const NO_ROOM_FOR_HEADS =
-  'the heads of the requests that are under way hold all the memory there is for them; send fewer or shorter fields, or fewer requests at a time';
+  'the heads of the running requests take all their memory; send fewer or shorter fields, or fewer requests at a time';
 
 export class Egress {
   private readonly context: EgressContext;
@@ -47,7 +48,7 @@ export class Egress {
   private readonly memory: BodyMemory;
   private readonly heads = new HeadMemory();
   private readonly turn = new TurnShare();
-  /** Requests whose bodies are not there yet. */
+  /** Requests whose bodies are not whole yet. */
   private readonly reading = new LinkedList<Listed<BodyReader>>();
   private readonly running = new LinkedList<Listed<Exchange>>();
   private readonly flights = new Map<string, Flight>();
@@ -75,27 +76,27 @@ export class Egress {
     return this.context.upstreams;
   }
 
-  /** Requests that wait for the limits of a minute, until a provider may be asked (again), or for memory for their bodies. */
+  /** The number of requests that wait for the limits of a minute, for their turn at an upstream, or for memory. */
   get waiting(): number {
     return this.context.gate.waiting + awaitingOf(this.upstreams) + this.memory.waiting;
   }
 
-  /** Of these, those that wait for the limits of a minute. */
+  /** The number of requests that wait for the limits of a minute. */
   get waitingForLimits(): number {
     return this.context.gate.waiting;
   }
 
-  /** Memory of all requests' bodies, in bytes. */
+  /** The memory of all requests' bodies, in bytes. */
   get bodyBytes(): number {
     return this.memory.bytes;
   }
 
-  /** Most of large bodies that was read in one turn of the event loop. */
+  /** The most of large bodies that was read in one turn of the event loop. */
   get mostBytesATurn(): number {
     return this.turn.mostBytes;
   }
 
-  /** Requests that have not been answered whole, and WebSockets. */
+  /** The number of requests without a whole answer, and of WebSockets. */
   get activeRequests(): number {
     return this.active + this.tunnels.size;
   }
@@ -104,7 +105,7 @@ export class Egress {
     this.context.observer = observer;
   }
 
-  /** New requests go by the new settings; an upstream that stays what it was keeps what is known of it. */
+  /** Applies new settings to new requests; an unchanged upstream keeps its state. */
   apply(settings: LlmSettings): void {
     const context = this.context;
     const old = new Map(context.upstreams.map((upstream) => [upstream.name, upstream]));
@@ -125,8 +126,10 @@ export class Egress {
   }
 
   /**
-   * @param isLoopback it came to an address that only this machine has
-   * @returns false when it is turned away, and no active request until its answer has been read
+   * Serves a request.
+   *
+   * @param isLoopback the request came to an address of the loopback interface
+   * @returns false when the egress has turned it away: it does not count as active then
    */
   handleRequest(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
     const reply = new Reply(response);
@@ -136,9 +139,9 @@ export class Egress {
   }
 
   /**
-   * A WebSocket (RFC 6455): what follows its handshake passes unread.
+   * Serves a WebSocket (RFC 6455): the bytes after its handshake pass unread.
    *
-   * @param head what came behind the request
+   * @param head the bytes that followed the request
    */
   handleWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, isLoopback: boolean): void {
     const objection = this.reasonToRefuse(request, isLoopback);
@@ -150,7 +153,7 @@ export class Egress {
     const webSocket = this.head(request, path, this.context.clock());
     const { headers, caller, operation, taskId } = webSocket;
     if (requestBudget(webSocket, this.budgets, this.context.settings.limits.tokensPerTask) !== undefined) {
-      const message = "the tokens of a WebSocket can't be counted, and the task has a budget: use HTTP";
+      const message = "the tokens of a WebSocket can't be counted, and the task has a budget; use HTTP";
       this.tunnels.turnAway(socket, 'forbidden', message);
       return;
     }
@@ -169,7 +172,7 @@ export class Egress {
     this.tunnels.open({ path, headers, caller, info, socket, head });
   }
 
-  /** Why a request is turned away before anything of it is looked at. */
+  /** Returns why a request is turned away before it is read; undefined when it is not. */
   private reasonToRefuse(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
     const { limits } = this.context.settings;
     const objection = objectionTo(request, isLoopback);
@@ -178,17 +181,17 @@ export class Egress {
         ?.find(plainHeaders(request.headers))
         ?.modelEnded?.(wrongPath(request.url ?? '', objection.message));
     if (objection !== undefined) return objection;
-    if (this.draining) return { reason: 'draining', message: 'the sidecar is shutting down' };
+    if (this.draining) return { reason: 'draining', message: 'the sidecar is shutting down; retry' };
     if (this.active >= limits.maxConcurrentRequests)
       return {
         reason: 'overloaded',
-        message: `${this.active} requests are under way already (llm.limits.max_concurrent_requests)`,
+        message: `${this.active} requests are running (llm.limits.max_concurrent_requests); try again later`,
         more: AGAIN,
       };
     return undefined;
   }
 
-  /** Reads the body, as soon as there is room for it. */
+  /** Reads the body as soon as there is room for it, and serves the request then. */
   private begin(request: DownstreamRequest, reply: Reply, path: string): boolean {
     const { settings, stats, wheel, clock } = this.context;
     const receivedMs = clock();
@@ -196,7 +199,7 @@ export class Egress {
     const { operation, headers, clientAtMs, ownerCall, budget } = head;
     const hasBudget = budget !== undefined;
     if (hasBudget && !traitsOf(operation).isCounted) {
-      const message = uncountable('what its path asks for is counted nowhere');
+      const message = uncountable('the egress can not count the tokens of its path; use another operation');
       return this.turnAway(request, () => refuse(reply, 'bad_request', message));
     }
     let scan = requestScan(operation, hasBudget);
@@ -207,7 +210,7 @@ export class Egress {
       if (decoder !== undefined) delete headers['content-encoding'];
       else scan = undefined;
       if (decoder === undefined && hasBudget) {
-        const message = uncountable(`its content-encoding, ${encoding}, is none that can be read`);
+        const message = uncountable(`its content-encoding, ${encoding}, is unknown; send it without one`);
         return this.turnAway(request, () => refuse(reply, 'bad_request', message));
       }
     }
@@ -295,7 +298,7 @@ export class Egress {
       bodyDigest: reader.digest,
       retryKey: keyOf,
       dropBody: () => {
-        // Dropped early: the client's own retry is recognised by its bytes.
+        // Compute the key first: it recognises the client's own retry by the bytes.
         if (retryCount !== undefined && body.bytes > SMALL_BODY_BYTES) keyOf();
         reader.release();
       },
@@ -320,7 +323,8 @@ export class Egress {
     if (running !== undefined) {
       request.dropBody();
       if (running.join(reply)) return;
-      const message = 'the same request is under way, and too much of its answer has gone by to join it';
+      const message =
+        'the same request is running, and too much of its answer has passed to join it; try again later';
       refuse(reply, 'in_flight', message);
       return;
     }
@@ -344,7 +348,7 @@ export class Egress {
     return exchange;
   }
 
-  /** New requests are refused from now on; those under way go on. */
+  /** Refuses new requests from now on; running ones go on. */
   drain(): void {
     this.draining = true;
   }

@@ -5,6 +5,7 @@ import { EXCHANGE_ARROWS } from './exchange-state.ts';
 import { FLIGHT_ARROWS } from './flights.ts';
 import { ATTEMPT_ARROWS } from './provider/attempt-state.ts';
 import { actionOf } from './provider/provider-attempt-clocks.ts';
+import { TUNNEL_ARROWS } from './web-socket/tunnel-state.ts';
 
 t.test('an exchange takes the steps of its drawing, and no others', async (t) => {
   checkArrows(
@@ -38,6 +39,19 @@ t.test('a flight takes the steps of its drawing, and no others', async (t) => {
     FLIGHT_ARROWS,
     `joinable → unjoinable, over
      unjoinable → over
+     over`,
+  );
+});
+
+t.test('a tunnel takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    TUNNEL_ARROWS,
+    `connecting → connecting, waiting, over
+     waiting → connecting, refused, open, over
+     refused → over
+     open → closing, over
+     closing → over
      over`,
   );
 });

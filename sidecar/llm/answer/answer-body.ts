@@ -2,11 +2,11 @@
  * Passes the body of a provider's answer on to the caller, in one of three ways:
  *
  * - a stream of events, checked event by event (`stream-check.ts`);
- * - a plain JSON answer, held until it is whole, for nobody can use a part of it: what breaks off becomes an error in
- *   place of half an answer. A large one (embeddings, pictures) is passed on as it comes, and checked by its end;
- * - anything else, passed on as it comes.
+ * - a plain JSON answer, held until it is whole, because no caller can use a part of it: an answer that breaks off becomes
+ *   an error in place of half an answer. A large one (embeddings, pictures) passes as it comes, and its end is checked;
+ * - any other answer passes as it comes.
  *
- * Which of them it is shows in its first bytes (`first-bytes.ts`).
+ * The first bytes show which of them it is (`first-bytes.ts`).
  */
 
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';
@@ -16,40 +16,40 @@ import { JsonDigest } from './json-digest.ts';
 import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
 import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
 
-/** Plain answers, and events, up to this are held until they are whole. */
+/** Plain answers and events up to this size are held until they are whole. */
 export const MAX_HELD_BYTES = 1_048_576;
 
 export type Forward = (bytes: Buffer) => void;
 
 export interface AnswerBody {
   readonly facts: AnswerFacts;
-  /** Output tokens by what has been seen; 0 when the usage tells, or nothing can. */
+  /** An estimate of the output tokens; 0 when the answer sends its usage, or gives no basis for one. */
   readonly estimatedOutputTokens: number;
-  /** Rises with every sign of life: a comment of an event stream is none. */
+  /** Counts signs of life: a comment of an event stream is none. */
   readonly signs: number;
-  /** It is a stream of events, into which an error event can be written. */
+  /** The answer is a stream of events, so an error event can end it. */
   readonly isEvents: boolean;
-  /** Something of the answer itself has come, and was paid for. */
+  /** A part of the answer itself has come, and cost tokens. */
   readonly begun: boolean;
-  /** It has proved to be an answer, and no error. */
+  /** The answer has proved to be no error. */
   readonly isGood: boolean;
-  /** An error is all there is of it, and it is held: the caller gets it by {@link release}. */
+  /** The answer is nothing but an error, which is held until {@link release}. */
   readonly isError: boolean;
-  /** Its end is here, though its bytes may not have ended. */
+  /** The end of the answer is here, though more bytes may follow. */
   readonly complete: boolean;
-  /** Passes bytes on as they come, from now on. */
+  /** The body passes bytes on as they come, from now on. */
   readonly flowing: boolean;
-  /** The next bytes. `forward` gets what may go to the caller now. */
+  /** Takes the next bytes. `forward` receives what may go to the caller now. */
   push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined;
-  /** Sends the held bytes to the caller, and those that follow as they come. */
+  /** Sends the held bytes to the caller, and later bytes as they come. */
   release(forward: Forward): void;
-  /** The provider has ended it, cleanly as far as the connection shows. */
+  /** The provider has ended the answer, cleanly as far as the connection shows. */
   end(forward: Forward): ProviderFailureReason | undefined;
-  /** Its attempt is over: what it held is not held any more. */
+  /** Frees what is held: the attempt is over. */
   drop(): void;
 }
 
-/** Passed on as it comes. */
+/** An answer that passes as it comes. */
 export class RawBody implements AnswerBody {
   readonly facts = noFacts();
   readonly estimatedOutputTokens = 0;
@@ -96,11 +96,11 @@ export class JsonBody implements AnswerBody {
   private readonly memory: HeldBytes;
   private readonly held: Buffer[] = [];
   private heldBytes = 0;
-  /** Passed on from its beginning, and still held to be read. */
+  /** The caller receives the answer from its beginning; the body is still held, to be read at its end. */
   private released = false;
-  /** Too large to be held, and read in passing. */
+  /** Reads an answer in passing that is too large to be held. */
   private digest: JsonDigest | undefined = undefined;
-  /** The last byte that is no white space: some providers send that while they work. */
+  /** The last byte that is no white space: some providers send white space while they work. */
   private lastByte = 0;
 
   constructor(memory = heldAlone()) {
@@ -174,14 +174,14 @@ export class JsonBody implements AnswerBody {
   }
 }
 
-/** A stream of events; held until the first one with data, or until its caller can't wait any longer. */
+/** A stream of events, held until the first event with data, or until its caller can't wait any longer. */
 export class EventsBody implements AnswerBody {
   readonly isEvents = true;
   private readonly check: StreamCheck;
   private readonly memory: HeldBytes;
   private held: Buffer[] | undefined = [];
   private heldBytes = 0;
-  /** There was no room for the last of it. */
+  /** The memory had no room for the last bytes. */
   private isCrowded = false;
 
   constructor(options: StreamCheckOptions) {
@@ -224,7 +224,7 @@ export class EventsBody implements AnswerBody {
   push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined {
     if (this.held === undefined) return this.check.push(chunk, forward);
     const fault = this.check.push(chunk, (bytes) => this.hold(bytes));
-    // A provider that comments for ever: the first-byte clock ends it, not our memory.
+    // A provider may send comments for ever: the first-byte clock ends the attempt, not our memory.
     if (this.heldBytes > MAX_HELD_BYTES || this.isCrowded || (fault === undefined && this.isGood))
       this.release(forward);
     return fault;
@@ -271,7 +271,7 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Several JSON values, one a line, though it is typed as one. */
+/** Whether a text is several JSON values, one in each line, although its type says one value. */
 function isJsonLines(text: string): boolean {
   const trimmed = text.trim();
   const first = trimmed.indexOf('\n');

@@ -1,23 +1,23 @@
 /**
- * Finds errors in answers whose status says that all is well: the first event of a stream, a later one, or a plain answer that
- * is nothing else. Each is taken for the status that the provider would have given it. Pure.
+ * Finds errors in answers with a good status: in the first event of a stream, in a later one, or in place of a plain
+ * answer. Each error stands for the status that the provider would have given it. Pure.
  */
 
 import { isObject, type JsonObject } from '../../node/json.ts';
 import { billingWord } from './error-body.ts';
 
 export interface AnswerError {
-  /** That it stands for: 400 to 599. */
+  /** The status that the error stands for: 400 to 599. */
   readonly status: number;
-  /** The provider's word for it; '' when it has none that can be shown. */
+  /** The provider's word for the error; '' without a word that can be shown. */
   readonly code: string;
-  /** Its words for people, never shown as they are: it may name a key. */
+  /** The provider's message. Don't show it unmasked: it may contain a key. */
   readonly message: string;
-  /** The provider's word for missing money, if that is it. */
+  /** The provider's word for a missing payment; undefined for another error. */
   readonly outOfCredit: string | undefined;
 }
 
-/** What providers call their errors, in `code`, `type` or `status`; the first row that fits holds. */
+/** The words of providers for their errors, in `code`, `type` or `status`; the first row that matches decides. */
 const WORDS: readonly (readonly [words: RegExp, status: number])[] = [
   [/rate.?limit|too.?many.?requests|resource.?exhausted|throttl|quota|^tokens$|^requests$/, 429],
   [/overload|unavailable|capacity/, 503],
@@ -34,12 +34,12 @@ const PAYMENT_REQUIRED = 402;
 const MAX_MESSAGE_CHARS = 2_048;
 const UNNAMED: AnswerError = { status: SERVER_ERROR, code: '', message: '', outOfCredit: undefined };
 const SHOWN_CODE = /^[\w.:-]{1,64}$/;
-/** What an answer consists of: with one of these beside it an error is not all there is. */
+/** The contents of an answer: an answer with one of them is more than an error. */
 const CONTENTS = ['choices', 'data', 'output', 'content', 'embeddings'] as const;
 
-/** The error that a plain answer is, and nothing else. */
+/** Returns the error of a plain answer that is nothing else; undefined for another answer. */
 export function errorInsteadOf(answer: unknown): AnswerError | undefined {
-  // Gemini's is in a list.
+  // Gemini puts its error in a list.
   const value = Array.isArray(answer) && answer.length === 1 ? answer[0] : answer;
   if (!isObject(value)) return undefined;
   for (const name of CONTENTS) {
@@ -50,10 +50,10 @@ export function errorInsteadOf(answer: unknown): AnswerError | undefined {
 }
 
 /**
- * The error that an event of a stream tells.
+ * Returns the error in an event of a stream; undefined without one.
  *
  * @param type the event's name, or its `type`
- * @param value its data; undefined when they are no JSON
+ * @param value its data; undefined for data that are no JSON
  */
 export function errorInEvent(type: string | undefined, value: unknown): AnswerError | undefined {
   const found = isObject(value) ? objectError(value) : undefined;
@@ -63,7 +63,7 @@ export function errorInEvent(type: string | undefined, value: unknown): AnswerEr
 
 function objectError(value: JsonObject): AnswerError | undefined {
   const response = value['response'];
-  // Of the Responses API, plain or as the event `response.failed`.
+  // The Responses API has the error here, in a plain answer and in the event `response.failed`.
   const failed = isObject(response) ? response : value;
   const error = value['error'] ?? failed['error'];
   if (isObject(error)) return Object.keys(error).length > 0 ? read(error, value) : undefined;
@@ -72,7 +72,7 @@ function objectError(value: JsonObject): AnswerError | undefined {
   return failed['status'] === 'failed' && typeof failed['object'] === 'string' ? read({}, {}) : undefined;
 }
 
-/** @param outer where the error stands: some have its status there */
+/** @param outer the object around the error: some providers put the status there */
 function read(error: JsonObject, outer: JsonObject): AnswerError {
   const words = [error['code'], error['type'], error['status']].filter((word) => typeof word === 'string');
   const outOfCredit = billingWord(error);
@@ -89,7 +89,7 @@ function read(error: JsonObject, outer: JsonObject): AnswerError {
   };
 }
 
-/** An error that nobody has a word for is the server's: what a caller did wrong is named. */
+/** An error without a known word is the server's: providers name what a caller did wrong. */
 function statusOfWords(words: readonly string[]): number {
   for (const [known, status] of WORDS)
     if (words.some((word) => known.test(word.toLowerCase()))) return status;

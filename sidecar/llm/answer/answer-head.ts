@@ -1,14 +1,14 @@
 /**
- * Keeps the head of a provider's answer. It counts with what is held of the answer until the caller gets it; from then on only what
- * a later failure may ask of it is kept. Pure.
+ * Keeps the head of a provider's answer. The head counts with what is held of the answer until the caller receives it;
+ * from then on only the fields stay that a later failure may need. Pure.
  */
 
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { HeldBytes } from './held-answers.ts';
 
-/** A smaller one is not worth the work of taking it apart. */
+/** Taking a smaller head apart is not worth the work. */
 const SMALL_BYTES = 4_096;
-/** What a failure asks a head for (`provider/describe-failure.ts`). Longer values than these have are none of it. */
+/** The fields that a failure needs (`provider/describe-failure.ts`). */
 const ASKED = [
   'x-should-retry',
   'retry-after-ms',
@@ -19,11 +19,12 @@ const ASKED = [
   'x-ratelimit-remaining-tokens',
   'x-ratelimit-reset-tokens',
 ] as const;
+/** None of these fields has a longer value. */
 const MAX_ASKED_LENGTH = 128;
 const NO_HEADERS: HttpHeaders = {};
 
 export class AnswerHead {
-  /** 0 before it is here. */
+  /** 0 before the head is here. */
   status = 0;
   headers: HttpHeaders = NO_HEADERS;
   private readonly memory: HeldBytes;
@@ -34,7 +35,7 @@ export class AnswerHead {
     this.memory = memory;
   }
 
-  /** It has come. False: there is no room to hold it. */
+  /** Takes the head; returns false when there is no room to hold it. */
   take(status: number, headers: HttpHeaders, costBytes: number): boolean {
     this.status = status;
     this.headers = headers;
@@ -43,13 +44,13 @@ export class AnswerHead {
     return this.isCounted;
   }
 
-  /** The caller has it. */
+  /** The caller has received the head. */
   passOn(): void {
     if (this.costBytes > SMALL_BYTES) this.headers = askedOf(this.headers);
     this.uncount();
   }
 
-  /** Nobody asks for anything of it any more. */
+  /** Frees the head: nothing needs it any more. */
   drop(): void {
     this.headers = NO_HEADERS;
     this.uncount();

@@ -1,8 +1,8 @@
 /**
- * Tells what kind an answer is: by the request, by its head, and by its first bytes. Pure.
+ * Finds out what kind an answer is: by the request, by its head, and by its first bytes. Pure.
  *
- * Only an answer that is understood is looked into. A provider's word for it is not enough: streams come typed as
- * anything or as nothing, and JSON as text. So the first bytes decide where the operation has events or JSON at all.
+ * The egress reads only answers that it understands. The provider's content type is not enough: streams come with any type
+ * or none, and JSON as text. So the first bytes decide where the operation has events or JSON at all.
  */
 
 import { type Headers, textOf } from '../shared/headers.ts';
@@ -11,21 +11,21 @@ import { type Operation, traitsOf } from '../shared/operations.ts';
 export type AnswerKind = 'json' | 'events' | 'unread';
 
 export interface Expectation {
-  /** Nobody looks into it, whatever its bytes are. */
+  /** The egress does not read the answer, whatever its bytes are. */
   readonly isUnread: boolean;
-  /** A stream of events is to be expected. */
+  /** The answer should be a stream of events. */
   readonly isEvents: boolean;
 }
 
 const UNREAD: Expectation = { isUnread: true, isEvents: false };
 
-/** No body, or none of what was asked for: No Content, Reset Content, Partial Content. */
+/** Statuses without the requested answer: No Content, Reset Content, Partial Content. */
 const WITHOUT_ANSWER: ReadonlySet<number> = new Set([204, 205, 206]);
 const JSON_LINES = /^application\/(?:x-)?(?:ndjson|jsonl|jsonlines|json-seq)\b/;
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\b/;
 const EVENTS_TYPE = 'text/event-stream';
 
-/** Before the first byte. */
+/** Returns what the answer should be, before its first byte. */
 export function expectationOf(
   method: string,
   { operation, stream }: { readonly operation: Operation; readonly stream: boolean },
@@ -42,7 +42,7 @@ export function expectationOf(
   return { isUnread: false, isEvents: isEvents && traits.events !== undefined };
 }
 
-/** Neither encoded, against our wish, nor in another character set than UTF-8. */
+/** Whether the body is in UTF-8, and not encoded although we asked for `identity`. */
 function isReadable(headers: Headers): boolean {
   const encoding = textOf(headers['content-encoding'])?.trim().toLowerCase() ?? '';
   if (encoding !== '' && encoding !== 'identity') return false;
@@ -50,7 +50,7 @@ function isReadable(headers: Headers): boolean {
   return charset === undefined || /^(?:utf-?8|us-ascii|ascii)$/i.test(charset);
 }
 
-/** Enough for a byte order mark and the name of a field. */
+/** So many bytes have room for a byte order mark and the name of a field. */
 const SEEN_BYTES = 16;
 const MARK = [0xef, 0xbb, 0xbf] as const;
 const SPACE = 0x20;
@@ -59,7 +59,7 @@ const OPEN_BRACKET = 0x5b;
 const FIELDS = ['data', 'event', 'id', 'retry'] as const;
 
 /**
- * By its first bytes; undefined while they leave it open.
+ * Returns the kind of an answer by its first bytes; undefined while they leave it open.
  *
  * @param head the answer from its first byte
  */

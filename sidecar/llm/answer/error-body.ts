@@ -1,17 +1,17 @@
-/** Holds the body of a provider's error for a moment: it says why, and whether money is missing. Pure. */
+/** Holds the body of a provider's error for a moment: it names the cause, such as a missing payment. Pure. */
 
 import { type Headers, textOf } from '../shared/headers.ts';
 import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
 
-/** What is held of it. */
+/** How much of the body is held. */
 const MAX_HELD_BYTES = 65_536;
-/** One that stands still is judged by what has come. */
+/** After this time the decision uses what has come of the body. */
 export const ERROR_BODY_MS = 5_000;
 
-/** Providers refuse for money with these; 400 is how some have it. */
+/** The statuses with which providers demand payment; some use 400. */
 const STATUSES: ReadonlySet<number> = new Set([400, 402, 403, 429]);
 
-/** Words of providers for an account that is used up: no wait helps, only paying does. */
+/** Providers' words for an account without credit: waiting does not help, only a payment does. */
 const BILLING_CODES: ReadonlySet<string> = new Set([
   'insufficient_quota',
   'billing_hard_limit_reached',
@@ -21,7 +21,7 @@ const BILLING_CODES: ReadonlySet<string> = new Set([
   'insufficient_credits',
   'credits_exhausted',
 ]);
-/** Anthropic has no code of its own for it. */
+/** Anthropic has no code for it, only this message. */
 const LOW_CREDIT = /^Your credit balance is too low/;
 const PAYMENT_REQUIRED = 402;
 
@@ -30,7 +30,7 @@ export class ErrorBody {
   private bytes = 0;
   private readonly memory: HeldBytes;
   private countedBytes = 0;
-  /** When it is judged by what has come. */
+  /** When the decision uses what has come. */
   readonly untilMs: number;
 
   constructor(nowMs: number, memory: HeldBytes) {
@@ -38,7 +38,7 @@ export class ErrorBody {
     this.memory = memory;
   }
 
-  /** False when no more is held. */
+  /** Returns false when it holds no more. */
   push(part: Buffer): boolean {
     this.parts.push(part);
     this.bytes += part.length;
@@ -48,7 +48,7 @@ export class ErrorBody {
     return this.bytes < MAX_HELD_BYTES;
   }
 
-  /** What has come of it, which is not held any more. */
+  /** Returns what has come, and no longer counts it. */
   take(): Buffer {
     this.memory.remove(this.countedBytes);
     this.countedBytes = 0;
@@ -56,16 +56,16 @@ export class ErrorBody {
   }
 }
 
-/** Can the body be read before it is decided what becomes of the request? */
+/** Whether the body can be read before the decision what becomes of the request. */
 export function isReadableError(headers: Headers): boolean {
   const encoding = textOf(headers['content-encoding']) ?? 'identity';
   return encoding === 'identity' && /\bjson\b|^text\/plain\b/i.test(textOf(headers['content-type']) ?? '');
 }
 
 /**
- * The provider's word for missing money; undefined when the error is of another kind.
+ * Returns the provider's word for a missing payment; undefined for another error.
  *
- * @param body as far as it was held
+ * @param body the part of it that was held
  */
 export function billingCode(status: number, body: Buffer): string | undefined {
   if (!STATUSES.has(status)) return undefined;
@@ -76,16 +76,16 @@ export function billingCode(status: number, body: Buffer): string | undefined {
   } catch {
     return fallback;
   }
-  // Gemini's is in a list.
+  // Gemini puts its error in a list.
   const outer = ((Array.isArray(parsed) ? parsed[0] : parsed) ?? {}) as { error?: unknown };
   const error = typeof outer.error === 'object' && outer.error !== null ? outer.error : outer;
   return billingWord(error) ?? fallback;
 }
 
 /**
- * The word for missing money in an error.
+ * Returns the word for a missing payment in an error.
  *
- * @param error the object that has its code and message
+ * @param error the object with its code and message
  */
 export function billingWord(error: object): string | undefined {
   const { code, type, message } = error as { code?: unknown; type?: unknown; message?: unknown };

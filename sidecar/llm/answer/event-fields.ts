@@ -1,11 +1,11 @@
-/** Reads the fields of a server-sent event (WHATWG HTML, section 9.2.6), whole or, of a large one, in parts. Pure. */
+/** Reads the fields of a server-sent event (WHATWG HTML, section 9.2.6), at once or, for a large event, in parts. Pure. */
 import { type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
 
 export interface EventFields {
-  /** '' when it names none. */
+  /** The event's name; '' without one. */
   readonly event: string;
-  /** The data lines joined; undefined when it has none: nothing is dispatched. */
+  /** The data lines joined; undefined without any, so that a client dispatches nothing. */
   readonly data: string | undefined;
 }
 
@@ -13,15 +13,15 @@ const NO_FIELDS: EventFields = { event: '', data: undefined };
 const BYTE_ORDER_MARK = '\uFEFF';
 
 /**
- * Reads the fields that matter of one event.
+ * Reads the relevant fields of one event.
  *
- * @param isFirst of its stream: a byte order mark may stand before it
+ * @param isFirst the event is the first of its stream: a byte order mark may stand before it
  */
 export function fieldsOf(buffer: Buffer, start: number, end: number, isFirst = false): EventFields {
   return soleData(buffer, start, end) ?? allFields(buffer, start, end, isFirst);
 }
 
-/** The commonest event: one line `data: …`, and the blank line that ends it. Undefined for any other. */
+/** Reads the most common event, one line `data: …` and a blank line; returns undefined for any other. */
 function soleData(buffer: Buffer, start: number, end: number): EventFields | undefined {
   for (let at = 0; at < DATA.length; at++) if (buffer[start + at] !== DATA[at]) return undefined;
   let from = start + DATA.length;
@@ -47,7 +47,7 @@ function allFields(buffer: Buffer, start: number, end: number, isFirst: boolean)
   return data === undefined && event === '' ? NO_FIELDS : { event, data };
 }
 
-/** The value of a line with this field, less one space at its start; '' where it has no colon. */
+/** Returns the value of a line with this field, without one leading space; '' for a line without a colon. */
 function fieldOf(line: string, name: string): string | undefined {
   if (!line.startsWith(name)) return undefined;
   if (line.length === name.length) return '';
@@ -63,24 +63,24 @@ const MARK = Buffer.from(BYTE_ORDER_MARK);
 const DATA = Buffer.from('data');
 const EVENT = Buffer.from('event');
 const LINE_END = Buffer.of(LF);
-/** Longer names of fields and events are nobody's. */
+/** Longer names of fields and events are cut: no client knows them. */
 const MAX_NAME_BYTES = 256;
 
-/** An event that comes in parts and is not held: its name, and its data with their long strings shortened. */
+/** Reads an event that comes in parts and is not held: its name, and its data with long strings shortened. */
 export class LargeEvent {
   private readonly digest: JsonDigest;
-  /** Of the line: the field's name while it is read, then the value of `event`. */
+  /** The name of the line's field while it is read, then the value of `event`. */
   private text = Buffer.alloc(0);
   private field: 'unread' | 'data' | 'event' | 'other' = 'unread';
   private event = '';
   private hasData = false;
   private isFirstLine: boolean;
-  /** One space may follow, which is no part of the value. */
+  /** A space may follow that is no part of the value. */
   private isAfterColon = false;
 
   /**
-   * @param isFirst of its stream: a byte order mark may stand before it
-   * @param memory counts what is kept of it
+   * @param isFirst the event is the first of its stream: a byte order mark may stand before it
+   * @param memory counts what is kept of the event
    */
   constructor(isFirst: boolean, memory: HeldBytes = heldAlone()) {
     this.isFirstLine = isFirst;
@@ -112,7 +112,7 @@ export class LargeEvent {
     }
   }
 
-  /** Nothing of it is kept any more. */
+  /** Frees what is kept. */
   release(): void {
     this.digest.release();
   }
@@ -131,7 +131,7 @@ export class LargeEvent {
     this.text = Buffer.alloc(0);
     if (name.equals(DATA)) {
       this.field = 'data';
-      // A line's end is white space between tokens, and is not allowed within a string.
+      // A line break is white space between tokens, and can't stand in a string.
       if (this.hasData) this.digest.push(LINE_END);
       this.hasData = true;
     } else {
@@ -152,7 +152,7 @@ export class LargeEvent {
   }
 }
 
-/** Where the first of three bytes stands, within `end`. */
+/** Returns the index of the first of three bytes; `end` without one. */
 function indexOfAny(buffer: Buffer, start: number, end: number, a: number, b: number, c: number): number {
   for (let at = start; at < end; at++) {
     const byte = buffer[at];

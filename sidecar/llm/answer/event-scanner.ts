@@ -1,9 +1,9 @@
 /**
  * Cuts a byte stream into server-sent events (WHATWG HTML, section 9.2.6), each from its first byte to the end of its
- * blank line. Pure. Nothing is decoded and no byte is lost, so what is passed on is what came.
+ * blank line. Pure. It decodes nothing and loses no byte, so that the caller receives what came.
  *
- * What arrives in one piece is handed on without a copy; an event that came in several pieces is put together, up to a
- * bound. A larger one is handed on in parts, as they come.
+ * It hands on an event that arrives in one piece without a copy, and joins one that came in several pieces, up to a bound.
+ * It hands on a larger event in parts, as they come.
  */
 
 import { type HeldBytes, heldAlone } from './held-answers.ts';
@@ -14,26 +14,26 @@ const CR = 0x0d;
 const FIRST_TAIL_BYTES = 1_024;
 
 export interface EventSink {
-  /** A whole event: `buffer` from `start` to `end`; it may keep the bytes. */
+  /** Receives a whole event: `buffer` from `start` to `end`; it may keep the bytes. */
   onEvent(buffer: Buffer, start: number, end: number): void;
-  /** A part of an event that is too large to be put together. */
+  /** Receives a part of an event that is too large to be joined. */
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void;
 }
 
 export class EventScanner {
   private readonly maxHeldBytes: number;
   private readonly held: HeldBytes;
-  /** The beginning of an event that has not ended. */
+  /** The beginning of the unfinished event. */
   private tail: Buffer | undefined = undefined;
   private tailLength = 0;
-  /** The event that has not ended is handed on in parts. */
+  /** The unfinished event is handed on in parts. */
   private inParts = false;
   private isMidLine = false;
   private afterCr = false;
 
   /**
-   * @param maxHeldBytes the longest event that is put together
-   * @param held counts what is held of one that has not ended; without room for more it is handed on in parts
+   * @param maxHeldBytes the longest event that is joined
+   * @param held counts what is held of an unfinished event; without room, the event is handed on in parts
    */
   constructor(maxHeldBytes: number, held = heldAlone()) {
     this.maxHeldBytes = maxHeldBytes;
@@ -45,7 +45,7 @@ export class EventScanner {
     return this.tailLength > 0 || this.inParts;
   }
 
-  /** The bytes of the event that has not ended, without those that were handed on. */
+  /** Returns the bytes of the unfinished event, without those that were handed on. */
   takeUnfinished(): Buffer {
     const bytes = this.tail === undefined ? Buffer.alloc(0) : this.tail.subarray(0, this.tailLength);
     this.held.remove(this.tail?.length ?? 0);
@@ -58,7 +58,7 @@ export class EventScanner {
     if (chunk.length === 0) return;
     let start = 0;
     let lineStart = 0;
-    // The second half of a line's end that has been counted.
+    // The second half of a line break that was counted already.
     if (this.afterCr && chunk[0] === LF) lineStart = 1;
     this.afterCr = false;
     let lf = chunk.indexOf(LF, lineStart);
@@ -100,7 +100,7 @@ export class EventScanner {
   private keep(chunk: Buffer, start: number, sink: EventSink): void {
     const length = this.tailLength + chunk.length - start;
     const roomBytes = this.tail?.length ?? 0;
-    // Doubled, so that an event that comes byte by byte is not copied for each of them.
+    // The buffer doubles, so that an event that comes byte by byte is not copied for each byte.
     const wantedBytes = length > roomBytes ? Math.max(FIRST_TAIL_BYTES, 2 * length) : roomBytes;
     if (this.inParts || length > this.maxHeldBytes || !this.held.add(wantedBytes - roomBytes)) {
       const held = this.takeUnfinished();

@@ -15,15 +15,15 @@ import { HeldBytes } from './held-answers.ts';
 import type { StreamCheckOptions } from './stream-check.ts';
 import { type AnswerFacts, noFacts } from './usage.ts';
 
-/** White space beyond this decides nothing any more. */
+/** After so much white space the kind is the expected one. */
 const MAX_UNDECIDED_BYTES = 65_536;
 
 export interface FirstBytesOptions
   extends Omit<StreamCheckOptions, 'dialect' | 'maxHeldEventBytes' | 'memory'> {
   readonly traits: OperationTraits;
-  /** By the request and the head of the answer. */
+  /** What the request and the head of the answer promise. */
   readonly expectsEvents: boolean;
-  /** Of all that is held of the answer; by default of its body alone. */
+  /** Counts all that is held of the answer; by default the body alone. */
   readonly memory?: HeldBytes;
 }
 
@@ -33,6 +33,7 @@ export class FirstBytesBody implements AnswerBody {
   private body: AnswerBody | undefined = undefined;
   private held: Buffer[] = [];
   private heldBytes = 0;
+  /** Signs of life before the kind is known. */
   private undecidedSigns = 0;
   private released = false;
   private readonly noFacts = noFacts();
@@ -85,7 +86,7 @@ export class FirstBytesBody implements AnswerBody {
     const head = this.held.length === 1 ? chunk : Buffer.concat(this.held);
     const kind = kindOf(head);
     if (kind !== undefined) return this.become(kind, head, forward);
-    // White space: some send it while they work on a plain answer.
+    // Some providers send white space while they work on a plain answer.
     if (!this.isEvents) this.undecidedSigns++;
     if (this.heldBytes > MAX_UNDECIDED_BYTES)
       return this.become(this.isEvents ? 'events' : 'json', head, forward);
@@ -100,7 +101,7 @@ export class FirstBytesBody implements AnswerBody {
 
   end(forward: Forward): ProviderFailureReason | undefined {
     if (this.body !== undefined) return this.body.end(forward);
-    // An empty stream is none; an empty answer is one.
+    // A stream needs events; a plain answer may be empty.
     if (this.options.expectsEvents) return 'stream_cut';
     if (this.heldBytes > 0) forward(Buffer.concat(this.held));
     return undefined;

@@ -1,18 +1,18 @@
 /**
- * Shares the memory for answers that are held, with their heads: until they are whole, until their first event, until it
- * is decided what becomes of an error, or for callers that join late. Pure.
+ * Shares the memory for answers that are held, with their heads: until they are whole, until their first event, until the
+ * decision on an error, or for callers that join late. Pure.
  *
- * Each has a little of its own. Above that, what finds no room is not held: the answer is passed on as it comes, as very
- * large ones always are. So a few hundred answers at a time, each below its own bound, can't take the memory of the process.
+ * Each answer has a little memory of its own. Above that, an answer without room passes as it comes, as very large ones
+ * always do. So a few hundred answers at a time, each below its own bound, can't take the memory of the process.
  */
 
-/** Of each answer, beside what is shared: a usual one, whole. */
+/** The memory that each answer has beside the shared one: enough for a usual answer. */
 export const OWN_BYTES = 16_384;
 const DEFAULT_MAX_BYTES = 33_554_432;
-/** What a buffer costs beside its bytes: an answer that comes byte by byte must not be many times its size. */
+/** What a buffer costs beside its bytes, so that an answer that comes byte by byte counts with all it takes. */
 export const CHUNK_COST_BYTES = 128;
 
-/** Counts what is shared, over all answers. */
+/** Counts the shared memory of all answers. */
 export class AnswerMemory {
   readonly maxBytes: number;
   bytes = 0;
@@ -24,7 +24,7 @@ export class AnswerMemory {
 
 export const answerMemory = new AnswerMemory();
 
-/** What one answer holds. */
+/** Counts what one answer holds. */
 export class HeldBytes {
   private readonly memory: AnswerMemory;
   private bytes = 0;
@@ -34,7 +34,7 @@ export class HeldBytes {
     this.memory = memory;
   }
 
-  /** So many bytes more are to be held. False: there is no room for them, and they are not counted. */
+  /** Counts so many more bytes; returns false without room, and counts nothing then. */
   add(bytes: number): boolean {
     const shared = sharedOf(this.bytes + bytes) - sharedOf(this.bytes);
     if (this.cleared || (shared > 0 && this.memory.bytes + shared > this.memory.maxBytes)) return false;
@@ -43,12 +43,12 @@ export class HeldBytes {
     return true;
   }
 
-  /** So many of them are not held any more. */
+  /** So many bytes are no longer held. */
   remove(bytes: number): void {
     if (!this.cleared) this.add(-bytes);
   }
 
-  /** It holds nothing, from now on. */
+  /** The answer holds nothing from now on. */
   clear(): void {
     this.remove(this.bytes);
     this.cleared = true;
@@ -59,7 +59,7 @@ function sharedOf(bytes: number): number {
   return Math.max(0, bytes - OWN_BYTES);
 }
 
-/** For what is held apart from all others. */
+/** Returns a count apart from the shared memory. */
 export function heldAlone(): HeldBytes {
   return new HeldBytes(new AnswerMemory(Number.POSITIVE_INFINITY));
 }

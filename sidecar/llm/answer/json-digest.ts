@@ -1,6 +1,6 @@
 /**
- * Reads a JSON text of any size in bounded memory: keeps it as it is, but for the insides of long strings (pictures,
- * sounds, embeddings), of which only the beginning is kept. What is kept is JSON again. Pure.
+ * Reads a JSON text of any size in bounded memory: keeps it as it is, but only the beginning of long strings (pictures,
+ * sounds, embeddings). The result is JSON again. Pure.
  */
 
 import { type HeldBytes, heldAlone } from './held-answers.ts';
@@ -8,12 +8,12 @@ import { type HeldBytes, heldAlone } from './held-answers.ts';
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const LETTER_U = 0x75;
-/** `\uXXXX`: what follows the `u`. */
+/** The digits after the `u` of `\uXXXX`. */
 const HEX_DIGITS = 4;
 
-/** Kept of a string: ids, names and words for errors are shorter. */
+/** How much of a string is kept: ids, names and words for errors are shorter. */
 const MAX_STRING_BYTES = 1_024;
-/** Kept in all: a text that has more beside its long strings is not read. */
+/** How much of a text is kept: the digest does not read a text with more beside its long strings. */
 const MAX_KEPT_BYTES = 262_144;
 const FIRST_BYTES = 4_096;
 
@@ -21,17 +21,17 @@ export class JsonDigest {
   private kept = Buffer.allocUnsafe(FIRST_BYTES);
   private length = 0;
   private inString = false;
-  /** Kept of the string that is being read. */
+  /** How much of the present string was kept. */
   private stringBytes = 0;
-  /** Bytes that belong to an escape: -1 when the next one says how many. */
+  /** How many bytes of an escape follow: -1 when the next byte says how many. */
   private escapeLeft = 0;
   private keepsEscape = false;
   private isFull = false;
   private readonly held: HeldBytes;
-  /** Of the bytes kept, beside the first. */
+  /** The counted bytes: those beyond the first buffer. */
   private counted = 0;
 
-  /** @param held counts what is kept; without room for more the text is not read */
+  /** @param held counts what is kept; without room, the digest does not read the text */
   constructor(held = heldAlone()) {
     this.held = held;
   }
@@ -73,12 +73,12 @@ export class JsonDigest {
     }
   }
 
-  /** The text with its long strings shortened; undefined when it has too much beside them. */
+  /** Returns the text with long strings shortened; undefined when it has too much beside them. */
   text(): string | undefined {
     return this.isFull ? undefined : this.kept.toString('utf8', 0, this.length);
   }
 
-  /** Nothing of it is kept any more. */
+  /** Frees what is kept. */
   release(): void {
     this.held.remove(this.counted);
     this.counted = 0;
@@ -86,7 +86,7 @@ export class JsonDigest {
     this.length = 0;
   }
 
-  /** An escape is kept whole or not at all: a half one would be no JSON. */
+  /** Keeps an escape whole or not at all: half of one would break the JSON. */
   private takeEscape(byte: number): void {
     if (this.escapeLeft > 0) this.escapeLeft--;
     else this.escapeLeft = byte === LETTER_U ? HEX_DIGITS : 0;

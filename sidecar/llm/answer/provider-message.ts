@@ -1,13 +1,13 @@
-/** Reads the words of a provider's error for people: short, on one line, and without keys. Pure. */
+/** Reads the message of a provider's error for operators: short, on one line, and without keys. Pure. */
 
-/** Longer ones are cut. */
+/** A longer message is cut. */
 const MAX_CHARS = 300;
 const SECRET = '[secret]';
-/** Shorter ones are placeholders, such as `none`, and may be words of the message. */
+/** Shorter keys are placeholders, such as `none`, and may be words of the message. */
 const MIN_SECRET_CHARS = 8;
 
 /**
- * Providers name the key that they refuse, whole or in part. After each of these comes, or each of these is, one:
+ * Providers repeat the key that they refuse, whole or in part. The patterns find keys in these forms:
  *
  *     Bearer eyJhbG…      sk-proj-1234      sk-ab*****yz      ****1234      gsk_…, xai-…, hf_…, AIza…
  */
@@ -21,7 +21,7 @@ const KEYS: readonly RegExp[] = [
   /\b(?=[A-Za-z_]*\d)(?=[\d_]*[A-Za-z])[A-Za-z0-9_]{20,}\b/g,
 ];
 
-/** @param secrets what must not be in it, whatever it looks like */
+/** Masks keys. @param secrets known secrets, whatever their form */
 export function withoutKeys(text: string, secrets: readonly string[]): string {
   let clean = text;
   for (const secret of secrets)
@@ -30,21 +30,21 @@ export function withoutKeys(text: string, secrets: readonly string[]): string {
   return clean;
 }
 
-/** The message of an error's body, as it came; '' when it has none that a person could read. */
+/** Returns the message in an error's body, as it came; '' without a readable one. */
 export function providerMessage(body: Buffer): string {
   const text = body.toString('utf8').trim();
   const said = /^[[{]/.test(text) ? messageIn(text) : text;
-  // A page for a browser says nothing here.
+  // A page for a browser is no message.
   return said.startsWith('<') ? '' : said.slice(0, 4 * MAX_CHARS);
 }
 
-/** At most {@link MAX_CHARS}, control characters and line ends as spaces. */
+/** Returns at most {@link MAX_CHARS} characters, with spaces for control characters and line breaks. */
 export function oneLine(text: string): string {
   const line = text.replace(/[\p{C}\s]+/gu, ' ').trim();
   return line.length <= MAX_CHARS ? line : `${line.slice(0, MAX_CHARS - 1)}…`;
 }
 
-/** `{"error":{"message"}}` of OpenAI and Anthropic, Gemini's in a list, `{"error":"…"}`, `{"message"}`, `{"detail"}`. */
+/** Finds `{"error":{"message"}}` (OpenAI, Anthropic, and Gemini in a list), `{"error":"…"}`, `{"message"}`, `{"detail"}`. */
 function messageIn(json: string): string {
   let parsed: unknown;
   try {

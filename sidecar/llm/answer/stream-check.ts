@@ -1,12 +1,12 @@
 /**
- * Follows a streamed answer: what may be passed on, whether it is alive, and whether it has come to its end. Pure.
+ * Follows a streamed answer: what the caller may receive, whether the stream is alive, and whether it has ended. Pure.
  *
  *     held ──first event with data──▶ flowing ──its end (stream-end.ts)──▶ complete
  *       └────────── end of the bytes ──────┴──▶ stream_cut
  *
- * Only whole events are passed on, byte for byte, so that an error event of ours never lands in the middle of another
- * one; those that are too large to be held are passed on in parts. Comments and other keep-alives are passed on too, but
- * are no sign of life: a provider that has lost its model goes on sending them.
+ * It passes on whole events, byte for byte, so that an error event of ours never lands in the middle of another one;
+ * events that are too large to be held pass in parts. Comments and other keep-alives pass too, but are no sign of life: a
+ * provider that has lost its model goes on sending them.
  */
 
 import type { EventDialect } from '../shared/operations.ts';
@@ -23,17 +23,17 @@ export interface StreamCheckOptions {
   readonly choices: number;
   /** The longest event that is held until it is whole. */
   readonly maxHeldEventBytes: number;
-  /** The usage was asked for by us, not by the caller: its event is taken out. */
+  /** We have asked for the usage, and not the caller: its event is taken out. */
   readonly stripUsage: boolean;
-  /** More events with text than this are more tokens than were asked for; Infinity without a budget. */
+  /** More events with text than this are more tokens than the request may have; Infinity without a budget. */
   readonly maxOutputEvents: number;
-  /** Counts what is held; apart from all other answers without it. */
+  /** Counts what is held; by default apart from all other answers. */
   readonly memory?: HeldBytes;
 }
 
 export type StreamFault = 'malformed_answer' | 'budget_exhausted';
 
-/** Clients compare the beginning, so white space may follow. */
+/** Clients compare only the beginning, so white space may follow. */
 const DONE = '[DONE]';
 const CHARACTERS_PER_TOKEN = 4;
 /** Events, or their `type`, that only keep a connection alive. */
@@ -49,7 +49,7 @@ export class StreamCheck implements EventSink {
   readonly facts: AnswerFacts = noFacts();
   /** Events with data so far, keep-alives left out. */
   events = 0;
-  /** Rises with every sign of life: an event with data, or a part of one. */
+  /** Counts signs of life: an event with data, or a part of one. */
   signs = 0;
   /** The first event with data is an error: there is no answer. */
   beginsWithError = false;
@@ -75,17 +75,17 @@ export class StreamCheck implements EventSink {
     this.scanner = new EventScanner(options.maxHeldEventBytes, this.memory);
   }
 
-  /** The event that ends it has come. */
+  /** The event that ends the stream has come. */
   get complete(): boolean {
     return this.streamEnd.isReached;
   }
 
-  /** From the texts of the events, for a stream that does not tell its usage: at least a token an event. */
+  /** An estimate from the texts of the events, for a stream without usage: at least one token for each event. */
   get estimatedOutputTokens(): number {
     return Math.max(this.outputEvents, Math.ceil(this.outputCharacters / CHARACTERS_PER_TOKEN));
   }
 
-  /** Takes the next bytes; calls `forward` with what may go on, which is nothing of a faulty event or after it. */
+  /** Takes the next bytes; calls `forward` with what the caller may receive: nothing of a faulty event or after it. */
   push(chunk: Buffer, forward: (bytes: Buffer) => void): StreamFault | undefined {
     this.forward = forward;
     this.scanner.push(chunk, this);
@@ -93,7 +93,7 @@ export class StreamCheck implements EventSink {
     return this.fault;
   }
 
-  /** The bytes are over. A last event without its blank line counts when it ends the stream. */
+  /** The bytes have ended. A last event without its blank line counts when it ends the stream. */
   end(forward: (bytes: Buffer) => void): 'stream_cut' | undefined {
     if (this.fault === undefined && this.scanner.isMidEvent) {
       const rest = this.scanner.takeUnfinished();
@@ -149,7 +149,7 @@ export class StreamCheck implements EventSink {
     if (run !== undefined) this.forward(run.subarray(this.runStart, this.runEnd));
   }
 
-  /** True when the event may be passed on. */
+  /** Checks an event; returns whether the caller may receive it. */
   private check({ event, data }: EventFields): boolean {
     if (data === undefined || KEEP_ALIVES.has(event)) return true;
     const text = data.trim();
@@ -165,7 +165,7 @@ export class StreamCheck implements EventSink {
     } catch {
       return this.checkUnread(event, text);
     }
-    // A name, a number, an empty object: a heartbeat of somebody's own.
+    // Some providers send a name, a number or an empty object as a heartbeat.
     if (typeof value !== 'object' || value === null || (event === '' && isEmpty(value))) return true;
     const type = typeOf(value) ?? (event === '' ? undefined : event);
     if (type !== undefined && KEEP_ALIVES.has(type)) return true;
@@ -177,7 +177,7 @@ export class StreamCheck implements EventSink {
     return !(this.options.stripUsage && isUsageOnly(value));
   }
 
-  /** Data that are no JSON. */
+  /** Checks data that are no JSON. */
   private checkUnread(event: string, text: string): boolean {
     if (event === 'error') {
       this.noteError(event, undefined);
@@ -185,7 +185,7 @@ export class StreamCheck implements EventSink {
       return true;
     }
     const isJson = text.startsWith('{') || text.startsWith('[');
-    // Chunks of choices have no name: what has one is somebody's own.
+    // Chunks of choices have no event name: a named event is the provider's own.
     const isOwn = this.options.dialect === 'choices' && event !== '' && event !== 'message';
     if (!isJson || isOwn) return true;
     this.fault = 'malformed_answer';
@@ -197,7 +197,7 @@ export class StreamCheck implements EventSink {
     if (error === undefined) return;
     this.facts.error ??= error;
     this.beginsWithError ||= this.events === 0;
-    // Nothing follows that anybody waits for.
+    // No caller waits for what follows.
     this.streamEnd.reach();
   }
 

@@ -1,4 +1,4 @@
-/** Tells when a stream is whole: what ends it depends on its dialect. Pure. */
+/** Detects the end of a stream, which depends on its dialect. Pure. */
 import type { EventDialect } from '../shared/operations.ts';
 
 /** Events that end a stream of the Responses API. */
@@ -8,7 +8,7 @@ const RESPONSE_ENDS: ReadonlySet<string> = new Set([
   'response.failed',
   'response.cancelled',
 ]);
-/** No provider gives more choices; what comes beside them is not followed. */
+/** No provider sends more choices; further ones are ignored. */
 const MAX_CHOICES = 1_024;
 
 export class StreamEnd {
@@ -16,21 +16,21 @@ export class StreamEnd {
   private readonly expectedChoices: number;
   private readonly open = new Set<number>();
   private readonly finished = new Set<number>();
-  /** Its last event has come; what may follow tells of it (the usage), or keeps a connection alive. */
+  /** The last event of the answer has come; only its usage or keep-alives may follow. */
   isReached = false;
 
-  /** @param expectedChoices that the request asks for */
+  /** @param expectedChoices the choices that the request asks for */
   constructor(dialect: EventDialect, expectedChoices: number) {
     this.dialect = dialect;
     this.expectedChoices = expectedChoices;
   }
 
-  /** The bytes may end here without anything being lost. */
+  /** Whether the bytes may end here without a loss. */
   get mayEnd(): boolean {
     return this.isReached || this.dialect === 'unmarked';
   }
 
-  /** `[DONE]`, or an error: whatever the dialect, nothing more is to come. */
+  /** `[DONE]` or an error ends the stream in every dialect. */
   reach(): void {
     this.isReached = true;
   }

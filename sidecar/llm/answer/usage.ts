@@ -1,4 +1,4 @@
-/** Reads the tokens, the model and the end that an answer tells of itself. Pure. */
+/** Reads the usage, the model and the finish reason of an answer. Pure. */
 
 import { isObject } from '../../node/json.ts';
 import type { AnswerError } from './answer-error.ts';
@@ -8,16 +8,16 @@ interface Usage {
   readonly outputTokens: number;
 }
 
-/** What is read of a plain answer or of one event of a stream. */
+/** The facts of a plain answer, or of the events of a stream. */
 export interface AnswerFacts {
-  /** Of its last event in a stream. */
+  /** In a stream, the usage of its last event that has one. */
   usage: Usage | undefined;
   model: string | undefined;
   id: string | undefined;
   finishReason: string | undefined;
-  /** Of the prompt alone: a stream of Anthropic's tells it first, and the usage that it completes last. */
+  /** The tokens of the prompt: a stream of Anthropic's API sends them first, and the rest of the usage last. */
   promptTokens: number | undefined;
-  /** That it reports, in place of an answer or after a part of one. */
+  /** The error that stands in place of the answer, or after a part of it. */
   error: AnswerError | undefined;
 }
 
@@ -32,7 +32,7 @@ export function noFacts(): AnswerFacts {
   };
 }
 
-/** Adds what `value` (a parsed answer or event) says to `facts`; gives the text that it adds to the answer. */
+/** Adds what `value` (a parsed answer or event) says to `facts`; returns the text that it adds to the answer. */
 export function readAnswer(value: unknown, facts: AnswerFacts): string | undefined {
   if (!isObject(value)) return undefined;
   const type = value['type'];
@@ -76,9 +76,9 @@ function joined(text: string | undefined, part: unknown): string | undefined {
 }
 
 /**
- * `prompt_tokens` and `completion_tokens`, or the names of the Responses and Messages APIs.
+ * Reads `prompt_tokens` and `completion_tokens`, or the names of the Responses and Messages APIs.
  *
- * @param prompt what has been told of the prompt before
+ * @param prompt the tokens of the prompt, from an earlier event
  */
 function usageOf(value: unknown, prompt?: number): Usage | undefined {
   if (!isObject(value)) return undefined;
@@ -88,7 +88,7 @@ function usageOf(value: unknown, prompt?: number): Usage | undefined {
   return { inputTokens: input ?? prompt ?? 0, outputTokens: output ?? 0 };
 }
 
-/** Anthropic counts what it reads from its cache, or writes to it, beside the rest. */
+/** Anthropic counts tokens that it reads from its cache, or writes to it, apart from the others. */
 function promptTokens(usage: unknown): number | undefined {
   if (!isObject(usage)) return undefined;
   const input = count(usage['prompt_tokens']) ?? count(usage['input_tokens']);

@@ -1,7 +1,7 @@
 /**
- * Adds to a request the fields that policies need: a maximum where a budget holds, and the wish for a stream's usage. A provider
- * must never refuse a request for what we have put into it, so what it refuses all the same is taken out again: a request
- * that was refused was not run.
+ * Adds to a request the fields that policies need: a maximum for a budget, and the request for a stream's usage. A provider
+ * must never refuse a request for a field of ours, so a field that it refuses is taken out again: the provider has not run
+ * the refused request.
  */
 
 import type { ModelRequest } from '../request/model-request.ts';
@@ -12,18 +12,18 @@ import { traitsOf } from '../shared/operations.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface RequestChanges {
-  /** The most that the answer should have, for each choice; 0 leaves the request's own maximum, or its lack of one. */
+  /** The maximum for each choice of the answer; 0 leaves the request's own maximum, or its lack of one. */
   readonly maxOutputTokens: number;
-  /** The field that is added to say so; undefined where none is needed, or none is taken. */
+  /** The added field with this maximum; undefined where none is needed, or the provider takes none. */
   readonly maxField: AddedField | undefined;
-  /** Fields of the caller's own that say so in the place of a value that bounds nothing. */
+  /** The caller's own fields that get this maximum in place of a value without effect. */
   readonly bounded: readonly string[];
-  /** Asks for the usage of a stream that would not tell it. */
+  /** Requests the usage of a stream that would not send it. */
   readonly askUsage: boolean;
 }
 
 const REFUSED: ReadonlySet<number> = new Set([400, 422]);
-/** The field itself is wrong, and not its value in this request. */
+/** Matches a message about the field itself, and not about its value in this request. */
 const UNKNOWN_FIELD =
   /\b(?:unknown|unsupported|unrecogni[sz]ed|unexpected|extra|additional|not (?:permitted|allowed|supported|recogni[sz]ed)|no such|does not (?:exist|support))\b|extra_forbidden/i;
 
@@ -31,7 +31,7 @@ const UNKNOWN_FIELD =
 export class Additions {
   private readonly request: ModelRequest;
   private readonly settings: LlmSettings;
-  /** Refused for their values, which another request would not have. */
+  /** Fields that the provider refused for this request; another request may have other values. */
   private readonly without = new Set<string>();
   private changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, bounded: [], askUsage: false };
 
@@ -40,7 +40,7 @@ export class Additions {
     this.settings = settings;
   }
 
-  /** Changes that bound a request's tokens and make them countable. */
+  /** Returns the changes that bound a request's tokens and make them countable. */
   changesFor(upstream: Upstream, nowMs: number): RequestChanges {
     const { facts, budget, spending } = this.request;
     const { streamUsage, limits } = this.settings;
@@ -66,10 +66,10 @@ export class Additions {
   }
 
   /**
-   * Was the request refused for a field that we have added? It is left out of the next attempt then, and of later
-   * requests if the upstream does not know it.
+   * Whether the provider refused the request for a field that we added. The next attempt goes without the field, and so do
+   * later requests if the upstream does not know it.
    *
-   * @param body of the provider's error
+   * @param body the body of the provider's error
    */
   wereRefused(upstream: Upstream, status: number, body: Buffer, nowMs: number): boolean {
     if (!REFUSED.has(status)) return false;
@@ -87,7 +87,7 @@ export class Additions {
   private added(): AddedField[] {
     const { maxField, maxOutputTokens, askUsage } = this.changes;
     const added: AddedField[] = maxField !== undefined && maxOutputTokens > 0 ? [maxField] : [];
-    // An object that the caller has itself is the caller's to be refused for.
+    // The provider may refuse an object of the caller's own: that is the caller's fault.
     if (askUsage && this.request.facts.streamOptions === undefined) added.push('stream_options');
     return added;
   }
@@ -97,7 +97,7 @@ function keyOf(upstream: Upstream, field: AddedField): string {
   return `${field} ${upstream.name}`;
 }
 
-/** The values of top-level keys that differ from the request's own, as JSON. */
+/** Returns the values of top-level keys that differ from the request's own, as JSON. */
 export function changedFields(
   facts: RequestFacts,
   model: string,

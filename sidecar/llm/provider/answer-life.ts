@@ -1,4 +1,4 @@
-/** Notes the signs of life of an answer: they move the clocks of its attempt, and show that its upstream lives. Pure. */
+/** Notes signs of life in an answer: they move the clocks of its attempt, and show that its upstream is alive. Pure. */
 import type { AnswerBody } from '../answer/answer-body.ts';
 import type { FailureContext } from './describe-failure.ts';
 import type { ProviderAttemptClocks } from './provider-attempt-clocks.ts';
@@ -7,7 +7,7 @@ export class AnswerLife {
   private readonly clocks: ProviderAttemptClocks;
   private readonly context: FailureContext;
   private signs = 0;
-  /** From the start of the attempt; 0 while nothing has come. */
+  /** Milliseconds from the start of the attempt to its first byte; 0 before. */
   firstByteMs = 0;
 
   constructor(clocks: ProviderAttemptClocks, context: FailureContext) {
@@ -15,13 +15,13 @@ export class AnswerLife {
     this.context = context;
   }
 
-  /** More of the answer has come. True: another clock may be the next one now. */
+  /** More of the answer has come. Returns true when another clock may be the next one now. */
   note({ isEvents, signs, flowing }: AnswerBody): boolean {
     const clocks = this.clocks;
     let changes = false;
     if (isEvents !== clocks.isStream) {
       clocks.isStream = isEvents;
-      // Only a stream's head is held for its first event.
+      // Only the head of a stream is held for a first event.
       clocks.headAtMs = Number.POSITIVE_INFINITY;
       changes = true;
     }

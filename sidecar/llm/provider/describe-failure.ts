@@ -1,4 +1,4 @@
-/** Describes how an attempt failed: in words for the caller, and in facts for the retry. Pure but for the time of day. */
+/** Describes how an attempt failed: in words for the caller, and in facts for retries. Pure but for the time of day. */
 import type { AnswerError } from '../answer/answer-error.ts';
 import { retryAfterMs } from '../limits/retry-after.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
@@ -6,35 +6,35 @@ import type { ClockName, ProviderFailure, ProviderFailureReason } from '../share
 import type { ClockLimits, ProviderAttemptClocks } from './provider-attempt-clocks.ts';
 
 export interface FailureContext extends ClockLimits {
-  /** For messages: the upstream's name. */
+  /** The upstream's name, for messages. */
   readonly upstream: string;
   readonly maxAnswerBytes: number;
   /** Milliseconds that never go back. */
   readonly clock: () => number;
-  /** Of the request, by the clock. */
+  /** When the request arrived, by the clock. */
   readonly receivedMs: number;
-  /** When any answer of the upstream last showed life. */
+  /** Holds when any answer of the upstream last showed life. */
   readonly life: { aliveMs: number };
 }
 
-/** Facts of the failure itself. */
+/** The facts of the failure itself. */
 export interface FailureDetails {
   readonly code?: string;
   readonly stale?: boolean;
-  /** Whether it has cost something, where that is known. */
+  /** Whether the attempt has cost tokens, where that is known. */
   readonly paid?: boolean;
   readonly clock?: ClockName;
   readonly outOfCredit?: string | undefined;
-  /** It stands in an answer whose status says that all is well. */
+  /** The error inside an answer with a good status. */
   readonly answerError?: AnswerError | undefined;
 }
 
-/** What had been seen of the attempt. */
-export interface Seen {
-  /** 0 when there was no answer. */
+/** How far the attempt had come. */
+export interface AttemptProgress {
+  /** 0 without an answer. */
   readonly status: number;
   readonly headers: HttpHeaders;
-  /** The request went out to its last byte. */
+  /** The last byte of the request has gone out. */
   readonly sent: boolean;
   readonly mayBeRunning: boolean;
 }
@@ -44,7 +44,7 @@ export function describeFailure(
   { code = '', stale = false, paid, clock, outOfCredit, answerError }: FailureDetails,
   context: FailureContext,
   clocks: ProviderAttemptClocks,
-  { status: ofHead, headers, sent, mayBeRunning }: Seen,
+  { status: ofHead, headers, sent, mayBeRunning }: AttemptProgress,
 ): ProviderFailure {
   const status = answerError?.status ?? ofHead;
   const told = textOf(headers['x-should-retry']);
@@ -63,7 +63,7 @@ export function describeFailure(
   };
 }
 
-/** A clock that had mostly gone by when the attempt began proves nothing. */
+/** Whether the upstream was silent for a whole clock; a clock that had mostly passed when the attempt began proves nothing. */
 function wasSilent(
   clock: ClockName | undefined,
   { clock: now, life, receivedMs, clientAtMs, timeoutAtMs }: FailureContext,
@@ -75,15 +75,15 @@ function wasSilent(
   return now() - startedMs >= ((clock === 'client' ? clientAtMs : timeoutAtMs) - receivedMs) / 2;
 }
 
-/** A request on a kept connection that is lost later than this was not lost to the end of the connection's idling. */
+/** A kept connection that is lost later than this was not lost because it had idled. */
 const STALE_MS = 2_000;
 
-/** Was a kept connection lost because its provider had just closed it? @param sinceMs its request had gone out */
+/** Whether a kept connection was lost because its provider had just closed it. @param sinceMs time since the request went out */
 export function isStale(code: string, sinceMs: number): boolean {
   return sinceMs < STALE_MS && (code === 'ECONNRESET' || code === 'EPIPE');
 }
 
-/** What is wrong behind a status line, by the parser's names and the relay's: such a head belongs to an answer. */
+/** Matches faults in a head after its status line, by the parser's and the relay's names: such a head belongs to an answer. */
 const BROKEN_HEAD =
   /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)|head of status 2/;
 
@@ -102,25 +102,28 @@ const MESSAGES: Readonly<Record<ProviderFailureReason, Describe>> = {
   status: (_context, status, code) => `answered ${status}${code === '' ? '' : ` (${code})`}`,
   connect_failed: (_context, _status, code) =>
     `can not be connected to (${code}); check its url and the network`,
-  connection_lost: (_context, _status, code) => `the connection was lost before an answer (${code})`,
+  connection_lost: (_context, _status, code) =>
+    `the connection was lost before an answer (${code}); look at the provider's status`,
   upstream_protocol: (_context, _status, code) => `answered ${code}`,
   first_byte: ({ firstByteTimeoutMs }) =>
     `no event of the stream within ${firstByteTimeoutMs} ms (first_byte_timeout)`,
   idle: ({ idleTimeoutMs }) => `nothing for ${idleTimeoutMs} ms in the middle of the answer (idle_timeout)`,
   deadline: (context, _status, _code, clock) => deadlineMessage(context, clock),
-  stream_cut: () => 'the stream ended before its end was told; the answer is not complete',
-  answer_cut: () => 'the answer broke off',
-  malformed_answer: () => 'the answer is no JSON',
+  stream_cut: () =>
+    'the stream ended without its last event, so the answer is not complete; send the request again',
+  answer_cut: () => 'the answer broke off; send the request again',
+  malformed_answer: () => 'the answer is no JSON; check that the url of the upstream is that of its API',
   answer_too_large: ({ maxAnswerBytes }) =>
-    `the answer has more than ${maxAnswerBytes} bytes (llm.limits.max_answer_bytes)`,
-  budget_exhausted: () => 'the answer has more tokens than the budget of the task lets it have',
-  draining: () => 'the sidecar is shutting down and the answer did not end in time',
+    `the answer has more than ${maxAnswerBytes} bytes (llm.limits.max_answer_bytes); ask for a shorter one`,
+  budget_exhausted: () =>
+    'the answer has more tokens than the budget of the task has left; ask for fewer tokens',
+  draining: () => 'the sidecar is shutting down and the answer did not end in time; retry',
 };
 
 function deadlineMessage(context: FailureContext, clock: ClockName | undefined): string {
   const within = (atMs: number): string => `${Math.max(0, Math.round(atMs - context.receivedMs))} ms`;
   if (clock === 'client')
-    return `no answer within ${within(context.clientAtMs)}, the timeout of the client itself less a margin`;
-  if (clock === 'call') return 'the deadline of the call that the request was made for has passed';
+    return `no answer within ${within(context.clientAtMs)}, the timeout of the client less a margin; give it more time`;
+  if (clock === 'call') return 'the deadline of the inbound call has passed; give the call more time';
   return `no whole answer within ${within(context.timeoutAtMs)} (timeout)`;
 }

@@ -18,7 +18,7 @@ export interface EgressEnvironment {
   readonly stats: LlmStats;
   readonly events: LlmEvents;
   readonly ownerCalls: OwnerCalls | undefined;
-  /** Gets bodies, if the configuration asks for them. */
+  /** Receives bodies, if the configuration turns their log on. */
   readonly logBody: (direction: 'request' | 'answer', body: string) => void;
 }
 

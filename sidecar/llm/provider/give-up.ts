@@ -8,21 +8,21 @@ import type { NextStep } from './provider-retry.ts';
 
 export type NoStep = Extract<NextStep, { go: false }>;
 
-/** An answer of our own. */
+/** A refusal, before it is written. */
 export interface Refusal {
   readonly reason: RefusalReason;
   readonly message: string;
   readonly outcome: LlmOutcome;
   readonly retryAfterMs: number | undefined;
-  /** The caller's client may ask again by its own rules. */
+  /** The caller's client decides by its own rules whether it retries. */
   readonly clientDecides: boolean;
 }
 
 /**
- * What a request is answered that gets no other attempt.
+ * Returns the refusal of a request that gets no other attempt.
  *
- * @param failure of its last attempt; undefined when there was none
- * @param step why none could be made; undefined when its time is over
+ * @param failure the failure of its last attempt; undefined without an attempt
+ * @param step why no attempt could be made; undefined when the time is over
  */
 export function refusalOf(
   failure: ProviderFailure | undefined,
@@ -32,9 +32,9 @@ export function refusalOf(
     readonly attempts: number;
     readonly maxAttempts: number;
     readonly nowMs: number;
-    /** Only the client's own clock stood against another attempt. */
+    /** Only the client's own clock prevented another attempt. */
     readonly clientDecides: boolean;
-    /** How each upstream has failed last; '' for one that has not. */
+    /** The latest failure of each upstream; '' without one. */
     readonly lastErrors: readonly string[];
   },
 ): Refusal {
@@ -50,7 +50,8 @@ export function refusalOf(
     };
   }
   if (step === undefined) {
-    const message = 'the time for the request was over before an upstream could be asked';
+    const message =
+      'the time for the request was over before an upstream was free; give the request more time';
     return { reason: 'deadline', message, outcome: 'timeout', retryAfterMs: undefined, clientDecides };
   }
   const retryAfterMs = step.againAtMs - state.nowMs;
@@ -59,9 +60,9 @@ export function refusalOf(
     .map((error) => `; ${error}`)
     .join('');
   if (step.because === 'circuit_open') {
-    const message = `every upstream has failed too often and is left alone for a while (see /stats)${because}`;
+    const message = `the circuit of every upstream is open after too many failures; try again later, and see /stats${because}`;
     return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs, clientDecides };
   }
-  const message = `every upstream is throttled for longer than may be waited (see /stats)${because}`;
+  const message = `every upstream is throttled for longer than max_retry_after; try again later, and see /stats${because}`;
   return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs, clientDecides };
 }

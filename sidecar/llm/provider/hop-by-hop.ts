@@ -1,4 +1,4 @@
-/** Takes out header fields that belong to one connection (RFC 9110, section 7.6.1). Pure. */
+/** Removes header fields that belong to one connection (RFC 9110, section 7.6.1). Pure. */
 import type { HttpHeaders } from '../shared/headers.ts';
 
 export const HOP_BY_HOP: ReadonlySet<string> = new Set([
@@ -15,8 +15,8 @@ export const HOP_BY_HOP: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The headers without those that the caller's `connection` names. They are taken out before any of ours is added: behind
- * that, a caller's `connection: authorization` would take the upstream's key away.
+ * Returns the headers without those that the caller's `connection` names. Call it before adding our own fields: otherwise a
+ * caller's `connection: authorization` would remove the upstream's key.
  */
 export function withoutNamed(headers: HttpHeaders): HttpHeaders {
   const named = headers['connection'];

@@ -1,26 +1,26 @@
 /**
- * Keeps what an upstream has let know of one of its models: providers limit each model by itself, so a 429 for one says
+ * Keeps what an upstream has shown about each of its models: providers limit each model separately, so a 429 for one says
  * nothing about another. Pure; times are milliseconds of a clock that never goes back.
  */
 import { LearnedLimit } from '../limits/learned-limit.ts';
 
-/** Models of one upstream that are remembered: their names come from whoever asks. */
+/** The number of models of one upstream that are remembered: callers choose their names. */
 const MAX_MODELS = 256;
-/** A model that was refused for want of money is tried again after so long, where another upstream serves meanwhile. */
+/** How long an unpaid model waits for its next try, while another upstream serves. */
 const BILLING_RECHECK_MS = 60_000;
 
 export class ModelState {
   readonly model: string;
   readonly learned = new LearnedLimit();
-  /** Answers of 429 without another in between. */
+  /** The number of 429 in a row. */
   throttledInARow = 0;
-  /** Nothing is sent before. */
+  /** The egress sends no request before. */
   restsUntilMs = Number.NEGATIVE_INFINITY;
-  /** Why it rests, or rested last: the status. */
+  /** The status that caused the present or the last rest. */
   restsBecause = '';
-  /** The provider's word for money that is missing (`insufficient_quota`); undefined while there is none. */
+  /** The provider's word for a missing payment (`insufficient_quota`); undefined while none is missing. */
   outOfCredit: string | undefined = undefined;
-  /** Attempts under way. */
+  /** The number of running attempts. */
   inUse = 0;
   private recheckAtMs = 0;
 
@@ -28,7 +28,7 @@ export class ModelState {
     this.model = model;
   }
 
-  /** True when a rest begins, false when one goes on. */
+  /** Returns true when a rest begins, false when one goes on. */
   rest(forMs: number, because: string, nowMs: number): boolean {
     const untilMs = nowMs + forMs;
     if (untilMs <= this.restsUntilMs) return false;
@@ -38,7 +38,7 @@ export class ModelState {
     return begins;
   }
 
-  /** The provider wants to be paid before it serves the model. True when that is new. */
+  /** The provider demands payment before it serves the model. Returns true when that is new. */
   refuseForMoney(code: string, nowMs: number): boolean {
     const isNew = this.outOfCredit === undefined;
     this.outOfCredit = code;
@@ -46,12 +46,12 @@ export class ModelState {
     return isNew;
   }
 
-  /** Others are asked first. */
+  /** Whether other upstreams come first. */
   isLastResort(nowMs: number): boolean {
     return this.outOfCredit !== undefined && nowMs < this.recheckAtMs;
   }
 
-  /** @param tokens what a request may use */
+  /** @param tokens the most that a request may use */
   freeAtMs(tokens: number, nowMs: number): number {
     return Math.max(this.restsUntilMs, this.learned.freeAtMs(tokens, nowMs));
   }
@@ -65,7 +65,7 @@ export class ModelStates {
     return this.states.size;
   }
 
-  /** Undefined while nothing is known of it. */
+  /** Returns undefined for a model that no request has used. */
   get(model: string): ModelState | undefined {
     return this.states.get(model);
   }
@@ -84,7 +84,7 @@ export class ModelStates {
     return this.states.values();
   }
 
-  /** The oldest of which nothing follows; else the oldest that is not in use. */
+  /** Forgets the oldest model without a rest or a missing payment; otherwise the oldest that is not in use. */
   private forgetOne(nowMs: number): void {
     let unused: string | undefined;
     for (const [model, state] of this.states) {

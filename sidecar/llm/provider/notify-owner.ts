@@ -1,4 +1,4 @@
-/** Tells the owner call that a request to a model has failed, and why; from there the failure goes to the task's caller. */
+/** Notifies the owner call that a request to a model has failed, and why; the call passes that on to the task's caller. */
 import type { ModelFailure } from '../../policy/model-failure.ts';
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import { oneLine, providerMessage, withoutKeys } from '../answer/provider-message.ts';
@@ -11,21 +11,21 @@ import type { Upstream } from './upstream.ts';
 export interface RequestEnd {
   /** As in `LlmRecord`. */
   readonly reason: string;
-  /** The message of an answer of our own; '' without one. */
+  /** The message of a refusal; '' without one. */
   readonly refusal: string;
-  /** That was asked last; undefined when none was. */
+  /** The upstream of the last attempt; undefined without an attempt. */
   readonly upstream: Upstream | undefined;
   readonly last: ProviderAttemptEnd | undefined;
 }
 
 export function notifyOwner(request: ModelRequest, outcome: LlmOutcome, end: RequestEnd): void {
   const { ownerCall } = request;
-  // One that its agent has left says nothing of the provider.
+  // A request that the agent has cancelled says nothing about the provider.
   if (ownerCall?.modelEnded === undefined || outcome === 'cancelled') return;
   ownerCall.modelEnded(outcome === 'success' ? undefined : failureOf(request, end));
 }
 
-/** For requests that are answered without asking it; '' for an attempt that succeeded. */
+/** Describes a failed attempt, for later refusals and for operators; '' for a success. */
 export function describeAttempt(request: ModelRequest, upstream: Upstream, end: ProviderAttemptEnd): string {
   const status = statusOfEnd(end);
   if (end.failure === undefined && status < 400) return '';
@@ -44,7 +44,7 @@ function failureOf(request: ModelRequest, { reason, refusal, upstream, last }: R
   const path = (upstream?.pathOf(request.path) ?? request.path).split('?', 1)[0]!;
   return {
     status,
-    // A number is the provider's status, which is told anyway.
+    // A number is the provider's status, which `status` has already.
     reason: /^\d+$/.test(reason) ? '' : reason,
     upstream: upstream?.name ?? '',
     path,
@@ -54,7 +54,7 @@ function failureOf(request: ModelRequest, { reason, refusal, upstream, last }: R
   };
 }
 
-/** What was sent as a credential, in the forms in which it may come back. */
+/** Returns the sent credentials, in the forms in which a provider may repeat them. */
 function secretsIn(request: ModelRequest, upstream: Upstream | undefined): string[] {
   const own = upstream?.keys ?? [];
   const callers = secretsOf(request.headers).map((line) => line.slice(line.indexOf(': ') + 2));
@@ -63,12 +63,12 @@ function secretsIn(request: ModelRequest, upstream: Upstream | undefined): strin
     .sort((one, other) => other.length - one.length);
 }
 
-/** The commonest mistake with a base URL. */
+/** Hints at the most common mistake with a base URL. */
 function hintFor(status: number, path: string): string {
   return status === 404 && !/\/v\d|\/openai\//.test(path) ? ' (is /v1 missing from the base URL?)' : '';
 }
 
-/** Of a request whose path is under no base URL of ours. */
+/** Returns the failure of a request whose path is not below the base path. */
 export function wrongPath(url: string, message: string): ModelFailure {
   const path = url.split('?', 1)[0]!;
   return { status: 0, reason: 'no_route', upstream: '', path, model: '', message, way: [] };

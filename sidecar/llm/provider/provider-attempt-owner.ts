@@ -1,4 +1,4 @@
-/** Names what a provider attempt is given, what it asks its owner while it runs, and what it came to. */
+/** Describes the options of a provider attempt, its owner, and its end. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { AnswerFacts } from '../answer/usage.ts';
 import type { Sink } from '../caller/sink.ts';
@@ -13,21 +13,21 @@ export interface ProviderAttemptOptions extends FailureContext {
   readonly facts: RequestFacts;
   readonly sink: Sink;
   readonly wheel: TimerWheel;
-  /** Somebody else is asked when the first event of a stream does not come. */
+  /** Another upstream gets the request when the first event of a stream does not come. */
   readonly resend: boolean;
   readonly stripUsage: boolean;
   readonly maxOutputEvents: number;
 }
 
-/** The attempt's questions and news while it runs. */
+/** The owner of an attempt decides for it, and receives its progress. */
 export interface ProviderAttemptOwner {
-  /** The provider's headers, whatever the status. */
+  /** The provider's headers are here, with any status. */
   onHeaders(status: number, headers: HttpHeaders): void;
-  /** An answer that is an error, with its body: true passes it on, false leaves it for another attempt. */
+  /** Decides on an answer that is an error: true passes it on, false drops it for another attempt. */
   passesOn(failure: ProviderFailure, body: Buffer): boolean;
-  /** The headers for the caller, of an answer that is passed on now. @param isEvents its length may change */
+  /** Returns the caller's headers of an answer that passes now. @param isEvents the answer's length may change */
   headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders;
-  /** The caller gets it: from now on there is no other attempt. */
+  /** The caller receives the answer: no other attempt follows. */
   onCommit(status: number): void;
   /** The bytes so far are an answer, and no error. */
   onAnswer(): void;
@@ -36,16 +36,16 @@ export interface ProviderAttemptOwner {
 
 export interface ProviderAttemptEnd {
   readonly committed: boolean;
-  /** Undefined when the answer, of whatever status, was passed on whole. */
+  /** Undefined when the whole answer, with any status, has passed. */
   readonly failure: ProviderFailure | undefined;
-  /** The provider's; 0 when it gave none. */
+  /** The provider's status; 0 without an answer. */
   readonly status: number;
-  /** Of an answer that is an error, as far as it was held; of an error within an answer, its message. */
+  /** The held part of an error's body; for an error inside an answer, its message. */
   readonly errorBody: Buffer;
   readonly facts: AnswerFacts;
   readonly estimatedOutputTokens: number;
-  /** From the start; 0 when none came. */
+  /** Milliseconds from the start to the first byte; 0 without one. */
   readonly firstByteMs: number;
-  /** The connection had been closed while it idled, and the request was not worked on. */
+  /** The provider had closed the idle connection, and did not work on the request. */
   readonly stale: boolean;
 }

@@ -1,36 +1,37 @@
 /**
- * Records for people how one model of a provider does: what waits there, how long its latest answers took, and what its attempts
- * have come to since the last success. It decides nothing. Pure; times are milliseconds of a clock that never goes back.
+ * Records for operators how one model of a provider works: the waiting attempts, how long its latest answers took, and how
+ * its attempts ended since the last success. It decides nothing. Pure; times are milliseconds of a clock that never goes
+ * back.
  */
 
-/** `unanswered`: its caller left before anything came. `none` says nothing of the provider: the request was at fault. */
+/** `unanswered`: the caller left before the answer. `none`: the end says nothing about the provider. */
 export type ProviderAttemptKind = 'good' | 'refused' | 'throttled' | 'failed' | 'unanswered' | 'none';
 
-/** An attempt that nothing has come of yet. */
+/** An attempt without an answer yet. */
 export interface WaitingAttempt {
   readonly startedMs: number;
 }
 
 const LATEST = 64;
-/** With fewer the slowest of them may be anything. */
+/** The slowest of fewer answers says too little. */
 const MIN_ANSWERS = 5;
-/** Models' names come from whoever asks; those beyond push out one that was never answered, or share one record. */
+/** Callers choose the names of models: a further model replaces one without an answer, or shares one record. */
 const MAX_MODELS = 100;
 const OTHER_MODELS = '_OTHER';
 
 export class ProviderRecord {
   readonly model: string;
-  /** In the order they were begun. */
+  /** In the order of their beginning. */
   readonly waiting = new Set<WaitingAttempt>();
-  /** Requests that wait until it may be asked. */
+  /** The number of requests that wait for their turn. */
   awaiting = 0;
-  /** Answers ever, and the time to their first byte in sum. */
+  /** The number of all answers, and the sum of the times to their first byte. */
   answers = 0;
   answersMs = 0;
-  /** Attempts of one kind without a success among them: their kind, what they came to, how many, and when the latest ended. */
+  /** The latest attempts of one kind without a success among them: their kind, their result, their number, and the last end. */
   kind: Exclude<ProviderAttemptKind, 'good' | 'none'> | undefined = undefined;
   what = '';
-  /** The same in the provider's words, without keys: of these attempts alone, since a refusal of a request may quote it. */
+  /** The provider's words for the latest of them, without keys. */
   said = '';
   inARow = 0;
   atMs = Number.NEGATIVE_INFINITY;
@@ -45,19 +46,19 @@ export class ProviderRecord {
     this.waiting.add(attempt);
   }
 
-  /** The first bytes of its answer are here. */
+  /** The first bytes of the attempt's answer are here. */
   answered(attempt: WaitingAttempt, nowMs: number): void {
     if (!this.waiting.delete(attempt)) return;
     const tookMs = nowMs - attempt.startedMs;
     this.latestMs[this.answers++ % LATEST] = tookMs;
     this.answersMs += tookMs;
-    // A stream that begins may yet be cut, but who begins to answer refuses nothing.
+    // A stream may still be cut, but a provider that begins to answer refuses nothing.
     if (this.kind !== 'failed') this.isGood(nowMs);
   }
 
   /**
    * @param what a status, or the reason of a failure
-   * @param said the same for people, without keys
+   * @param said the same in words, without keys
    */
   ended(attempt: WaitingAttempt, kind: ProviderAttemptKind, what: string, said: string, nowMs: number): void {
     const waited = this.waiting.delete(attempt);
@@ -74,7 +75,7 @@ export class ProviderRecord {
     this.atMs = nowMs;
   }
 
-  /** Who waits for less than answers take, and leaves, says nothing. */
+  /** Whether a caller waited for longer than answers take; one that leaves sooner says nothing about the provider. */
   private isLong(waitedMs: number): boolean {
     const { answers, slowestMs } = this.usual;
     return answers > 0 && waitedMs > slowestMs;
@@ -86,7 +87,7 @@ export class ProviderRecord {
     this.inARow = 0;
   }
 
-  /** What its latest answers took at most, and how many those are; 0 of them while too few are known. */
+  /** The longest time of the latest answers, and their number; 0 while too few are known. */
   get usual(): { readonly answers: number; readonly slowestMs: number } {
     const answers = Math.min(this.answers, LATEST);
     if (answers < MIN_ANSWERS) return { answers: 0, slowestMs: 0 };
@@ -108,7 +109,7 @@ export class ProviderRecords {
     return record;
   }
 
-  /** The oldest that has never been answered, and that nobody waits for. */
+  /** Forgets the oldest record without an answer and without a waiting request. */
   private forgetOne(): boolean {
     for (const [model, { answers, goodAtMs, waiting, awaiting }] of this.records) {
       const isUsed = answers > 0 || goodAtMs > Number.NEGATIVE_INFINITY || waiting.size > 0 || awaiting > 0;
@@ -123,7 +124,7 @@ export class ProviderRecords {
     return this.records.values();
   }
 
-  /** Requests that wait until any of its models may be asked. */
+  /** The number of requests that wait for their turn, for all models. */
   get awaiting(): number {
     let awaiting = 0;
     for (const record of this.records.values()) awaiting += record.awaiting;

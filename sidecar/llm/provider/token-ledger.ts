@@ -6,7 +6,7 @@ import type { LlmRecord } from '../shared/request-observer.ts';
 import { reasonOf, statusOfEnd, tokensUsed } from './attempt-verdict.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
 
-/** Where an attempt's tokens are written down. */
+/** The accounts that an attempt's tokens go to. */
 export interface Accounts {
   readonly budget: TokenSource | undefined;
   readonly reservation: Reservation | undefined;
@@ -17,7 +17,7 @@ export class TokenLedger {
   private readonly facts: RequestFacts;
   /** How the last attempt ended. */
   last: ProviderAttemptEnd | undefined = undefined;
-  /** Of all attempts together. */
+  /** The tokens of all attempts together. */
   usedTokens = 0;
   private isBegun = false;
   private input = 0;
@@ -29,7 +29,7 @@ export class TokenLedger {
     this.facts = facts;
   }
 
-  /** An attempt is made. One that stands in for another that came to nothing is not the first of its request either. */
+  /** Counts an attempt; every one after the first is a retry, also one that repeats an attempt without effect. */
   begin(pair: LlmPairStats): void {
     if (this.isBegun) pair.retries++;
     this.isBegun = true;
@@ -40,7 +40,7 @@ export class TokenLedger {
     const { input, output, exact } = tokensUsed(end, this.facts, cancelled);
     this.usedTokens += input + output;
     this.exact &&= exact;
-    // What can't be known counts as all that was reserved: a budget is never overspent.
+    // An unknown number counts as the whole reservation, so that a budget is never overspent.
     if (reservation !== undefined) budget?.settle(reservation, exact ? input + output : reservation.tokens);
     if (end.failure === undefined && !cancelled) {
       pair.tokens.input += input;

@@ -1,9 +1,9 @@
 /**
  * Breaks the circuit to one upstream: with opossum, and with what it lacks for calls that stream.
  *
- * opossum judges a promise per call. Here an attempt is let in first and judged later, when its outcome is known, by
- * firing opossum with the outcome alone. So an attempt that proves nothing (429, the caller left) is never fired and
- * moves nothing, and one that was let in before the last change of state is not fired either.
+ * opossum judges a promise for each call. Here the breaker admits an attempt first and judges it later, by firing opossum
+ * with the outcome alone. So an attempt that proves nothing (429, the caller left) is never fired and changes nothing, and
+ * neither is an attempt that was admitted before the last change of state. opossum makes the steps between the states.
  *
  *     closed ──share of failures──▶ open ──recovery_timeout──▶ half-open ──success──▶ closed
  *                                    ▲                            │ one probe at a time
@@ -15,7 +15,7 @@ import type { LlmBreakerSettings } from '../shared/llm-settings.ts';
 
 export type BreakerState = 'closed' | 'half_open' | 'open';
 
-/** An attempt that was let in. */
+/** An admitted attempt. */
 export interface UpstreamAdmission {
   readonly epoch: number;
   readonly probe: boolean;
@@ -29,7 +29,7 @@ const FAILED = new Error('the attempt failed');
 export class UpstreamBreaker {
   readonly settings: LlmBreakerSettings;
   state: BreakerState = 'closed';
-  /** When it opened, by the caller's clock. */
+  /** When the circuit opened, by the given clock. */
   openedAtMs = 0;
   rejections = 0;
   private readonly clock: () => number;
@@ -49,17 +49,17 @@ export class UpstreamBreaker {
     this.circuit = this.create();
   }
 
-  /** When an open circuit lets a probe through. */
+  /** When an open circuit admits a probe. */
   get probeAtMs(): number {
     return this.state === 'open' ? this.openedAtMs + this.settings.recoveryTimeoutMs : this.clock();
   }
 
-  /** Would {@link admit} let an attempt in? */
+  /** Whether {@link admit} would admit an attempt. */
   get admits(): boolean {
     return this.state === 'closed' || (this.state === 'half_open' && !this.probing);
   }
 
-  /** Must be settled once. */
+  /** Admits an attempt, which must be settled once; returns undefined without admission. */
   admit(): UpstreamAdmission | undefined {
     if (!this.admits) {
       this.rejections++;
@@ -76,7 +76,7 @@ export class UpstreamBreaker {
       if (probe) this.probing = false;
       return;
     }
-    // A probe's place is taken until opossum has changed its state, some microtasks from now.
+    // A probe keeps its place until opossum has changed its state, some microtasks from now.
     this.circuit.fire(verdict === 'success').catch(() => {});
   }
 
@@ -108,7 +108,7 @@ export class UpstreamBreaker {
     circuit.on('halfOpen', () => this.change('half_open'));
     circuit.on('close', () => {
       this.change('closed');
-      // The window still has the failures it opened for: one more would open it again.
+      // The old window still holds the failures that opened the circuit: one more would open it again.
       this.close();
       this.circuit = this.create();
     });

@@ -1,4 +1,4 @@
-/** Chooses the upstream of each attempt of one request, and says until when. Pure but for the upstreams it looks at. */
+/** Chooses the upstream of each attempt of one request, and its latest time. Pure but for the upstreams that it reads. */
 
 import type { EarlierTries } from '../caller/client-retries.ts';
 import type { ModelRequest } from '../request/model-request.ts';
@@ -13,25 +13,25 @@ export class UpstreamChoice {
   private readonly upstreams: readonly Upstream[];
   private readonly request: ModelRequest;
   private readonly settings: LlmSettings;
-  /** The request's share of a provider's limits. */
+  /** The most tokens that the request takes of a provider's limits. */
   private readonly tokens: number;
-  /** Indexes of the upstreams that were asked, by the client's earlier tries too. */
+  /** The indexes of the upstreams that this request, or an earlier try of its client, was sent to. */
   private readonly tried = new Set<number>();
-  /** What the attempts have found out, for a request that names no model: it says nothing about any other request. */
+  /** What the attempts have shown, for a request that names no model: it says nothing about other requests. */
   private readonly own: Map<Upstream, ModelState> | undefined;
   /** When `timeout` is over; Infinity when that is off. */
   readonly timeoutAtMs: number;
   /** The deadline of the inbound call; Infinity without one. */
   readonly callAtMs: number;
-  /** Of each attempt. */
+  /** The clocks of each attempt. */
   readonly clocks: ClockLimits;
-  /** When the next attempt must have begun. */
+  /** The latest time at which an attempt may begin. */
   readonly deadlineMs: number;
-  /** What is left of `max_attempts` after the client's earlier tries; it is not turned away for them. */
+  /** What is left of `max_attempts` after the client's earlier tries; at least one. */
   readonly maxAttempts: number;
-  /** Another attempt would have begun, had the client's own clock left it the time. */
+  /** Another attempt would have begun, if the client's own clock had left time for it. */
   clientDecides = false;
-  /** Where it waits. */
+  /** The record of the model that the request waits for. */
   private awaited: ProviderRecord | undefined = undefined;
 
   constructor(upstreams: readonly Upstream[], request: ModelRequest, settings: LlmSettings, tokens: number) {
@@ -68,7 +68,7 @@ export class UpstreamChoice {
   }
 
   /**
-   * The step after so many attempts.
+   * Returns the step after so many attempts.
    *
    * @param random in [0, 1)
    */
@@ -94,7 +94,7 @@ export class UpstreamChoice {
     return upstream.candidate(state, this.tokens, this.tried.has(index), nowMs);
   }
 
-  /** The request waits until it may be asked there; gives the index back. */
+  /** Counts the request among those that wait for this upstream; returns the index. */
   awaitTurn(index: number): number {
     this.endWait();
     const upstream = this.upstreams[index]!;
@@ -108,7 +108,7 @@ export class UpstreamChoice {
     this.awaited = undefined;
   }
 
-  /** The wait is over: may the upstream be asked right now? */
+  /** Ends the wait; returns whether an attempt may begin at the upstream now. */
   mayBegin(index: number, nowMs: number): boolean {
     this.endWait();
     const { closed, freeAtMs } = this.candidate(this.upstreams[index]!, index, nowMs);
@@ -120,7 +120,7 @@ export class UpstreamChoice {
     return this.upstreams[index]!;
   }
 
-  /** What is to be known of the request's model there. */
+  /** Returns the state of the request's model there. */
   stateOf(upstream: Upstream, nowMs: number): ModelState {
     const model = upstream.modelFor(this.request.facts);
     if (this.own === undefined) return upstream.models.of(model, nowMs);
@@ -129,12 +129,12 @@ export class UpstreamChoice {
     return state;
   }
 
-  /** Nothing was tried there: the connection had been closed before. */
+  /** The attempt there does not count: the provider has not worked on it. */
   untry(upstream: Upstream): void {
     this.tried.delete(this.upstreams.indexOf(upstream));
   }
 
-  /** Facts for the client's next try. */
+  /** Returns what the client's next try must know. */
   triesWith(attempts: number): EarlierTries {
     const { earlier } = this.request;
     const upstreams = new Set(earlier.upstreams);

@@ -1,6 +1,6 @@
 /**
- * Holds what one attempt takes of its upstream until it ends: a place in the breaker, in the learned limits and in the
- * records.
+ * Holds what one attempt takes of its upstream until the attempt ends: a place in the breaker, in the learned limits and in
+ * the records.
  */
 import type { Reservation } from '../../policy/token-budget.ts';
 import type { Outcome } from '../../policy/verdicts.ts';
@@ -31,7 +31,7 @@ export class UpstreamHold {
   private judged = false;
   private hasRested = false;
 
-  /** @param tokens what the request may use of the provider's limits */
+  /** @param tokens the most that the request takes of the provider's limits */
   constructor(
     upstream: Upstream,
     model: ModelState,
@@ -55,14 +55,14 @@ export class UpstreamHold {
     upstream.activeRequests++;
   }
 
-  /** The answer tells what is left at the provider. */
+  /** The head of the answer shows what is left of the provider's limits. */
   onHeaders(status: number, headers: HttpHeaders, nowMs: number): void {
     this.endLearning();
     this.model.learned.learn(headers, nowMs, Date.now());
     if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
   }
 
-  /** It is known what is left at the provider, or it never will be. */
+  /** Ends the wait for what is left of the provider's limits. */
   private endLearning(): void {
     if (this.learned) return;
     this.learned = true;
@@ -74,18 +74,18 @@ export class UpstreamHold {
     this.record.answered(this, nowMs);
     this.model.throttledInARow = 0;
     this.model.outOfCredit = undefined;
-    // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
+    // A stream may take minutes: a probe with an answer has shown enough, and other attempts wait for its place.
     if (this.admission.probe) this.judge('success');
   }
 
-  /** The first verdict counts. */
+  /** Settles the breaker; only the first verdict counts. */
   judge(verdict: Outcome): void {
     if (this.judged) return;
     this.judged = true;
     this.upstream.breaker.settle(this.admission, verdict);
   }
 
-  /** What a failed answer says of the model's next requests, once. @param random in [0, 1) */
+  /** Applies, once, what a failed answer says about the model's next requests. @param random in [0, 1) */
   rest(failure: ProviderFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
     if (this.hasRested) return;
     this.hasRested = true;

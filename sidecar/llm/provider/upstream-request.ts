@@ -1,6 +1,6 @@
 /**
- * Makes the request that one upstream gets, and the headers of the answer that the caller gets. Both change only what a
- * policy asks for.
+ * Makes the request for one upstream, and the headers of the answer for the caller. Both change only what a policy
+ * requires.
  */
 
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
@@ -30,7 +30,7 @@ export function upstreamRequest(
     if (baggage === '') delete headers[BAGGAGE_HEADER];
     else headers[BAGGAGE_HEADER] = baggage;
   }
-  // An answer that is to be checked must be readable.
+  // The egress must be able to read an answer that it checks.
   const { answersJson } = traitsOf(request.facts.operation);
   const encodings = answersJson ? 'identity' : request.headers['accept-encoding'];
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
@@ -51,7 +51,7 @@ function bodyFor({ body, facts }: ModelRequest, model: string, changes: RequestC
   return scan === undefined ? body : withTopLevel(body, scan, changedFields(facts, model, changes));
 }
 
-/** What observers are told of an attempt. @param headers that go to the provider */
+/** Returns what observers receive about an attempt. @param headers the fields for the provider */
 export function attemptInfo(
   upstream: Upstream,
   attempt: number,
@@ -69,10 +69,10 @@ export function attemptInfo(
 }
 
 /**
- * The headers of an answer for the caller: the provider's, who served it, and no invitation to try again.
+ * Returns the headers of an answer for the caller: the provider's, the upstream's name, and no invitation to retry.
  *
- * @param clientDecides nothing but the client's own clock stood against another attempt
- * @param isEvents a stream, whatever it is typed as
+ * @param clientDecides only the client's own clock prevented another attempt
+ * @param isEvents the answer is a stream, whatever its content type
  */
 export function answerHeaders(
   status: number,
@@ -83,16 +83,16 @@ export function answerHeaders(
   isEvents: boolean,
 ): HttpHeaders {
   const changed: HttpHeaders = {};
-  // Ours say what this egress did: a provider's own would pass for them.
+  // A provider's own `outrigger-` fields would pass for ours.
   for (const name in headers) if (!name.startsWith(OWN_HEADERS)) changed[name] = headers[name]!;
   changed['outrigger-upstream'] = upstream.name;
   changed['outrigger-attempts'] = String(attempts);
   if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
-  // The caller would send them back to us, and so to another provider.
+  // The caller would send the cookies back, perhaps to another provider.
   if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient)) delete changed['set-cookie'];
   const location = textOf(headers['location']);
   if (location !== undefined) changed['location'] = upstream.callersLocation(location);
-  // A broken stream gets one more event.
+  // An error event may lengthen the stream.
   if (isEvents) delete changed['content-length'];
   return changed;
 }

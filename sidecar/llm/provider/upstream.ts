@@ -23,33 +23,33 @@ export interface UpstreamEnvironment {
 
 export class Upstream {
   settings: LlmUpstreamSettings;
-  /** The first of the list: whom the caller's client would ask by itself. */
+  /** The first of the list: the caller's client would call it without the egress. */
   isFirst = false;
   readonly breaker: UpstreamBreaker;
   readonly models = new ModelStates();
-  /** How its models do, for people. */
+  /** How its models work, for operators. */
   readonly records = new ProviderRecords();
-  /** Fields that it has refused. */
+  /** The fields that it has refused. */
   readonly refused = new RefusedFields();
   private readonly hostFields: readonly AddedField[];
   readonly agent: Agent;
   readonly url: URL;
-  /** Without the brackets of an IPv6 address. */
+  /** The host without the brackets of an IPv6 address. */
   readonly hostname: string;
   readonly port: number;
   readonly protocol: 'http:' | 'https:';
-  /** Stands before the operation's path; without a slash at its end. */
+  /** The path before the operation's; without a slash at its end. */
   private readonly basePath: string;
-  /** Of the configured URL, without its question mark. */
+  /** The query of the configured URL, without its question mark. */
   private readonly ownQuery: string;
-  /** From the user and password of the configured URL; undefined without them. */
+  /** The user and password of the configured URL; undefined without them. */
   private readonly userCredentials: Recipient['own'];
-  /** Its password, and what is secret in its query, in the forms in which a provider may repeat them. */
+  /** The URL's password and the secrets in its query, in the forms in which a provider may repeat them. */
   private readonly secretsOfUrl: readonly string[];
   activeRequests = 0;
-  /** When an answer of any of its requests last showed life. */
+  /** When any answer of the upstream last showed life. */
   aliveMs = Number.NEGATIVE_INFINITY;
-  /** How the last request to it failed, for people and without keys; '' when it succeeded. */
+  /** How the last request to it failed, for operators and without keys; '' when it succeeded. */
   lastError = '';
   private readonly environment: UpstreamEnvironment;
 
@@ -57,7 +57,7 @@ export class Upstream {
     const { events, clock } = environment;
     this.settings = settings;
     this.environment = environment;
-    // A URL is taken apart anew each time that a part of it is asked for.
+    // A URL object parses itself anew for each access to a part.
     const url = new URL(settings.url);
     this.url = url;
     this.hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
@@ -78,22 +78,22 @@ export class Upstream {
     return this.settings.name;
   }
 
-  /** The model that this upstream is asked for; its own is one that writes text. */
+  /** Returns the model for this upstream; a configured one replaces only models that generate text. */
   modelFor({ operation, model, understood }: RequestFacts): string {
     return understood && traitsOf(operation).generatesText ? (this.settings.model ?? model) : model;
   }
 
-  /** Fields that may be added to its requests, the preferred ones first. */
+  /** The fields that may be added to its requests, the preferred ones first. */
   get addable(): readonly AddedField[] {
     return this.settings.adds ?? this.hostFields;
   }
 
-  /** It takes the field, as far as is known, with this model. */
+  /** Whether the upstream accepts the field for this model, as far as known. */
   mayAdd(field: AddedField, model: string, nowMs: number): boolean {
     return this.addable.includes(field) && !this.refused.has(model, field, nowMs);
   }
 
-  /** Its own path before the operation's; both queries. */
+  /** Returns the upstream's own path before the operation's, with both queries. */
   pathOf(operationPath: string): string {
     const [path, query] = splitQuery(operationPath);
     const own = this.ownQuery;
@@ -102,11 +102,11 @@ export class Upstream {
   }
 
   /**
-   * A redirect's `location` for the caller. One that stays with this upstream leads back through the egress, where it has its
-   * key, and without the upstream's own query; any other is the caller's to follow, as without us.
+   * Returns a redirect's `location` for the caller. A redirect within this upstream leads back through the egress, which
+   * adds the key, and without the upstream's own query; the caller follows any other one itself, as without the egress.
    */
   callersLocation(location: string): string {
-    // A path relative to the caller's own is the same here and there.
+    // A relative path means the same to the caller and to the provider.
     if (!/^(?:https?:)?\//i.test(location) || !URL.canParse(location, this.url.href)) return location;
     const target = new URL(location, this.url);
     const base = this.basePath;
@@ -120,12 +120,12 @@ export class Upstream {
     return path + (query.length > 0 ? `?${query.join('&')}` : '') + target.hash;
   }
 
-  /** Whose credentials it gets. */
+  /** Which credentials it receives. */
   get recipient(): Recipient {
     return { isFirst: this.isFirst, own: this.credentials() };
   }
 
-  /** Its own credentials, in every form in which they are sent. */
+  /** The upstream's own credentials, in every form in which they are sent. */
   get keys(): readonly string[] {
     const own = this.credentials();
     return own === undefined
@@ -141,8 +141,8 @@ export class Upstream {
   }
 
   /**
-   * @param state of the request's model here; undefined while nothing is known of it
-   * @param tokens what the request may use
+   * @param state the state of the request's model here; undefined for a model that no request has used
+   * @param tokens the most that the request may use
    * @param tried this request was sent here before
    */
   candidate(state: ModelState | undefined, tokens: number, tried: boolean, nowMs: number): Candidate {
@@ -155,24 +155,24 @@ export class Upstream {
     };
   }
 
-  /** Leaves one of its models alone. */
+  /** Lets one of its models rest. */
   rest(state: ModelState, forMs: number, because: string, nowMs: number): void {
     if (state.rest(forMs, because, nowMs))
       this.environment.events.onCooldown(this.name, state.model, forMs, because);
   }
 
-  /** One of its models is served again only when it is paid for. */
+  /** The provider refuses one of its models until it is paid. */
   refuseForMoney(state: ModelState, code: string, nowMs: number): void {
     if (state.refuseForMoney(code, nowMs))
       this.environment.events.onOutOfCredit(this.name, state.model, code);
   }
 
-  /** The provider has closed connections that idle: none of them is used again. */
+  /** Closes idle connections, because the provider has closed one of them. */
   dropIdleConnections(): void {
     closeIdle(this.agent);
   }
 
-  /** No new request will come; those in flight keep their connections. */
+  /** Ends the upstream for new requests; running ones keep their connections. */
   close(): void {
     this.breaker.close();
     this.agent.maxFreeSockets = 0;
@@ -182,25 +182,25 @@ export class Upstream {
 
 function secretsOfUrl({ password, search }: URL): string[] {
   const bytes = decoded(password);
-  // A provider repeats the bytes that it got, or the text that they are.
+  // A provider may repeat the bytes that it received, or their text.
   const secrets = [bytes, Buffer.from(bytes, 'latin1').toString(), ...secretsInQuery(search)];
   return [...new Set(secrets)].filter((secret) => secret !== '');
 }
 
 function userCredentials({ username, password }: URL): Recipient['own'] {
   if (username === '' && password === '') return undefined;
-  // A byte a character.
+  // Each byte is one character.
   const pair = `${decoded(username)}:${decoded(password)}`;
   return { authorization: `Basic ${Buffer.from(pair, 'latin1').toString('base64')}`, key: undefined };
 }
 
-/** The path, and the query without its question mark; '' without one. */
+/** Returns the path, and the query without its question mark; '' without one. */
 function splitQuery(path: string): [string, string] {
   const at = path.indexOf('?');
   return at < 0 ? [path, ''] : [path.slice(0, at), path.slice(at + 1)];
 }
 
-/** The first of them is the one that the caller's client would ask by itself. */
+/** Marks the first upstream, which the caller's client would call without the egress. */
 export function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
   upstreams.forEach((upstream, index) => {
     upstream.isFirst = index === 0;
@@ -208,7 +208,7 @@ export function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
   return upstreams;
 }
 
-/** Requests that wait until one of these may be asked. */
+/** Returns the number of requests that wait for their turn at these upstreams. */
 export function awaitingOf(upstreams: readonly Upstream[]): number {
   return upstreams.reduce((sum, { records }) => sum + records.awaiting, 0);
 }

@@ -1,19 +1,19 @@
 /**
- * Joins the small pieces in which a parser hands out what has come at once, so that nothing behind it works on, keeps or
- * writes a buffer for each byte of an answer. A single piece goes on as it is.
+ * Joins the small pieces that a parser hands out of one read, so that later steps do not handle a buffer for each byte of
+ * an answer. A single piece goes on as it is.
  */
 
-/** Larger pieces go on by themselves. */
+/** A larger piece goes on by itself. */
 const JOINED_BYTES = 4_096;
 
-/** An object and no function: one closure less for each answer. */
+/** An object rather than a function: that saves a closure for each answer. */
 export interface PiecesTaker {
   takePieces(bytes: Buffer): void;
 }
 
 export class JoinedPieces {
   private readonly taker: PiecesTaker;
-  /** The first of them, while it is the only one. */
+  /** The first piece, while it is the only one. */
   private first: Buffer | undefined = undefined;
   private joined: Buffer | undefined = undefined;
   private length = 0;
@@ -46,7 +46,7 @@ export class JoinedPieces {
     this.length += piece.length;
   }
 
-  /** Nothing comes with what is here. */
+  /** Hands on what is here: no more pieces of this read follow. */
   flush(): void {
     if (this.length === 0) return;
     const length = this.length;
@@ -58,7 +58,7 @@ export class JoinedPieces {
   }
 }
 
-/** Whoever keeps it keeps little more than its bytes. */
+/** Returns a buffer that is little larger than the bytes, because a later step may keep it. */
 function trimmed(joined: Buffer, length: number): Buffer {
   if (2 * length >= joined.length) return joined.subarray(0, length);
   const copy = Buffer.allocUnsafeSlow(length);

@@ -1,4 +1,4 @@
-/** Keeps connections to a provider while they idle, but not until the provider closes them. */
+/** Keeps idle connections to a provider, and closes them before the provider does. */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Socket } from 'node:net';
@@ -7,22 +7,22 @@ import { joinRecords } from '../../tls/joined-records.ts';
 
 /** More idle connections than this are closed. */
 const MAX_IDLE_CONNECTIONS = 256;
-/** So much earlier than the provider announces: a request that is on its way when it closes is lost. */
+/** Connections close so much earlier than the provider announces: a request on its way at that time would be lost. */
 const EARLIER_MS = 1_000;
-/** How often idle connections are looked through: half of the time by which they are to be closed earlier. */
+/** How often idle connections are checked: twice in {@link EARLIER_MS}. */
 const SWEEP_MS = 500;
-/** Of a provider that announces nothing: what stands in front of it often closes, or forgets, after a minute. */
+/** For a provider that announces nothing: proxies before it often close or forget connections after a minute. */
 const UNANNOUNCED_MS = 55_000;
 const MAX_IDLE_MS = 600_000;
 
 interface Idling {
-  /** How long it may, by its provider's own words or without them; 0 when it can't be used again. */
+  /** How long the connection may idle, by its provider's announcement or without one; 0 when it can't be used again. */
   idleMs: number;
-  /** When it is to be closed. */
+  /** When it must close. */
   untilMs: number;
 }
 
-/** Not on the connections themselves: with two properties more every access to one takes longer. */
+/** A map rather than properties of the sockets: two more properties would slow every access to a socket. */
 const idling = new WeakMap<Duplex, Idling>();
 
 function idlingOf(socket: Duplex): Idling {
@@ -37,7 +37,7 @@ function idlingOf(socket: Duplex): Idling {
 /**
  * Reads the `keep-alive` of an answer: `timeout=N`, in seconds (draft-thomson-hybi-http-timeout, section 2.1).
  *
- * @param rawHeaders names and values as they came: http2-proxy takes this one out of the others
+ * @param rawHeaders names and values as they came: http2-proxy removes this field from the others
  */
 export function readKeepAlive(socket: Duplex, rawHeaders: readonly string[]): void {
   for (let at = 0; at < rawHeaders.length; at += 2) {
@@ -56,7 +56,7 @@ export function keepingAgent(protocol: string): HttpAgent {
   return protocol === 'https:' ? new KeepingHttpsAgent(OPTIONS) : new KeepingHttpAgent(OPTIONS);
 }
 
-// Node's documentation has this method as one that a subclass may override; its types don't know that it says yes or no.
+// Node documents that a subclass may override this method; its types lack that it returns a boolean.
 class KeepingHttpAgent extends HttpAgent {
   private readonly sweeper = new Sweeper(this);
 
@@ -79,7 +79,7 @@ class KeepingHttpsAgent extends HttpsAgent {
   }
 }
 
-/** Looks through an agent's idle connections while it has any. */
+/** Checks an agent's idle connections while it has any. */
 class Sweeper {
   private readonly agent: HttpAgent;
   private sweeps = false;
@@ -88,7 +88,7 @@ class Sweeper {
     this.agent = agent;
   }
 
-  /** May the connection idle at all? */
+  /** Whether the connection may idle at all. */
   keeps(socket: Duplex): boolean {
     const one = idlingOf(socket);
     if (one.idleMs === 0) return false;
@@ -106,7 +106,7 @@ class Sweeper {
   }
 }
 
-/** Closes the connections that have idled for too long; true when others still idle. */
+/** Closes the connections that have idled for too long; returns whether others still idle. */
 function closeOverdue(agent: HttpAgent, nowMs: number): boolean {
   let idle = false;
   for (const socket of idleSockets(agent)) {
@@ -116,12 +116,12 @@ function closeOverdue(agent: HttpAgent, nowMs: number): boolean {
   return idle;
 }
 
-/** Idle connections are closed; those in use go on. */
+/** Closes idle connections; those in use go on. */
 export function closeIdle(agent: HttpAgent): void {
   for (const socket of idleSockets(agent)) socket.destroy();
 }
 
-/** A copy: a connection that is destroyed is taken out. */
+/** Returns a copy, because the agent removes a connection that is destroyed. */
 function idleSockets(agent: HttpAgent): Socket[] {
   return Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? []);
 }

@@ -1,34 +1,34 @@
 /**
- * Reads a `content-length` that a provider gives twice, with the same value, as one (RFC 9110, section 8.6): Node's
- * parser refuses it, lenient or not. Lengths that differ stay as they are, and are refused.
+ * Reads a `content-length` that a provider sends twice, with the same value, as one (RFC 9110, section 8.6): Node's parser
+ * refuses it, lenient or not. Lengths that differ stay as they are, and the parser refuses them.
  */
 
-/** The parser refuses a longer head. */
+/** A longer head ends the attempt: the parser would refuse it. */
 const MAX_HEAD_BYTES = 131_072;
 const NAME = 'content-length';
 const LENGTH = /^content-length[ \t]*:(.*)$/i;
-/** A whole head that has one length, and nothing in front of it. */
+/** A whole head, with no interim answer before it. */
 const PLAIN_HEAD = /^HTTP\/1\.\d [2-5][\s\S]*?\r?\n\r?\n/;
 const PLAIN_BYTES = 16_384;
 const LENGTHS = /^content-length[ \t]*:/gim;
 
-/** The head of the answer that comes next on a connection: passed on at once, but for a line that may be a second length. */
+/** Passes on the head of the next answer on a connection at once, but for a line that may be a second length. */
 export class Heads {
-  /** The head of the answer has been passed on, or is not looked at any more. */
+  /** The whole head has passed, or is no longer checked. */
   isOver = false;
-  /** More has come than one head may have, and it has not ended: interim answers without an end (RFC 9110, section 15.2). */
+  /** More has come than a head may have, and it has not ended: interim answers without an end (RFC 9110, section 15.2). */
   isEndless = false;
-  /** That have come. */
+  /** The bytes so far. */
   bytes = 0;
   /** The beginning of a line that may be a length, or the end of the head. */
   private held = '';
   private startsLine = true;
-  /** The status line, or what has come of it. */
+  /** The status line, or the part of it that has come. */
   private status = '';
   private hasStatus = false;
   private length: string | undefined = undefined;
 
-  /** It begins with a whole head that needs no mending: the usual case. */
+  /** Whether the answer begins with a whole head that needs no change: the usual case. */
   isPlain(chunk: Buffer): boolean {
     return this.bytes === 0 && isPlain(chunk);
   }
@@ -57,7 +57,7 @@ export class Heads {
     return Buffer.from(passed, 'latin1');
   }
 
-  /** @param isWhole it has its end; @returns what is passed on of it */
+  /** Takes a line; returns what of it passes on. @param isWhole the line has its end */
   private line(line: string, isWhole: boolean): string {
     const starts = this.startsLine;
     if (!isWhole && starts && this.hasStatus && (line === '\r' || mayBeLength(line))) {

@@ -1,10 +1,9 @@
 /**
- * Gives the bytes of a provider's connection to Node's parser, no faster than the caller takes what comes out of it, and
- * no more in one turn of the event loop than leaves time for everybody else (`clock/read-turns.ts`).
+ * Feeds the bytes of a provider's connection to Node's parser, no faster than the caller reads the result, and no more in
+ * one turn of the event loop than leaves time for other connections (`node/read-turns.ts`).
  *
- * Node's own way is to parse a whole read at once, and to let a paused answer keep each chunk of it as a buffer of its own:
- * of chunks of one byte that is two hundred times what has come. Here bytes that can't be worked on yet stay with the
- * connection, unparsed.
+ * Node itself parses a whole read at once, and a paused answer keeps each chunk as a buffer of its own: with chunks of one
+ * byte, that takes two hundred times what has come. Here bytes that must wait stay with the connection, unparsed.
  *
  *     reading ──the caller is full, or no time──▶ put off ──▶ reading
  */
@@ -14,22 +13,22 @@ import { Heads } from './one-length.ts';
 
 type OnData = (this: Socket, chunk: Buffer) => void;
 interface Wrapper extends OnData {
-  /** What it wraps: `removeListener` takes a wrapper away by this, which Node does at the end of an answer. */
+  /** The wrapped listener: Node removes the wrapper by this property at the end of an answer. */
   listener?: OnData;
 }
 
-/** What is parsed at once while a whole read takes too long. */
+/** How long one slice may take, where a whole read takes too long. */
 const SLICE_MS = 2;
 const MIN_SLICE_BYTES = 512;
-/** A read is no longer. */
+/** The most bytes of one read. */
 export const MAX_READ_BYTES = 65_536;
-/** Until the head of the answer is here: interim answers may stand before it. */
+/** The most bytes at once before the head of the answer: interim answers may stand before it. */
 const HEAD_SLICE_BYTES = 4_096;
 
 export interface FeedHandlers {
-  /** The parser has given all of what it was fed. */
+  /** The parser has handed out all that it was fed. */
   onFed(): void;
-  /** So much has come, and no head of an answer yet. */
+  /** So many bytes have come without the head of an answer. */
   onEndlessHead(bytes: number): void;
 }
 
@@ -42,12 +41,12 @@ export class ParserFeed implements Reader {
   private isLight = true;
   private fedBytes = 0;
   private paused = false;
-  /** The parser is at work, and `onFed` follows. */
+  /** The parser works, and `onFed` follows. */
   isParsing = false;
 
   /**
-   * @param socket to which Node's client has just given its parser
-   * @returns undefined when it has none
+   * @param socket the socket to which Node's client has just attached its parser
+   * @returns undefined for a socket without one
    */
   static of(socket: Socket, handlers: FeedHandlers): ParserFeed | undefined {
     const parse = socket.listeners('data').at(-1) as OnData | undefined;
@@ -64,7 +63,7 @@ export class ParserFeed implements Reader {
     socket.on('data', read);
   }
 
-  /** Nothing more is parsed, though what is being parsed comes to its end. */
+  /** Stops the feed; the parser still finishes what it has. */
   pause(): void {
     this.paused = true;
   }
@@ -76,7 +75,7 @@ export class ParserFeed implements Reader {
   }
 
   private read(chunk: Buffer): void {
-    // What is left of a connection that has closed has no other time.
+    // The rest of a closed connection can't wait for another turn.
     const isLast = this.socket.destroyed;
     if (!isLast && (this.paused || !readTurns.hasTime)) {
       this.putOff(chunk);
@@ -97,7 +96,7 @@ export class ParserFeed implements Reader {
       }
       this.feed(chunk.subarray(at, at + sliceBytes));
       if (socket.destroyed) return;
-      // The answer is whole, and something follows it that nobody has asked for.
+      // The answer is whole, and bytes follow that no request asked for.
       if (socket.listenerCount('data') === 0) {
         if (at + sliceBytes < chunk.length) socket.destroy();
         return;
@@ -124,7 +123,7 @@ export class ParserFeed implements Reader {
     this.account(startMs);
   }
 
-  /** What was fed last has been worked on, from then until now. */
+  /** Counts the time for what was fed last, from `startMs` until now. */
   account(startMs: number): void {
     const ms = performance.now() - startMs;
     const isLight = ms < LIGHT_MS;
@@ -136,7 +135,7 @@ export class ParserFeed implements Reader {
       this.sliceBytes = Math.min(MAX_READ_BYTES, 2 * this.sliceBytes);
   }
 
-  /** It stays with the connection, before what comes behind it. */
+  /** Puts bytes back into the connection, before those that follow. */
   private putOff(chunk: Buffer): void {
     this.socket.pause();
     this.socket.unshift(chunk);

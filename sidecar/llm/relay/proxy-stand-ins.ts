@@ -1,4 +1,4 @@
-/** Stands in for a server's request and response, the only ones that http2-proxy knows (`relay.ts`). */
+/** Stands in for a server's request and response, because http2-proxy knows only these (`relay.ts`). */
 import { EventEmitter } from 'node:events';
 import type { ClientRequest } from 'node:http';
 import type { HttpHeaders } from '../shared/headers.ts';
@@ -6,18 +6,18 @@ import { forgetSentHead } from '../shared/sent-head.ts';
 import type { RelayRequest } from './relay-request.ts';
 
 /**
- * The request as http2-proxy reads it: like a stream that flows once somebody listens for its data, and no faster than the
- * connection takes them. All of it is here already, so nothing of a stream's own buffers and states is needed.
+ * The request as http2-proxy reads it: like a stream that flows once it has a listener for its data, and no faster than the
+ * connection takes them. The whole request is here already, so it needs no buffers and states of a stream.
  */
 export class BufferedRequest extends EventEmitter {
   readonly method: string;
   readonly url: string;
   readonly headers: HttpHeaders;
   readonly httpVersion = '1.1';
-  /** For the Forwarded header, which is not sent: the provider needs to know nothing of the pod's network. */
+  /** http2-proxy reads it for the Forwarded header; the relay does not send that, to hide the pod's network. */
   readonly socket = {};
   aborted = false;
-  /** What http2-proxy sends it by. */
+  /** The client request that sends this one. */
   sentBy: ClientRequest | undefined = undefined;
   private parts: readonly Buffer[];
   private next = 0;
@@ -45,7 +45,7 @@ export class BufferedRequest extends EventEmitter {
   resume(): void {
     if (this.flows || this.isWhole) return;
     this.flows = true;
-    // Whoever asks for it may not have finished listening.
+    // The caller of `on` may add more listeners first.
     process.nextTick(flow, this);
   }
 
@@ -53,7 +53,7 @@ export class BufferedRequest extends EventEmitter {
     while (this.flows && this.next < this.parts.length) this.emit('data', this.parts[this.next++]);
     if (!this.flows || this.isWhole) return;
     this.isWhole = true;
-    // What was sent is not kept for its own sake: another attempt has its own view of it.
+    // Free the bytes: another attempt has its own view of the body.
     this.parts = [];
     this.emit('end');
     if (this.sentBy !== undefined) forgetSentHead(this.sentBy);
@@ -65,8 +65,9 @@ function flow(request: BufferedRequest): void {
 }
 
 /**
- * The response as http2-proxy sees it. It listens for its end. To an upgrade that nobody asked for it writes, and joins it with
- * the provider's socket: so it has all that this takes, swallows it, and tells.
+ * The response as http2-proxy sees it. http2-proxy listens for its end. When the provider upgrades without a request,
+ * http2-proxy writes to the response and joins it with the provider's socket: so the stand-in has the methods for that,
+ * drops the bytes, and reports the upgrade.
  */
 export class ResponseStandIn extends EventEmitter {
   private readonly onUpgrade: () => void;

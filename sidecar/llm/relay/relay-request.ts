@@ -8,10 +8,10 @@ export interface RelayRequest {
   readonly protocol: 'http:' | 'https:';
   readonly hostname: string;
   readonly port: number;
-  /** With its query. */
+  /** The path with its query. */
   readonly path: string;
   readonly agent: Agent;
-  /** Hop-by-hop ones are taken out. */
+  /** Without hop-by-hop fields. */
   readonly headers: HttpHeaders;
   readonly body: Body;
 }

@@ -1,13 +1,12 @@
 /**
  * Relays one request to a provider through http2-proxy, and is the only file that knows it.
  *
- * What http2-proxy does here: hop-by-hop headers out of both directions, the body sent once there is a connection and
- * no faster than it goes, and both sides tied together, so that the end of one ends the other. What it can't do
- * (docs/decisions has the reasons) is done around it: it relays one request once, from a socket, so it is given a
- * request made of the buffered body for each attempt, and a stand-in for the response that only says when the attempt
- * is over.
+ * http2-proxy removes hop-by-hop headers in both directions, sends the body once there is a connection and no faster than
+ * the connection takes it, and ties both sides together, so that the end of one ends the other. It relays one request once,
+ * from a socket (docs/decisions has the reasons). So each attempt gives it a request made of the buffered body, and a
+ * stand-in for the response that only reports when the attempt is over.
  *
- * What a provider sends is a stranger's: nothing of it may throw past this file, where it would end the process.
+ * A provider is a stranger: no exception that its bytes cause may leave this file, where it would end the process.
  */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
@@ -22,33 +21,33 @@ import type { RelayRequest } from './relay-request.ts';
 
 export interface RelayError {
   readonly code: string;
-  /** A connection stood when it failed: the provider may have read the request. */
+  /** There was a connection: the provider may have read the request. */
   readonly connected: boolean;
-  /** The connection had been used before: the provider may have closed it just then. */
+  /** The connection was used before: the provider may have closed it at this moment. */
   readonly reused: boolean;
 }
 
-/** Exactly one of `onEnd`, `onError` and `onUnusable` is called, last; nothing after `abort`. */
+/** The relay calls exactly one of `onEnd`, `onError` and `onUnusable`, last; and nothing after `abort`. */
 export interface RelayHandlers {
-  /** The connection stands, with TLS where it has that. */
+  /** There is a connection, after TLS's handshake where it has TLS. */
   onConnected(): void;
-  /** @param costBytes what its head takes in memory */
+  /** @param costBytes what the head takes in memory */
   onHead(status: number, headers: HttpHeaders, costBytes: number): void;
   onData(chunk: Buffer): void;
   onEnd(): void;
   onError(error: RelayError): void;
   /**
-   * The provider has answered, with what HTTP does not allow here or what nobody here can handle.
+   * The provider has answered in a way that HTTP does not allow here, or that the egress can't handle.
    *
-   * @param what of it, for people: never anything of a body
+   * @param what describes the answer for operators, without any part of a body
    */
   onUnusable(what: string): void;
 }
 
-/** As large as the listener takes them; Node's own bound is a quarter of that. */
+/** The listener's bound for header lists; Node's own bound is a quarter of it. */
 export const MAX_HEADER_BYTES = 65_536;
 
-/** Before an answer: one every few seconds for many minutes. Go's client takes five, and most others have no bound. */
+/** The most interim answers: one every few seconds for many minutes. Go's client takes five; most have no bound. */
 export const MAX_INTERIM_ANSWERS = 128;
 
 export class Relay implements FeedHandlers, PiecesTaker {
@@ -56,14 +55,14 @@ export class Relay implements FeedHandlers, PiecesTaker {
   private readonly handlers: RelayHandlers;
   private readonly downstream: BufferedRequest;
   private readonly over = new ResponseStandIn(() =>
-    this.unusable('101 and another protocol, which nobody asked for'),
+    this.unusable('101 and another protocol, which the request did not ask for'),
   );
   private client: ClientRequest | undefined = undefined;
   private response: IncomingMessage | undefined = undefined;
   private feed: ParserFeed | undefined = undefined;
   private readonly pieces = new JoinedPieces(this);
   private interimAnswers = 0;
-  /** Pieces go on at the end of this tick. */
+  /** Pieces are flushed at the end of this tick. */
   private flushes = false;
   private flushesSinceMs = 0;
   private isConnected = false;
@@ -84,7 +83,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
     );
   }
 
-  /** The last byte of the request has gone out on a connection that stands: the provider can work on it. */
+  /** The last byte of the request has gone out on a connection: the provider can work on it. */
   get sent(): boolean {
     return this.isConnected && this.client?.writableFinished === true;
   }
@@ -112,8 +111,8 @@ export class Relay implements FeedHandlers, PiecesTaker {
     if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.bytes);
     const make = protocol === 'https:' ? httpsRequest : httpRequest;
     const maxHeaderSize = MAX_HEADER_BYTES;
-    // Folded headers, bare line feeds, and a length beside chunks (RFC 9112, sections 2.2, 5.2 and 6.3): most clients read
-    // them. Nothing of how a head is written goes on to the caller.
+    // Most clients read folded headers, bare line feeds, and a length beside chunks (RFC 9112, sections 2.2, 5.2 and 6.3).
+    // The caller's head is written anew, so none of these reaches it.
     const insecureHTTPParser = true;
     const setHost = true;
     const client = make({
@@ -136,7 +135,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
     });
     client.once('socket', (socket) => {
       this.feed = ParserFeed.of(socket, this);
-      // Before the end of TLS's handshake nothing of the request can have been read.
+      // Before the end of TLS's handshake the provider can't have read any of the request.
       if (!socket.connecting) this.connected();
       else socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', () => this.connected());
     });
@@ -155,7 +154,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
       this.unusable(`the status ${status}`);
       return;
     }
-    // It is written to the caller later, where nothing else could be answered any more.
+    // Check the head now: when it is written to the caller, no other answer is possible any more.
     const { headers, rawHeaders } = answer;
     if (hasForbidden(rawHeaders)) {
       this.unusable(`a head of status ${status} with characters that HTTP forbids`);
@@ -165,7 +164,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
     const costBytes = rawHeadCost(rawHeaders);
     readKeepAlive(answer.socket, rawHeaders);
     if (headers['content-length'] !== undefined && isCoded(rawHeaders)) delete headers['content-length'];
-    // Node keeps them for as long as the answer goes on, and nobody asks it for them.
+    // Node would keep them until the answer ends, and nothing reads them.
     answer.rawHeaders = [];
     answer.headers = {};
     answer.on('data', (piece: Buffer) => {
@@ -200,7 +199,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
     this.unusable(`${bytes} bytes of heads and no end of them`);
   }
 
-  /** What came with the head is handed out behind it: usually one piece, which waits for no others. */
+  /** Takes a piece that came with the head: usually the only one, which waits for no others. */
   private takeBehindHead(piece: Buffer, isLast: boolean): void {
     if (isLast && this.pieces.isEmpty) {
       this.takePieces(piece);
@@ -223,9 +222,9 @@ export class Relay implements FeedHandlers, PiecesTaker {
     this.feed?.account(this.flushesSinceMs);
   }
 
-  /** The answer is whole, and what follows it is no HTTP: http2-proxy is about to throw away what was not read. */
+  /** The answer is whole, and the bytes after it are no HTTP: reads the answer before http2-proxy drops it. */
   private rescue(): void {
-    // What stood before that.
+    // The pieces before those bytes.
     this.pieces.flush();
     const answer = this.response;
     if (answer === undefined || !answer.complete || this.ended) return;
@@ -252,7 +251,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
 
   private fail(error: ProxyError): void {
     if (this.ended) return;
-    // No HTTP at all, or more of it than is read.
+    // The parser has refused the bytes: they are no HTTP, or a head is too long.
     if (error.code?.startsWith('HPE_') && this.response === undefined) {
       this.unusable(`what is no HTTP/1.1 (${error.code})`);
       return;
@@ -272,7 +271,7 @@ function flushPieces(relay: Relay): void {
   relay.flushNow();
 }
 
-/** Names and values of fields (RFC 9110, section 5.5), which the parser does not look at closely. */
+/** Characters that a field can't have (RFC 9110, section 5.5); the lenient parser accepts some of them. */
 const FORBIDDEN_IN_NAMES = /[^\w!#$%&'*+.^`|~-]/;
 const FORBIDDEN_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/;
 
@@ -284,7 +283,7 @@ function hasForbidden(rawHeaders: readonly string[]): boolean {
   return false;
 }
 
-/** Has it a `transfer-encoding`, which rules out its length (RFC 9112, section 6.3)? */
+/** Whether the head has a `transfer-encoding`, which overrides its length (RFC 9112, section 6.3). */
 function isCoded(rawHeaders: readonly string[]): boolean {
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!;
@@ -301,5 +300,5 @@ function nameOf(error: unknown): string {
   return error instanceof Error ? error.name : typeof error;
 }
 
-/** Its types want the objects of `node:http`; it uses no more of them than these have. */
+/** http2-proxy's types demand the objects of `node:http`; its code uses only what these have. */
 type Web = (request: BufferedRequest, response: ResponseStandIn, options: object) => Promise<void>;

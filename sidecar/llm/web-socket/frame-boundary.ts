@@ -1,6 +1,6 @@
 /**
- * Follows the frames of one direction of a WebSocket (RFC 6455, section 5.2) without reading them: where one ends, another one,
- * like a close, may be put in. Pure.
+ * Follows the frames of one direction of a WebSocket (RFC 6455, section 5.2) without reading their payload, to find where
+ * a frame ends and a close may be inserted. Pure.
  */
 
 const MASKED = 0x80;
@@ -9,18 +9,18 @@ const TWO_BYTES = 126;
 const EIGHT_BYTES = 127;
 
 export class FrameBoundary {
-  /** Of the present frame's payload. */
+  /** The bytes left of the present frame's payload. */
   private left = 0;
-  /** Of the present frame's head: its first bytes. */
+  /** The first bytes of the present frame's head. */
   private readonly head = new Uint8Array(14);
   private headBytes = 0;
 
-  /** Nothing of a frame has come that has not ended. */
+  /** Whether the bytes so far end with a frame. */
   get isAtEnd(): boolean {
     return this.left === 0 && this.headBytes === 0;
   }
 
-  /** @returns where the last frame ends that ends in these bytes; 0 when none does */
+  /** Returns the end of the last frame that ends in these bytes; 0 when none does. */
   push(bytes: Buffer): number {
     let end = 0;
     let at = 0;
@@ -55,5 +55,5 @@ function headLength(second: number): number {
   return 2 + lengthBytes + ((second & MASKED) === 0 ? 0 : 4);
 }
 
-/** A server's close: the endpoint goes away (RFC 6455, section 7.4.1: 1001). */
+/** The close of a server that goes away (RFC 6455, section 7.4.1: 1001). */
 export const GOING_AWAY = Buffer.from([0x88, 0x02, 0x03, 0xe9]);

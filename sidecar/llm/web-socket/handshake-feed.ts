@@ -1,19 +1,19 @@
 /**
- * Bounds what a provider may send before its answer to a handshake: interim answers (RFC 9110, section 15.2) have no end of
- * their own, and Node parses each read whole. `relay/parser-feed.ts` does this for requests; behind a handshake's answer the
- * bytes are no HTTP any more, and go on as they are.
+ * Bounds what a provider may send before its answer to a handshake: interim answers (RFC 9110, section 15.2) need not end,
+ * and Node parses each read whole. `relay/parser-feed.ts` does this for requests; after the answer to a handshake the bytes
+ * are no longer HTTP, and pass as they are.
  */
 import type { ClientRequest } from 'node:http';
 import type { Socket } from 'node:net';
 import { MAX_INTERIM_ANSWERS } from '../relay/relay.ts';
 
-/** What is parsed at once: of the shortest interim answers twice as many as are allowed. */
+/** How much is parsed at once: twice the allowed number of the shortest interim answers. */
 const SLICE_BYTES = 4_096;
 const MAX_BYTES = 131_072;
 
 type OnData = (this: Socket, chunk: Buffer) => void;
 
-/** @param onEndless gets what is too much, for people; it ends the request */
+/** @param onEndless receives a description of the excess, and must end the request */
 export function boundInterimAnswers(client: ClientRequest, onEndless: (what: string) => void): void {
   let interimAnswers = 0;
   client.on('information', () => {
@@ -35,7 +35,7 @@ export function boundInterimAnswers(client: ClientRequest, onEndless: (what: str
         rest = rest.subarray(slice.length);
         bytes += slice.length;
         parse.call(socket, slice);
-        // The answer to the handshake is here, and somebody else reads on.
+        // The answer to the handshake is here, and another listener reads on.
         if (!socket.listeners('data').includes(read)) {
           if (rest.length > 0) socket.unshift(rest);
           return;
@@ -43,7 +43,7 @@ export function boundInterimAnswers(client: ClientRequest, onEndless: (what: str
         if (!isAnswered && bytes > MAX_BYTES) onEndless(`${bytes} bytes of heads and no end of them`);
       }
     };
-    // Node takes its own listener away by this.
+    // Node removes its own listener by this property.
     read.listener = parse;
     socket.removeListener('data', parse);
     socket.on('data', read);

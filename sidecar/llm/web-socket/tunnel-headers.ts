@@ -1,16 +1,16 @@
-/** Makes the heads of a WebSocket's handshake that one side gets of the other. Pure. */
+/** Makes the headers of a WebSocket's handshake for each side. Pure. */
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
 import { HOP_BY_HOP, withoutNamed } from '../provider/hop-by-hop.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import { headersFor, type Recipient, takesCallers, withoutSecrets } from '../shared/provider-credentials.ts';
 
 const PROTOCOLS = 'sec-websocket-protocol';
-/** Clients that can't set headers, like a browser's, put their key into a subprotocol. */
+/** A client that can't set headers, like a browser's, puts its key into a subprotocol. */
 const KEY_PROTOCOL = /^openai-insecure-api-key\./;
-/** An account at one provider. */
+/** Names an account at one provider. */
 const ACCOUNT_PROTOCOL = /^openai-(?:organization|project)\./;
 
-/** The upgrade is made anew for each side. */
+/** Returns the headers for the provider, with an upgrade of our own. */
 export function handshakeHeaders(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
   const callers: HttpHeaders = {};
   for (const [name, value] of Object.entries(withoutNamed(headers)))
@@ -24,7 +24,7 @@ export function handshakeHeaders(headers: HttpHeaders, recipient: Recipient): Ht
     const kept = protocolsFor(protocols, recipient);
     if (kept === '') delete sent[PROTOCOLS];
     else sent[PROTOCOLS] = kept;
-    // In the place where the caller had its own: some refuse two.
+    // The key stands where the caller had its own: some providers refuse two.
     if (
       KEY_PROTOCOL.test(kept.split(', ').find((one) => KEY_PROTOCOL.test(one)) ?? '') &&
       !takesCallers(recipient)
@@ -52,13 +52,13 @@ export function handshakePath(path: string, recipient: Recipient): string {
   return takesCallers(recipient) ? path : withoutSecrets(path);
 }
 
-/** The provider's headers for the caller. */
+/** Returns the provider's headers for the caller. */
 export function withoutHops(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
   const kept: HttpHeaders = {};
-  // Our own headers say what this egress did.
+  // A provider's own `outrigger-` fields would pass for ours.
   for (const [name, value] of Object.entries(headers))
     if (!HOP_BY_HOP.has(name) && !name.startsWith('outrigger-')) kept[name] = value;
-  // The caller would send them back to us, and so to another provider.
+  // The caller would send the cookies back, perhaps to another provider.
   if (!takesCallers(recipient)) delete kept['set-cookie'];
   return kept;
 }

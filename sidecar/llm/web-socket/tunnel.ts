@@ -1,39 +1,37 @@
 /**
- * Tunnels one WebSocket between the agent and a provider (RFC 6455): its handshake with one upstream after the other, and then its
- * bytes, both ways and unread.
- *
- *     connecting ──▶ waiting for 101 ──▶ open ──▶ over
- *       refused: next   other answer: to the caller   either side ends, idle, drain
+ * Tunnels one WebSocket between the agent and a provider (RFC 6455): its handshake with one upstream after the other, and
+ * then its bytes, both ways and unread.
+ * `tunnel-state.ts` draws its states.
  */
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
-import { request as httpsRequest } from 'node:https';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { Timer } from '../../clock/timer-wheel.ts';
-import { joinRecords } from '../../tls/joined-records.ts';
+import { step } from '../../errors/illegal-step.ts';
 import { type RefusalReason, refuse, statusOfRefusal } from '../caller/refusals.ts';
 import { endSoon, headText, LAST_BYTES_MS, SocketSink } from '../caller/socket-sink.ts';
 import type { EgressContext } from '../provider/egress-context.ts';
 import type { Upstream } from '../provider/upstream.ts';
 import type { UpstreamAdmission } from '../provider/upstream-breaker.ts';
-import { MAX_HEADER_BYTES } from '../relay/relay.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from '../shared/request-observer.ts';
 import { FrameBoundary, GOING_AWAY } from './frame-boundary.ts';
-import { boundInterimAnswers } from './handshake-feed.ts';
-import { handshakeHeaders, handshakePath, withoutHops } from './tunnel-headers.ts';
+import { sendHandshake } from './handshake-request.ts';
+import { recordTunnel } from './tunnel-end.ts';
+import { handshakeHeaders, withoutHops } from './tunnel-headers.ts';
+import { TUNNEL_ARROWS, type TunnelState } from './tunnel-state.ts';
 
-/** A peer that vanished without a word is looked for (by TCP) after so much silence. */
+/** TCP checks a silent peer after this time: it may have vanished without closing its connection. */
 const PEER_CHECK_MS = 60_000;
 const SWITCHING = 101;
 
 export interface TunnelRequest {
-  /** After the base URL, with its query. */
+  /** The path after the base URL, with its query. */
   readonly path: string;
   readonly headers: HttpHeaders;
   readonly caller: string;
   readonly info: LlmRequestInfo;
   readonly socket: Socket;
-  /** Bytes that came behind the request's head. */
+  /** The bytes that followed the request's head. */
   readonly head: Buffer;
 }
 
@@ -52,11 +50,8 @@ export class Tunnel extends Timer {
   private client: ClientRequest | undefined = undefined;
   private provider: Socket | undefined = undefined;
   private status = 0;
-  private connected = false;
+  private state: TunnelState = 'connecting';
   private aliveMs: number;
-  /** It ends at the end of the frame that is on its way to the caller. */
-  private closing = false;
-  private over = false;
 
   constructor(context: EgressContext, request: TunnelRequest, onOver: (tunnel: Tunnel) => void) {
     super();
@@ -70,25 +65,29 @@ export class Tunnel extends Timer {
     this.observer = context.observer?.begin(request.info);
   }
 
+  private become(state: TunnelState): void {
+    this.state = step(TUNNEL_ARROWS, this.state, state);
+  }
+
   start(): void {
     const { socket } = this.request;
     socket.once('close', () => this.end('cancelled'));
-    // Who has ended its side before anything has begun does not wait for it.
+    // A caller that ends its side before the handshake does not wait for it.
     socket.once('end', () => {
-      if (this.status === 0) socket.destroy();
+      if (this.inHandshake) socket.destroy();
     });
     if (socket.destroyed || socket.readableEnded) this.close();
     else this.tryNext('');
   }
 
-  /** The sidecar ends: a close goes to the caller as soon as no frame is on its way. */
+  /** The time to drain is over: sends the caller a close as soon as no frame is on its way. */
   endForDrain(): void {
-    if (this.over || this.closing) return;
-    if (this.provider === undefined) {
-      this.refuse('draining', 'the sidecar is shutting down');
+    if (this.state === 'over' || this.state === 'closing') return;
+    if (this.state !== 'open') {
+      this.refuse('draining', 'the sidecar is shutting down; connect again');
       return;
     }
-    this.closing = true;
+    this.become('closing');
     if (this.boundary.isAtEnd) this.sayGoodbye();
     else this.context.wheel.arm(this, this.context.clock() + LAST_BYTES_MS);
   }
@@ -98,7 +97,7 @@ export class Tunnel extends Timer {
     this.end('cancelled');
   }
 
-  /** @param because the last one failed; '' for the first */
+  /** @param because why the last upstream failed; '' for the first */
   private tryNext(because: string): void {
     const { clock, settings, stats, wheel } = this.context;
     const upstream =
@@ -107,7 +106,11 @@ export class Tunnel extends Timer {
         : undefined;
     const admission = upstream?.breaker.admit();
     if (upstream === undefined || admission === undefined) {
-      if (this.attempts === 0) this.refuse('circuit_open', 'every upstream has failed too often; see /stats');
+      if (this.attempts === 0)
+        this.refuse(
+          'circuit_open',
+          'the circuit of every upstream is open after too many failures; try again later, and see /stats',
+        );
       else this.refuse('connect_failed', because);
       return;
     }
@@ -115,7 +118,7 @@ export class Tunnel extends Timer {
     this.attempts++;
     this.upstream = upstream;
     this.admission = admission;
-    this.connected = false;
+    this.become('connecting');
     this.aliveMs = clock();
     upstream.activeRequests++;
     if (this.attempts > 1) stats.of(upstream.name, this.request.info.model).retries++;
@@ -136,32 +139,23 @@ export class Tunnel extends Timer {
       model: this.request.info.model,
       headers: sent,
     });
-    const isSecure = upstream.protocol === 'https:';
-    const client = (isSecure ? httpsRequest : httpRequest)({
-      hostname: upstream.hostname,
-      port: upstream.port,
-      path: upstream.pathOf(handshakePath(path, upstream.recipient)),
-      headers: sent,
-      // A connection of its own: it is not one for requests any more.
-      agent: false,
-      setHost: true,
-      maxHeaderSize: MAX_HEADER_BYTES,
+    const isCurrent = (): boolean => client === this.client && this.state !== 'over';
+    const client: ClientRequest = sendHandshake(upstream, path, sent, {
+      onConnected: () => {
+        if (isCurrent()) this.onConnected();
+      },
+      onEndless: (what) => {
+        if (isCurrent()) this.onUnusable(`answered ${what}`);
+      },
     });
     this.client = client;
-    boundInterimAnswers(client, (what) => {
-      if (client === this.client && !this.over) this.onUnusable(`answered ${what}`);
-    });
-    client.once('socket', (socket) => {
-      if (isSecure) joinRecords(socket);
-      socket.once(isSecure ? 'secureConnect' : 'connect', () => this.onConnected(client));
-    });
     client.once('upgrade', (answer: IncomingMessage, socket: Socket, head: Buffer) => {
       socket.on('error', () => {});
-      if (client === this.client && !this.over) this.onUpgrade(answer, socket, head);
+      if (isCurrent()) this.onUpgrade(answer, socket, head);
       else socket.destroy();
     });
     client.once('response', (answer) => {
-      if (client === this.client && !this.over) this.onRefusal(answer);
+      if (isCurrent()) this.onRefusal(answer);
     });
     client.on('error', (error: Error & { code?: string }) => {
       if (client === this.client) this.onFailure(error.code ?? 'EUNKNOWN');
@@ -169,22 +163,26 @@ export class Tunnel extends Timer {
     client.end();
   }
 
-  private onConnected(client: ClientRequest): void {
-    if (client !== this.client || this.over) return;
+  /** The handshake has no answer yet. */
+  private get inHandshake(): boolean {
+    return this.state === 'connecting' || this.state === 'waiting';
+  }
+
+  private onConnected(): void {
     const { clock, settings, wheel } = this.context;
-    this.connected = true;
+    this.become('waiting');
     this.aliveMs = clock();
     if (settings.firstByteTimeoutMs > 0) wheel.arm(this, this.aliveMs + settings.firstByteTimeoutMs);
     else wheel.cancel(this);
   }
 
   private onFailure(code: string): void {
-    // Behind its head the answer ends by itself.
-    if (this.over || this.status > 0) return;
+    // After its head the answer ends by itself.
+    if (!this.inHandshake) return;
     const upstream = this.upstream!;
-    const wasConnected = this.connected;
+    const wasConnected = this.state === 'waiting';
     this.settle('failure', wasConnected ? 'connection_lost' : 'connect_failed');
-    // No handshake costs anything: the next one can be asked whatever has come of this one.
+    // A handshake costs nothing: the next upstream can be tried, whatever became of this one.
     const what = wasConnected ? 'the connection was lost before an answer' : 'can not be connected to';
     this.tryNext(`${upstream.name}: ${what} (${code})`);
   }
@@ -194,9 +192,10 @@ export class Tunnel extends Timer {
     this.refuse('upstream_protocol', `${this.upstream!.name}: ${what}`);
   }
 
-  /** Any other answer than 101 is the caller's, as it is. */
+  /** Passes any other answer than 101 to the caller as it is. */
   private onRefusal(answer: IncomingMessage): void {
     const status = answer.statusCode ?? 502;
+    this.become('refused');
     this.status = status;
     this.settle(status >= 500 ? 'failure' : status === 429 ? 'neutral' : 'success', String(status));
     const { socket } = this.request;
@@ -224,6 +223,7 @@ export class Tunnel extends Timer {
       this.onUnusable(`answered ${answer.statusCode} and another protocol`);
       return;
     }
+    this.become('open');
     this.status = SWITCHING;
     this.provider = provider;
     upstream.breaker.settle(this.admission!, 'success');
@@ -249,7 +249,7 @@ export class Tunnel extends Timer {
     this.arm();
   }
 
-  /** Reads no faster than the other side takes; an end is passed on, and both are closed soon after it. */
+  /** Reads no faster than the other side takes; passes on an end, and closes both sides soon after it. */
   private carry(from: Socket, to: Socket, first: Buffer, take: (bytes: Buffer) => boolean): void {
     const onData = (bytes: Buffer): void => {
       this.aliveMs = this.context.clock();
@@ -261,18 +261,18 @@ export class Tunnel extends Timer {
     const onEnd = (): void => {
       to.end();
       this.context.wheel.arm(this, this.context.clock() + LAST_BYTES_MS);
-      this.closing = true;
+      if (this.state === 'open') this.become('closing');
     };
     if (from.readableEnded) onEnd();
     else from.on('end', onEnd);
     from.resume();
   }
 
-  /** To the caller: whole frames only, once it is to be closed. */
+  /** Writes to the caller; only whole frames, once the tunnel closes. */
   private forward(bytes: Buffer): boolean {
     const { socket } = this.request;
     const end = this.boundary.push(bytes);
-    if (!this.closing) return socket.write(bytes);
+    if (this.state !== 'closing') return socket.write(bytes);
     if (socket.writableEnded) return true;
     if (end === 0) return socket.write(bytes);
     socket.write(bytes.subarray(0, end));
@@ -288,18 +288,18 @@ export class Tunnel extends Timer {
 
   override onTimeout(nowMs: number): void {
     const { settings } = this.context;
-    if (this.status === 0) {
+    if (this.inHandshake) {
       this.client?.destroy();
-      if (!this.connected) {
+      if (this.state === 'connecting') {
         this.onFailure('ETIMEDOUT');
         return;
       }
       this.settle('neutral', 'first_byte');
       const ms = settings.firstByteTimeoutMs;
       this.refuse('first_byte', `${this.upstream!.name}: no answer within ${ms} ms (first_byte_timeout)`);
-    } else if (this.closing || nowMs >= this.aliveMs + settings.webSocketIdleTimeoutMs) {
+    } else if (this.state === 'closing' || nowMs >= this.aliveMs + settings.webSocketIdleTimeoutMs) {
       this.request.socket.destroy();
-      this.end(this.closing ? 'success' : 'timeout');
+      this.end(this.state === 'closing' ? 'success' : 'timeout');
     } else {
       this.arm();
     }
@@ -312,7 +312,7 @@ export class Tunnel extends Timer {
     else wheel.cancel(this);
   }
 
-  /** The handshake with the present upstream is over. */
+  /** Ends the handshake with the present upstream. */
   private settle(verdict: 'success' | 'failure' | 'neutral', outcome: string): void {
     const upstream = this.upstream!;
     upstream.breaker.settle(this.admission!, verdict);
@@ -323,16 +323,16 @@ export class Tunnel extends Timer {
   }
 
   private refuse(reason: RefusalReason, message: string): void {
-    if (this.over) return;
+    if (this.state === 'over') return;
     this.status = statusOfRefusal(reason);
     refuse(new SocketSink(this.request.socket), reason, message, { clientDecides: true });
     this.end(reason === 'first_byte' ? 'timeout' : 'failed', reason);
   }
 
   private end(outcome: 'success' | 'cancelled' | 'cut' | 'timeout' | 'failed', reason = ''): void {
-    if (this.over) return;
-    this.over = true;
-    const { clock, stats, wheel } = this.context;
+    if (this.state === 'over') return;
+    this.become('over');
+    const { stats, wheel } = this.context;
     wheel.cancel(this);
     this.client?.destroy();
     this.provider?.destroy();
@@ -347,7 +347,7 @@ export class Tunnel extends Timer {
       this.settle('neutral', 'cancelled');
     }
     const refused = this.status >= 400 && reason === '';
-    // Who has its 101 and leaves has had all of it.
+    // A caller that leaves after its 101 has had a success.
     const became = refused
       ? this.status >= 500
         ? 'failed'
@@ -355,25 +355,15 @@ export class Tunnel extends Timer {
       : this.provider !== undefined && outcome === 'cancelled'
         ? 'success'
         : outcome;
-    const durationMs = clock() - this.startedMs;
-    const pair = stats.of(upstream?.name ?? '', this.request.info.model);
-    stats.ended(pair, this.request.info.model, became, durationMs / 1000);
-    this.observer?.onEnd({
+    recordTunnel(this.context, {
       info: this.request.info,
+      observer: this.observer,
       outcome: became,
       reason: reason === '' && refused ? String(this.status) : reason,
       status: this.status,
       upstream: upstream?.name ?? '',
       attempts: this.attempts,
-      responseModel: undefined,
-      responseId: undefined,
-      finishReason: undefined,
-      inputTokens: 0,
-      outputTokens: 0,
-      wastedTokens: 0,
-      tokensAreExact: false,
-      firstByteMs: 0,
-      durationMs,
+      startedMs: this.startedMs,
     });
     this.onOver(this);
   }

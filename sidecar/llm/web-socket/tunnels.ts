@@ -1,13 +1,13 @@
-/** Keeps the WebSockets that are under way, and bounds how many there may be, in all and for each caller. */
+/** Keeps the open WebSockets, and bounds their number, in all and for each caller. */
 import type { Socket } from 'node:net';
 import { type RefusalExtras, type RefusalReason, refuse } from '../caller/refusals.ts';
 import { SocketSink } from '../caller/socket-sink.ts';
 import type { EgressContext } from '../provider/egress-context.ts';
 import { Tunnel, type TunnelRequest } from './tunnel.ts';
 
-/** Of all, for one caller: another one finds a place. */
+/** The share of one caller, so that another caller finds a place. */
 const CALLER_SHARE = 0.75;
-/** When who is one too many may come again. */
+/** When a refused caller may try again: some WebSockets may have ended by then. */
 const AGAIN_MS = 1_000;
 
 export class Tunnels {
@@ -19,7 +19,7 @@ export class Tunnels {
     this.context = context;
   }
 
-  /** WebSockets that are open, or are about to be. */
+  /** The number of WebSockets that are open or in their handshake. */
   get size(): number {
     return this.openTunnels.size;
   }
@@ -29,7 +29,7 @@ export class Tunnels {
     const { caller, socket } = request;
     const ofCaller = this.callers.get(caller) ?? 0;
     if (this.openTunnels.size >= maxWebSockets || ofCaller >= Math.ceil(maxWebSockets * CALLER_SHARE)) {
-      const message = `${this.openTunnels.size} WebSockets are open already, ${ofCaller} of this caller's (llm.limits.max_web_sockets)`;
+      const message = `${this.openTunnels.size} WebSockets are open, ${ofCaller} of them of this caller (llm.limits.max_web_sockets); close one first`;
       this.turnAway(socket, 'overloaded', message, { retryAfterMs: AGAIN_MS, clientDecides: true });
       return;
     }
