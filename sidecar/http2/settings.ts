@@ -1,4 +1,4 @@
-/** Reads a peer's SETTINGS, and writes ours (RFC 9113 §6.5). */
+/** A peer's SETTINGS, and what they change (RFC 9113 §6.5). */
 import {
   DEFAULT_MAX_FRAME_BYTES,
   DEFAULT_WINDOW_BYTES,
