@@ -210,7 +210,7 @@ t.test('the admin page and the metrics name model and provider', async (t) => {
   const metrics = await (await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`)).text();
   t.match(metrics, /outrigger_llm_out_of_credit\{upstream="one",model="unpaid"\} 1/);
   t.match(metrics, /outrigger_llm_cooldown_seconds\{upstream="one",model="long"\} 7[12]\d\d/);
-  await untilLogged(t, sidecar, /one refuses the model unpaid until it is paid for \(insufficient_quota\)/);
+  await untilLogged(t, sidecar, /one demands payment for the model unpaid \(insufficient_quota\)/);
   const { findings } = await untilFound(sidecar, 'provider_unpaid', /insufficient_quota/);
   t.match(findings, [
     { severity: 'warn', text: 'The model provider one refuses unpaid until it is paid: insufficient_quota.' },

@@ -862,11 +862,7 @@ t.test('a whole sidecar shows a replaced certificate in metrics, log and admin p
   t.ok(expiry > 3_000 && expiry <= 3_600, `expires in ${expiry} s`);
   t.match(page, /^outrigger_certificate_invalid\{setting="inbound.tls"\} 0$/m);
   t.match(page, /^outrigger_rejected_total\{listener="inbound",reason="tls_self_signed"\} [1-9]/m);
-  await untilLogged(
-    t,
-    sidecar,
-    /a caller was refused \(tls_self_signed\): caller \\"spiffe:.*is self-signed/,
-  );
+  await untilLogged(t, sidecar, /refused a caller \(tls_self_signed\): caller \\"spiffe:.*is self-signed/);
   await untilLogged(t, sidecar, new RegExp(`"listener":"inbound","caller":"${CALLER}"`));
   files.replace({ cert: serverIssued.cert, key: 'not a key', ca: authority.ca });
   await waitUntil('it was noticed', async () =>
@@ -874,7 +870,7 @@ t.test('a whole sidecar shows a replaced certificate in metrics, log and admin p
   );
   t.match(
     sidecar.logs(),
-    /inbound.tls: the new key file holds no private key in PEM; the certificate of before stays in use/,
+    /inbound.tls: the new key file holds no private key in PEM; the previous certificate stays in use/,
   );
   const later = await authority.issue({
     names: ['localhost', '127.0.0.1'],

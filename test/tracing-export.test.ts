@@ -366,7 +366,7 @@ t.test(
     };
     const total = (counts: Record<string, number>): number =>
       Object.values(counts).reduce((a, b) => a + b, 0);
-    const warnings = (): number => sidecar.logs().match(/spans can not be exported/g)?.length ?? 0;
+    const warnings = (): number => sidecar.logs().match(/the export of spans fails/g)?.length ?? 0;
 
     await rush(50);
     await waitUntil('the good collector had all', () => receiver.spans.length >= 100);
@@ -407,7 +407,7 @@ t.test(
       await rush(50);
       return receiver.spans.length > 0;
     });
-    await untilLogged(t, sidecar, /spans are exported again/);
+    await untilLogged(t, sidecar, /the export of spans works again/);
 
     await receiver.stop();
     await rush(500);
@@ -552,6 +552,6 @@ t.test('the sidecar warns of invalid variables, and runs', async (t) => {
   await untilLogged(
     t,
     nowhere,
-    /OTEL_TRACES_EXPORTER=otlp and no OTEL_EXPORTER_OTLP_ENDPOINT: traces are off/,
+    /OTEL_TRACES_EXPORTER=otlp without OTEL_EXPORTER_OTLP_ENDPOINT: traces are off/,
   );
 });

@@ -45,7 +45,7 @@ function run(
   failed.onCallEnd(call);
 }
 
-t.test('a failed call has its whole way, in order', async (t) => {
+t.test('a failed call lists its attempts, in order', async (t) => {
   const failed = new FailedCalls(() => Date.UTC(2026, 0, 2));
   run(failed, {
     status: Status.UNAVAILABLE,
@@ -83,13 +83,13 @@ t.test('a failed call has its whole way, in order', async (t) => {
   );
 });
 
-t.test('what is shown and what is not', async (t) => {
+t.test('the list shows failures and saved calls, and no others', async (t) => {
   const shown = (made: Made) => {
     const failed = new FailedCalls(() => 0);
     run(failed, made);
     return failed.recent().length === 1;
   };
-  t.notOk(shown({}), 'a call that is well');
+  t.notOk(shown({}), 'a successful call');
   t.ok(
     shown({
       way: [
@@ -97,7 +97,7 @@ t.test('what is shown and what is not', async (t) => {
         ['success', 'ok'],
       ],
     }),
-    'one that a retry saved',
+    'a call that a retry saved',
   );
   t.notOk(
     shown({
@@ -106,16 +106,16 @@ t.test('what is shown and what is not', async (t) => {
         ['success', 'ok'],
       ],
     }),
-    'a hedge that was quicker',
+    'a faster hedge',
   );
-  t.ok(shown({ way: [['failure', 'task_failed']] }), 'OK with a task that failed');
+  t.ok(shown({ way: [['failure', 'task_failed']] }), 'OK with a failed task');
   t.notOk(shown({ status: Status.NOT_FOUND, way: [['success', 'answered']] }), "the caller's own error");
-  t.notOk(shown({ status: Status.CANCELLED, way: [['neutral', 'cancelled']] }), 'a caller that left');
-  t.ok(shown({ status: Status.UNAVAILABLE, reason: 'circuit_open', way: [] }), 'one that was turned away');
+  t.notOk(shown({ status: Status.CANCELLED, way: [['neutral', 'cancelled']] }), 'a cancelled call');
+  t.ok(shown({ status: Status.UNAVAILABLE, reason: 'circuit_open', way: [] }), 'a refused call');
   t.ok(shown({ status: Status.RESOURCE_EXHAUSTED, way: [['neutral', 'back_pressure']] }), 'back-pressure');
 });
 
-t.test('a flood of failures is bounded, in memory and by the second', async (t) => {
+t.test('the list bounds a flood of failures in memory and per second', async (t) => {
   let nowMs = 0;
   const failed = new FailedCalls(() => nowMs);
   const path = `/${'x'.repeat(10_000)}?secret=1`;
@@ -127,10 +127,10 @@ t.test('a flood of failures is bounded, in memory and by the second', async (t) 
   t.equal(failed.recent(195).length, 5);
   t.ok(failed.recent().every(({ method }) => method.length <= 200));
   run(failed, { path: '/a/b?token=secret', reason: 'no_route', status: Status.UNIMPLEMENTED, way: [] });
-  t.equal(failed.recent().at(-1)!.method, 'a/b', 'a query is content');
+  t.equal(failed.recent().at(-1)!.method, 'a/b', 'the list omits the query, which is content');
 });
 
-t.test('what an open circuit turns away pushes no failure out', async (t) => {
+t.test('refusals of an open circuit displace no failures', async (t) => {
   let nowMs = 0;
   const failed = new FailedCalls(() => nowMs);
   for (let count = 0; count < 5; count++)
@@ -143,9 +143,9 @@ t.test('what an open circuit turns away pushes no failure out', async (t) => {
   t.strictSame(
     causes!.map(({ id }) => id),
     [1, 2, 3, 4, 5],
-    'the failures that opened it are all there',
+    'the list has all failures that opened it',
   );
-  t.equal(consequences!.length, 10, 'and the latest of those that suffered');
+  t.equal(consequences!.length, 10, 'and the latest refused calls');
   t.equal(failed.skipped, 10_000 - 100);
   const ids = failed.recent().map(({ id }) => id);
   t.strictSame(
@@ -153,5 +153,5 @@ t.test('what an open circuit turns away pushes no failure out', async (t) => {
     [...ids].sort((one, other) => one - other),
   );
   run(failed, { status: Status.INTERNAL, way: [['failure', 'internal']] });
-  t.equal(failed.recent().at(-1)!.reason, '', 'a new failure finds its place at once');
+  t.equal(failed.recent().at(-1)!.reason, '', 'a new failure gets its place at once');
 });

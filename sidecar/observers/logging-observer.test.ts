@@ -16,7 +16,7 @@ function setUp() {
   };
 }
 
-t.test('connection errors that have no line of their own are counted in one', async (t) => {
+t.test('one line counts the connection errors without their own line', async (t) => {
   const { lines, observer } = setUp();
   for (let i = 0; i < 200; i++) {
     observer.onConnectionError('inbound', new ConnectionError('peer', 1, 'bad', 'protocol_error'));
@@ -24,19 +24,19 @@ t.test('connection errors that have no line of their own are counted in one', as
   }
   t.equal(lines.length, 10);
   const last = await waitUntil('the second is over', () => lines.length > 10 && lines.at(-1)!);
-  t.match(last, { msg: 'more downstream connections were closed in one second than have lines' });
+  t.match(last, { msg: 'closed more downstream connections in one second than the log shows' });
   const unlogged = last['unlogged'] as Record<string, number>;
   t.equal(unlogged['inbound protocol_error'], 195);
-  t.equal(Object.keys(unlogged).length, 21, 'with those that a peer invents together');
+  t.equal(Object.keys(unlogged).length, 21, 'invented reasons count together');
   t.equal(
     Object.values(unlogged).reduce((sum, count) => sum + count, 0),
     390,
   );
   observer.onConnectionError('inbound', new ConnectionError('peer', 1, 'bad', 'protocol_error'));
-  t.equal(lines.length, 12, 'another second has lines of its own');
+  t.equal(lines.length, 12, 'the next second has its own lines');
 });
 
-t.test('a line on endpoints says how many it leaves out', async (t) => {
+t.test('a line about endpoints counts those that it omits', async (t) => {
   const { lines, observer } = setUp();
   const cluster = { name: 'research', endpoints: { length: 30 } } as unknown as Cluster;
   observer.onEndpoints(

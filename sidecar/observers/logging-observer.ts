@@ -67,7 +67,7 @@ export class LoggingObserver implements SidecarObserver {
       endpoint: endpoint.address,
       keepalive_ms: Math.round(keepaliveTimeMs),
     };
-    const message = `${endpoint.address} of ${cluster.name} finds our keepalive PINGs too many; it is asked each ${keepaliveTimeMs / 1000} s from now on; set keepalive.time to that`;
+    const message = `${endpoint.address} of ${cluster.name} answered too_many_pings; we now send it a keepalive PING each ${keepaliveTimeMs / 1000} s; set keepalive.time to that`;
     this.log.warn(details, message);
     this.events.record('keepalive', message, details);
   }
@@ -97,7 +97,7 @@ export class LoggingObserver implements SidecarObserver {
   onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void {
     const { from, to, cause, openForMs, unreachable } = transition;
     const details = { cluster: cluster.name, method, from, to, open_for_ms: Math.round(openForMs) };
-    const back = to === 'half_open' && unreachable ? ': an endpoint that was away is back' : '';
+    const back = to === 'half_open' && unreachable ? ': an absent endpoint has returned' : '';
     const why = cause === undefined ? back : `: ${describeCause(cause)}`;
     const message = `the circuit of ${cluster.name}${method} is ${to.replace('_', '-')}${why}`;
     if (to === 'open') this.log.warn(details, message);
@@ -114,14 +114,14 @@ export class LoggingObserver implements SidecarObserver {
 
   onCooldown(upstream: string, model: string, forMs: number, because: string): void {
     const details = { upstream, model, for_ms: Math.round(forMs) };
-    const message = `the LLM upstream ${upstream} is left alone for ${Math.round(forMs)} ms for ${modelName(model)}: it answered ${because}`;
+    const message = `the LLM upstream ${upstream} rests for ${Math.round(forMs)} ms for ${modelName(model)}: it answered ${because}`;
     this.log.info(details, message);
     this.events.record('cooldown', message, details);
   }
 
   onOutOfCredit(upstream: string, model: string, code: string): void {
     const details = { upstream, model, code };
-    const message = `the LLM upstream ${upstream} refuses ${modelName(model)} until it is paid for (${code}): see the provider's billing page`;
+    const message = `the LLM upstream ${upstream} demands payment for ${modelName(model)} (${code}): see the provider's billing page`;
     this.log.warn(details, message);
     this.events.record('out_of_credit', message, details);
   }
@@ -138,8 +138,8 @@ export class LoggingObserver implements SidecarObserver {
     // A defect of ours is logged with its cause and stack; an error of the peer needs one line.
     if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
     else if (error.reason.startsWith('tls_'))
-      this.log.warn(details, `a caller was refused (${error.reason}): ${error.message}`);
-    else this.log.info(details, `a downstream connection was closed: ${error.message}`);
+      this.log.warn(details, `refused a caller (${error.reason}): ${error.message}`);
+    else this.log.info(details, `closed a downstream connection: ${error.message}`);
   }
 
   private endSecond(): void {
@@ -148,7 +148,7 @@ export class LoggingObserver implements SidecarObserver {
     if (this.unlogged.size === 0) return;
     const unlogged = Object.fromEntries(this.unlogged);
     this.unlogged.clear();
-    this.log.info({ unlogged }, 'more downstream connections were closed in one second than have lines');
+    this.log.info({ unlogged }, 'closed more downstream connections in one second than the log shows');
   }
 
   onCertificate(where: string, material: TlsMaterial, change: 'loaded' | 'replaced'): void {
@@ -157,13 +157,13 @@ export class LoggingObserver implements SidecarObserver {
     const expires = material.cert === undefined ? 'none' : new Date(expiresAtMs).toISOString();
     const details = { setting: where, expires, identities: identities.join(' ') };
     const what = `${where}: the certificates were ${change}`;
-    if (leftMs <= 0) this.log.warn(details, `${what}, but ours has expired: others refuse it; renew it`);
+    if (leftMs <= 0) this.log.warn(details, `${what}, but ours has expired, and peers refuse it; renew it`);
     else this.log.info(details, what);
     if (change === 'replaced') this.events.record('certificate', what, details);
   }
 
   onCertificateInvalid(where: string, { file, message, remedy }: TlsFileError): void {
-    const what = `${where}: the new ${file} file ${message}; the certificate of before stays in use: ${remedy}`;
+    const what = `${where}: the new ${file} file ${message}; the previous certificate stays in use: ${remedy}`;
     this.log.error({ setting: where, file }, what);
     this.events.record('certificate', what, { setting: where, file });
   }

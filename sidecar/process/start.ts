@@ -23,7 +23,7 @@ import { LlmAccessLog, observerOf } from '../observers/llm-observer.ts';
 import { LoggingObserver } from '../observers/logging-observer.ts';
 import { LlmTracing } from '../observers/tracing/llm-tracing.ts';
 import type { Tracing } from '../observers/tracing/start.ts';
-import { startTracingIfAsked } from '../observers/tracing/start-if-asked.ts';
+import { startTracingIfEnabled } from '../observers/tracing/start-if-enabled.ts';
 import { EventLog } from '../telemetry/events.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
@@ -97,7 +97,7 @@ class RunningSidecar {
     const { sidecar, log, source } = this;
     const { config } = sidecar;
     const { inbound, outbound } = sidecar;
-    this.tracing = await startTracingIfAsked(config, log);
+    this.tracing = await startTracingIfEnabled(config, log);
     this.observeCalls(config);
     sidecar.llm.onBody = (direction, body) => log.info({ listener: 'llm', direction, body }, 'LLM body');
     inbound.context.tracer = this.tracing?.tracer;

@@ -64,9 +64,9 @@ export async function startTracing(
     onExportFailing: (error) =>
       log.warn(
         { error },
-        'spans can not be exported: calls are not affected, spans are dropped and counted (outrigger_spans_total); check the collector at OTEL_EXPORTER_OTLP_ENDPOINT',
+        'the export of spans fails: calls are not affected, the sidecar drops and counts spans (outrigger_spans_total); check the collector at OTEL_EXPORTER_OTLP_ENDPOINT',
       ),
-    onExportWorking: () => log.info({}, 'spans are exported again'),
+    onExportWorking: () => log.info({}, 'the export of spans works again'),
   });
   return {
     tracer: new Tracer(settings, queue, version),

@@ -61,7 +61,7 @@ function fieldsOf(encoded: Buffer | undefined): Record<string, string> | undefin
   return asObject(fields) as Record<string, string>;
 }
 
-t.test('a call goes on with the trace of its headers', async (t) => {
+t.test('a call continues the trace in its headers', async (t) => {
   const { begin } = setUp();
   const { trace, fields } = begin({ info: { traceparent: parent, tracestate: 'congo=1' } });
   t.equal(trace.traceId, traceIdOf(parent));
@@ -73,21 +73,21 @@ t.test('a call goes on with the trace of its headers', async (t) => {
   });
 });
 
-t.test('what is not sampled passes as it came, and nothing is made for it', async (t) => {
+t.test('an unsampled context passes unchanged, without a trace object', async (t) => {
   const { begin } = setUp();
   const { trace, fields } = begin({ info: { traceparent: unsampled, tracestate: 'congo=1' } });
   t.equal(trace, null);
   t.equal(fields, undefined);
 });
 
-t.test('a sampler that does not follow the parent clears its flag for those behind', async (t) => {
+t.test('a sampler that does not follow the parent clears the flag for later hops', async (t) => {
   const { begin } = setUp('always_off');
   const { trace, fields } = begin({ info: { traceparent: parent, tracestate: 'congo=1' } });
   t.equal(trace, null);
   t.strictSame(fields, { traceparent: unsampled, tracestate: 'congo=1' });
 });
 
-t.test('a new trace that is not sampled says so to those behind', async (t) => {
+t.test('a new unsampled trace forwards its decision', async (t) => {
   const { begin } = setUp('parentbased_always_off');
   const { trace, fields } = begin();
   t.equal(trace, null);
@@ -99,10 +99,10 @@ t.test('a new trace that is not sampled says so to those behind', async (t) => {
     if (parseTraceparent(traceparent) !== 0) t.fail(traceparent);
     seen.add(traceIdOf(traceparent)).add(spanIdOf(traceparent));
   }
-  t.equal(seen.size, 2_000, 'each with ids of its own');
+  t.equal(seen.size, 2_000, 'each call has its own ids');
 });
 
-t.test('health checks begin no trace, and go on with one', async (t) => {
+t.test('health checks begin no trace, but continue one', async (t) => {
   const { begin } = setUp();
   for (const path of ['/grpc.health.v1.Health/Watch', '/agent.AgentService/HealthCheck']) {
     const head = { path, authority: 'a', method: 'POST' };
@@ -111,7 +111,7 @@ t.test('health checks begin no trace, and go on with one', async (t) => {
   }
 });
 
-t.test('a malformed traceparent begins a new trace, and its tracestate is void', async (t) => {
+t.test('after a malformed traceparent a new trace begins, without its tracestate', async (t) => {
   const { begin } = setUp();
   const { trace, fields } = begin({ info: { traceparent: parent.toUpperCase(), tracestate: 'congo=1' } });
   t.not(trace.traceId, traceIdOf(parent));
@@ -119,14 +119,14 @@ t.test('a malformed traceparent begins a new trace, and its tracestate is void',
   t.strictSame(Object.keys(fields!), ['traceparent']);
 });
 
-t.test('a malformed tracestate is dropped, and the trace goes on', async (t) => {
+t.test('a malformed tracestate is dropped, and the trace continues', async (t) => {
   const { begin } = setUp();
   const { trace, fields } = begin({ info: { traceparent: parent, tracestate: 'no state' } });
   t.equal(trace.traceId, traceIdOf(parent));
   t.strictSame(Object.keys(fields!), ['traceparent']);
 });
 
-t.test('grpc-trace-bin comes in, W3C goes out; traceparent comes first', async (t) => {
+t.test('grpc-trace-bin is read and W3C written, and traceparent has precedence', async (t) => {
   const traceBinary = Buffer.from(`0000${traceIdOf(parent)}01${spanIdOf(parent)}0201`, 'hex').toString(
     'base64',
   );
@@ -145,7 +145,7 @@ t.test('without propagation no context is read or written', async (t) => {
   t.equal(fields, undefined);
 });
 
-t.test('an outbound call without a context goes on with the call that it is made for', async (t) => {
+t.test('an outbound call without a context continues the trace of its owner', async (t) => {
   const { begin } = setUp();
   const owner = begin({ info: { traceparent: parent, tracestate: 'congo=1' } }).call;
   const { trace, fields } = begin({ context: outboundContext, owner });
@@ -154,12 +154,16 @@ t.test('an outbound call without a context goes on with the call that it is made
   t.notOk(trace.parentIsRemote);
   t.equal(fields!['tracestate'], 'congo=1');
   const silent = begin({ info: { traceparent: unsampled } }).call;
-  t.equal(begin({ context: outboundContext, owner: silent }).trace, null, 'its decision holds, too');
+  t.equal(
+    begin({ context: outboundContext, owner: silent }).trace,
+    null,
+    "the owner's decision applies, too",
+  );
   const own = begin({ context: outboundContext, owner, info: { traceparent: parent.replace('4b', '5b') } });
-  t.not(own.trace.traceId, owner.trace!.traceId, 'what the call says of itself comes first');
+  t.not(own.trace.traceId, owner.trace!.traceId, "the call's own context has precedence");
 });
 
-t.test('one CLIENT span over all attempts, a span an attempt below it', async (t) => {
+t.test('a call has one CLIENT span, with a span for each attempt below it', async (t) => {
   const { begin, spans, tracer } = setUp();
   const { call, trace } = begin({ context: outboundContext, info: { traceparent: parent } });
   const upstream: string[] = [];
@@ -181,7 +185,7 @@ t.test('one CLIENT span over all attempts, a span an attempt below it', async (t
 
   t.equal(spans.length, 4);
   const [first, second, third, logical] = spans as [Span, Span, Span, Span];
-  t.strictSame(upstream, [first, second, third].map(idOf), "each attempt's upstream hangs below it");
+  t.strictSame(upstream, [first, second, third].map(idOf), "the upstream's span is below its attempt");
   t.equal(new Set(upstream).size, 3);
   for (const attempt of [first, second, third]) {
     t.equal(parentOf(attempt), idOf(logical));
@@ -210,7 +214,7 @@ t.test('one CLIENT span over all attempts, a span an attempt below it', async (t
     'transparent-retry': false,
     'previous-rpc-attempts': 1,
   });
-  t.equal(third.events, undefined, "events are the attempt's own");
+  t.equal(third.events, undefined, 'events belong to the attempt');
   t.equal(logical.shape.kind, 3);
   t.equal(logical.shape.name, 'agent.AgentService/ProcessTask');
   t.notOk(logical.failed);
@@ -231,35 +235,32 @@ t.test('one CLIENT span over all attempts, a span an attempt below it', async (t
   });
 });
 
-t.test(
-  'attempts that run beside each other keep their spans, in whichever order they begin and end',
-  async (t) => {
-    const { tracer, spans } = setUp();
-    const call = callWith({ context: outboundContext });
-    const trace = tracer.begin(call)!;
-    call.trace = trace;
-    const upstream = new Map<number, string>();
-    for (const number of [2, 1, 3, 1, 2])
-      upstream.set(number, spanIdOf(fieldsOf(tracer.fieldsFor(call, number))!['traceparent']!));
-    t.equal(new Set(upstream.values()).size, 3);
-    for (const number of [3, 1]) {
-      const verdict = VERDICTS.superseded;
-      trace.endAttempt(call, attemptWith({ number, kind: 'superseded', status: Status.CANCELLED, verdict }));
-    }
-    trace.endAttempt(call, attemptWith({ number: 2 }));
-    t.strictSame(
-      spans.map(idOf),
-      [3, 1, 2].map((number) => upstream.get(number)),
-    );
-    t.strictSame(
-      spans.map(({ failed }) => failed),
-      [false, false, false],
-      'who loses has done nothing wrong',
-    );
-  },
-);
+t.test('concurrent attempts keep their spans, in any order of beginning and end', async (t) => {
+  const { tracer, spans } = setUp();
+  const call = callWith({ context: outboundContext });
+  const trace = tracer.begin(call)!;
+  call.trace = trace;
+  const upstream = new Map<number, string>();
+  for (const number of [2, 1, 3, 1, 2])
+    upstream.set(number, spanIdOf(fieldsOf(tracer.fieldsFor(call, number))!['traceparent']!));
+  t.equal(new Set(upstream.values()).size, 3);
+  for (const number of [3, 1]) {
+    const verdict = VERDICTS.superseded;
+    trace.endAttempt(call, attemptWith({ number, kind: 'superseded', status: Status.CANCELLED, verdict }));
+  }
+  trace.endAttempt(call, attemptWith({ number: 2 }));
+  t.strictSame(
+    spans.map(idOf),
+    [3, 1, 2].map((number) => upstream.get(number)),
+  );
+  t.strictSame(
+    spans.map(({ failed }) => failed),
+    [false, false, false],
+    'the losing attempt is no error',
+  );
+});
 
-t.test('one SERVER span for an inbound call, whose app is told below which span it runs', async (t) => {
+t.test('an inbound call has one SERVER span, and the app receives its context', async (t) => {
   const { begin, spans, tracer } = setUp();
   const observer = { taskStatus: 0, tokensUsed: 12 };
   const { call, trace } = begin({ response: { observer } });
@@ -280,7 +281,7 @@ t.test('one SERVER span for an inbound call, whose app is told below which span 
   });
 });
 
-t.test("which codes are errors: all of a client's, of a server's those that are its own fault", async (t) => {
+t.test("all codes are errors of a client span, and only the server's own of a server span", async (t) => {
   const failedWith = (status: (typeof Status)[keyof typeof Status], changes: CallChanges = {}): boolean => {
     const { begin, spans } = setUp();
     const { call, trace } = begin({ status, ...changes });
@@ -300,7 +301,7 @@ t.test("which codes are errors: all of a client's, of a server's those that are 
   t.notOk(failedWith(Status.OK, { context: outboundContext }));
 });
 
-t.test('an answer of the sidecar tells its reason; a rejection by the breaker is an event', async (t) => {
+t.test('an answer of the sidecar has its reason; a rejection by the breaker is an event', async (t) => {
   const { begin, spans } = setUp();
   const { call, trace } = begin({
     context: outboundContext,
@@ -317,7 +318,7 @@ t.test('an answer of the sidecar tells its reason; a rejection by the breaker is
   t.match(spans[0]!.events, [{ name: 'outrigger.circuit_rejected', atMs: 101 }]);
 });
 
-t.test('a call that makes ever more events or attempts stays bounded', async (t) => {
+t.test('events and attempts of a call are bounded', async (t) => {
   const { begin, spans } = setUp();
   const { call, trace } = begin({ context: outboundContext });
   for (let i = 0; i < 1_000; i++) trace.event('again', i);
@@ -328,7 +329,7 @@ t.test('a call that makes ever more events or attempts stays bounded', async (t)
   t.equal(spans.at(-1)!.droppedEvents, 968);
 });
 
-t.test('paths, methods and authorities that callers invent are cut and forgotten', async (t) => {
+t.test('invented paths, methods and authorities are truncated and dropped from the cache', async (t) => {
   const { begin, spans, tracer } = setUp();
   for (let i = 0; i < 2_500; i++) {
     const head = { path: `/${i}${'x'.repeat(i < 100 ? 300 : 10)}`, authority: `host${i}`, method: 'POST' };
@@ -365,7 +366,7 @@ t.test('paths, methods and authorities that callers invent are cut and forgotten
   t.match(nameOf({ head: invented }), { name: 'x.Y/Z', attributes: { 'rpc.method_original': undefined } });
 });
 
-t.test('a model request joins the trace of its headers, or of the call it is made for', async (t) => {
+t.test('a model request joins the trace in its headers, or that of its owner', async (t) => {
   const { tracer, begin, spans } = setUp();
   const none = (): undefined => undefined;
   const owner = begin({ info: { traceparent: parent } }).call;
@@ -423,5 +424,9 @@ t.test('a model request joins the trace of its headers, or of the call it is mad
     null,
   );
   t.equal(tracer.beginModelCall(none, { trace: null }, 0), null);
-  t.not(tracer.beginModelCall(none, undefined, 0)!.traceId, traceIdOf(parent), 'else it begins one');
+  t.not(
+    tracer.beginModelCall(none, undefined, 0)!.traceId,
+    traceIdOf(parent),
+    'without either it begins a trace',
+  );
 });

@@ -8,7 +8,7 @@ import type { Tracing } from './start.ts';
  * Starts tracing when the standard `OTEL_*` variables ask for it. Otherwise it loads no code of tracing. An error in
  * the variables turns tracing off, and never stops the sidecar.
  */
-export async function startTracingIfAsked(
+export async function startTracingIfEnabled(
   { name, version }: Config,
   log: Logger,
 ): Promise<Tracing | undefined> {
@@ -17,7 +17,7 @@ export async function startTracingIfAsked(
   if (!OTEL_EXPORTER_OTLP_ENDPOINT && !OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) {
     if (OTEL_TRACES_EXPORTER && OTEL_TRACES_EXPORTER.trim() !== 'none')
       log.warn(
-        `OTEL_TRACES_EXPORTER=${OTEL_TRACES_EXPORTER} and no OTEL_EXPORTER_OTLP_ENDPOINT: traces are off`,
+        `OTEL_TRACES_EXPORTER=${OTEL_TRACES_EXPORTER} without OTEL_EXPORTER_OTLP_ENDPOINT: traces are off`,
       );
     return undefined;
   }
@@ -37,7 +37,7 @@ export async function startTracingIfAsked(
   } catch (error) {
     log.error(
       { err: error },
-      'tracing can not start; the sidecar runs without: correct the OTEL_* variables',
+      'tracing cannot start, and the sidecar runs without it: correct the OTEL_* variables',
     );
     return undefined;
   }
