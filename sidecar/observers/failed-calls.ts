@@ -144,6 +144,27 @@ export class FailedCalls implements CallObserver {
   }
 }
 
+/** Whether a status shows that something of this system failed. A call without a status counts as none. */
+const WORTH_SHOWING: Readonly<Record<number, boolean>> = {
+  [Status.OK]: false,
+  [Status.CANCELLED]: false,
+  [Status.UNKNOWN]: true,
+  [Status.INVALID_ARGUMENT]: false,
+  [Status.DEADLINE_EXCEEDED]: true,
+  [Status.NOT_FOUND]: false,
+  [Status.ALREADY_EXISTS]: false,
+  [Status.PERMISSION_DENIED]: false,
+  [Status.RESOURCE_EXHAUSTED]: true,
+  [Status.FAILED_PRECONDITION]: false,
+  [Status.ABORTED]: false,
+  [Status.OUT_OF_RANGE]: false,
+  [Status.UNIMPLEMENTED]: false,
+  [Status.INTERNAL]: true,
+  [Status.UNAVAILABLE]: true,
+  [Status.DATA_LOSS]: true,
+  [Status.UNAUTHENTICATED]: false,
+} satisfies Record<StatusCode, boolean>;
+
 /**
  * An error of the caller, or its cancellation, is no failure of this system: NOT_FOUND and similar codes are answers.
  * Of the successful calls we show those that a retry saved; a faster hedge saved nothing.
@@ -154,17 +175,7 @@ function isWorthShowing(
 ): boolean {
   if (reason !== undefined || attempt?.verdict.outcome === 'failure') return true;
   if (way.some(({ outcome, verdict }) => outcome !== 'success' && !HARMLESS.has(verdict))) return true;
-  switch (status) {
-    case Status.UNKNOWN:
-    case Status.DEADLINE_EXCEEDED:
-    case Status.RESOURCE_EXHAUSTED:
-    case Status.INTERNAL:
-    case Status.UNAVAILABLE:
-    case Status.DATA_LOSS:
-      return true;
-    default:
-      return false;
-  }
+  return WORTH_SHOWING[status] === true;
 }
 
 /** The call failed because of earlier failures of other calls: a circuit was open, or no endpoint was left. */

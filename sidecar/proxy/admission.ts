@@ -32,6 +32,9 @@ export interface AdmissionEnvironment {
 const ADAPTIVE_MIN = 3;
 const MAX_CALLERS = 10_000;
 
+/** Why a call gets no place; `waited`: its turn did not come in time. */
+type Refusal = Exclude<Entry, 'admitted' | 'queued'> | 'waited';
+
 /**
  * Admits, queues or refuses the calls of a listener. A call passes these limits, outermost first:
  *
@@ -115,19 +118,26 @@ export class Admission extends Timer {
     return entry;
   }
 
-  private refusal(entry: Entry | 'waited', place: QueuePlace): LocalReply {
-    const { maxCalls, maxWaitMs } = this.queue.settings;
-    const full = this.fullness(place);
-    const waitMs = Math.round(this.queue.waitMs(place));
-    const message =
-      entry === 'no_room'
-        ? `${full}, and ${maxCalls === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
-        : entry === 'waited'
-          ? `${full}, and its turn has not come within inbound.queue.max_wait (${maxWaitMs} ms)`
-          : entry === 'no_time'
-            ? `${full}, and in the time this call has left its turn would not come: about ${waitMs} ms`
-            : `${full}, and its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
+  private refusal(entry: Refusal, place: QueuePlace): LocalReply {
+    const message = `${this.fullness(place)}, and ${this.whyRefused(entry, place)}`;
     return reply('overloaded', message, this.queue.pushbackMs(this.random()));
+  }
+
+  private whyRefused(entry: Refusal, place: QueuePlace): string {
+    const { maxCalls, maxWaitMs } = this.queue.settings;
+    const waitMs = Math.round(this.queue.waitMs(place));
+    switch (entry) {
+      case 'no_room':
+        return maxCalls === 0 ? 'none may wait' : `${this.queue.queued} wait`;
+      case 'waited':
+        return `its turn has not come within inbound.queue.max_wait (${maxWaitMs} ms)`;
+      case 'no_time':
+        return `in the time this call has left its turn would not come: about ${waitMs} ms`;
+      case 'too_long':
+        return `its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
+      default:
+        return entry satisfies never;
+    }
   }
 
   private fullness({ callerCalls }: QueuePlace): string {

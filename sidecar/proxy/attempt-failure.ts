@@ -17,14 +17,31 @@ export type AttemptFailure = StreamFailure | NoConnection;
 export function endKindOf(failure: AttemptFailure): EndKind {
   switch (failure.kind) {
     case 'no-connection':
-      if (failure.reason === 'no_streams') return 'no_streams';
-      return failure.reason === 'connect_failed' ? 'no_connection' : 'own_limit';
+      return endKindWithout(failure.reason);
     case 'connection':
       return 'connection_lost';
     case 'stalled':
       return 'own_limit';
-    default:
+    case 'reset':
+    case 'goaway':
+    case 'protocol':
       return failure.kind;
+    default:
+      return failure satisfies never;
+  }
+}
+
+function endKindWithout(reason: NoConnection['reason']): EndKind {
+  switch (reason) {
+    case 'no_streams':
+      return 'no_streams';
+    case 'connect_failed':
+      return 'no_connection';
+    case 'pending_overflow':
+    case 'headers_too_large':
+      return 'own_limit';
+    default:
+      return reason satisfies never;
   }
 }
 
@@ -32,7 +49,18 @@ export function endKindOf(failure: AttemptFailure): EndKind {
 export function statusOfFailure(failure: AttemptFailure): StatusCode {
   if (failure.kind === 'no-connection' && failure.reason === 'headers_too_large')
     return Status.RESOURCE_EXHAUSTED;
-  if (failure.unprocessed || failure.kind === 'connection') return Status.UNAVAILABLE;
-  if (failure.kind === 'stalled') return Status.RESOURCE_EXHAUSTED;
-  return failure.kind === 'reset' ? statusFromHttp2Error(failure.code) : Status.INTERNAL;
+  if (failure.unprocessed) return Status.UNAVAILABLE;
+  switch (failure.kind) {
+    case 'connection':
+      return Status.UNAVAILABLE;
+    case 'stalled':
+      return Status.RESOURCE_EXHAUSTED;
+    case 'reset':
+      return statusFromHttp2Error(failure.code);
+    case 'goaway':
+    case 'protocol':
+      return Status.INTERNAL;
+    default:
+      return failure satisfies never;
+  }
 }

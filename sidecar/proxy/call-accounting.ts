@@ -32,17 +32,28 @@ export interface HeardCall extends CountedCall {
 }
 
 /** Whether a status counts as an error of the listener. Errors that the caller made do not. */
+const ERRORS: Readonly<Record<number, boolean>> = {
+  [Status.OK]: false,
+  [Status.CANCELLED]: false,
+  [Status.UNKNOWN]: true,
+  [Status.INVALID_ARGUMENT]: false,
+  [Status.DEADLINE_EXCEEDED]: true,
+  [Status.NOT_FOUND]: false,
+  [Status.ALREADY_EXISTS]: false,
+  [Status.PERMISSION_DENIED]: false,
+  [Status.RESOURCE_EXHAUSTED]: false,
+  [Status.FAILED_PRECONDITION]: false,
+  [Status.ABORTED]: false,
+  [Status.OUT_OF_RANGE]: false,
+  [Status.UNIMPLEMENTED]: false,
+  [Status.INTERNAL]: true,
+  [Status.UNAVAILABLE]: true,
+  [Status.DATA_LOSS]: true,
+  [Status.UNAUTHENTICATED]: false,
+} satisfies Record<StatusCode, boolean>;
+
 export function isError(status: number): boolean {
-  switch (status) {
-    case Status.UNAVAILABLE:
-    case Status.INTERNAL:
-    case Status.UNKNOWN:
-    case Status.DATA_LOSS:
-    case Status.DEADLINE_EXCEEDED:
-      return true;
-    default:
-      return false;
-  }
+  return ERRORS[status] === true;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Reports a recorded call's events to its trace. */
 import type { OutlierEvent } from '../cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
-import type { RetryDecision } from '../policy/retry.ts';
+import type { GiveUpReason, RetryDecision } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { CallWith } from './call-facts.ts';
 import type { CallTrace, ObservedCall, TraceOwner } from './observed-call.ts';
@@ -51,16 +51,28 @@ export function traceOutlier(call: TracingCall, { kind, reason, endpoint }: Outl
 }
 
 /**
- * Reasons that hold for every call of this kind and say nothing about this one: its cluster, or its status, is never
- * retried.
+ * Whether a trace has the reason. The others hold for every call of this kind and say nothing about this one: its
+ * cluster, or its status, is never retried.
  */
-const PLAIN_REASONS: ReadonlySet<string> = new Set(['committed', 'retries_off', 'ended', 'code']);
+const TRACED_REASONS: Readonly<Record<GiveUpReason, boolean>> = {
+  committed: false,
+  retries_off: false,
+  ended: false,
+  code: false,
+  pushback: true,
+  attempts_exhausted: true,
+  not_safe: true,
+  request_dropped: true,
+  circuit: true,
+  deadline: true,
+  budget_exhausted: true,
+};
 
 export function traceRetry(call: TracingCall, decision: RetryDecision): void {
   const nowMs = call.context.clock();
   if (decision.again)
     call.trace?.event('outrigger.retry', nowMs, ['outrigger.retry.after_ms', decision.afterMs]);
-  else if (!PLAIN_REASONS.has(decision.reason))
+  else if (TRACED_REASONS[decision.reason])
     call.trace?.event('outrigger.retry_refused', nowMs, ['outrigger.retry.reason', decision.reason]);
 }
 

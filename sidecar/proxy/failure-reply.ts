@@ -5,7 +5,7 @@ import { deadlineReached } from '../policy/deadline.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
-import { type AttemptFailure, statusOfFailure } from './attempt-failure.ts';
+import { type AttemptFailure, type NoConnection, statusOfFailure } from './attempt-failure.ts';
 import type { AdmittedFacts, CallWith, PlacedFacts } from './call-facts.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 
@@ -133,19 +133,7 @@ function plainReplyTo(call: FailedCall, attempt: Attempt, failure: AttemptFailur
   const { address } = attempt.endpoint;
   switch (failure.kind) {
     case 'no-connection':
-      if (failure.reason === 'headers_too_large') return replyToCaller(failure.reason, failure.message);
-      return isOverflow(failure)
-        ? reply(
-            'overloaded',
-            `${failure.message} to ${address} (limits.max_pending_calls)`,
-            OVERLOADED_PUSHBACK_MS,
-          )
-        : reply(
-            'connect_failed',
-            call.context.listener === 'inbound'
-              ? withoutApp(call, address, failure.message)
-              : failure.message,
-          );
+      return replyWithoutConnection(call, address, failure);
     case 'goaway':
       return reply('connect_failed', `${address}: ${failure.message}`);
     case 'connection':
@@ -164,6 +152,33 @@ function plainReplyTo(call: FailedCall, attempt: Attempt, failure: AttemptFailur
         message: `${address}: ${failure.message}`,
       };
     }
+    default:
+      return failure satisfies never;
+  }
+}
+
+function replyWithoutConnection(
+  call: CallWith<'context'>,
+  address: string,
+  { reason, message }: NoConnection,
+): LocalReply {
+  switch (reason) {
+    case 'headers_too_large':
+      return replyToCaller(reason, message);
+    case 'pending_overflow':
+      return reply(
+        'overloaded',
+        `${message} to ${address} (limits.max_pending_calls)`,
+        OVERLOADED_PUSHBACK_MS,
+      );
+    case 'connect_failed':
+    case 'no_streams':
+      return reply(
+        'connect_failed',
+        call.context.listener === 'inbound' ? withoutApp(call, address, message) : message,
+      );
+    default:
+      return reason satisfies never;
   }
 }
 
@@ -189,6 +204,8 @@ export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalRe
         'first_chunk',
         `${address} sent no first message in ${elapsedMs} ms (first_chunk_timeout)`,
       );
+    default:
+      return clock satisfies never;
   }
 }
 

@@ -82,8 +82,7 @@ export class NextAttempt {
     if (call.trace) traceRetry(call, decision);
     if (!decision.again) {
       forbidRetries(call, decision.notAgain);
-      const outcome = COUNTED_REASONS[decision.reason];
-      if (outcome !== undefined) cluster.count(cluster.retries, outcome);
+      if (COUNTED_REASONS[decision.reason]) cluster.count(cluster.retries, decision.reason);
       return false;
     }
     const wait = new RetryWait(call, attempt, decision.target === 'same');
@@ -116,8 +115,16 @@ function mayRunElsewhere(call: AdmittedCall): boolean {
 }
 
 /** The reasons for which `outrigger_retries_total` counts a retry that was not made. */
-const COUNTED_REASONS: Partial<Record<GiveUpReason, string>> = {
-  budget_exhausted: 'budget_exhausted',
-  not_safe: 'not_safe',
-  deadline: 'deadline',
+const COUNTED_REASONS: Readonly<Record<GiveUpReason, boolean>> = {
+  budget_exhausted: true,
+  not_safe: true,
+  deadline: true,
+  committed: false,
+  retries_off: false,
+  ended: false,
+  code: false,
+  pushback: false,
+  attempts_exhausted: false,
+  request_dropped: false,
+  circuit: false,
 };

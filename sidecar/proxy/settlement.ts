@@ -86,8 +86,8 @@ export function settleAttempt(
   const judgesTime =
     kind === 'deadline' ||
     kind === 'reset' ||
-    status === 4 ||
-    status === 1 ||
+    status === Status.DEADLINE_EXCEEDED ||
+    status === Status.CANCELLED ||
     attempt.taskFailure === 'timeout';
   attempt.goingAway ||= goesAway(attempt);
   attempt.requestIrregular = status !== Status.OK && call.info.irregular;

@@ -116,6 +116,8 @@ export class TaskRuns extends Timer {
         else call.answer(reply('task_not_repeatable', message));
         return false;
       }
+      default:
+        return begun satisfies never;
     }
   }
 

@@ -208,7 +208,8 @@ export class RecordedCall implements Span, CallTrace {
     this.endedAtMs = endedAtMs;
     const { status, task, reason } = call;
     const inbound = call.context.listener === 'inbound';
-    if (status !== -1 && call.info.grpc) this.failed = inbound ? isServerError(status) : status !== Status.OK;
+    if (status !== -1 && call.info.grpc)
+      this.failed = inbound ? SERVER_ERRORS[status] === true : status !== Status.OK;
     const { observer } = call.response;
     const scanner = call.attempt?.scanner;
     let taskStatus = observer?.taskStatus ?? -1;
@@ -237,19 +238,25 @@ export class RecordedCall implements Span, CallTrace {
 }
 
 /**
- * The codes that count as errors of a server (semantic conventions for gRPC, "Span status"); other codes are errors of
- * the caller.
+ * Whether a code counts as an error of a server (semantic conventions for gRPC, "Span status"); other codes are errors
+ * of the caller.
  */
-function isServerError(status: StatusCode): boolean {
-  switch (status) {
-    case Status.UNKNOWN:
-    case Status.DEADLINE_EXCEEDED:
-    case Status.UNIMPLEMENTED:
-    case Status.INTERNAL:
-    case Status.UNAVAILABLE:
-    case Status.DATA_LOSS:
-      return true;
-    default:
-      return false;
-  }
-}
+const SERVER_ERRORS: Readonly<Record<number, boolean>> = {
+  [Status.OK]: false,
+  [Status.CANCELLED]: false,
+  [Status.UNKNOWN]: true,
+  [Status.INVALID_ARGUMENT]: false,
+  [Status.DEADLINE_EXCEEDED]: true,
+  [Status.NOT_FOUND]: false,
+  [Status.ALREADY_EXISTS]: false,
+  [Status.PERMISSION_DENIED]: false,
+  [Status.RESOURCE_EXHAUSTED]: false,
+  [Status.FAILED_PRECONDITION]: false,
+  [Status.ABORTED]: false,
+  [Status.OUT_OF_RANGE]: false,
+  [Status.UNIMPLEMENTED]: true,
+  [Status.INTERNAL]: true,
+  [Status.UNAVAILABLE]: true,
+  [Status.DATA_LOSS]: true,
+  [Status.UNAUTHENTICATED]: false,
+} satisfies Record<StatusCode, boolean>;
