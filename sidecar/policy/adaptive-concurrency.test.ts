@@ -50,7 +50,7 @@ function simulate(agent: Agent, settings = SETTINGS, seed = 1) {
   return { adaptive, limits, mean, done };
 }
 
-t.test('under overload it settles at what the agent can do', async (t) => {
+t.test('under overload the limit settles at what the agent can do', async (t) => {
   for (const [name, capacity, serviceMs, sigma] of [
     ['steady, 100 ms', 40, 100, 0],
     ['a model, 3 s', 10, 3_000, 0.5],
@@ -74,7 +74,7 @@ t.test('under overload it settles at what the agent can do', async (t) => {
   }
 });
 
-t.test('lasting overload does not lift it', async (t) => {
+t.test('lasting overload does not raise the limit', async (t) => {
   const { mean } = simulate({
     serviceMs: () => 1_000,
     capacity: 20,
@@ -88,7 +88,7 @@ t.test('lasting overload does not lift it', async (t) => {
   t.ok(last < first * 1.25, `${first} → ${last}`);
 });
 
-t.test('a model that becomes slower for good is learned', async (t) => {
+t.test('the limit learns a model that stays slower', async (t) => {
   const changeAtMs = 600_000;
   const { mean, adaptive } = simulate({
     serviceMs: (nowMs) => (nowMs < changeAtMs ? 1_000 : 4_000),
@@ -102,7 +102,7 @@ t.test('a model that becomes slower for good is learned', async (t) => {
   t.ok(adaptive.unhurriedMs > 2_500);
 });
 
-t.test('it starts quickly, and does not grow while it is not in use', async (t) => {
+t.test('the limit starts quickly, and does not grow while it is not in use', async (t) => {
   const usual = { serviceMs: () => 3_000, capacity: 1e9, rate: () => 30, sigma: 0.5 };
   const start = simulate({ ...usual, durationMs: 600_000 });
   const soon = start.limits.find(({ limit }) => limit >= 24)!.atMs;
@@ -122,7 +122,7 @@ t.test('it starts quickly, and does not grow while it is not in use', async (t) 
   t.ok(Math.max(...limits) < 50 && Math.min(...limits) >= 8);
 });
 
-t.test('drops shrink it once a window; bounds hold', async (t) => {
+t.test('drops lower the limit once in a window, within its bounds', async (t) => {
   const adaptive = new AdaptiveConcurrency(SETTINGS);
   const window = (calls: number) => {
     for (let i = 0; i < calls; i++) adaptive.record(100, adaptive.limit);

@@ -62,7 +62,7 @@ function busy(settings: Partial<QueueLimits> = {}): TestQueue {
   return queue;
 }
 
-t.test('so many come in, so many wait, in order; the rest is told when to come back', async (t) => {
+t.test('the queue admits and queues calls in order, and refuses the rest with a pushback', async (t) => {
   const queue = new TestQueue(SETTINGS);
   const calls = [0, 1, 2, 3, 4, 5].map((id) => callWith(id));
   t.strictSame(
@@ -98,7 +98,7 @@ t.test('so many come in, so many wait, in order; the rest is told when to come b
   t.throws(() => new AdmissionQueue({ ...SETTINGS, maxCalls: Number.NaN }), /maxCalls is NaN/);
 });
 
-t.test('a call that would be late is refused when it comes, and dropped when it has become so', async (t) => {
+t.test('the queue refuses a call that would be late, and drops one that has become late', async (t) => {
   const queue = busy();
   t.equal(queue.estimatedWaitMs, 500);
   t.equal(queue.enter(callWith(1, 1_499), 0), 'no_time', 'half a second to wait, a second to run');
@@ -131,7 +131,7 @@ t.test('a call that would be late is refused when it comes, and dropped when it 
   t.strictSame(entries, ['queued', 'queued', 'queued', 'queued', 'too_long']);
 });
 
-t.test('a queue that does not empty becomes short', async (t) => {
+t.test('a queue that does not empty gets shorter', async (t) => {
   const queue = busy({ limit: 8, maxCalls: 100 });
   for (let i = 0; i < 8; i++) t.equal(queue.enter(callWith(i), 0), 'queued');
   t.equal(queue.enter(callWith(8), 1_999), 'queued', 'a burst');
@@ -159,7 +159,7 @@ t.test('a queue that does not empty becomes short', async (t) => {
   t.strictSame(entries(4_700), Array(8).fill('queued'), 'empty for more than a call’s time');
 });
 
-t.test('limits move while calls are in', async (t) => {
+t.test('limits change while calls run and wait', async (t) => {
   const queue = busy();
   for (let i = 0; i < 3; i++) queue.enter(callWith(i), 0);
   queue.settings = { ...SETTINGS, limit: 4 };
@@ -174,7 +174,7 @@ t.test('limits move while calls are in', async (t) => {
   t.equal(queue.next(1)?.id, 2, 'who waits is not turned out');
 });
 
-t.test('bounds and order hold, whatever happens', async (t) => {
+t.test('the queue keeps its bounds and its order in any sequence of events', async (t) => {
   const step = fc.record({
     what: fc.constantFrom('enter', 'enter', 'enter', 'leave', 'cancel', 'limit'),
     timeLeftMs: fc.option(fc.nat(5_000), { nil: undefined }),
@@ -304,7 +304,7 @@ function simulate({ times, deadlineMs, settings, again, sigma }: Load) {
   return { goodput: good / (10 * 600), late, refused, p50: p(0.5), p99: p(0.99) };
 }
 
-t.test('at five times what the agent can do, nearly all it does is of use', async (t) => {
+t.test('at five times its capacity, nearly all work of the agent is of use', async (t) => {
   const settings = { limit: 10, maxCalls: 10, maxWaitMs: 5_000 };
   for (const [name, load] of Object.entries({
     'steady calls, deadline 3 s': { deadlineMs: 3_000, again: false, sigma: 0 },
@@ -320,14 +320,14 @@ t.test('at five times what the agent can do, nearly all it does is of use', asyn
   }
 });
 
-t.test('at half load the queue takes the bursts', async (t) => {
+t.test('at half load the queue absorbs bursts', async (t) => {
   const settings = { limit: 10, maxCalls: 10, maxWaitMs: 5_000 };
   const half = simulate({ times: 0.5, settings, deadlineMs: 10_000, again: false, sigma: 0.5 });
   t.comment(`at half load: ${half.refused} refused, ${half.late} late`);
   t.ok(half.refused + half.late <= 3, `${half.refused + half.late} of 3,000`);
 });
 
-t.test('a caller that floods holds up no other one, neither outside nor in the queue', async (t) => {
+t.test('a caller that floods delays no other, neither before the queue nor in it', async (t) => {
   const queue = new TestQueue({ limit: 16, maxCalls: 16, maxWaitMs: 5_000 });
   const [flood, modest] = [new CallerCalls(), new CallerCalls()];
   const entries = Array.from({ length: 40 }, (_, i) => queue.enter(callWith(i, 0, flood), 0));

@@ -16,7 +16,7 @@ function through(names: readonly string[], maxDepth = DEFAULT_MAX_DEPTH) {
   return path;
 }
 
-t.test('a circle is refused, by the agent that would run again', async (t) => {
+t.test('the agent that would run again refuses a circle', async (t) => {
   t.equal(through(['gateway', 'research', 'writing', 'code']), 'gateway,research,writing,code');
   t.match(through(['a', 'b', 'a']), { by: 'a', refuse: 'cycle', message: /a → b → a/ });
   t.match(through(['gateway', 'a', 'b', 'c', 'b']), { by: 'b', message: /\(b → c → b\): agents must not/ });
@@ -24,20 +24,20 @@ t.test('a circle is refused, by the agent that would run again', async (t) => {
   t.equal(through(['research', 'research-2', 'sea']), 'research,research-2,sea', 'names are compared whole');
 });
 
-t.test('a diamond is none', async (t) => {
+t.test('a diamond is no circle', async (t) => {
   const d = guardOf('d', DEFAULT_MAX_DEPTH);
   t.strictSame(d.check(through(['a', 'b']) as string), { ok: true, path: 'a,b,d' });
   t.strictSame(d.check(through(['a', 'c']) as string), { ok: true, path: 'a,c,d' });
   t.strictSame(d.check(through(['a', 'b']) as string), { ok: true, path: 'a,b,d' });
 });
 
-t.test('agents that call each other in turns on purpose are stopped by the depth alone', async (t) => {
+t.test('only the depth stops agents that call each other in turns on purpose', async (t) => {
   const guard = new CallPathGuard('a', { maxDepth: 4, allowCycles: true });
   t.strictSame(guard.check('a,b'), { ok: true, path: 'a,b,a' });
   t.match(guard.check('a,b,a,b'), { ok: false, refuse: 'depth' });
 });
 
-t.test('depth is limited', async (t) => {
+t.test('the depth of calls is limited', async (t) => {
   const names = Array.from({ length: 9 }, (_, i) => `agent-${i}`);
   t.equal(through(names.slice(0, 8)), names.slice(0, 8).join(','));
   t.match(through(names), {
@@ -51,7 +51,7 @@ t.test('depth is limited', async (t) => {
   t.match(through(many, 0), { refuse: 'depth', message: /at most 100/ });
 });
 
-t.test('whatever comes in the header, what goes on is a short header value', async (t) => {
+t.test('any header becomes a short and valid value', async (t) => {
   t.equal(through(['a b,c', 'ü/"\n']), 'a%20b%2Cc,%C3%BC%2F%22%0A');
   t.match(through(['a b', 'x', 'a b']), { message: /a b → x → a b/ });
   t.match(guardOf('a', 8).check('%zz, a ,'), { ok: false, message: /\(a → a\)/ });

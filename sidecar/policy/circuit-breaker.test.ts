@@ -83,47 +83,50 @@ function from(endpoint: unknown, startedAtMs: number, firstMessageAtMs = 0): Cir
   return { endpoint, startedAtMs, firstMessageAtMs, unreachable: undefined, silent: false };
 }
 
-t.test('it opens on failures in a row, says why, and lets probes in when its time is over', async (t) => {
-  const bench = new Bench();
-  const { breaker } = bench;
-  bench.calls(4, unavailable);
-  bench.calls(1, ok);
-  bench.calls(4, unavailable);
-  bench.calls(3, cancelled);
-  t.equal(breaker.state, 'closed', 'a success ends a run, a neutral verdict does not');
-  const transition = breaker.settle(bench.admit(), VERDICTS.reset, bench.nowMs);
-  t.match(transition, { from: 'closed', to: 'open', atMs: bench.nowMs, openForMs: 30_000, openings: 1 });
-  t.match(transition?.cause, { rule: 'consecutive_failures', failures: 5 });
+t.test(
+  'a circuit opens after failures in a row, names the cause, and admits probes after its timeout',
+  async (t) => {
+    const bench = new Bench();
+    const { breaker } = bench;
+    bench.calls(4, unavailable);
+    bench.calls(1, ok);
+    bench.calls(4, unavailable);
+    bench.calls(3, cancelled);
+    t.equal(breaker.state, 'closed', 'a success ends a run, a neutral verdict does not');
+    const transition = breaker.settle(bench.admit(), VERDICTS.reset, bench.nowMs);
+    t.match(transition, { from: 'closed', to: 'open', atMs: bench.nowMs, openForMs: 30_000, openings: 1 });
+    t.match(transition?.cause, { rule: 'consecutive_failures', failures: 5 });
 
-  bench.wait(17_700);
-  const rejection = bench.rejection();
-  t.match(rejection, { state: 'open', retryAfterMs: 12_300 });
-  t.equal(
-    describeRejection(rejection),
-    'the circuit is open: 5 calls in a row failed (4 × unavailable, reset); try again in 12.3 s',
-  );
-  t.equal(bench.rejection(), rejection, 'no object is made for each call that is turned away');
-  t.equal(breaker.rejections, 2);
+    bench.wait(17_700);
+    const rejection = bench.rejection();
+    t.match(rejection, { state: 'open', retryAfterMs: 12_300 });
+    t.equal(
+      describeRejection(rejection),
+      'the circuit is open: 5 calls in a row failed (4 × unavailable, reset); try again in 12.3 s',
+    );
+    t.equal(bench.rejection(), rejection, 'no object is made for each call that is turned away');
+    t.equal(breaker.rejections, 2);
 
-  t.equal(breaker.halfOpenAtMs, bench.nowMs + 12_300);
-  bench.wait(12_299);
-  t.equal(breaker.tick(bench.nowMs), undefined);
-  bench.rejection();
-  bench.wait(1);
-  t.match(breaker.tick(bench.nowMs), { from: 'open', to: 'half_open', cause: undefined });
-  const probes = [bench.admit(), bench.admit(), bench.admit()];
-  t.ok(probes.every(isProbe));
-  t.match(bench.rejection(), { state: 'half_open', retryAfterMs: 1000 });
-  t.match(describeRejection(bench.rejection()), /half-open and its probes are out, since 5 calls in a row/);
+    t.equal(breaker.halfOpenAtMs, bench.nowMs + 12_300);
+    bench.wait(12_299);
+    t.equal(breaker.tick(bench.nowMs), undefined);
+    bench.rejection();
+    bench.wait(1);
+    t.match(breaker.tick(bench.nowMs), { from: 'open', to: 'half_open', cause: undefined });
+    const probes = [bench.admit(), bench.admit(), bench.admit()];
+    t.ok(probes.every(isProbe));
+    t.match(bench.rejection(), { state: 'half_open', retryAfterMs: 1000 });
+    t.match(describeRejection(bench.rejection()), /half-open and its probes are out, since 5 calls in a row/);
 
-  t.equal(breaker.settle(probes[0]!, ok, bench.nowMs), undefined);
-  t.equal(breaker.settle(probes[1]!, ok, bench.nowMs), undefined);
-  t.match(breaker.settle(probes[2]!, ok, bench.nowMs), { from: 'half_open', to: 'closed', openForMs: 0 });
-  t.notOk(isProbe(bench.admit()));
-  t.strictSame(CIRCUIT_STATE_VALUE, { closed: 0, half_open: 1, open: 2 });
-});
+    t.equal(breaker.settle(probes[0]!, ok, bench.nowMs), undefined);
+    t.equal(breaker.settle(probes[1]!, ok, bench.nowMs), undefined);
+    t.match(breaker.settle(probes[2]!, ok, bench.nowMs), { from: 'half_open', to: 'closed', openForMs: 0 });
+    t.notOk(isProbe(bench.admit()));
+    t.strictSame(CIRCUIT_STATE_VALUE, { closed: 0, half_open: 1, open: 2 });
+  },
+);
 
-t.test('it opens on the share of failures, however thin the traffic', async (t) => {
+t.test('a circuit opens on the share of failures, even with thin traffic', async (t) => {
   for (const [intervalMs, spanMs] of [
     [10, 10_000],
     [1000, 20_000],
@@ -162,7 +165,7 @@ t.test('it opens on the share of failures, however thin the traffic', async (t) 
   t.equal(busy.breaker.state, 'open', 'the good times before the window do not hide the bad ones in it');
 });
 
-t.test('below the share it stays closed', async (t) => {
+t.test('a circuit stays closed below the share', async (t) => {
   const bench = new Bench({ consecutiveFailures: 0 });
   for (let i = 0; i < 500; i++) {
     bench.calls(1, i % 5 < 2 ? unavailable : ok);
@@ -171,7 +174,7 @@ t.test('below the share it stays closed', async (t) => {
   t.equal(bench.breaker.state, 'closed');
 });
 
-t.test('a stream that is cut is one failed call', async (t) => {
+t.test('a cut stream counts as one failed call', async (t) => {
   const bench = new Bench();
   for (let i = 0; i < 4; i++) bench.stream(VERDICTS.no_status);
   t.equal(bench.breaker.state, 'closed');
@@ -226,7 +229,7 @@ t.test('one endpoint of several does not open the circuit of all', async (t) => 
   t.equal(unknown.breaker.state, 'open', 'calls that several endpoints have failed');
 });
 
-t.test('a crash is one failure, not one for each call it has cut', async (t) => {
+t.test('a crash counts as one failure, not one for each call that it cut', async (t) => {
   const { connection_lost: lost } = VERDICTS;
   const bench = new Bench();
   const startedAtMs = bench.nowMs;
@@ -258,7 +261,7 @@ t.test('a crash is one failure, not one for each call it has cut', async (t) => 
   t.equal(two.breaker.state, 'closed', 'two of four endpoints that crash at once are two failures');
 });
 
-t.test('verdicts on calls of an earlier generation are dropped', async (t) => {
+t.test('a circuit drops verdicts on calls of an earlier generation', async (t) => {
   const bench = new Bench();
   const early = Array.from({ length: 20 }, () => bench.admit());
   const stream = bench.admit();
@@ -289,7 +292,7 @@ t.test('verdicts on calls of an earlier generation are dropped', async (t) => {
   t.ok(bench.breaker.mayRetry(bench.admit()));
 });
 
-t.test('a probe: neutral gives its place back, any failure opens again, a cut too', async (t) => {
+t.test('a neutral probe gives its place back, and a failed or cut one opens the circuit again', async (t) => {
   const bench = new Bench({ halfOpenMax: 1 });
   bench.open();
   bench.wait(30_000);
@@ -379,7 +382,7 @@ t.test('each opening without a recovery lasts longer, up to a limit', async (t) 
   t.equal(bench.breaker.halfOpenAtMs - bench.nowMs, 30_000, 'closed for longer than it had been open');
 });
 
-t.test('a circuit that closed has forgotten what was before', async (t) => {
+t.test('a circuit that has closed begins anew', async (t) => {
   const settings = { consecutiveFailures: 5, recoveryTimeoutMs: 1000, minCalls: 10 };
   const bench = new Bench(settings);
   for (let i = 0; i < 4; i++) bench.stream(VERDICTS.no_status);
@@ -415,7 +418,7 @@ t.test('a circuit that closed has forgotten what was before', async (t) => {
   t.strictSame(half.breaker.cause!.reasons, ['internal', 'internal']);
 });
 
-t.test('settings can change under way', async (t) => {
+t.test('settings can change at any time', async (t) => {
   const bench = new Bench();
   const { breaker } = bench;
   bench.calls(3, unavailable);
@@ -437,7 +440,7 @@ t.test('settings can change under way', async (t) => {
   t.throws(() => breaker.update({ ...SETTINGS, windowMs: 0 }, bench.nowMs), /the window is 0 ms long/);
 });
 
-t.test('a circuit for each method of a cluster, and no end of methods', async (t) => {
+t.test('each method of a cluster has a circuit, up to a number of methods', async (t) => {
   const breakers = new CircuitBreakers(SETTINGS, () => 0.5);
   const one = breakers.of('/agent.AgentService/ProcessTask');
   t.equal(breakers.of('/agent.AgentService/ProcessTask'), one);
@@ -649,7 +652,7 @@ function must(holds: boolean, what: string): void {
   if (!holds) throw new Error(`broken: ${what}`);
 }
 
-t.test('what a circuit promises holds for every order of events', async (t) => {
+t.test('a circuit keeps its promises in every order of events', async (t) => {
   const states = new Map<string, number>();
   const property = fc.property(
     settingsArbitrary,

@@ -15,7 +15,7 @@ import {
 
 const limits = { ...NO_TIME_LIMITS, timeoutMs: 60_000 };
 
-t.test("a caller's deadline stands, and whose it was is known", async (t) => {
+t.test("a caller's deadline stays, and its owner is known", async (t) => {
   const cases: [caller: number, max: number, kind: MethodKind, allowed: number, owner: DeadlineOwner][] = [
     [0, 0, 'unary', 60_000, 'configured'],
     [0, 0, 'task_stream', 0, 'none'],
@@ -42,7 +42,7 @@ t.test("a caller's deadline stands, and whose it was is known", async (t) => {
   t.equal(allowedMs(0, NO_TIME_LIMITS, 'unary'), 0, 'off');
 });
 
-t.test('silence has a limit for streams of tasks, and for others where it is given for them', async (t) => {
+t.test('streams of tasks have a limit of silence, and others where it is configured', async (t) => {
   const silence = { ...limits, idleTimeoutMs: 5_000 };
   const byDefault = { ...limits, idleTimeoutMs: undefined };
   t.equal(idleTimeoutMs(silence, 'task_stream'), 5_000);
@@ -60,7 +60,7 @@ t.test('an attempt ends with its call at the latest', async (t) => {
   t.equal(attemptDeadlineAtMs(1100, 1000, 200), 1100);
 });
 
-t.test('what is left is what the next hop is told', async (t) => {
+t.test('the next hop receives the time that is left', async (t) => {
   t.equal(timeLeftMs(0, 1000), Number.POSITIVE_INFINITY);
   t.equal(timeLeftMs(1500, 1000), 500);
   t.equal(timeLeftMs(1500, 1500), 0);
@@ -71,7 +71,7 @@ t.test('what is left is what the next hop is told', async (t) => {
   t.equal(timeoutHeader(1500, 9000), '1n', 'over, and not without a limit');
 });
 
-t.test('a deadline is reached elsewhere a little before it is here', async (t) => {
+t.test('a deadline passes at the endpoint a little before it passes here', async (t) => {
   const cases: [allowed: number, leeway: number][] = [
     [40, 10],
     [100, 20],

@@ -89,34 +89,37 @@ t.test(
   },
 );
 
-t.test('an answer keeps its time: errors are not mended by a connection', async (t) => {
-  for (const [what, verdicts] of [
-    ['errors', times(5, unavailable)],
-    ['refused connections, and then an error', [refused, refused, refused, refused, unavailable]],
-    ['tasks that failed', times(5, VERDICTS.task_failed)],
-    ['silence on a connection', times(5, timeout)],
-    ['streams that end without a status', times(5, VERDICTS.no_status)],
-  ] as const) {
-    const bench = new Bench().open(...verdicts);
-    t.notOk(bench.breaker.awaitsEndpoint(bench.nowMs), what);
-    bench.wait(29_999);
-    t.equal(bench.back(), undefined);
-    t.equal(bench.call(ok), 'rejected');
-    bench.wait(1);
-    t.match(bench.breaker.tick(bench.nowMs), { to: 'half_open', unreachable: false });
-  }
-  const bench = new Bench();
-  for (let call = 0; call < 5; call++) bench.call(timeout, false);
-  t.ok(
-    bench.breaker.awaitsEndpoint(bench.nowMs),
-    'time that ran out before there was a connection is no answer',
-  );
-  const mended = new Bench();
-  mended.open(...times(4, refused), ok, ...times(5, VERDICTS.reset));
-  t.notOk(mended.breaker.awaitsEndpoint(mended.nowMs), 'a success in between has ended the absence');
-});
+t.test(
+  'an answer that opened a circuit keeps it open: a new connection does not repair errors',
+  async (t) => {
+    for (const [what, verdicts] of [
+      ['errors', times(5, unavailable)],
+      ['refused connections, and then an error', [refused, refused, refused, refused, unavailable]],
+      ['tasks that failed', times(5, VERDICTS.task_failed)],
+      ['silence on a connection', times(5, timeout)],
+      ['streams that end without a status', times(5, VERDICTS.no_status)],
+    ] as const) {
+      const bench = new Bench().open(...verdicts);
+      t.notOk(bench.breaker.awaitsEndpoint(bench.nowMs), what);
+      bench.wait(29_999);
+      t.equal(bench.back(), undefined);
+      t.equal(bench.call(ok), 'rejected');
+      bench.wait(1);
+      t.match(bench.breaker.tick(bench.nowMs), { to: 'half_open', unreachable: false });
+    }
+    const bench = new Bench();
+    for (let call = 0; call < 5; call++) bench.call(timeout, false);
+    t.ok(
+      bench.breaker.awaitsEndpoint(bench.nowMs),
+      'time that ran out before there was a connection is no answer',
+    );
+    const mended = new Bench();
+    mended.open(...times(4, refused), ok, ...times(5, VERDICTS.reset));
+    t.notOk(mended.breaker.awaitsEndpoint(mended.nowMs), 'a success in between has ended the absence');
+  },
+);
 
-t.test('early probes that fail cost the circuit nothing, and their endpoint a wait that grows', async (t) => {
+t.test('failed early probes do not extend the opening, and delay the next ones more each time', async (t) => {
   const bench = new Bench().open(...times(5, refused));
   const dueAtMs = bench.nowMs + 30_000;
   const probedAtMs: number[] = [];
@@ -165,7 +168,7 @@ t.test(
   },
 );
 
-t.test('probes of an endpoint that came back grow with time, for answers that take long', async (t) => {
+t.test('an endpoint that came back gets more probes with time, for slow answers', async (t) => {
   const bench = new Bench().open(...times(5, refused));
   bench.back();
   const admitted = (): number => {
@@ -191,7 +194,7 @@ t.test('probes of an endpoint that came back grow with time, for answers that ta
   t.equal(timed.call(ok), 'rejected', 'one whose time was over has shown nothing');
 });
 
-t.test('an outage that is short, again and again, makes no later one longer', async (t) => {
+t.test('repeated short outages do not extend a later one', async (t) => {
   const bench = new Bench();
   for (let outage = 0; outage < 10; outage++) {
     bench.open(...times(5, refused));
@@ -205,7 +208,7 @@ t.test('an outage that is short, again and again, makes no later one longer', as
   t.equal(bench.breaker.halfOpenAtMs - bench.nowMs, 30_000);
 });
 
-t.test('a silence is an absence once no sign of life comes', async (t) => {
+t.test('silence counts as absence once no sign of life comes', async (t) => {
   const found = new Bench().open(...times(5, timeout));
   t.equal(found.breaker.awaitsEndpoint(found.nowMs), false, 'it may be there and hang');
   t.equal(found.back(), undefined, 'such a one has shown nothing by being there');
@@ -229,7 +232,7 @@ t.test('a silence is an absence once no sign of life comes', async (t) => {
   }
 });
 
-t.test('when all endpoints are others now, what the old ones answered does not count', async (t) => {
+t.test('answers of replaced endpoints do not keep a circuit open', async (t) => {
   const bench = new Bench().open(...times(5, unavailable));
   const openedAtMs = bench.nowMs;
   bench.wait(5_000);
@@ -239,7 +242,7 @@ t.test('when all endpoints are others now, what the old ones answered does not c
   t.equal(bench.breaker.state, 'closed');
 });
 
-t.test('whatever happens, an open circuit ends, and within the longest time there is', async () => {
+t.test('an open circuit ends within the longest time in any sequence of events', async () => {
   const outcomes = [ok, cancelled, refused, lost, unavailable, timeout];
   const event = fc.oneof(
     fc.integer({ min: 1, max: 20_000 }).map((ms) => (bench: Bench) => void bench.wait(ms)),

@@ -9,7 +9,7 @@ function fill(places: FairPlaces, holder: Holder): number {
   return holder.held;
 }
 
-t.test('a caller alone has all but an eighth, and of few places all', async (t) => {
+t.test('a caller alone may hold seven eighths of the places, or all of a few', async (t) => {
   for (const limit of [0, 1, 2, 3, 7, 8, 9, 15, 16, 100, 256, 1_024, 65_535]) {
     const places = new FairPlaces(limit);
     t.equal(fill(places, new Holder()), limit - Math.floor(limit / 8), `${limit}`);
@@ -20,7 +20,7 @@ t.test('a caller alone has all but an eighth, and of few places all', async (t) 
   t.equal(holder.held, 10_000);
 });
 
-t.test('whoever has too much gives way as its calls end', async (t) => {
+t.test('a caller with too many places gives way as its calls end', async (t) => {
   const places = new FairPlaces(1_024);
   const [gateway, other] = [new Holder(), new Holder()];
   t.equal(fill(places, gateway), 896);
@@ -39,7 +39,7 @@ t.test('whoever has too much gives way as its calls end', async (t) => {
   t.equal(fill(places, gateway), 896, 'alone again');
 });
 
-t.test('many that want all have about the same, and one that wants few has them', async (t) => {
+t.test('many callers get about equal shares, and one that needs few places gets them', async (t) => {
   for (const count of [2, 5, 20, 100]) {
     const places = new FairPlaces(1_024);
     const greedy = Array.from({ length: count }, () => new Holder());
@@ -56,7 +56,7 @@ t.test('many that want all have about the same, and one that wants few has them'
   }
 });
 
-t.test('limits, sums and misuse', async (t) => {
+t.test('limits and sums hold, and misuse throws', async (t) => {
   const places = new FairPlaces(16);
   const holder = new Holder();
   fill(places, holder);

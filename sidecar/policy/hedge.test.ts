@@ -18,7 +18,7 @@ const SLOW_CALL: HedgeCall = {
   callsInFlight: 10,
 };
 
-t.test('an extra attempt needs all of it', async (t) => {
+t.test('a hedge needs all of its conditions', async (t) => {
   const cases: [Partial<HedgeCall>, string][] = [
     [{}, 'send'],
     [{ timeLeftMs: Number.POSITIVE_INFINITY, usualLatencyMs: 0 }, 'send'],
@@ -43,7 +43,7 @@ t.test('an extra attempt needs all of it', async (t) => {
   t.equal(decideHedge(SETTINGS, SLOW_CALL, budget, 0), 'budget_exhausted');
 });
 
-t.test('when: after the delay, or what the answers usually take', async (t) => {
+t.test('a hedge starts after the delay, or after the usual time of an answer', async (t) => {
   const latency = new LatencyPercentiles();
   const never = Number.POSITIVE_INFINITY;
   const delay = (settings: Partial<HedgeSettings>) => hedgeDelayMs({ ...SETTINGS, ...settings }, latency);
@@ -60,7 +60,7 @@ t.test('when: after the delay, or what the answers usually take', async (t) => {
   t.strictSame([undefined, 0, 250, -1].map(hedgeAfterFailureMs), [0, 0, 250, never]);
 });
 
-t.test('percentiles are right to 9 %, whatever the distribution', async (t) => {
+t.test('percentiles are right to 9 % for any distribution', async (t) => {
   let seed = 7;
   const random = (): number => {
     seed = (seed * 48271) % 2147483647;
@@ -84,7 +84,7 @@ t.test('percentiles are right to 9 %, whatever the distribution', async (t) => {
   }
 });
 
-t.test('old figures stay until there are new ones', async (t) => {
+t.test('old percentiles stay until there are new ones', async (t) => {
   const latency = new LatencyPercentiles();
   t.equal(latency.at(50), 0);
   for (let i = 0; i < 19; i++) latency.record(100, 1000);
@@ -108,7 +108,7 @@ t.test('old figures stay until there are new ones', async (t) => {
   t.equal(rare.at(50), before, 'a call every five minutes does not lose what is known');
 });
 
-t.test('no latency is too odd to be counted', async (t) => {
+t.test('every latency counts, however odd', async (t) => {
   const latency = new LatencyPercentiles();
   for (const ms of [0, -5, Number.NaN, 1e-9]) for (let i = 0; i < 5; i++) latency.record(ms, 0);
   t.ok(latency.at(100) < 0.3);

@@ -5,26 +5,29 @@ import { RateLimiter } from './rate-limit.ts';
 
 const SETTINGS = { callsPerSecond: 10, burst: 3, maxCallers: 4 };
 
-t.test('a burst, then one each interval; the pushback is when the next token comes', async (t) => {
-  const limiter = new RateLimiter(SETTINGS);
-  const take = (nowMs: number, cost?: number) => limiter.take('a', nowMs, cost);
-  t.strictSame([take(1_000), take(1_000), take(1_000), take(1_000)], [0, 0, 0, 100]);
-  t.equal(take(1_060), 40);
-  t.equal(take(1_100), 0);
-  t.equal(take(1_100), 100);
-  t.equal(take(9_000, 3), 0);
-  t.equal(take(9_000, 2), 200);
-  t.equal(limiter.take('b', 9_000), 0, 'each caller for itself');
-  t.equal(take(20_000, 5), 0, 'more than a burst needs a full bucket');
-  t.equal(take(20_100, 5), 400);
-  t.equal(take(20_100), 200, 'and is paid for');
-  limiter.settings = { ...SETTINGS, callsPerSecond: 0.001 };
-  t.strictSame([limiter.take('c', 1), limiter.take('c', 1, 3)], [0, 60_000], 'at most a minute');
-  t.throws(() => new RateLimiter({ ...SETTINGS, callsPerSecond: 0 }), /above 0/);
-  t.throws(() => new RateLimiter({ ...SETTINGS, burst: Number.NaN }), /burst is NaN/);
-});
+t.test(
+  'the limiter admits a burst, then one call each interval, with a pushback to the next token',
+  async (t) => {
+    const limiter = new RateLimiter(SETTINGS);
+    const take = (nowMs: number, cost?: number) => limiter.take('a', nowMs, cost);
+    t.strictSame([take(1_000), take(1_000), take(1_000), take(1_000)], [0, 0, 0, 100]);
+    t.equal(take(1_060), 40);
+    t.equal(take(1_100), 0);
+    t.equal(take(1_100), 100);
+    t.equal(take(9_000, 3), 0);
+    t.equal(take(9_000, 2), 200);
+    t.equal(limiter.take('b', 9_000), 0, 'each caller for itself');
+    t.equal(take(20_000, 5), 0, 'more than a burst needs a full bucket');
+    t.equal(take(20_100, 5), 400);
+    t.equal(take(20_100), 200, 'and is paid for');
+    limiter.settings = { ...SETTINGS, callsPerSecond: 0.001 };
+    t.strictSame([limiter.take('c', 1), limiter.take('c', 1, 3)], [0, 60_000], 'at most a minute');
+    t.throws(() => new RateLimiter({ ...SETTINGS, callsPerSecond: 0 }), /above 0/);
+    t.throws(() => new RateLimiter({ ...SETTINGS, burst: Number.NaN }), /burst is NaN/);
+  },
+);
 
-t.test('callers are bounded, and nobody is forgotten who owes', async (t) => {
+t.test('the number of callers is bounded, and no caller that owes is forgotten', async (t) => {
   const limiter = new RateLimiter(SETTINGS);
   for (const name of ['a', 'b', 'c', 'd']) for (let i = 0; i < 3; i++) limiter.take(name, 0);
   for (let i = 0; i < 1_000; i++) limiter.take(`invented-${i}`, 1);
@@ -39,7 +42,7 @@ t.test('callers are bounded, and nobody is forgotten who owes', async (t) => {
   t.ok(limiter.take(`${long}y`, 5_000) > 0);
 });
 
-t.test('no caller gets more than the rate and its burst, nor less than it may', async (t) => {
+t.test('each caller gets its rate and its burst, no more and no less', async (t) => {
   const request = fc.record({ who: fc.nat(6), afterMs: fc.nat(300) });
   fc.assert(
     fc.property(fc.array(request, { maxLength: 400 }), (requests) => {

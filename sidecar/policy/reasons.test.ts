@@ -10,7 +10,7 @@ import { VERDICTS, type VerdictReason } from './verdicts.ts';
 const root = join(import.meta.dirname, '..', '..');
 const reasons = Object.entries(REASONS);
 
-t.test('the document of a call has the table, line by line', async (t) => {
+t.test('the document of a call has each line of the table of reasons', async (t) => {
   const markdown = readFileSync(join(root, 'docs/life-of-a-call.md'), 'utf8');
   const table = /^\| reason .*\n\|[ -|]*\n((?:\|.*\n)+)/m.exec(markdown)?.[1] ?? '';
   const rows = table
@@ -40,7 +40,7 @@ t.test('the dashboard has words for each reason and each verdict', async (t) => 
     t.not(explainVerdict!(reason), reason.replaceAll('_', ' '), reason);
 });
 
-t.test('what a reason says fits together', async (t) => {
+t.test('the facts of each reason fit together', async (t) => {
   for (const [name, facts] of reasons) {
     t.equal(factsOf(name), facts);
     t.not(facts.status, 0, name);

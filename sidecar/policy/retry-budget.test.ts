@@ -32,12 +32,12 @@ function failingTraffic(budget: RetryBudget, callsPerSecond: number, seconds: nu
   return { calls, retries, mostInOneSecond };
 }
 
-t.test('at one call a second, each may use all its attempts', async (t) => {
+t.test('at one call a second, each call may use all its attempts', async (t) => {
   const { calls, retries } = failingTraffic(new RetryBudget(DEFAULTS), 1, 60, 5);
   t.strictSame({ calls, retries }, { calls: 60, retries: 120 });
 });
 
-t.test('a cluster that fails everything gets a fifth more, and a few a second', async (t) => {
+t.test('a cluster that fails every call gets a fifth more attempts, and a few each second', async (t) => {
   for (const [callsPerSecond, attemptMs] of [
     [100, 1],
     [100, 2000],
@@ -51,7 +51,7 @@ t.test('a cluster that fails everything gets a fifth more, and a few a second', 
   }
 });
 
-t.test('the floor is a number at a time, and a number a second', async (t) => {
+t.test("the budget's floor is a number at a time and a number each second", async (t) => {
   const floor = new RetryBudget({ percent: 0, minConcurrent: 3 });
   const took = (nowMs: number): boolean => floor.tryAcquire(nowMs, 1000);
   t.strictSame([took(10_000), took(10_000), took(10_100), took(10_200)], [true, true, true, false]);
@@ -74,7 +74,7 @@ t.test('the floor is a number at a time, and a number a second', async (t) => {
   t.notOk(none.tryAcquire(0, 100), 'nothing allowed is nothing');
 });
 
-t.test('a burst is measured by the calls of the window, or by those in flight', async (t) => {
+t.test('the budget measures a burst by the calls of the window, or by those in flight', async (t) => {
   const retries = (calls: number, atMs: number, callsInFlight: number): number => {
     const budget = new RetryBudget({ percent: 20, minConcurrent: 0 });
     for (let i = 0; i < calls; i++) budget.countCall(100_000);
@@ -101,7 +101,7 @@ t.test('a burst is measured by the calls of the window, or by those in flight', 
   t.ok(slow.tryAcquire(200_000, 100), 'new settings hold at once');
 });
 
-t.test('more is never released than was acquired', async (t) => {
+t.test('a budget takes back no more than it gave', async (t) => {
   const budget = new RetryBudget(DEFAULTS);
   budget.tryAcquire(0, 1);
   budget.release();
@@ -109,7 +109,7 @@ t.test('more is never released than was acquired', async (t) => {
   t.equal(budget.running, 0);
 });
 
-t.test('it does what a list of all calls and retries would say, for every traffic', async (t) => {
+t.test('the budget decides as a list of all calls and retries would, for any traffic', async (t) => {
   const step = fc.record({
     waitMs: fc.oneof(fc.nat(20), fc.nat(500), fc.nat(5000), fc.nat(30_000)),
     calls: fc.nat(30),

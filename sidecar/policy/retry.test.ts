@@ -79,7 +79,7 @@ function verdict(which: Case): string {
   return decision.again ? decision.target : decision.reason;
 }
 
-t.test('each rule, alone, ends the attempts', async (t) => {
+t.test('each rule alone ends the attempts', async (t) => {
   const { NOBODY: nobody, SIDECARS: sidecars, EVERYBODY: everybody } = NotAgain;
   t.match(decide({}), { again: true, target: 'other', afterMs: 25, backoffStep: 1 });
   const cases: [Case, GiveUpReason, NotAgain][] = [
@@ -130,7 +130,7 @@ t.test('each rule, alone, ends the attempts', async (t) => {
   }
 });
 
-t.test('what was never seen by the app may go anywhere, whatever it does', async (t) => {
+t.test('a call that no app has seen may go to any endpoint', async (t) => {
   const turnedAway = (peerReason: string, status: number = Status.UNAVAILABLE): Case => ({
     end: { peerReason, status: status as AttemptEnd['status'] },
     call: PLAIN,

@@ -96,7 +96,7 @@ t.test('a stream is judged at its first message, and again at its end', async (t
   t.equal(judge({ streaming: true, progress: Progress.SENT }), 'success ok', 'a stream without messages');
 });
 
-t.test('what happened on the wire', async (t) => {
+t.test('each end on the wire has its verdict', async (t) => {
   const cases: [Partial<AttemptEnd>, string][] = [
     [{ kind: 'no_status' }, 'failure no_status'],
     [{ kind: 'http_status', code: 503 }, 'failure not_grpc'],
@@ -143,7 +143,7 @@ t.test('what happened on the wire', async (t) => {
   }
 });
 
-t.test('a deadline is a failure only of who had the time its answers usually take', async (t) => {
+t.test('a deadline is a failure only of an endpoint that had its usual time', async (t) => {
   const sent = { kind: 'deadline', progress: Progress.SENT, status: Status.DEADLINE_EXCEEDED } as const;
   const short = 'neutral deadline_too_short';
   const failure = 'failure timeout';
@@ -177,7 +177,7 @@ t.test('a deadline is a failure only of who had the time its answers usually tak
   t.equal(judge(task), short, 'an agent that says so because its caller was in a hurry');
 });
 
-t.test('a stream that flows when its time is up has not failed', async (t) => {
+t.test('a stream that flows at its deadline has not failed', async (t) => {
   const flowing = { streaming: true, progress: Progress.MESSAGE, deadlineOwner: 'caller' } as const;
   const over = { allowedMs: 10_000, elapsedMs: 10_000 };
   t.equal(judge({ ...flowing, ...over, kind: 'deadline' }), 'neutral stream_deadline');
@@ -188,7 +188,7 @@ t.test('a stream that flows when its time is up has not failed', async (t) => {
   t.equal(judge({ ...flowing, ...none, status: Status.DEADLINE_EXCEEDED }), 'failure deadline_exceeded');
 });
 
-t.test('a task that failed under status OK counts where the cluster says so', async (t) => {
+t.test('a failed task under status OK counts where the cluster is set so', async (t) => {
   t.equal(judge({ taskFailure: 'failed' }), 'failure task_failed');
   t.equal(judge({ taskFailure: 'timeout' }), 'failure task_timeout');
   const off = { taskStatusIsVerdict: false };
@@ -255,7 +255,7 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
   );
 });
 
-t.test('what ends with a connection that goes away in order proves nothing', async (t) => {
+t.test('an attempt that ends with a graceful GOAWAY proves nothing', async (t) => {
   const going = { goingAway: true, progress: Progress.SENT } as const;
   const cases: [Partial<AttemptEnd>, string][] = [
     [{ status: Status.UNAVAILABLE }, 'neutral going_away'],
@@ -274,7 +274,7 @@ t.test('what ends with a connection that goes away in order proves nothing', asy
   for (const [end, expected] of cases) t.equal(judge({ ...going, ...end }), expected, JSON.stringify(end));
 });
 
-t.test('failures in flight at an endpoint that was ejected are not held against the cluster', async (t) => {
+t.test('failures in flight at an ejected endpoint do not count against the cluster', async (t) => {
   const failed = VERDICTS.timeout;
   t.equal(verdictForCircuit(failed, 1000, 0), failed);
   t.equal(verdictForCircuit(failed, 0, 0), failed, '0 is none, also for a clock that has just begun');
@@ -313,7 +313,7 @@ t.test("how servers refuse a request that breaks gRPC's rules", async (t) => {
   for (const [end, expected] of cases) t.equal(judge(end), expected, JSON.stringify(end));
 });
 
-t.test('rules that hold for whatever ends how it may', async (t) => {
+t.test('verdicts keep their rules for every end', async (t) => {
   const kinds: EndKind[] = [
     'first_message',
     'status',
@@ -369,7 +369,7 @@ t.test('rules that hold for whatever ends how it may', async (t) => {
   t.doesNotThrow(() => fc.assert(property, { numRuns: 5000 }));
 });
 
-t.test('there is no verdict that the tables above have not met', async (t) => {
+t.test('the tables of this file have met every verdict', async (t) => {
   t.strictSame(
     Object.keys(VERDICTS).filter((reason) => !seen.has(reason as VerdictReason)),
     [],

@@ -26,7 +26,7 @@ function unframe(framed: Buffer): Buffer {
   return framed.subarray(5);
 }
 
-t.test('requests are what protobufjs reads and writes', async (t) => {
+t.test('requests of health checks equal those of protobufjs', async (t) => {
   for (const service of ['', 'agent.AgentService', 'ä'.repeat(100)]) {
     t.match(check.requestDeserialize(unframe(writeHealthRequest(service))), { service });
     const written = check.requestSerialize({ service });
@@ -34,7 +34,7 @@ t.test('requests are what protobufjs reads and writes', async (t) => {
   }
 });
 
-t.test('states are what protobufjs reads and writes', async (t) => {
+t.test('states of health checks equal those of protobufjs', async (t) => {
   for (const [name, state] of Object.entries(ServingStatus)) {
     t.match(check.responseDeserialize(unframe(writeServingStatus(state))), { status: name });
     const written = check.responseSerialize({ status: name });
@@ -43,7 +43,7 @@ t.test('states are what protobufjs reads and writes', async (t) => {
   t.equal(readServingStatus(Buffer.from([8, 77]), 0, 2), ServingStatus.UNKNOWN, 'a state of the future');
 });
 
-t.test("an agent's health is what protobufjs reads", async (t) => {
+t.test("an agent's health reads as with protobufjs", async (t) => {
   const checks = { app: 'serving', total_requests: '12', empty: '' };
   for (const healthy of [true, false]) {
     const framed = writeAgentHealth({ healthy, agentName: 'research', version: '1.2', checks });

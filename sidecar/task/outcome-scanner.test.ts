@@ -69,7 +69,7 @@ const field = fc.oneof(
 );
 const cuts = fc.array(fc.nat(3_000), { maxLength: 40 });
 
-t.test('finds what protobufjs decodes, in any order of fields and any chunking', async (t) => {
+t.test('the scanner finds what protobufjs decodes, in any order of fields and any chunks', async (t) => {
   const property = fc.property(fc.array(field, { maxLength: 12 }), cuts, (fields, cuts) => {
     const message = Buffer.concat(fields);
     const { status, tokens_used: tokensUsed } = taskResponse.deserialize(message);
@@ -78,7 +78,7 @@ t.test('finds what protobufjs decodes, in any order of fields and any chunking',
   t.doesNotThrow(() => fc.assert(property, { numRuns: 1_000 }));
 });
 
-t.test('byte by byte, and with an output of megabytes before the status', async (t) => {
+t.test('the scanner reads byte by byte, and past megabytes of output', async (t) => {
   const message = encode({ task_id: 'a', output: 'é'.repeat(300_000), status: 2, tokens_used: 70_000 });
   const bytes = frame(message);
   const everyByte = Array.from(bytes.keys());
@@ -101,7 +101,7 @@ t.test('an empty message is a task that succeeded; half a message says nothing',
   t.same(outcomeOf(scanner), { seen: true, status: 2, tokensUsed: 5 }, 'bytes behind the first message');
 });
 
-t.test('a compressed message is read as any other, however it is cut', async (t) => {
+t.test('a compressed message is read like any other, however it is cut', async (t) => {
   const output = 'what the model said, and said again. '.repeat(50);
   const message = encode({ output, status: 2, tokens_used: 5 });
   const packed = { gzip: gzipSync, deflate: deflateSync, zstd: zstdCompressSync, br: brotliCompressSync };
@@ -127,7 +127,7 @@ t.test('a compressed message is read as any other, however it is cut', async (t)
   }
 });
 
-t.test('a compressed message that can not be read is unknown', async (t) => {
+t.test('an unreadable compressed message has no known outcome', async (t) => {
   const message = encode({ status: 2, tokens_used: 5 });
   const gzip = gzipSync(message);
   t.match(outcomeOf(scan(frame(gzip, 1))), UNKNOWN, 'without an encoding');
@@ -151,7 +151,7 @@ t.test('a compressed message that can not be read is unknown', async (t) => {
   t.match(outcomeOf(scan(frame(gzipSync(more), 1), [9_000, 50_000], 'gzip')), UNKNOWN);
 });
 
-t.test('malformed messages are unknown', async (t) => {
+t.test('malformed messages have no known outcome', async (t) => {
   const cases: Record<string, number[]> = {
     'field number 0': [0x00, 0x01],
     'wire type 6': [0x1e, 0x01],
@@ -176,7 +176,7 @@ t.test('malformed messages are unknown', async (t) => {
   }
 });
 
-t.test('random bytes: nothing is thrown, and chunking changes nothing', async (t) => {
+t.test('random bytes cause no exception, and chunks change nothing', async (t) => {
   const bytes = fc.uint8Array({ maxLength: 200 }).map((array) => Buffer.from(array));
   const property = fc.property(bytes, fc.boolean(), cuts, (random, framed, cuts) => {
     const message = framed ? frame(random) : random;

@@ -33,7 +33,7 @@ const taskResponse = fc.record({
   tool_calls: fc.array(fc.record({ tool_name: text, arguments: text, result: text }), { maxLength: 4 }),
 });
 
-t.test('ids and types are read from what protobufjs writes', async (t) => {
+t.test('ids and types are read from the bytes of protobufjs', async (t) => {
   fc.assert(
     fc.property(taskRequest, fc.nat(50), (task, offset) => {
       const message = requestSerialize(task);
@@ -45,7 +45,7 @@ t.test('ids and types are read from what protobufjs writes', async (t) => {
   t.pass('for random tasks, wherever they lie in a buffer');
 });
 
-t.test('the beginning of a task is enough', async (t) => {
+t.test('the beginning of a task gives its id', async (t) => {
   const task = { task_id: 'task-1', agent_type: 'code', input: 'x'.repeat(100_000), metadata: { a: 'b' } };
   const message = requestSerialize(task);
   const expected = { taskId: 'task-1', correlationId: '', agentType: 'code' };
@@ -58,7 +58,7 @@ t.test('the beginning of a task is enough', async (t) => {
   );
 });
 
-t.test('status and tokens are read from what protobufjs writes', async (t) => {
+t.test('status and tokens are read from the bytes of protobufjs', async (t) => {
   fc.assert(
     fc.property(taskResponse, (response) => {
       const message = responseSerialize(response);
@@ -69,7 +69,7 @@ t.test('status and tokens are read from what protobufjs writes', async (t) => {
   t.pass('for random responses');
 });
 
-t.test('bytes that are no message are read to their end, and throw nothing', async (t) => {
+t.test('bytes that are no message are read to their end without an exception', async (t) => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 200 }),
     // Damaged messages reach more code than random bytes.
@@ -97,7 +97,7 @@ t.test('bytes that are no message are read to their end, and throw nothing', asy
   t.pass('for noise and damaged messages');
 });
 
-t.test('every wire type is stepped over', async (t) => {
+t.test('the reader skips every wire type', async (t) => {
   const message = Buffer.concat([
     varintField(9, 2 ** 40),
     Buffer.from([0x51, 1, 2, 3, 4, 5, 6, 7, 8]),
@@ -114,7 +114,7 @@ t.test('every wire type is stepped over', async (t) => {
   t.equal(readTaskKey(message, 0, message.length).taskId, 'last', 'the last one wins');
 });
 
-t.test('malformed input is told from the end', async (t) => {
+t.test('the reader distinguishes malformed input from the end', async (t) => {
   const cases: [what: string, bytes: number[]][] = [
     ['a varint without an end', [0x08, 0x80]],
     ['a varint of eleven bytes', [0x08, ...Array(10).fill(0xff), 0x01]],
@@ -132,7 +132,7 @@ t.test('malformed input is told from the end', async (t) => {
   t.equal(new FieldReader(Buffer.alloc(0), 0, 0).malformed, false);
 });
 
-t.test('a text that is too long to be a key is none', async (t) => {
+t.test('a text that is too long for a key counts as none', async (t) => {
   const message = Buffer.concat([stringField(1, 'x'.repeat(257)), stringField(3, 'y'.repeat(256))]);
   t.strictSame(readTaskKey(message, 0, message.length), {
     taskId: '',

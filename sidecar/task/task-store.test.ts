@@ -60,7 +60,7 @@ function storeWith(settings: Partial<TaskStoreSettings> = {}) {
   return { store, begin, append };
 }
 
-t.test('one runs, who comes meanwhile joins, who comes later gets the same answer', async (t) => {
+t.test('one call runs a task, a duplicate joins it, and a later one gets the same answer', async (t) => {
   const { store, begin, append } = storeWith();
   const first = begin('a');
   t.match(first, { decision: 'run', entry: { runner: 'runner of a' } });
@@ -102,7 +102,7 @@ t.test('the same id with another request is another task', async (t) => {
   t.equal(again.subscriber.received, 'other');
 });
 
-t.test('only answers that would be the same again are kept', async (t) => {
+t.test('the store keeps only answers that would be the same again', async (t) => {
   const kept = Object.entries(Status).filter(([, status]) => isReplayable(status, -1));
   t.strictSame(
     kept.map(([name]) => name),
@@ -129,7 +129,7 @@ t.test('only answers that would be the same again are kept', async (t) => {
   t.equal(store.size, 1);
 });
 
-t.test('age and number bound it; what runs is not forgotten', async (t) => {
+t.test('age and number bound the store, and a running task is not forgotten', async (t) => {
   const { store, begin } = storeWith({ maxAgeMs: 1_000, maxEntries: 3 });
   for (const id of ['a', 'b']) store.finish(begin(id).entry, OK, id === 'a' ? 0 : 500);
   t.equal(begin('a', 999).decision, 'replay');
@@ -153,7 +153,7 @@ t.test('age and number bound it; what runs is not forgotten', async (t) => {
   t.strictSame([old.store.size, old.store.bytes], [0, 0], 'time alone empties it');
 });
 
-t.test('answers that do not fit are not replayed, and tasks not run twice for it', async (t) => {
+t.test('an answer that does not fit is not replayed, and its task does not run twice', async (t) => {
   const { store, begin, append } = storeWith({ maxAnswerBytes: 4_096 });
   const large = begin('large');
   const quick = begin('large');
@@ -187,7 +187,7 @@ t.test('answers that do not fit are not replayed, and tasks not run twice for it
   t.ok(full.store.bytes <= 20_000, `${full.store.bytes} bytes: those that run need room, too`);
 });
 
-t.test('what is being read is not dropped; what was asked for last is dropped last', async (t) => {
+t.test('an answer with readers is not dropped, and the latest requested one is dropped last', async (t) => {
   const { store, begin, append } = storeWith({ maxBytes: 10_000 });
   const done = (id: string, bytes: number): void => {
     const { entry } = begin(id);
@@ -215,7 +215,7 @@ t.test('what is being read is not dropped; what was asked for last is dropped la
   t.strictSame([asked.begin('b').decision, asked.begin('a').decision], ['refuse', 'replay']);
 });
 
-t.test('an answer that is not kept is still read to its end', async (t) => {
+t.test('readers receive an answer to its end that is not kept', async (t) => {
   const { store, begin, append } = storeWith({ maxBytes: 10_000, maxAnswerBytes: 8_000 });
   const failing = begin('a');
   const slow = begin('a');
@@ -244,7 +244,7 @@ t.test('an answer that is not kept is still read to its end', async (t) => {
   t.ok(full.store.bytes < 30 * 700, `${full.store.bytes} bytes for thirty that run`);
 });
 
-t.test('callers that leave: cancelled ends it, a lost connection waits for the retry', async (t) => {
+t.test('a cancelled caller ends its task, and a lost connection waits for the retry', async (t) => {
   const { store, begin, append } = storeWith();
   const cancelled = begin('a');
   t.equal(store.runnersCallerLeft(cancelled.entry, 'cancelled', 0), 'abort');
@@ -306,7 +306,7 @@ t.test('callers that leave: cancelled ends it, a lost connection waits for the r
   t.equal(behind.store.tick(0).length, 1, 'nobody is left to want it');
 });
 
-t.test('requests are the same when they say the same to the same method for the same caller', async (t) => {
+t.test('requests are the same task with equal bytes, method and caller', async (t) => {
   const entry = (name: string, value: string): Buffer =>
     bytesField(5, Buffer.concat([stringField(1, name), stringField(2, value)]));
   const request = (...parts: Buffer[]): Buffer =>
@@ -345,7 +345,7 @@ t.test('requests are the same when they say the same to the same method for the 
   );
 });
 
-t.test('short answers are kept in order, found by number, and let go from the oldest', async (t) => {
+t.test('short answers keep their order and numbers, and the oldest is forgotten first', async (t) => {
   const kept = new KeptAnswers();
   const logOf = (text: string): ReplayLog => {
     const log = new ReplayLog();
@@ -384,7 +384,7 @@ t.test('short answers are kept in order, found by number, and let go from the ol
   t.strictSame([kept.bytes, kept.span, kept.size, kept.find('late')], [0, 0, 0, -1]);
 });
 
-t.test('keys are found among those of the same hash, in any order of coming and going', async (t) => {
+t.test('keys with equal hashes are found, in any order of additions and removals', async (t) => {
   fc.assert(
     fc.property(
       fc.array(fc.tuple(fc.nat({ max: 40 }), fc.constantFrom('put', 'forget', 'find')), { maxLength: 400 }),
@@ -411,7 +411,7 @@ t.test('keys are found among those of the same hash, in any order of coming and 
   t.pass();
 });
 
-t.test('a short request and the digest of a long one are never taken for each other', async (t) => {
+t.test('a short request never equals the digest of a long one', async (t) => {
   const long = Buffer.alloc(1_000, 'x');
   const scope = taskScope('/m', 'a');
   const digest = taskFingerprint(scope, long, 0, long.length).slice(scope.length);
@@ -421,7 +421,7 @@ t.test('a short request and the digest of a long one are never taken for each ot
   }
 });
 
-t.test('the log gives back what was put in, and lets go of what is dropped', async (t) => {
+t.test('the log returns the appended bytes, and frees the dropped ones', async (t) => {
   const random = seededRandom(4);
   const log = new ReplayLog();
   const all: Buffer[] = [];
@@ -452,98 +452,101 @@ t.test('the log gives back what was put in, and lets go of what is dropped', asy
   t.equal(log.read(middle)![0], expected[middle]);
 });
 
-t.test('whatever happens: one runs at a time, readers get it whole, and the bounds hold', async (t) => {
-  const step = fc.record({
-    what: fc.constantFrom(
-      'begin',
-      'begin',
-      'append',
-      'append',
-      'ok',
-      'fail',
-      'leave',
-      'lost',
-      'tick',
-      'read',
-    ),
-    task: fc.nat(5),
-    bytes: fc.nat(6_000),
-    afterMs: fc.nat(3_000),
-  });
-  const settings = {
-    maxBytes: 20_000,
-    maxAnswerBytes: 8_000,
-    maxEntries: 6,
-    maxAgeMs: 20_000,
-    lingerMs: 1_000,
-  };
-  fc.assert(
-    fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
-      const { store, begin, append } = storeWith(settings);
-      const running = new Map<string, { entry: TaskEntry<string>; sent: string; callerHere: boolean }>();
-      const readers: { reader: TaskReader<string>; subscriber: Subscriber; of: { sent: string } }[] = [];
-      let kept = new Map<string, { sent: string }>();
-      let nowMs = 0;
-      const gone = (entry: TaskEntry<string>): void => {
-        for (const [id, run] of running) if (run.entry === entry) running.delete(id);
-      };
-      for (const [i, { what, task, bytes, afterMs }] of steps.entries()) {
-        nowMs += afterMs;
-        const id = `task-${task}`;
-        const run = running.get(id);
-        if (what === 'begin') {
-          const begun = begin(id, nowMs);
-          if (begun.decision === 'run') {
-            if (run !== undefined) throw new Error('it runs already');
-            if (begun.abandoned !== undefined) gone(begun.abandoned);
-            running.set(id, { entry: begun.entry, sent: '', callerHere: true });
-          } else if (begun.decision !== 'refuse') {
-            begun.subscriber.paused = bytes % 3 === 0;
-            const of = begun.decision === 'join' ? run : kept.get(id);
-            if (of === undefined) throw new Error(`${begun.decision}, but nothing is known`);
-            readers.push({ reader: begun.reader, subscriber: begun.subscriber, of });
+t.test(
+  'in any sequence of events one call runs a task, readers get whole answers, and the bounds hold',
+  async (t) => {
+    const step = fc.record({
+      what: fc.constantFrom(
+        'begin',
+        'begin',
+        'append',
+        'append',
+        'ok',
+        'fail',
+        'leave',
+        'lost',
+        'tick',
+        'read',
+      ),
+      task: fc.nat(5),
+      bytes: fc.nat(6_000),
+      afterMs: fc.nat(3_000),
+    });
+    const settings = {
+      maxBytes: 20_000,
+      maxAnswerBytes: 8_000,
+      maxEntries: 6,
+      maxAgeMs: 20_000,
+      lingerMs: 1_000,
+    };
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
+        const { store, begin, append } = storeWith(settings);
+        const running = new Map<string, { entry: TaskEntry<string>; sent: string; callerHere: boolean }>();
+        const readers: { reader: TaskReader<string>; subscriber: Subscriber; of: { sent: string } }[] = [];
+        let kept = new Map<string, { sent: string }>();
+        let nowMs = 0;
+        const gone = (entry: TaskEntry<string>): void => {
+          for (const [id, run] of running) if (run.entry === entry) running.delete(id);
+        };
+        for (const [i, { what, task, bytes, afterMs }] of steps.entries()) {
+          nowMs += afterMs;
+          const id = `task-${task}`;
+          const run = running.get(id);
+          if (what === 'begin') {
+            const begun = begin(id, nowMs);
+            if (begun.decision === 'run') {
+              if (run !== undefined) throw new Error('it runs already');
+              if (begun.abandoned !== undefined) gone(begun.abandoned);
+              running.set(id, { entry: begun.entry, sent: '', callerHere: true });
+            } else if (begun.decision !== 'refuse') {
+              begun.subscriber.paused = bytes % 3 === 0;
+              const of = begun.decision === 'join' ? run : kept.get(id);
+              if (of === undefined) throw new Error(`${begun.decision}, but nothing is known`);
+              readers.push({ reader: begun.reader, subscriber: begun.subscriber, of });
+            }
+          } else if (what === 'append' && run !== undefined) {
+            const text = String.fromCharCode(97 + (i % 26)).repeat(bytes);
+            run.sent += text;
+            append(run.entry, text);
+          } else if ((what === 'ok' || what === 'fail') && run !== undefined) {
+            running.delete(id);
+            store.finish(run.entry, what === 'ok' ? OK : UNAVAILABLE, nowMs);
+            if (what === 'ok') kept.set(id, run);
+          } else if (what === 'leave' || what === 'lost') {
+            const leaving = what === 'leave' ? 'cancelled' : 'connection_lost';
+            if (run?.callerHere && bytes % 2 === 0) {
+              run.callerHere = false;
+              if (store.runnersCallerLeft(run.entry, leaving, nowMs) === 'abort') gone(run.entry);
+            } else if (readers.length > 0) {
+              const [left] = readers.splice(bytes % readers.length, 1);
+              if (store.leave(left!.reader, leaving, nowMs) === 'abort') gone(left!.reader.entry);
+            }
+          } else if (what === 'tick') {
+            for (const entry of store.tick(nowMs)) gone(entry);
+          } else if (what === 'read') {
+            for (const { subscriber } of readers) subscriber.read();
           }
-        } else if (what === 'append' && run !== undefined) {
-          const text = String.fromCharCode(97 + (i % 26)).repeat(bytes);
-          run.sent += text;
-          append(run.entry, text);
-        } else if ((what === 'ok' || what === 'fail') && run !== undefined) {
-          running.delete(id);
-          store.finish(run.entry, what === 'ok' ? OK : UNAVAILABLE, nowMs);
-          if (what === 'ok') kept.set(id, run);
-        } else if (what === 'leave' || what === 'lost') {
-          const leaving = what === 'leave' ? 'cancelled' : 'connection_lost';
-          if (run?.callerHere && bytes % 2 === 0) {
-            run.callerHere = false;
-            if (store.runnersCallerLeft(run.entry, leaving, nowMs) === 'abort') gone(run.entry);
-          } else if (readers.length > 0) {
-            const [left] = readers.splice(bytes % readers.length, 1);
-            if (store.leave(left!.reader, leaving, nowMs) === 'abort') gone(left!.reader.entry);
+          for (const { reader, subscriber, of } of readers) {
+            if (!of.sent.startsWith(subscriber.received)) throw new Error('not what was sent');
+            if (reader.end !== undefined && subscriber.received !== of.sent) throw new Error('not all of it');
           }
-        } else if (what === 'tick') {
-          for (const entry of store.tick(nowMs)) gone(entry);
-        } else if (what === 'read') {
-          for (const { subscriber } of readers) subscriber.read();
+          const room = settings.maxBytes + 6_000 + settings.maxEntries * 700;
+          if (store.bytes > room) throw new Error(`${store.bytes} bytes`);
+          if (store.size > settings.maxEntries) throw new Error(`${store.size} entries`);
         }
-        for (const { reader, subscriber, of } of readers) {
-          if (!of.sent.startsWith(subscriber.received)) throw new Error('not what was sent');
-          if (reader.end !== undefined && subscriber.received !== of.sent) throw new Error('not all of it');
-        }
-        const room = settings.maxBytes + 6_000 + settings.maxEntries * 700;
-        if (store.bytes > room) throw new Error(`${store.bytes} bytes`);
-        if (store.size > settings.maxEntries) throw new Error(`${store.size} entries`);
-      }
-      for (const { reader } of readers) store.leave(reader, 'cancelled', nowMs);
-      for (const [, { entry }] of running) store.finish(entry, OK, nowMs);
-      kept = new Map();
-      store.tick(nowMs + 1_000_000);
-      if (store.size !== 0 || store.bytes !== 0)
-        throw new Error(`${store.size} entries, ${store.bytes} bytes are left`);
-    }),
-    { numRuns: 500 },
-  );
-  t.pass();
-});
+        for (const { reader } of readers) store.leave(reader, 'cancelled', nowMs);
+        for (const [, { entry }] of running) store.finish(entry, OK, nowMs);
+        kept = new Map();
+        store.tick(nowMs + 1_000_000);
+        if (store.size !== 0 || store.bytes !== 0)
+          throw new Error(`${store.size} entries, ${store.bytes} bytes are left`);
+      }),
+      { numRuns: 500 },
+    );
+    t.pass();
+  },
+);
 
 t.test('a task takes the steps of its drawing, and no others', async (t) => {
   checkArrows(

@@ -6,7 +6,7 @@ import { AnswerMemory, HeldBytes, OWN_BYTES } from './held-answers.ts';
 
 const LARGE = headCost(60_000, 100);
 
-t.test('a head counts with what is held of its answer until the caller has it', async (t) => {
+t.test('a head counts with the held bytes of its answer until the caller has received it', async (t) => {
   const memory = new AnswerMemory(LARGE);
   const head = new AnswerHead(new HeldBytes(memory));
   t.equal(head.take(200, { 'x-a': 'b' }, LARGE), true);
@@ -21,11 +21,14 @@ t.test('a head counts with what is held of its answer until the caller has it', 
   t.equal(memory.bytes, 0, 'nothing is given back twice');
 });
 
-t.test('of a large head that the caller has only what a failure asks for is kept', async (t) => {
-  const head = new AnswerHead(new HeldBytes(new AnswerMemory()));
-  const asked = { 'retry-after': '7', 'x-ratelimit-reset-tokens': '6m0s' };
-  head.take(200, { ...asked, 'x-large': 'v'.repeat(60_000), date: 'd'.repeat(1_000) }, LARGE);
-  head.passOn();
-  t.strictSame(head.headers, asked);
-  t.equal(head.status, 200);
-});
+t.test(
+  'of a large head, only the fields that a failure needs stay after the caller has received it',
+  async (t) => {
+    const head = new AnswerHead(new HeldBytes(new AnswerMemory()));
+    const asked = { 'retry-after': '7', 'x-ratelimit-reset-tokens': '6m0s' };
+    head.take(200, { ...asked, 'x-large': 'v'.repeat(60_000), date: 'd'.repeat(1_000) }, LARGE);
+    head.passOn();
+    t.strictSame(head.headers, asked);
+    t.equal(head.status, 200);
+  },
+);

@@ -35,7 +35,7 @@ class Parts implements EventSink {
   }
 }
 
-t.test('events are found however the bytes are cut, and no byte is lost', async () => {
+t.test('the scanner finds events however the bytes are cut, and loses no byte', async () => {
   const line = fc.constantFrom(
     'data: x',
     'data',
@@ -96,7 +96,7 @@ t.test('events are found however the bytes are cut, and no byte is lost', async 
   );
 });
 
-t.test('the fields of an event', async (t) => {
+t.test('the reader finds the fields of an event', async (t) => {
   const fields = (text: string) => fieldsOf(Buffer.from(text), 0, Buffer.byteLength(text));
   t.strictSame(fields('data: a\ndata:b\ndata\n\n'), { event: '', data: 'a\nb\n' });
   t.strictSame(fields('event: x\nid: 1\ndatax: 1\n\n'), { event: 'x', data: undefined });
@@ -129,7 +129,7 @@ function follow(dialect: EventDialect, parts: readonly string[], more: object = 
 
 const chunk = (content: string) => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`;
 
-t.test('a stream is whole when its terminal marker has come', async (t) => {
+t.test('a stream is whole once its last event has come', async (t) => {
   t.equal(follow('choices', [chunk('a'), 'data: [DONE]\n\n']).fault, undefined);
   t.equal(
     follow('choices', [chunk('a'), 'data: [DONE]']).fault,
@@ -172,23 +172,26 @@ t.test('comments and pings are no sign of life', async (t) => {
   t.match(passed, /^: a\n\nevent: ping/, 'but they pass');
 });
 
-t.test('usage that we asked for is taken out, and tokens are counted where none is told', async (t) => {
-  const usage = 'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":9}}\n\n';
-  const parts = [chunk('a') + usage + chunk('b'), 'data: [DONE]\n\n'];
-  const stripped = follow('choices', parts, { stripUsage: true });
-  t.equal(stripped.passed, `${chunk('a')}${chunk('b')}data: [DONE]\n\n`);
-  t.strictSame(stripped.check.facts.usage, { inputTokens: 4, outputTokens: 9 });
-  t.equal(follow('choices', parts).passed, parts.join(''));
-  t.equal(
-    follow('choices', [chunk('a'), chunk('b')]).check.estimatedOutputTokens,
-    2,
-    'at least one an event',
-  );
-  t.equal(follow('choices', [chunk('x'.repeat(400))]).check.estimatedOutputTokens, 100);
-  const bounded = follow('choices', [chunk('a'), chunk('b'), chunk('c')], { maxOutputEvents: 2 });
-  t.equal(bounded.fault, 'budget_exhausted', 'a provider that ignores its maximum is stopped');
-  t.equal(bounded.passed, chunk('a') + chunk('b'));
-});
+t.test(
+  'the check removes usage that we requested, and estimates tokens where a stream sends none',
+  async (t) => {
+    const usage = 'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":9}}\n\n';
+    const parts = [chunk('a') + usage + chunk('b'), 'data: [DONE]\n\n'];
+    const stripped = follow('choices', parts, { stripUsage: true });
+    t.equal(stripped.passed, `${chunk('a')}${chunk('b')}data: [DONE]\n\n`);
+    t.strictSame(stripped.check.facts.usage, { inputTokens: 4, outputTokens: 9 });
+    t.equal(follow('choices', parts).passed, parts.join(''));
+    t.equal(
+      follow('choices', [chunk('a'), chunk('b')]).check.estimatedOutputTokens,
+      2,
+      'at least one an event',
+    );
+    t.equal(follow('choices', [chunk('x'.repeat(400))]).check.estimatedOutputTokens, 100);
+    const bounded = follow('choices', [chunk('a'), chunk('b'), chunk('c')], { maxOutputEvents: 2 });
+    t.equal(bounded.fault, 'budget_exhausted', 'a provider that ignores its maximum is stopped');
+    t.equal(bounded.passed, chunk('a') + chunk('b'));
+  },
+);
 
 t.test('heartbeats of every kind pass, move no clock and cut nothing', async (t) => {
   const beats = [
@@ -244,7 +247,7 @@ t.test('a stream is whole when its last choice has finished', async (t) => {
   t.strictSame(late.check.facts.usage, { inputTokens: 4, outputTokens: 9 }, 'what follows is read');
 });
 
-t.test("a stream of Anthropic's", async (t) => {
+t.test("a stream of Anthropic's API ends with message_stop, and its usage is read", async (t) => {
   const event = (type: string, more: object) =>
     `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`;
   const parts = [
@@ -370,7 +373,7 @@ t.test(
   },
 );
 
-t.test('an event larger than what is held is passed on in parts, and read', async (t) => {
+t.test('an event above the bound passes in parts, and is still read', async (t) => {
   const picture = 'A'.repeat(5_000);
   const last = `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content: picture }, finish_reason: 'stop' }], usage: { prompt_tokens: 1, completion_tokens: 2 } })}\r\n\r\n`;
   const parts = [
@@ -393,7 +396,7 @@ t.test('an event larger than what is held is passed on in parts, and read', asyn
   t.equal(follow('choices', [`: ${picture}\n\n`, finish(0)]).fault, undefined, 'a comment');
 });
 
-t.test('what an answer is', async (t) => {
+t.test('the head and the first bytes decide the kind of an answer', async (t) => {
   for (const [head, kind] of [
     ['{"a":1}', 'json'],
     [' \r\n\t[', 'json'],

@@ -5,7 +5,7 @@ import { oneLine, providerMessage, withoutKeys } from './provider-message.ts';
 const said = (body: unknown) =>
   providerMessage(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)));
 
-t.test('the words of an error, in the forms that providers have', async (t) => {
+t.test('the message of an error is found in every form of the providers', async (t) => {
   for (const [body, message] of [
     [{ error: { message: 'no such model', type: 'x', code: 'model_not_found' } }, 'no such model'],
     [
@@ -34,7 +34,7 @@ t.test('the words of an error, in the forms that providers have', async (t) => {
   t.match(oneLine('a\r\n\u001b[31m b'), /^a \[31m b$/, 'on one line');
 });
 
-t.test('keys are taken out, whole or in part', async (t) => {
+t.test('keys in a message are masked, whole or in part', async (t) => {
   const own = 'Zq9-own/key+1';
   for (const [text, clean] of [
     [

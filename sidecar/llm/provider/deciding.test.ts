@@ -42,7 +42,7 @@ function choose(
   });
 }
 
-t.test('the first upstream that is free and untried is asked at once', async (t) => {
+t.test('the first free and untried upstream gets the next attempt at once', async (t) => {
   const open = { ...free, closed: false, probeAtMs: 9_000 };
   const cooling = { ...free, freeAtMs: 5_000 };
   const tried = { ...free, tried: true };
@@ -71,7 +71,7 @@ t.test('the first upstream that is free and untried is asked at once', async (t)
   t.match(choose([cooling], { deadlineMs: 4_000 }), { go: false, because: 'cooling' }, 'beyond the deadline');
 });
 
-t.test('what is tried again, and how long an upstream is left alone', async (t) => {
+t.test('each failure has its retry, and its rest of the upstream', async (t) => {
   const failure = (more: Partial<ProviderFailure>): ProviderFailure => ({
     reason: 'status',
     status: 500,
@@ -112,7 +112,7 @@ t.test('what is tried again, and how long an upstream is left alone', async (t) 
   t.equal(restMs(failure({}), RETRY, 3, 0.5), 0, 'a failure that asks for nothing');
 });
 
-t.test('a minute lets in what it holds, and the rest as it comes back', async (t) => {
+t.test('the limiter admits what a minute holds, and more as the buckets refill', async (t) => {
   const limiter = new FairLimiter({ requestsPerMinute: 60, tokensPerMinute: 0 }, 0);
   const granted = (nowMs: number): number => {
     let count = 0;
@@ -128,7 +128,7 @@ t.test('a minute lets in what it holds, and the rest as it comes back', async (t
   t.equal(limiter.waiting, 29);
 });
 
-t.test('what was reserved and not used comes back, and what was used beyond it is owed', async (t) => {
+t.test('a request gives back unused tokens, and owes those beyond its reservation', async (t) => {
   const limiter = new FairLimiter({ requestsPerMinute: 0, tokensPerMinute: 6_000 }, 0);
   const first = limiter.enter('a', 5_000);
   t.equal(limiter.grant(0), first);
@@ -151,7 +151,7 @@ t.test('what was reserved and not used comes back, and what was used beyond it i
   t.ok(back.grant(0), 'one that was never sent has used nothing');
 });
 
-t.test('callers share by what they use: a flood waits behind itself', async (t) => {
+t.test('callers share by use: a flood waits behind itself', async (t) => {
   const limiter = new FairLimiter({ requestsPerMinute: 60, tokensPerMinute: 0 }, 0);
   for (let i = 0; i < 60; i++) limiter.enter('flood', 100);
   while (limiter.grant(0) !== undefined);
@@ -165,7 +165,7 @@ t.test('callers share by what they use: a flood waits behind itself', async (t) 
   t.ok(order.filter((caller) => caller === 'flood').length >= 5, 'and nobody is starved');
 });
 
-t.test('the limiter never lets in more than there is, whatever is asked, given back and waited', async () => {
+t.test('the limiter never admits more than the limits, in any order of events', async () => {
   fc.assert(
     fc.property(
       fc.array(
@@ -201,7 +201,7 @@ t.test('the limiter never lets in more than there is, whatever is asked, given b
   );
 });
 
-t.test("new limits hold at once and don't forget what was used", async (t) => {
+t.test('new limits apply at once, and what was used stays used', async (t) => {
   const limiter = new FairLimiter({ requestsPerMinute: 0, tokensPerMinute: 0 }, 0);
   limiter.enter('a', 1e9);
   t.ok(limiter.grant(0), 'none is none');
@@ -239,7 +239,7 @@ t.test(
   },
 );
 
-t.test('a token budget is never overspent by what keeps to its reservations', async (t) => {
+t.test('requests within their reservations never overspend a token budget', async (t) => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 1_000 }),
@@ -272,7 +272,7 @@ t.test('a token budget is never overspent by what keeps to its reservations', as
   t.throws(() => new TokenBudget(NaN), RangeError);
 });
 
-t.test('budgets of tasks: bounded, and none that is in use is forgotten', async (t) => {
+t.test('the number of task budgets is bounded, and no budget in use is forgotten', async (t) => {
   const budgets = new TaskBudgets();
   const held = budgets.of('held', 100);
   const reservation = held.reserve(60)!;
@@ -283,7 +283,7 @@ t.test('budgets of tasks: bounded, and none that is in use is forgotten', async 
   t.not(budgets.of('', 100), budgets.of('', 100), 'who tells no task is one of its own');
 });
 
-t.test('two budgets that hold together are both kept, and both get back what was not used', async (t) => {
+t.test('a request keeps within two budgets, and gives unused tokens back to both', async (t) => {
   const [one, other] = [new TokenBudget(100), new TokenBudget(60)];
   const joint = new JointBudget(one, other);
   t.equal(joint.left, 60);
@@ -298,7 +298,7 @@ t.test('two budgets that hold together are both kept, and both get back what was
   t.equal(joint.left, 5);
 });
 
-t.test("a caller's budget lowers the operator's and never lifts it, and no other caller's", async (t) => {
+t.test("a caller's budget lowers the operator's, and never raises it or another caller's", async (t) => {
   const budgets = new TaskBudgets();
   const call = (callerScope: string | undefined, tokens?: number): OwnerCall => ({
     deadlineMs: Number.POSITIVE_INFINITY,
@@ -327,7 +327,7 @@ t.test("a caller's budget lowers the operator's and never lifts it, and no other
   t.equal(of(call('erin'), {}, 0), undefined);
 });
 
-t.test('what a provider has done lately with a model, for people', async (t) => {
+t.test('a record shows how a provider has served a model lately', async (t) => {
   const records = new ProviderRecords();
   const record = records.of('m');
   let nowMs = 0;
@@ -381,7 +381,7 @@ t.test('what a provider has done lately with a model, for people', async (t) => 
   t.equal(records.of('another').model, 'another');
 });
 
-t.test('which ends say something of the provider', async (t) => {
+t.test('only some ends of attempts say something about the provider', async (t) => {
   const end = (status: number, more = {}) =>
     ({ committed: true, failure: undefined, status, stale: false, ...more }) as unknown as ProviderAttemptEnd;
   const kinds = [200, 400, 401, 403, 404, 408, 422, 429, 500, 529].map((status) =>

@@ -15,7 +15,7 @@ function parsed(bytes: string, size: number): { text: string; isOver: boolean; i
 
 const body = 'content-length: 2\r\ncontent-length: 2\r\n\r\n\xff\0';
 
-t.test('the second of two lengths is left out, and no other byte', async (t) => {
+t.test('the second of two equal lengths is left out, and no other byte', async (t) => {
   for (const [head, mended] of [
     [
       'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: 1\r\ncontent-length:2\r\n\r\n',
@@ -40,7 +40,7 @@ t.test('the second of two lengths is left out, and no other byte', async (t) => 
       );
 });
 
-t.test('what is no head passes at once', async (t) => {
+t.test('bytes that are no head pass at once', async (t) => {
   for (const bytes of ['SSH-2.0-OpenSSH_9.6\r\n', 'HTTP/1.1 200 OK\r\nx: 1', '\0\0\0\x04'])
     t.equal(parsed(bytes, 5).text, bytes);
   const { isOver, isEndless } = parsed('x'.repeat(200_000), 65_536);

@@ -45,7 +45,7 @@ const value = fc.letrec((tie) => ({
   ),
 })).any;
 
-t.test('it finds what a parser finds, however the text is cut', async () => {
+t.test('the scan finds what a parser finds, however the text is cut', async () => {
   fc.assert(
     fc.property(
       fc.array(fc.tuple(key, value), { maxLength: 6 }),
@@ -99,7 +99,7 @@ function longest(inner: unknown): number {
   return Math.max(0, ...Object.values(inner).map(longest));
 }
 
-t.test('a text is whole, broken, or goes on; what a lenient reader takes is an object too', async (t) => {
+t.test('a text is whole, broken or unfinished, and a lenient object counts as one', async (t) => {
   for (const whole of [
     '{}',
     '\uFEFF{"a":1}',
@@ -136,7 +136,7 @@ t.test('a text is whole, broken, or goes on; what a lenient reader takes is an o
     t.match(scanOf(begun), { isBroken: false, isWhole: false }, begun);
 });
 
-t.test('a value that is too long to be read can still be replaced', async (t) => {
+t.test('the edit replaces a value that is too long to be read', async (t) => {
   const long = JSON.stringify({ model: 'x'.repeat(5_000), stream: true });
   const scan = scanOf(long, [100]);
   t.strictSame(scan.fields.get('model')?.texts, [undefined]);
@@ -157,7 +157,7 @@ t.test('a value that is too long to be read can still be replaced', async (t) =>
 
 const joined = (body: Body): string => Buffer.concat(body.parts).toString();
 
-t.test('a body is kept as it came, but many small pieces are not', async (t) => {
+t.test('a body keeps its pieces, but joins small ones', async (t) => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 0, max: 5_000 }), { maxLength: 60 }), (lengths) => {
       const body = new BodyParts();
@@ -188,7 +188,7 @@ t.test('a body is kept as it came, but many small pieces are not', async (t) => 
 
 const MIB = 1_048_576;
 
-t.test('memory is shared: in line, fairly, and small bodies pass by', async (t) => {
+t.test('bodies share the memory fairly, and small ones pass by the line', async (t) => {
   let nowMs = 0;
   const memory = new BodyMemory(16 * MIB, () => nowMs);
   const granted: string[] = [];
@@ -230,7 +230,7 @@ t.test('memory is shared: in line, fairly, and small bodies pass by', async (t) 
   t.equal(bodyMemoryFor(64_000 * MIB), 256 * MIB);
 });
 
-t.test('of large bodies only so much is read in one turn', async (t) => {
+t.test('one turn of the event loop reads a bounded part of large bodies', async (t) => {
   const turns: (() => void)[] = [];
   const turn = new TurnShare((run) => turns.push(run));
   let went = 0;

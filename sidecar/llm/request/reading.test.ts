@@ -11,7 +11,7 @@ import { type Spending, spendingOf } from './spending.ts';
 
 const NOW_MS = Date.parse('Mon, 23 Nov 2026 05:00:00 GMT');
 
-t.test('how long a provider asks to be left alone', async (t) => {
+t.test("the headers of an answer say how long the provider's clients should wait", async (t) => {
   for (const [headers, ms] of [
     [{}, undefined],
     [{ 'retry-after': '2' }, 2_000],
@@ -52,7 +52,7 @@ t.test('how long a provider asks to be left alone', async (t) => {
     t.equal(resetMs(text, NOW_MS), undefined, text);
 });
 
-t.test('a value of a JSON object is changed in its place, and nothing else', async (t) => {
+t.test('the edit changes a value in its place, and no other byte', async (t) => {
   const change = (text: string, key: string, json: string) => {
     const scan = new JsonScan(new Set([key]));
     scan.push(Buffer.from(text));
@@ -88,7 +88,7 @@ function sorted(object: Record<string, unknown>) {
   return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-t.test('which operation a request is', async (t) => {
+t.test('method and path name the operation of a request', async (t) => {
   for (const [method, path, operation] of [
     ['POST', '/chat/completions', 'chat'],
     ['POST', '/chat%2Fcompletions', 'chat'],
@@ -118,7 +118,7 @@ t.test('which operation a request is', async (t) => {
     t.equal(operationOf(method, path), operation, `${method} ${path}`);
 });
 
-t.test('the operation of a path is found as the most lenient server finds it', async (t) => {
+t.test('a path has the operation that the most lenient server finds', async (t) => {
   for (const path of [
     '//chat//completions',
     '/chat/completions//',
@@ -164,7 +164,7 @@ function spendingFor(operation: Operation, text: string, size = text.length): Sp
   return spendingOf(operation, body, scan);
 }
 
-t.test('what a budget counts, however the request comes in pieces', async (t) => {
+t.test('a budget counts the same, however the request is cut', async (t) => {
   const data = 'A'.repeat(500);
   const picture = `{"type":"image_url","image_url":{"url":"data:image/png;base64,${data}"}}`;
   const photo = `{"source":{"data":"${data}","type":"base64"},"type":"image"}`;
@@ -210,7 +210,7 @@ function factsOf(operation: Operation, text: string): RequestFacts {
   return readRequestFacts(operation, body, scan);
 }
 
-t.test('what a request may use', async (t) => {
+t.test('the greatest reading of a request bounds what it may use', async (t) => {
   const facts = (json: object, path = '/chat/completions') =>
     factsOf(operationOf('POST', path), JSON.stringify(json));
   t.match(facts({ model: 'm', stream: true, max_tokens: 9, temperature: 0.5 }), {

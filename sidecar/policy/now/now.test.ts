@@ -102,7 +102,7 @@ const withMethod = (given: Partial<WaitFacts>): Partial<NowFacts> => ({
   clusters: [cluster({ methods: [{ method: METHOD, waits: waits(given) }] })],
 });
 
-t.test('nothing wrong is said in one sentence', async (t) => {
+t.test('without a finding the summary is one sentence', async (t) => {
   const { look } = watch();
   t.match(look(), {
     well: true,
@@ -113,7 +113,7 @@ t.test('nothing wrong is said in one sentence', async (t) => {
   t.match(look({ clusters: [two] }), { summary: /^All is well: 2 endpoints are in service/ });
 });
 
-t.test('a task that takes long is no hang', async (t) => {
+t.test('a long task does not count as a hang', async (t) => {
   const thin = watch();
   // Nineteen answers are too few to know the method.
   t.strictSame(
@@ -145,7 +145,7 @@ t.test('a task that takes long is no hang', async (t) => {
   );
 });
 
-t.test('nobody is told that all is well while calls wait of which too little is known', async (t) => {
+t.test('the report does not say that all is well while calls wait without known durations', async (t) => {
   const { look } = watch();
   t.match(look(withMethod(waiting(1, 10_000))), { well: true, summary: /^All is well/, detail: '' });
   t.match(look(withMethod(waiting(3, 240_000))), {
@@ -164,7 +164,7 @@ t.test('nobody is told that all is well while calls wait of which too little is 
   t.match(look(withMethod(waiting(1, 30_000, 40_000))), { well: true }, 'they usually take as long');
 });
 
-t.test('calls that wait for far longer than usual, unanswered', async (t) => {
+t.test('calls that wait far longer than usual are a finding', async (t) => {
   const { look, kinds } = watch();
   t.strictSame(kinds(withMethod(waiting(3, 300, 200)), 10), []);
   t.strictSame(
@@ -228,7 +228,7 @@ t.test(
   },
 );
 
-t.test('an endpoint that gives no sign of life is told when that lasts, and by its cause', async (t) => {
+t.test('a silent endpoint is a finding when the silence lasts, with its cause', async (t) => {
   const { look, kinds } = watch();
   const absent = endpoint({ absent: true, waiting: 4, longestMs: 6_000 });
   const other = endpoint({ address: '10.0.0.2:1' });
@@ -412,7 +412,7 @@ t.test(
   },
 );
 
-t.test('a provider that takes far longer than usual', async (t) => {
+t.test('a provider that takes far longer than usual is a finding', async (t) => {
   const { look, kinds } = watch();
   const of = (given: Partial<WaitFacts>) => ({ providers: [provider([model({ waits: waits(given) })])] });
   t.strictSame(kinds(of(waiting(1, 700, 800)), 5), []);
@@ -429,7 +429,7 @@ t.test('a provider that takes far longer than usual', async (t) => {
   t.match(look(of(waiting(3, 2_000, 800))).well, true);
 });
 
-t.test('calls that fail or are turned away, lately', async (t) => {
+t.test('recent failed and rejected calls are findings', async (t) => {
   const { look, kinds } = watch();
   const failing = (calls: number, errors: number) => ({ clusters: [cluster({ calls, errors })] });
   t.strictSame(kinds(failing(50, 0), 20), []);
@@ -456,7 +456,7 @@ t.test('calls that fail or are turned away, lately', async (t) => {
   t.strictSame(kinds({ waitForOwnLimits: 3 }), ['own_limits']);
 });
 
-t.test('a call a minute, and each fails', async (t) => {
+t.test('a failing call each minute is a finding', async (t) => {
   const { look, kinds } = watch();
   const failing = (calls: number, errors: number) => ({ clusters: [cluster({ calls, errors })] });
   t.strictSame(kinds(failing(40, 0), 60), []);
@@ -470,7 +470,7 @@ t.test('a call a minute, and each fails', async (t) => {
   t.strictSame(kinds(failing(47, 6), 700), [], 'nobody has called for long');
 });
 
-t.test('what is left out on the page is counted all the same', async (t) => {
+t.test('findings beyond the page still count', async (t) => {
   const models = Array.from({ length: 30 }, (_, i) =>
     model({
       model: `invented-${i}`,
@@ -487,7 +487,7 @@ t.test('what is left out on the page is counted all the same', async (t) => {
   t.equal(all.at(-1)!.kind, 'circuit_open');
 });
 
-t.test('certificates: expired, about to, and files that can not be used', async (t) => {
+t.test('certificates that expire or have expired, and unusable files, are findings', async (t) => {
   const { look, kinds } = watch();
   const DAY = 86_400_000;
   const certificate = (leftMs: number, lifetimeMs: number, problem = '') => ({
@@ -521,7 +521,7 @@ t.test('certificates: expired, about to, and files that can not be used', async 
   );
 });
 
-t.test('a flood of findings is bounded, and says how many more there are', async (t) => {
+t.test('a report has a bounded number of findings, and says how many more there are', async (t) => {
   const endpoints = Array.from({ length: 300 }, (_, i) =>
     endpoint({ address: `10.0.0.${i}:1`, usable: false, because: 'connecting failed: refused' }),
   );
