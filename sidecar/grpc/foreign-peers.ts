@@ -23,7 +23,7 @@ export function refuseForeignClient(connection: ForeignConnection, looksLike: Fo
     );
     return;
   }
-  // These bytes tell a TLS client that this port does not speak TLS.
+  // From these bytes a TLS client recognizes that this port does not speak TLS.
   connection.control.sendPrefaceAndSettings();
   if (looksLike === 'tls') {
     const message =

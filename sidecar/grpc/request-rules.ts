@@ -1,6 +1,6 @@
 /**
  * gRPC's rules for a request's head (PROTOCOL-HTTP2, "Requests"). The sidecar refuses no request by them: servers
- * differ in what they accept, and each shall receive what its caller sent. The rules tell whether the caller may be at
+ * differ in what they accept, and each shall receive what its caller sent. The rules show whether the caller may be at
  * fault when a server refuses.
  */
 import { type HeaderList, trimmed } from '../http2/hpack/header-list.ts';

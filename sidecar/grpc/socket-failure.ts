@@ -47,7 +47,7 @@ const NEVER_CONNECTED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Interprets the `code` of a Node socket or TLS error. `connected` tells whether the connection was usable before:
+ * Interprets the `code` of a Node socket or TLS error. `connected`: whether the connection was usable before;
  * until then no byte of a call can have been sent; afterwards the peer may have acted on what was sent.
  *
  * The status is always UNAVAILABLE, as gRPC requires for every lost connection.

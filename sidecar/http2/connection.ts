@@ -257,7 +257,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   }
 
   /**
-   * Asks the peer to stop sending, because our answer is complete or queued. When the answer has been sent, RST_STREAM with
+   * Makes the peer stop sending, because our answer is complete or queued. When the answer has been sent, RST_STREAM with
    * NO_ERROR follows it (RFC 9113 §8.1).
    */
   stopReceiving(stream: Stream): void {

@@ -2,7 +2,6 @@
 import type { Socket } from 'node:net';
 import type { ConnectionOwner } from './connection-owner.ts';
 import { ConnectionError, failureFromGoaway, type StreamFailure } from './errors.ts';
-import type { FloodGuard } from './flood-guard.ts';
 import { ErrorCode, FrameType, MAX_STREAM_ID, writeUint32 } from './frame.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { FrameWriter } from './writer.ts';
@@ -23,7 +22,6 @@ export interface LeavingConnection {
   readonly role: 'server' | 'client';
   readonly owner: ConnectionOwner<LeavingConnection>;
   readonly writer: FrameWriter;
-  readonly flood: FloodGuard;
   readonly reader: Pick<FrameReader, 'spend'>;
   readonly control: { ping(onPong: () => void): void };
   readonly streams: { readonly size: number };
@@ -35,9 +33,7 @@ export interface LeavingConnection {
   peerGoawayCode: number;
   markAnnounced(): void;
   markLeaving(): void;
-  finishShutdown(): void;
   failStreams(failure: StreamFailure, aboveId: number): void;
-  fail(source: 'peer', code: number, message: string): void;
   close(error: ConnectionError): void;
 }
 
@@ -47,7 +43,7 @@ export function beginShutdown(connection: LeavingConnection): void {
   if (connection.role === 'server') {
     connection.markAnnounced();
     writeGoaway(connection.writer, MAX_STREAM_ID, ErrorCode.NO_ERROR, '');
-    connection.control.ping(() => connection.finishShutdown());
+    connection.control.ping(() => endShutdown(connection));
   } else {
     connection.markLeaving();
     closeWhenDone(connection);
@@ -87,22 +83,6 @@ export function obeyGoaway(
   connection.owner.onGoaway(connection, code, debug);
   if (isClient) connection.failStreams(failureFromGoaway(code), lastStreamId);
   closeWhenDone(connection);
-}
-
-/**
- * Asks the peer to continue on another connection, because it has wasted more streams than one connection allows
- * (`FloodGuard.cancel`). Running calls continue: GOAWAY has NO_ERROR, because some libraries end all calls at any other code. A
- * peer that only begins calls and cancels them at once has no calls to lose, so its connection ends.
- */
-export function retire(connection: LeavingConnection): void {
-  const { flood, isAnnounced, streams } = connection;
-  if (streams.size === 0 && flood.cancelsAtOnce) {
-    connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');
-    return;
-  }
-  if (isAnnounced) endShutdown(connection);
-  else beginShutdown(connection);
-  flood.allowCancels();
 }
 
 /** Closes a socket after its peer has had time to read. */

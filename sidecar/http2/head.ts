@@ -8,8 +8,8 @@ declare module './hpack/header-list.ts' {
 }
 
 /**
- * The types of what others derive from a head, by names of their choice. Whoever fills {@link MessageHead.derived} adds its
- * type by module augmentation, so that HTTP/2 needs no import of it.
+ * The types of what others derive from a head, by names of their choice. A layer that fills {@link MessageHead.derived} adds
+ * its type by module augmentation, so that HTTP/2 needs no import of it.
  *
  * @public
  */

@@ -21,7 +21,7 @@ export interface ConnectionLimits {
   readonly maxContinuations: number;
   /**
    * The streams that a peer may reset, or waste in another way, at once; later it may waste 200 a second, and one for each
-   * that ends in order (`flood-guard.ts`). Above it the peer receives GOAWAY (`goaway.ts`).
+   * that ends in order (`flood-guard.ts`). Above it the peer receives GOAWAY (`wasted-streams.ts`).
    */
   readonly cancelBurst: number;
   /** The names of fields that we keep of a list above the limit, wherever they stand in it. */

@@ -16,7 +16,7 @@ export class ListReceiver {
     this.connection = connection;
   }
 
-  /** @param selfDependent whether the frame says that the stream depends on itself */
+  /** @param selfDependent whether the frame makes the stream depend on itself */
   receive(streamId: number, endStream: boolean, selfDependent: boolean, list: HeaderList): void {
     const connection = this.connection;
     const stream = connection.streams.get(streamId);
@@ -120,7 +120,11 @@ export class ListReceiver {
   private deliverHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     if (endStream) {
       if (stream.expectedBytes > 0) {
-        this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'less DATA than content-length says');
+        this.connection.streamError(
+          stream,
+          ErrorCode.PROTOCOL_ERROR,
+          'less DATA than content-length promises',
+        );
         return;
       }
       stream.markEndReceived();

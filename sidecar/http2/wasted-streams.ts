@@ -1,7 +1,8 @@
 /** Ends connections whose peers waste too many streams. */
 import { failureFromReset } from './errors.ts';
+import type { FloodGuard } from './flood-guard.ts';
 import { ErrorCode } from './frame.ts';
-import { type LeavingConnection, retire } from './goaway.ts';
+import { beginShutdown, endShutdown, type LeavingConnection } from './goaway.ts';
 import type { Stream } from './streams.ts';
 
 /**
@@ -12,9 +13,11 @@ import type { Stream } from './streams.ts';
 
 /** The parts of a connection that counting wasted streams needs. */
 export interface SpendingConnection extends LeavingConnection {
+  readonly flood: FloodGuard;
   readonly closed: boolean;
   /** The number of reads from the socket. */
   readonly reads: number;
+  fail(source: 'peer', code: number, message: string): void;
   closeStream(stream: Stream, resetByUs: boolean): void;
 }
 
@@ -61,4 +64,20 @@ export function countFault(connection: SpendingConnection, atOnce: boolean): voi
     const message = 'too many streams had to be reset; keep to the protocol';
     connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, message);
   } else retire(connection);
+}
+
+/**
+ * Sends GOAWAY, so that the peer continues on another connection, because it has wasted more streams than one connection allows
+ * (`FloodGuard.cancel`). Running calls continue: GOAWAY has NO_ERROR, because some libraries end all calls at any other code. A
+ * peer that only begins calls and cancels them at once has no calls to lose, so its connection ends.
+ */
+function retire(connection: SpendingConnection): void {
+  const { flood, isAnnounced, streams } = connection;
+  if (streams.size === 0 && flood.cancelsAtOnce) {
+    connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');
+    return;
+  }
+  if (isAnnounced) endShutdown(connection);
+  else beginShutdown(connection);
+  flood.allowCancels();
 }

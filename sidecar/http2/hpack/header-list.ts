@@ -4,8 +4,8 @@ export const FIELD_OVERHEAD_BYTES = 32;
 const SPACE = 0x20;
 
 /**
- * The types of what others derive from a list, by names of their choice. Whoever fills {@link HeaderList.view} adds its type
- * by module augmentation, so that HPACK needs no import of it.
+ * The types of what others derive from a list, by names of their choice. A file that fills {@link HeaderList.view} adds its
+ * type by module augmentation, so that HPACK needs no import of it.
  *
  * @public
  */
