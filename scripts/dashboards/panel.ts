@@ -215,7 +215,8 @@ function optionsOf({ kind }: Panel): object {
       };
     case 'table':
       return { showHeader: true };
-    default:
+    case 'stat':
+    case 'bargauge':
       return {
         reduceOptions: { calcs: ['lastNotNull'], fields: '', values: false },
         ...(kind === 'bargauge' ? { orientation: 'horizontal' } : {}),

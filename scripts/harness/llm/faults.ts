@@ -1,4 +1,5 @@
 // The sixteen faults of a provider, as scripts, and the outcome that a client of a good egress observes for each.
+import type { ServerResponse } from 'node:http';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -39,7 +40,46 @@ export interface Fault {
 const both = ['plain', 'stream'] as const;
 const stream = ['stream'] as const;
 
-const never: Script = () => {};
+const neverAnswers: Script = () => {};
+
+function answersError(status: number): Script {
+  return (_request, response) => sendError(response, status);
+}
+
+function failsOnce(status: number, headers = {}): Script {
+  return (request, response) => {
+    if (request.count > 1) return answerWhole(request, response);
+    sendError(response, status, headers);
+  };
+}
+
+type Answer = (response: ServerResponse) => void | Promise<void>;
+
+/** Answers a streamed request and a plain one in different ways. */
+function byMode(answer: Readonly<Record<Fault['modes'][number], Answer>>): Script {
+  return ({ json }, response) => answer[json?.['stream'] === true ? 'stream' : 'plain'](response);
+}
+
+function beginPlain(response: ServerResponse, headers = {}): void {
+  response.writeHead(200, { 'content-type': 'application/json', ...headers });
+}
+
+function beginHalfStream(response: ServerResponse): void {
+  beginStream(response);
+  response.write(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
+}
+
+const WHOLE_TEXT = JSON.stringify(chatAnswer());
+const HALF_TEXT = WHOLE_TEXT.slice(0, WHOLE_TEXT.length / 2);
+
+/** Sends the beginning of an answer; a plain one announces its whole length. */
+const beginHalf = byMode({
+  stream: beginHalfStream,
+  plain: (response) => {
+    beginPlain(response, { 'content-length': WHOLE_TEXT.length });
+    response.write(HALF_TEXT);
+  },
+});
 
 export const FAULTS: readonly Fault[] = [
   {
@@ -47,50 +87,46 @@ export const FAULTS: readonly Fault[] = [
     modes: both,
     expect: 'answer',
     requests: 2,
-    script: (request, response) => {
-      if (request.count === 1) sendError(response, 429, { 'retry-after': '1' });
-      else return answerWhole(request, response);
-    },
+    script: failsOnce(429, { 'retry-after': '1' }),
   },
   {
     name: '429 without Retry-After',
     modes: both,
     expect: 'answer',
     requests: 2,
-    script: (request, response) => {
-      if (request.count === 1) sendError(response, 429);
-      else return answerWhole(request, response);
-    },
+    script: failsOnce(429),
   },
   {
     name: '500, then OK',
     modes: both,
     expect: 'answer',
     requests: 2,
-    script: (request, response) => {
-      if (request.count === 1) sendError(response, 500);
-      else return answerWhole(request, response);
-    },
+    script: failsOnce(500),
   },
   {
     name: '503 for long',
     modes: both,
     expect: 'error',
     status: 503,
-    script: (_request, response) => sendError(response, 503),
+    script: answersError(503),
   },
-  { name: 'connection refused', modes: both, expect: 'error', requests: 0, refused: true, script: never },
-  { name: 'accepts and never answers', modes: both, expect: 'error', script: never },
+  {
+    name: 'connection refused',
+    modes: both,
+    expect: 'error',
+    requests: 0,
+    refused: true,
+    script: neverAnswers,
+  },
+  { name: 'accepts and never answers', modes: both, expect: 'error', script: neverAnswers },
   {
     name: 'slow first byte',
     modes: both,
     expect: 'error',
     script: async ({ json }, response) => {
       if (json?.['stream'] === true) beginStream(response);
-      else {
-        response.writeHead(200, { 'content-type': 'application/json' });
-        response.flushHeaders();
-      }
+      else beginPlain(response);
+      response.flushHeaders();
       await sleep(CLOCKS.totalMs * 4, undefined, { ref: false });
       response.destroy();
     },
@@ -100,15 +136,8 @@ export const FAULTS: readonly Fault[] = [
     modes: both,
     expect: 'error',
     requests: 1,
-    script: async ({ json }, response) => {
-      if (json?.['stream'] === true) {
-        beginStream(response);
-        response.write(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
-      } else {
-        const text = JSON.stringify(chatAnswer());
-        response.writeHead(200, { 'content-type': 'application/json', 'content-length': text.length });
-        response.write(text.slice(0, text.length / 2));
-      }
+    script: async (request, response) => {
+      await beginHalf(request, response);
       await sleep(50);
       response.destroy();
     },
@@ -118,48 +147,47 @@ export const FAULTS: readonly Fault[] = [
     modes: both,
     expect: 'error',
     requests: 1,
-    script: ({ json }, response) => {
-      if (json?.['stream'] === true) {
-        beginStream(response);
-        response.write(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
-      } else {
-        response.writeHead(200, { 'content-type': 'application/json' });
-        response.write(JSON.stringify(chatAnswer()).slice(0, 60));
-      }
-    },
+    script: byMode({
+      stream: beginHalfStream,
+      plain: (response) => {
+        beginPlain(response);
+        response.write(WHOLE_TEXT.slice(0, 60));
+      },
+    }),
   },
   {
     name: 'ends without its terminal marker',
     modes: both,
     expect: 'error',
     requests: 1,
-    script: ({ json }, response) => {
-      if (json?.['stream'] === true) {
-        beginStream(response);
-        response.end(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
-      } else {
+    script: byMode({
+      stream: (response) => {
+        beginHalfStream(response);
+        response.end();
+      },
+      plain: (response) => {
         // Without a length the end of the connection ends the answer: half an answer looks whole.
-        response.writeHead(200, { 'content-type': 'application/json', connection: 'close' });
-        const text = JSON.stringify(chatAnswer());
-        response.end(text.slice(0, text.length / 2));
-      }
-    },
+        beginPlain(response, { connection: 'close' });
+        response.end(HALF_TEXT);
+      },
+    }),
   },
   {
     name: 'malformed JSON',
     modes: both,
     expect: 'error',
     requests: 1,
-    script: ({ json }, response) => {
-      if (json?.['stream'] === true) {
+    script: byMode({
+      stream: (response) => {
         beginStream(response);
         response.write(chatChunk(PIECES[0]));
         response.end(`data: {"choices":[{"delta":\n\n${DONE}`);
-      } else {
-        response.writeHead(200, { 'content-type': 'application/json' });
+      },
+      plain: (response) => {
+        beginPlain(response);
         response.end('{"choices": [{"message": ');
-      }
-    },
+      },
+    }),
   },
   {
     name: '400',
@@ -167,7 +195,7 @@ export const FAULTS: readonly Fault[] = [
     expect: 'error',
     status: 400,
     requests: 1,
-    script: (_request, response) => sendError(response, 400),
+    script: answersError(400),
   },
   {
     name: '401',
@@ -175,7 +203,7 @@ export const FAULTS: readonly Fault[] = [
     expect: 'error',
     status: 401,
     requests: 1,
-    script: (_request, response) => sendError(response, 401),
+    script: answersError(401),
   },
   {
     name: 'oversized response',
@@ -186,7 +214,7 @@ export const FAULTS: readonly Fault[] = [
       const streamed = json?.['stream'] === true;
       if (streamed) beginStream(response);
       else {
-        response.writeHead(200, { 'content-type': 'application/json' });
+        beginPlain(response);
         response.write('{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"');
       }
       const filler = 'x'.repeat(65_536);
