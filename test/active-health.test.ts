@@ -284,12 +284,15 @@ t.test('only repeated errors eject, and an app without a health service is healt
   const rare = { ...quick, unhealthy_threshold: 5 };
   const scene = await startScene(t, [agent.address, other.address], settings(rare));
   await waitUntil('it is unhealthy', () => scene.outliers.length === 1);
-  t.match(scene.outliers[0]!.message, /its health check is answered UNAVAILABLE/);
+  t.match(scene.outliers[0]!.message, /its health check gets the answer UNAVAILABLE/);
 
   const [none] = (await startAgents(t, 1, 'none')) as [Agent];
   const lenient = await startScene(t, [none.address, other.address], settings(quick));
   await waitUntil('both were checked', () => lenient.changes.length === 2);
-  t.match(healthOf(lenient, 0), { state: 'healthy', because: 'its health check is answered UNIMPLEMENTED' });
+  t.match(healthOf(lenient, 0), {
+    state: 'healthy',
+    because: 'its health check gets the answer UNIMPLEMENTED',
+  });
 });
 
 t.test('a check ends an ejection by calls only if a check had failed since', async (t) => {
@@ -405,7 +408,7 @@ t.test('the number of concurrent checks is bounded when many endpoints hang', as
   await waitUntil('a check had ended', () => healthOf(scene, 0).because !== '');
   t.match(healthOf(scene, 0), {
     state: 'unknown',
-    because: 'its HTTP/2 answers, and its health check does not in time',
+    because: 'its HTTP/2 answers, but its health check gets no answer in time',
   });
 
   const { health } = scene.plane.sidecar.outbound.clusters.clusters.get('upstream')!;

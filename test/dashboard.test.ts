@@ -108,7 +108,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
       await textOf(page, '#attention'),
       /^All is well: 7 endpoints are in service, no circuit is open\.$/,
     );
-    t.match(await textOf(page, '#calls-title ~ #no-calls'), /None so far/);
+    t.match(await textOf(page, '#calls-title ~ #no-calls'), /No call has failed so far/);
     t.equal(await textOf(page, '#ready'), 'ready');
     const about = await textOf(page, '#about');
     t.match(about, `Outrigger ${outriggerVersion()}, sidecar of agent `, 'its own version');
@@ -128,7 +128,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     t.match(await row.innerText(), /0 OK, 3 with an error/, 'in plain words');
     t.match(
       await textOf(page, '#clusters'),
-      /Circuit open: Raw\/Unary, half-open in \d+ s, \d+ calls turned away; 5 calls in a row/,
+      /Circuit open: Raw\/Unary, half-open in \d+ s, \d+ calls rejected; 5 calls in a row/,
     );
     await says(page, '#events', /ejection/);
     await says(page, '#events', /the circuit of writing\/test\.Raw\/Unary is open/);
@@ -147,7 +147,9 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     await waitUntil(
       'the chart tells of the calls',
       async () =>
-        /at most [\d.]*[1-9]/.test((await outbound.locator('svg').getAttribute('aria-label')) ?? ''),
+        /the highest rate is [\d.]*[1-9]/.test(
+          (await outbound.locator('svg').getAttribute('aria-label')) ?? '',
+        ),
       limits,
     );
     // A line needs two seconds to lead from one to the other.
@@ -165,7 +167,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     const open = page.locator('.call', { hasText: 'UNAVAILABLE circuit_open' }).first();
     await open.locator('summary').click();
     t.match(await open.innerText(), /no endpoint saw it/);
-    t.match(await open.innerText(), /No attempt was made/);
+    t.match(await open.innerText(), /The sidecar made no attempt/);
     const failed = page.locator('.call', { hasText: 'INTERNAL' }).first();
     await failed.locator('summary').click();
     t.match(await failed.innerText(), /answered INTERNAL, after/);
@@ -292,7 +294,7 @@ function restart(t: Test, browser: Browser) {
     await says(page, '#connection', /^no connection$/);
     t.match(
       await textOf(page, '#notice'),
-      /^No connection to the sidecar since \d\d:\d\d:\d\d\. This page tries again/,
+      /^No connection to the sidecar since \d\d:\d\d:\d\d\. This page retries by itself/,
     );
     t.match(await textOf(page, '#clusters'), /ejected/, 'what was known is still to be read');
     const { inboundPort, outboundPort, adminPort, metricsPort, healthPort, llmPort } = system.sidecar;
@@ -307,10 +309,10 @@ function restart(t: Test, browser: Browser) {
       llm: at(llmPort),
     });
     await says(page, '#connection', /^live$/);
-    await says(page, '#notice', /^The sidecar was restarted: connected again at/);
+    await says(page, '#notice', /^The sidecar was restarted; this page connected again at/);
     await says(page, '#attention', /^All is well/);
     t.notMatch(await textOf(page, '#events'), /ejection/, 'the events of the run before are gone');
-    t.match(await textOf(page, '#main'), /None so far/);
+    t.match(await textOf(page, '#main'), /No call has failed so far/);
     t.same(errors, []);
   });
 }
@@ -362,7 +364,7 @@ function flood(t: Test, browser: Browser) {
     })();
     const full = () => page.locator('#calls > li').count();
     await waitUntil('the list is full', async () => (await full()) === 50, limits);
-    await says(page, '#skipped', /more came too quickly to be kept/);
+    await says(page, '#skipped', /left out [\d,]+ more that came too quickly/);
     const before = await page.evaluate<number>('document.querySelectorAll("*").length');
     const newest = await page.locator('#calls time').first().getAttribute('datetime');
     await waitUntil(

@@ -184,7 +184,10 @@ t.test('an agent that was ejected for absence returns when it is reachable', asy
   await caller.callUntilWell();
   t.equal(away!.watched.state, 'ejected', 'while it is away it stays out');
   await agents[1]!.start();
-  await caller.callUntil('it has stood its probation', () => caller.outliers.at(-1)!.kind === 'recovered');
+  await caller.callUntil(
+    'it has completed its probation',
+    () => caller.outliers.at(-1)!.kind === 'recovered',
+  );
   t.match(caller.outliers[1], { kind: 'returned', message: /it can be reached again/ });
   await agents[0]!.kill();
   await Promise.all(held);

@@ -74,7 +74,7 @@ for (const name of listeners) {
     const address = `127.0.0.1:${await takePort(t)}`;
     const { code, output, left } = await startWith(t, name, address);
     t.equal(code, 69);
-    t.match(output, `${name}.listen: can not listen on ${address}: it is in use`);
+    t.match(output, `${name}.listen: can not listen on ${address}: the address is in use`);
     t.same(left, [], 'no socket is left behind');
   });
 }
@@ -86,7 +86,7 @@ t.test('run fails clearly if another process listens on the socket', { timeout }
   t.teardown(() => taken.close());
   const { code, output, left } = await startWith(t, 'metrics', `unix:${path}`);
   t.equal(code, 69);
-  t.match(output, `metrics.listen: can not listen on unix:${path}: it is in use`);
+  t.match(output, `metrics.listen: can not listen on unix:${path}: the address is in use`);
   t.same(left, []);
   t.ok(existsSync(path), 'it is still there');
 });
@@ -135,7 +135,7 @@ for (const flag of ['listen', 'health', 'metrics'] as const) {
     const args = [program, 'webhook', ...flags, '--drain-delay=10m'];
     const { code, output } = await runProcess(t, process.execPath, args, { limitMs });
     t.equal(code, 69);
-    t.match(output, `--${flag}: can not listen on 127.0.0.1:${port}: it is in use`);
+    t.match(output, `--${flag}: can not listen on 127.0.0.1:${port}: the address is in use`);
   });
 }
 

@@ -242,7 +242,7 @@ t.test('our zone is that of our node', async (t) => {
     api.zones.clear();
   });
   await waitUntil('it was said', () => refused.errors.length === 1);
-  t.match(refused.errors[0], /the zone of node node-1 is not known, so that no zone is preferred: .*403/);
+  t.match(refused.errors[0], /the zone of node node-1 is unknown, so the sidecar prefers no zone: .*403/);
   await waitUntil('and the endpoints are used', () => refused.addresses().length === 2);
 });
 

@@ -411,7 +411,7 @@ t.test('TLS 1.2, other protocols and none, and plain text are refused', async (t
     socket.on('data', (bytes) => (text += bytes.toString('latin1')));
     socket.on('close', () => resolve(text));
   });
-  t.match(words, /tls_plain_text: this port takes TLS only; set tls on the side that calls/);
+  t.match(words, /tls_plain_text: this port accepts TLS only; set tls on the calling side/);
   t.equal(rejected(plane)['tls_plain_text'], 1);
   t.equal(plane.sidecar.inbound.listener.connectionCount, 0);
 });
@@ -430,7 +430,7 @@ t.test(
     });
     const found = await new RawClient(t, plain.outboundPort).unary(Buffer.from('x'));
     t.equal(found.code, grpc.status.UNAVAILABLE);
-    t.match(said[0], /tls_plain_text: this port takes TLS only/);
+    t.match(said[0], /tls_plain_text: this port accepts TLS only/);
 
     const text = await startOutbound(t, app.port);
     await new RawClient(t, text.plane.outboundPort).unary(Buffer.from('x'));

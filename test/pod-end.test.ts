@@ -62,7 +62,7 @@ t.test('without a sidecar the hook reports that', async (t) => {
   const result = await outrigger(t, 'drain', '--admin.listen', '127.0.0.1:1');
   t.match(result, {
     code: 69,
-    output: /127\.0\.0\.1:1 can't be asked \(.*ECONNREFUSED.*check admin\.listen/,
+    output: /can't reach 127\.0\.0\.1:1 \(.*ECONNREFUSED.*check admin\.listen/,
   });
 });
 
@@ -106,5 +106,5 @@ t.test('a held signal ends the sidecar as soon as it runs', async (t) => {
     ...listeners.flatMap((name) => [`--${name}.listen`, '127.0.0.1:0']),
   ]);
   t.equal(await early.ended, 0);
-  await untilLogged(t, early, /"draining; the same signal again/);
+  await untilLogged(t, early, /"draining; a second signal ends/);
 });

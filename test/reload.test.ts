@@ -279,7 +279,7 @@ t.test('an invalid file is refused, and the configuration stays', async (t) => {
     t.equal(await configPage(), configBefore, 'and is what the page shows');
     t.equal(await canConnect(sidecar.inboundPort), true);
   }
-  const refused = sidecar.logs().split('the new configuration is refused').length - 1;
+  const refused = sidecar.logs().split('the sidecar refuses the new configuration').length - 1;
   t.ok(refused >= 2 * wrong.length, 'the log of the new one is not used either');
   await land(t, flight, 'while six wrong files were refused');
   const { code } = await reload(sidecar, right);
@@ -301,7 +301,7 @@ t.test('the sidecar notices a changed file by itself, and SIGHUP reads it at onc
   writeFileSync(sidecar.configFile, right);
   await becomes('a');
   writeFileSync(sidecar.configFile, '{');
-  await waitUntil('it was refused', () => sidecar.logs().includes('refused'));
+  await waitUntil('it was refused', () => sidecar.logs().includes('refuses'));
   t.equal(await whoAnswers(client), 'a');
   t.equal(sidecar.child.exitCode, null);
 });
@@ -356,7 +356,7 @@ t.test('a reload during a drain opens no address that nothing would close', asyn
     inbound: { listen: `127.0.0.1:${port}` },
   });
   t.equal(code, 422);
-  t.match(body, /inbound\.listen.*the sidecar is about to end/);
+  t.match(body, /inbound\.listen.*the sidecar is draining/);
   t.equal(await canConnect(port), false);
   t.equal(await canConnect(sidecar.inboundPort), true);
   const stays = { listen: `127.0.0.1:${sidecar.inboundPort}`, timeout: '5s' };

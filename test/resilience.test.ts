@@ -347,7 +347,7 @@ t.test('an ejected replica returns on probation: one failure ejects it again, su
   await scene.calls(10);
   for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'recovered'; ms += 50)
     scene.clock.advance(50);
-  t.equal(scene.outliers.at(-1)!.kind, 'recovered', 'it has stood its probation');
+  t.equal(scene.outliers.at(-1)!.kind, 'recovered', 'it has completed its probation');
   const before = fails.calls.length;
   await scene.calls(10);
   t.equal(fails.calls.length, before + 5, 'it has its share again');

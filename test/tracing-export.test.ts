@@ -471,7 +471,7 @@ t.test('a collector that asks for a pause gets it, and its spans afterwards', as
   // At the end nobody waits for a pause that is longer than the end.
   receiver.respond = (response) => void response.writeHead(503, { 'retry-after': '60' }).end();
   t.equal((await client.unary(Buffer.from('x'))).code, 0);
-  await untilLogged(t, sidecar, /503 and asks to be left alone for 60 s/);
+  await untilLogged(t, sidecar, /503 and asks for a pause of 60 s/);
   client.client.close();
   t.equal(await sidecar.stop(20_000), 0);
 });

@@ -11,8 +11,10 @@ const MANY = 1_000_000;
 export const picking = {
   balancer: oneOf(['peak_ewma', 'least_request', 'round_robin', 'ring_hash'])
     .default('peak_ewma')
-    .describe('How an endpoint is picked; ring_hash picks by task id'),
-  connect_timeout: duration('positive').default('5s').describe('TCP, TLS and the first SETTINGS together'),
+    .describe('The balancer that picks an endpoint for each attempt; ring_hash picks by task id'),
+  connect_timeout: duration('positive')
+    .default('5s')
+    .describe('Time limit of TCP, TLS and the first SETTINGS together'),
 };
 
 /** Keys of a cluster: its keepalive and its limits. */
@@ -21,15 +23,17 @@ export const connections = {
     .strictObject({
       time: duration('zero')
         .default('30s')
-        .describe('Silence after which a PING asks if the peer lives; 0s is off'),
-      timeout: duration('positive').default('10s').describe('How long the answer to a PING may take'),
+        .describe('Silence after which the sidecar sends a PING; 0s is off'),
+      timeout: duration('positive').default('10s').describe('Time limit of the answer to a PING'),
     })
     .prefault({}),
   limits: z
     .strictObject({
       max_connections: integer(1, 4096).default(16).describe('Connections to one endpoint'),
       max_pending_calls: integer(0, MANY).default(1024).describe('Calls that may wait for a connection'),
-      max_concurrent_calls: integer(1, MANY).default(1024).describe('Calls in flight in the whole cluster'),
+      max_concurrent_calls: integer(1, MANY)
+        .default(1024)
+        .describe('Calls in flight in the whole cluster at a time'),
     })
     .prefault({}),
 };

@@ -44,7 +44,7 @@ export class Endpoint implements BalancerEndpoint {
 
   /** Why the endpoint is not usable, for `/clusters`. */
   get unusableBecause(): string | undefined {
-    if (this.removed) return 'removed by discovery';
+    if (this.removed) return 'removed: discovery no longer names it';
     if (this.pool.state === PoolState.backingOff) return `connecting failed: ${this.pool.lastFailure}`;
     if (this.pool.shut) return 'it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0';
     const { watched } = this;

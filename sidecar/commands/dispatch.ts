@@ -23,7 +23,7 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'drain',
     synopsis: 'drain [--config FILE]',
-    summary: 'sends the callers of the sidecar on this machine away, as the preStop hook of its pod',
+    summary: 'drains the inbound side of the sidecar on this machine, as the preStop hook of its pod',
     load: async () => (await import('./drain.ts')).drain,
   },
   {

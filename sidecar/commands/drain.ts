@@ -27,7 +27,7 @@ export async function drain(args: readonly string[]): Promise<number> {
     if (status === 202) return EXIT.OK;
     printError(`outrigger drain: ${listen} answered ${status}; is that the sidecar's admin.listen?`);
   } catch (error) {
-    printError(`outrigger drain: ${listen} can't be asked (${(error as Error).message}); check admin.listen`);
+    printError(`outrigger drain: can't reach ${listen} (${(error as Error).message}); check admin.listen`);
   }
   return EXIT.UNAVAILABLE;
 }

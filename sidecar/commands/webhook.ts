@@ -16,7 +16,10 @@ import { type FlagDescription, type Flags, flagsHelp, readFlags } from './flags.
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
 
 const FLAGS = {
-  listen: { env: 'OUTRIGGER_WEBHOOK_LISTEN', help: 'Where the API server asks, HTTPS [0.0.0.0:8443]' },
+  listen: {
+    env: 'OUTRIGGER_WEBHOOK_LISTEN',
+    help: 'Address for requests of the API server, over HTTPS [0.0.0.0:8443]',
+  },
   health: { help: 'Kubernetes probes: /healthz/live and /healthz/ready [0.0.0.0:15021]' },
   metrics: { help: 'Prometheus: /metrics [0.0.0.0:15020]' },
   'tls-cert': { help: 'PEM file of a certificate, with --tls-key; read again when it changes' },
@@ -24,20 +27,20 @@ const FLAGS = {
   name: {
     env: 'OUTRIGGER_WEBHOOK_NAMES',
     many: true,
-    help: 'A DNS name or address the own certificate is for [outrigger-webhook.outrigger-system.svc]',
+    help: 'A DNS name or address of the own certificate [outrigger-webhook.outrigger-system.svc]',
   },
   secret: {
     env: 'OUTRIGGER_WEBHOOK_SECRET',
-    help: 'NAMESPACE/NAME of an existing Secret that replicas share the own certificate in',
+    help: 'NAMESPACE/NAME of an existing Secret in which replicas share the own certificate',
   },
   configuration: {
     env: 'OUTRIGGER_WEBHOOK_CONFIGURATION',
     help: 'The MutatingWebhookConfiguration whose caBundle is kept up to date',
   },
   'certificate-lifetime': {
-    help: 'Of the own certificate; a third before its end there is a new one [2160h]',
+    help: 'Lifetime of the own certificate; the webhook renews it when a third is left [2160h]',
   },
-  'drain-delay': { help: 'From SIGTERM to the end of accepting [5s]' },
+  'drain-delay': { help: 'Time from SIGTERM until the webhook stops accepting [5s]' },
   'log-level': { env: 'OUTRIGGER_LOG_LEVEL', help: 'trace, debug, info, warn, error, fatal, silent [info]' },
   ...INJECT_FLAGS,
 } satisfies Record<string, FlagDescription>;

@@ -465,7 +465,7 @@ drain: { delay: 9999h }
     '1:7 name: can not be the number 123 | write a name such as research-agent; quotes make a text of "123"',
     '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, admin, metrics, health, drain, log',
     '4:12 inbound.timeout: can not be the number 60 | write the unit: 60s or 60ms',
-    '5:8 inbound.app: is our own inbound.listen: calls would go in circles | write where the agent itself listens, such as 127.0.0.1:50051',
+    '5:8 inbound.app: is our own inbound.listen: calls would loop | write where the agent itself listens, such as 127.0.0.1:50051',
     '6:22 inbound.max_message_bytes: can not be "10MB" | write a whole number from 1 to 2147483647',
     '7:14 inbound.keepalive: can not be the number 5 | write its keys below it: time, timeout, max_connection_age, min_time',
     '8:25 inbound.adaptive_concurrency: can not be "yes" | write true or false',
@@ -480,12 +480,12 @@ drain: { delay: 9999h }
     '18:70 outbound.clusters.writing.retry.max_attempts: can not be the number 0 | write a whole number from 1 to 10',
     '19:12 outbound.clusters.empty: has no endpoints | give it endpoints: [host:port, …], dns: name:port, or kubernetes',
     '20:36 outbound.clusters.both.dns: can not stand beside endpoints | keep one of the two',
-    '20:58 outbound.clusters.both.connect_timeout: can not be zero | write how long it may take, such as 5s',
+    '20:58 outbound.clusters.both.connect_timeout: can not be zero | write a duration such as 5s',
     '21:24 outbound.clusters.none.endpoints: is an empty list | give at least one',
     '22:5 outbound.clusters._bad: "_bad" can not be a name here | use letters, digits and . _ - : , beginning with a letter or digit',
     '24:20 metrics.listen: is also the address of admin.listen | give each listener a port of its own',
     '25:15 log.level: can not be "warning" | did you mean warn? It is one of trace, debug, info, warn, error, fatal, silent',
-    '26:17 drain.delay: is too long a duration | use at most 24 days: 576h',
+    '26:17 drain.delay: is longer than a duration may be | use at most 24 days: 576h',
   ]);
 });
 
@@ -509,13 +509,13 @@ llm:
 `,
     ),
     [
-      '2:27 inbound.tls.key: names no file that can be read | give the path of a PEM file',
+      '2:27 inbound.tls.key: is not the path of a readable file | give the path of a PEM file',
       '4:23 outbound.routes[0].cluster: there is no cluster "toString" | add it to outbound.clusters; there are w',
-      '7:24 outbound.clusters.w.endpoints[1]: is there twice: a:1 | keep one of the two',
-      "7:29 outbound.clusters.w.endpoints[2]: is our own outbound.listen: calls would go in circles | write the address of the other side's inbound listener",
+      '7:24 outbound.clusters.w.endpoints[1]: appears twice: a:1 | keep one of the two',
+      "7:29 outbound.clusters.w.endpoints[2]: is our own outbound.listen: calls would loop | write the address of the other side's inbound listener",
       '8:48 outbound.clusters.w.outlier_detection.base_ejection_time: is longer than max_ejection_time | raise max_ejection_time or lower base_ejection_time',
       '9:12 outbound.clusters.w.tls: has a cert alone | give cert and key, or neither',
-      '13:15 llm.upstreams[1].name: is there twice: a | give each upstream a name of its own',
+      '13:15 llm.upstreams[1].name: appears twice: a | give each upstream a name of its own',
     ].map((line) => (line.startsWith('2:27') ? problemOnLine2(t) : line)),
   );
 
@@ -523,7 +523,7 @@ llm:
   function problemOnLine2(t: Test): string {
     const directory = t.testdirName;
     const column = '  tls: { cert: , key: '.length + `${directory}/a.pem`.length + 1;
-    return `2:${column} inbound.tls.key: names no file that can be read | give the path of a PEM file`;
+    return `2:${column} inbound.tls.key: is not the path of a readable file | give the path of a PEM file`;
   }
 });
 
@@ -557,11 +557,11 @@ outbound:
   );
   t.match(
     problemsOf(t, 'inbound: { token_budget: { from: identified } }').join('\n'),
-    /token_budget.from: lets nobody set a budget without inbound.tls.client_ca \| give inbound.tls.client_ca/,
+    /token_budget.from: admits no caller without inbound.tls.client_ca \| give inbound.tls.client_ca/,
   );
   t.match(
     problemsOf(t, 'inbound: { token_budget: { allow_identities: [a.example] } }').join('\n'),
-    /token_budget.allow_identities: says nothing where from is anyone \| write from: identified/,
+    /token_budget.allow_identities: has no effect where from is anyone \| write from: identified/,
   );
   for (const [content, message] of [
     [made.key, /inbound.tls.cert: holds no certificate in PEM/],

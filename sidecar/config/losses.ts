@@ -32,7 +32,7 @@ export interface Given {
 const OFF = 'off';
 const CLUSTERS: readonly string[] = ['outbound', 'clusters'];
 const CLUSTER: readonly string[] = [...CLUSTERS, '*'];
-const DOTS = 'end the file with a line of three dots (...): it says that the file is whole';
+const DOTS = 'end the file with a line of three dots (...), which marks it as complete';
 
 /** Keys that protect something; `*` matches any name. Outer keys come before inner ones. */
 const GUARDS: readonly (readonly string[])[] = [
@@ -87,15 +87,15 @@ export function lossesOf(before: Given, next: Given): Problem[] {
   for (const path of gone) {
     const isCluster = path.length === 3;
     const off = isCluster ? `write "${path[2]}: ${OFF}", or ` : '';
-    losses.push(problem(next, path, 'is gone from the file', `if that is meant, ${off}${DOTS}`));
+    losses.push(problem(next, path, 'is missing from the file', `if you intend that, ${off}${DOTS}`));
   }
   if (losses.length === 0 && isCut(before, next))
     losses.push(
       problem(
         next,
         [],
-        'ends where the file in use went on, as if it had been cut',
-        `if that is meant, ${DOTS}`,
+        'looks truncated: the file in use continues after its last line',
+        `if you intend that, ${DOTS}`,
       ),
     );
   return losses;
@@ -116,8 +116,8 @@ function lostGuards(before: Given, next: Given): Problem[] {
     problem(
       next,
       path,
-      'is gone, and calls would go without it',
-      `if that is meant, write "${path.at(-1)}: ${OFF}"`,
+      'is missing, and calls would go without it',
+      `if you intend that, write "${path.at(-1)}: ${OFF}"`,
     ),
   );
 }
@@ -134,8 +134,8 @@ function lostLimits(before: Given, next: Given): Problem[] {
         );
       })
       .map((path) => {
-        const remedy = `if that is meant, write "${path.at(-1)}: ${open}", or ${DOTS}`;
-        return problem(next, path, 'is gone, and its default protects less', remedy);
+        const remedy = `if you intend that, write "${path.at(-1)}: ${open}", or ${DOTS}`;
+        return problem(next, path, 'is missing, and its default protects less', remedy);
       }),
   );
 }

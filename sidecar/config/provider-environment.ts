@@ -64,9 +64,9 @@ function keyNotices(file: FileConfig, index: number, env: Environment): Notice[]
   const { username, password } = new URL(url);
   const instead =
     username !== '' || password !== ''
-      ? 'the user and the password of its url are sent'
+      ? 'the sidecar sends the user and the password of its url'
       : index === 0
-        ? "the callers' own credentials are passed on"
+        ? "the sidecar forwards the callers' own credentials"
         : 'requests go there without credentials';
   const message = `${path}: the variable ${name} is not set, so ${instead}; set it, or write null`;
   return [{ level: 'warn', message }];

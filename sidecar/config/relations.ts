@@ -35,9 +35,7 @@ function checkListeners(file: FileConfig): Finding[] {
   const { app, listen } = file.inbound;
   if (app !== NO_APP && reaches(readAddress(app), readAddress(listen))) {
     const remedy = 'write where the agent itself listens, such as 127.0.0.1:50051';
-    findings.push(
-      finding(['inbound', 'app'], 'is our own inbound.listen: calls would go in circles', remedy),
-    );
+    findings.push(finding(['inbound', 'app'], 'is our own inbound.listen: calls would loop', remedy));
   }
   return findings;
 }
@@ -72,11 +70,11 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   }
   for (const [index, endpoint] of (endpoints ?? []).entries()) {
     if (endpoints!.indexOf(endpoint) !== index) {
-      say(['endpoints', index], `is there twice: ${endpoint}`, 'keep one of the two');
+      say(['endpoints', index], `appears twice: ${endpoint}`, 'keep one of the two');
     }
     if (reaches(readAddress(endpoint), readAddress(file.outbound.listen))) {
       const remedy = "write the address of the other side's inbound listener";
-      say(['endpoints', index], 'is our own outbound.listen: calls would go in circles', remedy);
+      say(['endpoints', index], 'is our own outbound.listen: calls would loop', remedy);
     }
   }
   if (parseDurationMs(retry.backoff.base)! > parseDurationMs(retry.backoff.max)!) {
@@ -111,10 +109,10 @@ function checkLlm({ llm }: FileConfig): Finding[] {
     const path = ['llm', 'upstreams', index];
     if (reaches(readAddress(hostOf(url)), readAddress(llm.listen))) {
       const remedy = 'write the base URL of the provider';
-      return [finding([...path, 'url'], 'is our own llm.listen: requests would go in circles', remedy)];
+      return [finding([...path, 'url'], 'is our own llm.listen: requests would loop', remedy)];
     }
     if (names.indexOf(name) === index) return [];
-    return [finding([...path, 'name'], `is there twice: ${name}`, 'give each upstream a name of its own')];
+    return [finding([...path, 'name'], `appears twice: ${name}`, 'give each upstream a name of its own')];
   });
   if (parseDurationMs(llm.retry.backoff.base)! > parseDurationMs(llm.retry.backoff.max)!) {
     const path = ['llm', 'retry', 'backoff', 'base'];
@@ -131,12 +129,12 @@ function hostOf(url: string): string {
 function checkTokenBudget({ inbound: { tls, token_budget: budget } }: FileConfig): Finding[] {
   const path = ['inbound', 'token_budget'];
   if (budget.from === 'identified' && tls?.client_ca === undefined) {
-    const remedy = 'give inbound.tls.client_ca, by which callers show who they are, or write nobody';
-    return [finding([...path, 'from'], 'lets nobody set a budget without inbound.tls.client_ca', remedy)];
+    const remedy = 'give inbound.tls.client_ca, which verifies the certificates of callers, or write nobody';
+    return [finding([...path, 'from'], 'admits no caller without inbound.tls.client_ca', remedy)];
   }
   if (budget.from !== 'identified' && budget.allow_identities.length > 0) {
     const remedy = 'write from: identified, or remove it';
-    return [finding([...path, 'allow_identities'], `says nothing where from is ${budget.from}`, remedy)];
+    return [finding([...path, 'allow_identities'], `has no effect where from is ${budget.from}`, remedy)];
   }
   return [];
 }
@@ -149,11 +147,11 @@ function checkInboundTls(file: FileConfig): Finding[] {
   const names = { ca: 'client_ca', cert: 'cert', key: 'key' } as const;
   const findings = checkCertificates(path, { cert, key, client_ca }, names);
   if (file.inbound.listen.startsWith('unix:')) {
-    const remedy = 'remove it: the rights of the file say who may connect';
+    const remedy = 'remove it: the permissions of the file decide who may connect';
     findings.push(finding(path, 'can not be used on a unix socket', remedy));
   }
   if (tls.allow_identities.length > 0 && client_ca === undefined) {
-    const remedy = 'give client_ca, by which callers show who they are';
+    const remedy = 'give client_ca, which verifies the certificates of callers';
     findings.push(finding([...path, 'allow_identities'], 'can not be checked without client_ca', remedy));
   }
   return findings;
@@ -193,7 +191,7 @@ function checkFiles(
       // The file is missing or unreadable: the remedy is the same.
     }
     // The message leaves the name out: an operator may have put the key itself here.
-    return [finding([...path, key], 'names no file that can be read', 'give the path of a PEM file')];
+    return [finding([...path, key], 'is not the path of a readable file', 'give the path of a PEM file')];
   });
 }
 

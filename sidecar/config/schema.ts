@@ -16,7 +16,7 @@ import { cluster } from './schema-cluster.ts';
 const clusters = z
   .record(entryName(), cluster)
   .default({})
-  .describe('Sets of endpoints that serve the same, by name');
+  .describe('Sets of endpoints that serve the same methods, by name');
 
 /** The whole file. */
 export const schema = z.strictObject({

@@ -353,9 +353,9 @@ t.test('a variable for a key that is not set, and a proxy that is not used, are 
     { name: b, url: https://b.example/v1, api_key_env: KEY_B }, { name: c, url: "https://u:p@c.example/v1", api_key_env: KEY_C },
     { name: d, url: http://d.example/v1 }] }`;
   t.match(await messages(file, { KEY_A: '' }), [
-    /^warn: llm\.upstreams\[0\]\.api_key_env: .* KEY_A is not set, so the callers' own credentials are passed on/,
+    /^warn: llm\.upstreams\[0\]\.api_key_env: .* KEY_A is not set, so the sidecar forwards the callers' own credentials/,
     /^warn: llm\.upstreams\[1\]\.api_key_env: .* KEY_B is not set, so requests go there without credentials/,
-    /^warn: llm\.upstreams\[2\]\.api_key_env: .* KEY_C is not set, so the user and the password of its url are sent/,
+    /^warn: llm\.upstreams\[2\]\.api_key_env: .* KEY_C is not set, so the sidecar sends the user and the password of its url/,
   ]);
   const keys = { KEY_A: 'a', KEY_B: 'b', KEY_C: 'c' };
   t.strictSame(await messages(file, keys), []);

@@ -98,7 +98,7 @@ function refuseOtherSites(request: IncomingMessage): string | undefined {
   const site = request.headers['sec-fetch-site'];
   const crossSite = site !== undefined && site !== 'same-origin' && site !== 'none';
   if (request.method === 'POST' && (otherSite || crossSite)) {
-    return 'the request comes from a page of another site';
+    return 'a page of another site has sent the request';
   }
   return undefined;
 }

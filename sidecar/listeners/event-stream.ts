@@ -25,7 +25,7 @@ export function answerEvents(log: EventLog, request: IncomingMessage, response: 
   };
   const unsubscribe = log.subscribe((event) => write(format(event)));
   if (unsubscribe === undefined) {
-    sendJson(response, 503, { error: 'too many readers of events; close another one' });
+    sendJson(response, 503, { error: 'too many readers of events; close one of them' });
     return;
   }
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });

@@ -532,7 +532,7 @@ t.test('listening', async (t) => {
   await t.rejects(start(first.address), {
     name: 'ListenError',
     code: 'EADDRINUSE',
-    message: `admin.listen: can not listen on ${first.address}: it is in use; stop what listens there, or choose another port`,
+    message: `admin.listen: can not listen on ${first.address}: the address is in use; stop the process that listens there, or choose another port`,
   });
   await t.rejects(start('192.0.2.1:0'), { code: 'EADDRNOTAVAIL' });
   const idle = connect(Number(first.address.split(':').at(-1)), '127.0.0.1');
@@ -548,7 +548,7 @@ t.test('listening', async (t) => {
   await unix.close();
   await t.rejects(start(`unix:${directory}/nowhere/x.sock`), {
     name: 'ListenError',
-    message: /the folder of the socket does not exist; make it/,
+    message: /the folder of the socket does not exist; create it/,
   });
 
   // A killed process leaves a socket on which no process accepts.
@@ -561,7 +561,7 @@ t.test('listening', async (t) => {
   writeFileSync(`${directory}/file`, '');
   await t.rejects(start(`unix:${directory}/file`), {
     name: 'ListenError',
-    message: /a file that is no socket is there; remove it/,
+    message: /the path names a file that is no socket; remove it/,
   });
   t.ok(existsSync(`${directory}/file`), 'a file that is no socket is not removed');
 });

@@ -7,7 +7,7 @@ const listener = (address: string, description: string) =>
 
 /** `admin`, `metrics` and `health`. */
 export const httpListeners = {
-  admin: listener('127.0.0.1:15000', 'Dashboard and JSON; it asks for no password, so keep it local'),
+  admin: listener('127.0.0.1:15000', 'Dashboard and JSON, without a password: keep the address local'),
   metrics: listener('0.0.0.0:15020', 'Prometheus: /metrics'),
   health: listener('0.0.0.0:15021', 'Kubernetes probes: /healthz/live, /healthz/ready and /healthz/app'),
 };

@@ -34,14 +34,14 @@ export class AcceptError extends TypedError {
 }
 
 const REASONS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'it is in use; stop what listens there, or choose another port',
+  EADDRINUSE: 'the address is in use; stop the process that listens there, or choose another port',
   EADDRNOTAVAIL: 'this machine does not have the address; use one of its own, 0.0.0.0 or 127.0.0.1',
-  EACCES: 'it is not permitted; ports below 1024 need privileges, and a socket a folder that can be written',
-  ENOENT: 'the folder of the socket does not exist; make it',
-  ENOTSOCK: 'a file that is no socket is there; remove it, or choose another path',
+  EACCES: 'it is not permitted; ports below 1024 need privileges, and a socket needs a writable folder',
+  ENOENT: 'the folder of the socket does not exist; create it',
+  ENOTSOCK: 'the path names a file that is no socket; remove it, or choose another path',
   ENOTFOUND: 'the name does not exist; check its spelling, or use an address',
   EAI_AGAIN: 'the DNS service does not answer; use an address',
-  DRAINING: 'the sidecar is about to end; start it anew with this configuration',
+  DRAINING: 'the sidecar is draining; restart it with this configuration',
 };
 
 const ACCEPT_ERROR_EVERY_MS = 1_000;

@@ -66,7 +66,7 @@ export class LiveStream {
       return;
     }
     if (this.readers.size >= MAX_READERS) {
-      sendJson(response, 503, { error: 'too many dashboards are open; close another one' });
+      sendJson(response, 503, { error: 'too many dashboards are open; close one of them' });
       return;
     }
     const snapshot = this.format();

@@ -127,7 +127,10 @@ export class TlsAcceptor {
     socket.once('close', () => {
       // Another connection may have its address and port by now.
       if (this.waiting.get(key)?.socket === socket && this.leave(key) && bytes > 0)
-        this.refused('tls_cut', 'the caller went away during the handshake; does it refuse our certificate?');
+        this.refused(
+          'tls_cut',
+          'the caller closed the connection during the handshake; does it reject our certificate?',
+        );
     });
     const onReadable = (): void => {
       const chunk: Buffer | null = socket.read();
@@ -185,7 +188,7 @@ export class TlsAcceptor {
       admit(socket, undefined);
       return;
     }
-    const message = 'this port takes TLS only; set tls on the side that calls';
+    const message = 'this port accepts TLS only; set tls on the calling side';
     this.refused('tls_plain_text', message);
     const http2 = HTTP2.startsWith(first.toString('latin1', 0, Math.min(HTTP2.length, first.length)));
     if (http2) end(socket, tlsRefusal('tls_plain_text', message));
@@ -248,7 +251,7 @@ export class TlsAcceptor {
     this.leave(key);
     this.refused(
       'tls_timeout',
-      `the TLS handshake was not finished within ${HANDSHAKE_TIMEOUT_MS} ms, or before others came`,
+      `the caller did not finish the TLS handshake within ${HANDSHAKE_TIMEOUT_MS} ms, or another caller needed its place`,
     );
     waiting.socket.destroy();
   }

@@ -71,7 +71,7 @@ function parsePath(text: string, rest: string): string {
   }
   const path = rest.startsWith('///') ? rest.slice(2) : rest;
   if (path === '') throw problem(text, 'the path is missing', 'write unix:/path/to/the.sock');
-  if (path.includes('\0')) throw problem(text, 'the path has a NUL in it', 'write unix:/path/to/the.sock');
+  if (path.includes('\0')) throw problem(text, 'the path contains a NUL', 'write unix:/path/to/the.sock');
   if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) {
     throw problem(
       text,
@@ -87,7 +87,7 @@ function parseHost(text: string, host: string): string {
   if (host.startsWith('[')) {
     const literal = host.slice(1, -1);
     if (!host.endsWith(']') || !isIPv6(literal)) {
-      throw problem(text, 'what is in brackets is not an IPv6 address', 'write [::1]:50051');
+      throw problem(text, 'the text in brackets is not an IPv6 address', 'write [::1]:50051');
     }
     return literal;
   }

@@ -35,7 +35,8 @@ import { endOnUnexpectedErrors } from './unexpected.ts';
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: the sidecar could not listen at an address. */
 const EXIT_UNAVAILABLE = 69;
-const STARTED_WITH_LAST_GOOD = 'the configuration is refused; the last good one is in use (--last-good)';
+const STARTED_WITH_LAST_GOOD =
+  'the sidecar refuses the configuration and uses the last good one (--last-good)';
 
 /** Runs the sidecar until it has drained; resolves with the exit code. */
 export async function runSidecar(source: ConfigSource): Promise<number> {
@@ -187,10 +188,10 @@ class RunningSidecar {
     let signals = 0;
     const onSignal = (signal: NodeJS.Signals): void => {
       if (++signals === 1) {
-        this.log.info({ signal }, 'draining; the same signal again ends at once');
+        this.log.info({ signal }, 'draining; a second signal ends the process at once');
         void this.drain();
       } else {
-        this.log.warn({ signal }, 'ending at once');
+        this.log.warn({ signal }, 'ending the process at once');
         this.sidecar.close();
         this.ended.resolve();
       }
@@ -253,7 +254,7 @@ class RunningSidecar {
   /** Stores the configuration for a later start with a broken file (`--last-good`). */
   private keepConfig(): void {
     const problem = this.source.keep();
-    if (problem !== undefined) this.log.warn(`the configuration is not kept: ${problem}`);
+    if (problem !== undefined) this.log.warn(`the sidecar can not store the configuration: ${problem}`);
   }
 
   private logNotices(): void {
@@ -274,7 +275,7 @@ class RunningSidecar {
 
   private refuse(
     problems: readonly Problem[],
-    message = 'the new configuration is refused; the old one stays',
+    message = 'the sidecar refuses the new configuration and keeps the old one',
   ): void {
     const texts = problems.map(formatProblem);
     this.refusedSince ??= new Date();

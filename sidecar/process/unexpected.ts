@@ -6,7 +6,7 @@ import type { Logger } from '../telemetry/log.ts';
 const STANDARD_ERROR = 2;
 
 const WHAT =
-  'nobody expected this error, so the state of the process is not known: it ends with exit code 70, to be started anew; ' +
+  'this error is unexpected, so the state of the process is unknown: it ends with exit code 70 and has to be restarted; ' +
   'please report this line as a defect';
 
 /**

@@ -90,10 +90,10 @@ function durationOf(zero: 'zero' | 'positive') {
   const complain = (value: string): Complaint | undefined => {
     const ms = parseDurationMs(value);
     if (ms === undefined || ms > MAX_DURATION_MS) {
-      return { message: 'is too long a duration', remedy: 'use at most 24 days: 576h' };
+      return { message: 'is longer than a duration may be', remedy: 'use at most 24 days: 576h' };
     }
     if (ms === 0 && zero === 'positive') {
-      return { message: 'can not be zero', remedy: 'write how long it may take, such as 5s' };
+      return { message: 'can not be zero', remedy: 'write a duration such as 5s' };
     }
     return undefined;
   };

@@ -6,8 +6,8 @@ export const log = z
   .strictObject({
     level: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
       .default('info')
-      .describe('The least important line that is written'),
-    access: flag().default(false).describe('One line a call'),
+      .describe('The lowest level of written lines'),
+    access: flag().default(false).describe('Write one line for each call'),
     access_headers: z
       .array(
         text(
@@ -17,6 +17,6 @@ export const log = z
       )
       .max(20)
       .default([])
-      .describe('Request headers whose values are in these lines; none unless named here'),
+      .describe('Request headers whose values the lines of the access log have'),
   })
   .prefault({});

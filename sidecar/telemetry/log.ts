@@ -69,7 +69,7 @@ function reportDropped(logger: Logger, lines: LineWriter): void {
   lines.onDropped = (dropped) =>
     notices.warn(
       { dropped_lines: dropped },
-      'log lines are missing here: they were dropped while nobody read the log, or it could not be written (outrigger_log_lines_dropped_total)',
+      'log lines are missing here: the sidecar dropped them while no process read the log, or while it could not write the log (outrigger_log_lines_dropped_total)',
     );
 }
 

@@ -64,7 +64,7 @@ t.test('no truncated or empty file changes the active configuration', async (t) 
   t.equal(await page(), before, 'everything stays');
   // Whatever notices a change first: the watch, or a signal.
   writeFileSync(sidecar.configFile, '# nothing\n');
-  const refusals = () => sidecar.logs().split('is refused').length;
+  const refusals = () => sidecar.logs().split('refuses the new configuration').length;
   const seen = refusals();
   sidecar.kill('SIGHUP');
   await waitUntil('SIGHUP and the watch were refused', () => refusals() >= seen + 2);
@@ -96,7 +96,7 @@ t.test('protections, clusters and sections are removed only by an explicit word'
   const withoutTls = changed(({ inbound }) => delete inbound['tls']);
   const tlsOf = ({ inbound }: ReturnType<typeof given>) => inbound['tls'] as Section;
   for (const [name, config, said] of [
-    ['TLS', withoutTls, /inbound\.tls: is gone.*tls: off/s],
+    ['TLS', withoutTls, /inbound\.tls: is missing.*tls: off/s],
     [
       'the authorities',
       changed((c) => delete tlsOf(c)['client_ca']),
@@ -117,9 +117,9 @@ t.test('protections, clusters and sections are removed only by an explicit word'
     'JSON says where it ends, but not this',
   );
   const withoutTwo = changed(({ outbound }) => delete outbound.clusters['two']);
-  t.match(await reload(withoutTwo), /^422.*outbound\.clusters\.two: is gone.*"two: off".*\.\.\./s);
+  t.match(await reload(withoutTwo), /^422.*outbound\.clusters\.two: is missing.*"two: off".*\.\.\./s);
   const withoutRoutes = changed(({ outbound }) => delete (outbound as Section)['routes']);
-  t.match(await reload(withoutRoutes), /^422.*outbound\.routes: is gone/s);
+  t.match(await reload(withoutRoutes), /^422.*outbound\.routes: is missing/s);
   t.match(await page(), /allow_identities/);
   t.match(
     await reload(
@@ -154,7 +154,7 @@ t.test('protections, clusters and sections are removed only by an explicit word'
       }),
       '...\n',
     ),
-    /^422.*allow_identities: is gone.*allow_identities: off/s,
+    /^422.*allow_identities: is missing.*allow_identities: off/s,
     'an empty list lets in everybody by client_ca, and is no word',
   );
   t.match(
@@ -237,7 +237,7 @@ t.test(
       );
       if (['rate', 'time', 'budget'].includes(name)) {
         const inMiddle = (text: string) => `${text}drain: { delay: 1s }\n`;
-        t.match(losses(inMiddle(before), inMiddle(half)), [/gone/], `${name}: gone from the middle`);
+        t.match(losses(inMiddle(before), inMiddle(half)), [/missing/], `${name}: gone from the middle`);
         const zero = changed.replace(/\d+s?\n$/, '0\n');
         t.strictSame(losses(before, zero), [], `${name}: by a zero`);
         t.strictSame(losses(zero, inMiddle(half)), [], `${name}: which need not stay`);
@@ -293,9 +293,7 @@ outbound:
     t.match(await live(), { ok: true, config: /last good/ }, `${wrong}`);
     t.equal(await refusedGauge(ports.metrics), '1');
     t.match(await (await fetch(`http://127.0.0.1:${ports.admin}/config`)).text(), /"kept"/);
-    await waitUntil('the log says so', () =>
-      again.logs().includes('the last good one is in use (--last-good)'),
-    );
+    await waitUntil('the log says so', () => again.logs().includes('uses the last good one (--last-good)'));
     writeFileSync(config, `${text}log: { level: debug }\n`);
     await fetch(`http://127.0.0.1:${ports.admin}/reload`, { method: 'POST' });
     await waitUntil('a right file is taken', async () => (await refusedGauge(ports.metrics)) === '0');
@@ -308,7 +306,7 @@ outbound:
   const unkept = run('--last-good', join(folder, 'file', 'x'));
   await live();
   await waitUntil('it says so', () =>
-    /the configuration is not kept: .*check --last-good/.test(unkept.logs()),
+    /the sidecar can not store the configuration: .*check --last-good/.test(unkept.logs()),
   );
   await end(unkept);
 });

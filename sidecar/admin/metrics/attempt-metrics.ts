@@ -21,17 +21,17 @@ export function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
   });
   addOutcomes(add, clusters, ({ retries }) => retries, {
     name: 'outrigger_retries_total',
-    help: 'Attempts that followed a failed one, those that got the answer, and decisions not to try again.',
+    help: 'Retries: attempts after a failed one, retries that succeeded, and decisions against a retry.',
     outcomes: RETRY_OUTCOMES,
   });
   addOutcomes(add, clusters, ({ hedges }) => hedges, {
     name: 'outrigger_hedges_total',
-    help: 'Attempts that were sent beside one that was slow, and what came of them.',
+    help: 'Hedges: extra attempts beside a slow one, by outcome.',
     outcomes: HEDGE_OUTCOMES,
   });
   addOutcomes(add, clusters, ({ connectFailures }) => connectFailures, {
     name: 'outrigger_connect_failures_total',
-    help: 'Connections to endpoints that were not made, by reason.',
+    help: 'Failed connection attempts to endpoints, by reason.',
     outcomes: CONNECT_FAILURES,
     label: 'reason',
   });

@@ -23,7 +23,7 @@ export function addCalls(add: AddMetric, { app, hasApp, clusters, known, listene
   add(
     'histogram',
     'rpc_server_call_duration_seconds',
-    'How long calls to the local app took, as their callers saw it.',
+    'Duration of calls to the local app, as their callers measure it.',
     () => server.read(),
   );
   const client = new DurationHistogram(['cluster'], () => {
@@ -40,7 +40,7 @@ export function addCalls(add: AddMetric, { app, hasApp, clusters, known, listene
   add(
     'histogram',
     'rpc_client_call_duration_seconds',
-    'How long calls to a cluster took, with all their attempts.',
+    'Duration of calls to a cluster, with all their attempts.',
     () => client.read(),
   );
   const reasonsOf = (listener: string): readonly string[] =>
@@ -53,7 +53,7 @@ export function addCalls(add: AddMetric, { app, hasApp, clusters, known, listene
   add(
     'counter',
     'outrigger_rejected_total',
-    'Calls and connections the sidecar answered itself, by outrigger-reason or error.',
+    'Calls and connections that the sidecar rejected, by outrigger-reason or error.',
     () =>
       totals(
         rejected.collect((found) => {
@@ -73,7 +73,7 @@ export function addActive(add: AddMetric, { listeners, clusters }: MetricsSource
   add(
     'gauge',
     'outrigger_active_calls',
-    'Calls in flight: with the label listener from callers, with the label cluster to endpoints.',
+    'Calls in flight: from callers with the label listener, to endpoints with the label cluster.',
     () => {
       const samples: Sample[] = [];
       for (const { name, activeCalls } of listeners)
@@ -81,13 +81,10 @@ export function addActive(add: AddMetric, { listeners, clusters }: MetricsSource
       return samples.concat(byCluster(clusters(), (cluster) => cluster.activeCalls));
     },
   );
-  add(
-    'gauge',
-    'outrigger_queued_calls',
-    'Of the active calls of a listener, those that wait for a place.',
-    () => listeners.map(({ name, queuedCalls }) => ({ labels: { listener: name }, value: queuedCalls })),
+  add('gauge', 'outrigger_queued_calls', 'Active calls of a listener that wait for a place.', () =>
+    listeners.map(({ name, queuedCalls }) => ({ labels: { listener: name }, value: queuedCalls })),
   );
-  add('gauge', 'outrigger_concurrency_limit', 'How many calls a listener lets run at once now.', () =>
+  add('gauge', 'outrigger_concurrency_limit', 'The present limit of concurrent calls of a listener.', () =>
     listeners
       .filter(({ concurrencyLimit }) => concurrencyLimit !== Number.POSITIVE_INFINITY)
       .map(({ name, concurrencyLimit }) => ({ labels: { listener: name }, value: concurrencyLimit })),
@@ -95,7 +92,7 @@ export function addActive(add: AddMetric, { listeners, clusters }: MetricsSource
   add(
     'gauge',
     'outrigger_active_connections',
-    'Open connections: with the label listener from callers, with the label cluster to endpoints.',
+    'Open connections: from callers with the label listener, to endpoints with the label cluster.',
     () => {
       const samples: Sample[] = [];
       for (const { name, activeConnections } of listeners)

@@ -6,7 +6,7 @@ export function addCertificates(add: AddMetric, certificates: () => Iterable<Mea
   add(
     'gauge',
     'outrigger_certificate_expiry_seconds',
-    'Seconds until the certificate in use, or the last of the authorities, expires; below 0 once it has.',
+    'Seconds until the certificate in use, or the last of the authorities, expires; negative after its expiry.',
     () => {
       const samples: Sample[] = [];
       const addSample = (setting: string, expiresAtMs = Number.POSITIVE_INFINITY): void => {
@@ -23,7 +23,7 @@ export function addCertificates(add: AddMetric, certificates: () => Iterable<Mea
   add(
     'gauge',
     'outrigger_certificate_invalid',
-    'Whether the files as they are now can not be used, so that an earlier state of them is: 1 or 0.',
+    'Whether the present files are invalid and an earlier certificate is in use: 1 or 0.',
     () =>
       Array.from(certificates(), ({ where, problem }) => ({
         labels: { setting: where },

@@ -4,7 +4,7 @@ import type { AddMetric, Labels } from './sampled-metric.ts';
 
 /** Adds one series for each current finding. A finding that ends takes its series with it, which ends an alert on it. */
 export function addFindings(add: AddMetric, findings: NonNullable<MetricsSource['findings']>): void {
-  add('gauge', 'outrigger_findings', 'What "Now" says is wrong at this moment, by kind.', () => {
+  add('gauge', 'outrigger_findings', 'Present findings of "Now", by kind.', () => {
     const samples = new Map<string, { labels: Labels; value: number }>();
     for (const { kind, severity, about } of findings()) {
       const { cluster = '', provider = '', setting = '', listener = '' } = about;

@@ -84,28 +84,25 @@ export function addLlm(
       for (const pair of pairsOf())
         for (const [labels, value] of values(pair)) yield { labels: { ...labelsOf(pair), ...labels }, value };
     };
-  add(
-    'counter',
-    'outrigger_llm_requests_total',
-    'Requests to models that ended, by what became of them.',
-    () => counts(LLM_OUTCOMES, ({ outcomes }) => outcomes),
+  add('counter', 'outrigger_llm_requests_total', 'Requests to models that ended, by outcome.', () =>
+    counts(LLM_OUTCOMES, ({ outcomes }) => outcomes),
   );
   add(
     'counter',
     'outrigger_llm_attempts_total',
-    'Requests sent to providers: success, or why the attempt failed.',
+    'Attempts at providers: success, or the reason of the failure.',
     () => counts(LLM_ATTEMPTS, ({ attempts }) => attempts),
   );
   add(
     'counter',
     'outrigger_llm_retries_total',
-    'Attempts that were not the first of their request, fallbacks included.',
+    'Attempts after the first one of their request, fallbacks included.',
     perPair(({ retries }) => [[{}, retries]]),
   );
   add(
     'counter',
     'outrigger_llm_tokens_total',
-    'Tokens: input and output of whole answers, wasted for answers that nobody got whole.',
+    'Tokens: input and output of complete answers, and wasted tokens of answers that no caller received completely.',
     perPair(({ tokens }) => Object.entries(tokens).map(([type, count]) => [{ type }, count])),
   );
   const histogram = (durations: (pair: LlmPairStats) => Durations) =>
@@ -115,31 +112,28 @@ export function addLlm(
   add(
     'histogram',
     'outrigger_llm_time_to_first_token_seconds',
-    'From the start of an attempt to the first byte of its answer, or the first event with data of a stream.',
+    'Time from the start of an attempt to the first byte of its answer, or to the first event with data of a stream.',
     histogram((pair) => pair.firstToken),
   );
   add(
     'histogram',
     'outrigger_llm_request_duration_seconds',
-    'How long requests to models took, with all their attempts and waits.',
+    'Duration of requests to models, with all their attempts and waits.',
     histogram((pair) => pair.duration),
   );
-  add(
-    'gauge',
-    'outrigger_llm_active_requests',
-    'Requests to models that have not been answered whole.',
-    () => [{ labels: {}, value: stats.activeRequests }],
-  );
+  add('gauge', 'outrigger_llm_active_requests', 'Requests to models whose answer is not complete.', () => [
+    { labels: {}, value: stats.activeRequests },
+  ]);
   add(
     'gauge',
     'outrigger_llm_waiting_requests',
-    'Requests that wait: for the limits of a minute, until a provider may be asked, or for memory for their bodies.',
+    'Requests that wait for a limit per minute, for a provider, or for memory for their bodies.',
     () => [{ labels: {}, value: waiting() }],
   );
-  add('gauge', 'outrigger_llm_web_sockets', 'WebSockets to models that are open.', () => [
+  add('gauge', 'outrigger_llm_web_sockets', 'Open WebSockets to models.', () => [
     { labels: {}, value: stats.webSockets },
   ]);
-  add('gauge', 'outrigger_llm_body_bytes', 'Memory that the bodies of requests take.', () => [
+  add('gauge', 'outrigger_llm_body_bytes', 'Memory of the bodies of requests.', () => [
     { labels: {}, value: bodyBytes() },
   ]);
   add(
@@ -162,25 +156,25 @@ export function addLlm(
   add(
     'gauge',
     'outrigger_llm_cooldown_seconds',
-    'For how much longer a model of an upstream is left alone, as its answer asked.',
+    'Remaining time for which the egress sends no requests for a model to an upstream, as its answer asked.',
     perModel(({ coolingSeconds }) => coolingSeconds),
   );
   add(
     'gauge',
     'outrigger_llm_out_of_credit',
-    'Models that an upstream refuses until they are paid for: 1, else 0.',
+    'Whether an upstream refuses a model for lack of credit: 1 or 0.',
     perModel(({ outOfCredit }) => (outOfCredit ? 1 : 0)),
   );
   add(
     'gauge',
     'outrigger_llm_provider_requests_left',
-    'Requests that the provider says are left for a model, as it refills them.',
+    'Remaining requests of a model, by the headers of the provider.',
     perModel(({ requestsLeft }) => requestsLeft),
   );
   add(
     'gauge',
     'outrigger_llm_provider_tokens_left',
-    'Tokens that the provider says are left for a model, as it refills them.',
+    'Remaining tokens of a model, by the headers of the provider.',
     perModel(({ tokensLeft }) => tokensLeft),
   );
 }

@@ -16,7 +16,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   const add: AddMetric = (type, name, help, read) =>
     void metrics.push(new SampledMetric(type, name, help, read));
   const versionLabels = { version: source.version };
-  add('gauge', 'outrigger_build_info', 'The version that runs; always 1.', () => [
+  add('gauge', 'outrigger_build_info', 'The running version; always 1.', () => [
     { labels: versionLabels, value: 1 },
   ]);
   add('gauge', 'outrigger_ready', 'Whether the sidecar is ready for calls: 1 or 0.', () => [
@@ -25,7 +25,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   add(
     'gauge',
     'outrigger_config_refused',
-    'Whether the configuration file is refused and the last good one in use: 1 or 0.',
+    'Whether the sidecar has refused the configuration file and uses the last good one: 1 or 0.',
     () => [{ labels: {}, value: source.configRefused?.() === true ? 1 : 0 }],
   );
   const { logLines } = source;
@@ -33,7 +33,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
     add(
       'counter',
       'outrigger_log_lines_dropped_total',
-      'Lines of the log, the access log included, that were dropped because nobody read them.',
+      'Dropped lines of the log and the access log, because no process read them.',
       () => [{ labels: {}, value: logLines.dropped }],
     );
   if (source.findings !== undefined) addFindings(add, source.findings);
@@ -50,21 +50,16 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
 }
 
 function addSpans(add: AddMetric, { counts, waiting }: NonNullable<MetricsSource['tracing']>): void {
-  add(
-    'counter',
-    'outrigger_spans_total',
-    'Spans by what became of them on their way to the collector.',
-    () => [
-      { labels: { outcome: 'exported' }, value: counts.exported },
-      { labels: { outcome: 'dropped' }, value: counts.droppedQueueFull },
-      { labels: { outcome: 'failed' }, value: counts.failed },
-      { labels: { outcome: 'rejected' }, value: counts.rejected },
-    ],
-  );
+  add('counter', 'outrigger_spans_total', 'Spans for the collector, by outcome.', () => [
+    { labels: { outcome: 'exported' }, value: counts.exported },
+    { labels: { outcome: 'dropped' }, value: counts.droppedQueueFull },
+    { labels: { outcome: 'failed' }, value: counts.failed },
+    { labels: { outcome: 'rejected' }, value: counts.rejected },
+  ]);
   add(
     'gauge',
     'outrigger_spans_waiting',
-    'Spans that no collector has taken yet, those under way included.',
+    'Spans that no collector has accepted yet, including those in flight.',
     () => [{ labels: {}, value: waiting() }],
   );
 }

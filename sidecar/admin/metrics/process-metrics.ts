@@ -28,11 +28,16 @@ const PROCESS_METRICS: readonly ProcessMetric[] = [
   ],
   ['counter', 'process_cpu_user_seconds_total', 'User CPU time spent.', () => cpuSeconds('user')],
   ['counter', 'process_cpu_system_seconds_total', 'System CPU time spent.', () => cpuSeconds('system')],
-  ['gauge', 'process_start_time_seconds', 'When the process started, since 1970.', () => startedAtSeconds],
+  [
+    'gauge',
+    'process_start_time_seconds',
+    'Start time of the process in seconds since 1970.',
+    () => startedAtSeconds,
+  ],
   ['gauge', 'process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss()],
   ['gauge', 'process_open_fds', 'Open file descriptors.', openDescriptors],
-  ['gauge', 'process_max_fds', 'How many file descriptors may be open.', descriptorLimit],
-  ['gauge', 'nodejs_heap_size_total_bytes', "V8's heap.", () => process.memoryUsage().heapTotal],
+  ['gauge', 'process_max_fds', 'Limit of open file descriptors.', descriptorLimit],
+  ['gauge', 'nodejs_heap_size_total_bytes', "Size of V8's heap.", () => process.memoryUsage().heapTotal],
   [
     'gauge',
     'nodejs_heap_size_used_bytes',
@@ -48,13 +53,13 @@ const PROCESS_METRICS: readonly ProcessMetric[] = [
   [
     'counter',
     'nodejs_eventloop_active_seconds_total',
-    'Time the event loop was busy: its rate is the utilization.',
+    'Busy time of the event loop; its rate is the utilization.',
     () => performance.eventLoopUtilization().active / 1000,
   ],
   [
     'counter',
     'nodejs_eventloop_idle_seconds_total',
-    'Time the event loop waited for something to do.',
+    'Idle time of the event loop.',
     () => performance.eventLoopUtilization().idle / 1000,
   ],
 ];

@@ -31,7 +31,7 @@ export function addResilience(add: AddMetric, { circuits, clusters }: MetricsSou
     1,
     (breaker, totals) => (totals[0]! += breaker.rejections),
   );
-  add('counter', 'outrigger_circuit_rejections_total', 'Calls that a circuit turned away.', () => {
+  add('counter', 'outrigger_circuit_rejections_total', 'Calls that a circuit rejected.', () => {
     const series = rejections.collect((found) => {
       let known = 0;
       for (const { name } of clusters()) {
@@ -47,14 +47,14 @@ export function addResilience(add: AddMetric, { circuits, clusters }: MetricsSou
     1,
     (counts, totals, labels) => (totals[0]! += countOf(counts, labels)),
   );
-  add('counter', 'outrigger_ejections_total', 'Endpoints taken out of service, by reason.', () => {
+  add('counter', 'outrigger_ejections_total', 'Ejections of endpoints, by reason.', () => {
     const series = ejections.collect((found) => {
       for (const { name, outliers } of clusters())
         for (const reason of reasonsOf(outliers)) found(outliers.ejections, name, reason);
     });
     return Array.from(series, ({ labels, totals }) => ({ labels, value: totals[0]! }));
   });
-  add('gauge', 'outrigger_endpoints_ejected', 'Endpoints that are out of service now, by reason.', () => {
+  add('gauge', 'outrigger_endpoints_ejected', 'Ejected endpoints, by reason.', () => {
     const samples = new Map<string, { labels: Labels; value: number }>();
     const of = (cluster: string, reason: string) => {
       const key = `${cluster}\n${reason}`;

@@ -11,7 +11,7 @@ export function addTasks(add: AddMetric, { known, tasks: { agents } }: MetricsSo
     if (name !== undefined && !agents.has(name)) all.push(new AgentTasks(name));
     return all;
   };
-  add('counter', 'outrigger_tasks_total', 'Tasks that ended, by the status in their answer.', () =>
+  add('counter', 'outrigger_tasks_total', 'Tasks that ended, by the status of their answer.', () =>
     Array.from(allAgents(), ({ agent, byOutcome }) =>
       TASK_OUTCOMES.map((status, i) => ({ labels: { agent, status }, value: byOutcome[i]! })),
     ).flat(),
@@ -23,7 +23,7 @@ export function addTasks(add: AddMetric, { known, tasks: { agents } }: MetricsSo
   add(
     'counter',
     'outrigger_tokens_total',
-    'Tokens that tasks used: useful when the caller got the answer, wasted when nobody did.',
+    'Tokens of tasks: useful if the caller received the answer, wasted if no caller did.',
     () =>
       Array.from(allAgents(), (tasks) =>
         Object.entries(uses).map(([use, value]) => ({
@@ -35,10 +35,14 @@ export function addTasks(add: AddMetric, { known, tasks: { agents } }: MetricsSo
 }
 
 export function addRepeatedTasks(add: AddMetric, store: MetricsSource['taskStore']): void {
-  add('counter', 'outrigger_tasks_deduplicated_total', 'Tasks that came again and were not run again.', () =>
-    (['joined', 'replayed', 'refused'] as const).map((outcome) => ({
-      labels: { outcome },
-      value: store[outcome],
-    })),
+  add(
+    'counter',
+    'outrigger_tasks_deduplicated_total',
+    'Repeated tasks that the sidecar did not run again, by outcome.',
+    () =>
+      (['joined', 'replayed', 'refused'] as const).map((outcome) => ({
+        labels: { outcome },
+        value: store[outcome],
+      })),
   );
 }

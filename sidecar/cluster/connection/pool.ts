@@ -154,7 +154,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
       return this.ready.find((connection) => this.hasRoom(connection));
     }
     if (isReset(worn)) {
-      this.forget(worn, 'too many of its calls were cancelled', 'cancelled');
+      this.forget(worn, 'callers have cancelled too many of its calls', 'cancelled');
       worn.shutdown();
     }
     return fresh;
@@ -308,7 +308,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   }
 
   onFaulty(connection: Connection): void {
-    this.forget(connection, `${this.address} broke HTTP/2 on too many streams`, 'protocol_error');
+    this.forget(connection, `${this.address} violated HTTP/2 on too many streams`, 'protocol_error');
     connection.shutdown();
   }
 
@@ -362,10 +362,12 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   /** Sends new calls over new connections; open connections finish their calls. */
   renew(): void {
     for (const connection of [...this.ready]) {
-      this.forget(connection, 'it is replaced', REPLACED);
+      this.forget(connection, 'the cluster replaces it', REPLACED);
       connection.shutdown();
     }
-    this.connecting?.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'it is replaced', REPLACED));
+    this.connecting?.close(
+      new ConnectionError('local', ErrorCode.NO_ERROR, 'the cluster replaces it', REPLACED),
+    );
     this.schedule.succeeded();
     // A connection that failed before may succeed now: the next call tries.
     if (this.state !== PoolState.backingOff || this.closed) return;
@@ -386,7 +388,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     this.state = step(POOL_ARROWS, this.state, PoolState.closed);
     this.environment.wheel.cancel(this);
     this.connecting?.close(
-      new ConnectionError('local', ErrorCode.NO_ERROR, 'the endpoint is no longer wanted'),
+      new ConnectionError('local', ErrorCode.NO_ERROR, 'the endpoint is no longer part of the cluster'),
     );
     this.failWaiters('the endpoint is no longer part of the cluster');
     for (const connection of [...this.ready]) connection.shutdown();

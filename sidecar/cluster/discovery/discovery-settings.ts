@@ -13,11 +13,13 @@ export const discovery = {
     .max(4096)
     .optional()
     .describe('Static addresses; give these or dns, not both'),
-  dns: dnsTarget().optional().describe('A name and a port; every address of the name is an endpoint'),
+  dns: dnsTarget().optional().describe('A DNS name and a port; every address of the name is an endpoint'),
   kubernetes: kubernetes
     .optional()
-    .describe('The EndpointSlices of a Service, asked of the Kubernetes API; in place of endpoints or dns'),
-  dns_refresh: duration('positive').default('5s').describe('How often the name is looked up'),
+    .describe(
+      'A Service; the Kubernetes API names its endpoints (EndpointSlices). It replaces endpoints and dns',
+    ),
+  dns_refresh: duration('positive').default('5s').describe('Interval of DNS look-ups'),
 };
 
 export type DiscoverySettings = SettingsOf<z.ZodObject<typeof discovery>>;

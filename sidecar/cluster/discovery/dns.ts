@@ -140,7 +140,7 @@ export class DnsDiscovery implements Discovery {
     this.startedAtMs = this.options.now();
     this.refreshWanted = false;
     if (this.unanswered >= MAX_UNANSWERED) {
-      this.failed(`${MAX_UNANSWERED} look-ups have not been answered at all`);
+      this.failed(`${MAX_UNANSWERED} look-ups have had no answer at all`);
       return;
     }
     this.enter('looking up');
@@ -187,7 +187,9 @@ export class DnsDiscovery implements Discovery {
     if (joined === this.current) return;
     this.current = joined;
     if (kept.length < addresses.length) {
-      this.onError(this.error(`it has ${addresses.length} addresses; the first ${MAX_ENDPOINTS} are used`));
+      this.onError(
+        this.error(`it has ${addresses.length} addresses; the sidecar uses the first ${MAX_ENDPOINTS}`),
+      );
     }
     this.onEndpoints(kept);
   }

@@ -102,14 +102,14 @@ export class KubernetesApi implements SliceSource {
       return node.metadata?.labels?.[ZONE_LABEL];
     } catch (error) {
       const reason = explained(error, 'get').message;
-      throw new Error(`the zone of node ${name} is not known, so that no zone is preferred: ${reason}`);
+      throw new Error(`the zone of node ${name} is unknown, so the sidecar prefers no zone: ${reason}`);
     }
   }
 }
 
 const REMEDIES: Readonly<Record<number, string>> = {
   401: 'the API server does not know this service account (401); check that its token is mounted',
-  403: 'this service account may not (403); give it the Role of docs/tls.md',
+  403: 'this service account lacks the permission (403); give it the Role of docs/tls.md',
 };
 
 /** Makes an error with the HTTP status as `statusCode`. It leaves out the response body, which the server controls. */

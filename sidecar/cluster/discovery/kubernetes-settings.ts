@@ -6,18 +6,18 @@ import type { SettingsOf } from '../../settings/settings-of.ts';
 /** `kubernetes` of a cluster. */
 export const kubernetes = z.strictObject({
   service: text('the name of a Service such as writing-agent', /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/).describe(
-    'Whose EndpointSlices are watched',
+    'The Service whose EndpointSlices the sidecar watches',
   ),
   namespace: text('a namespace such as agents', /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$/)
     .default('')
-    .describe("Where it is; the pod's own when empty"),
-  port: portOfPods().describe('The name of a port of the Service, or a number of the pods'),
+    .describe('The namespace of the Service; empty means the namespace of the pod'),
+  port: portOfPods().describe('The name of a port of the Service, or a port number of its pods'),
   zone_preference: flag()
     .default(true)
-    .describe('Call endpoints in our own zone while they are enough and well'),
+    .describe('Prefer endpoints in the own zone while enough of them are usable'),
   zone: text('a zone such as eu-west-1a', /^[A-Za-z0-9._-]{0,63}$/)
     .default('')
-    .describe('Our own; that of the node which NODE_NAME names when empty'),
+    .describe('The own zone; empty means the zone of the node that NODE_NAME names'),
 });
 
 export type KubernetesSettings = SettingsOf<typeof kubernetes>;

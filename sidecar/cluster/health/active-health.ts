@@ -197,7 +197,7 @@ function describe(result: ProbeResult, status: StatusCode | undefined): string {
     case 'serving':
       return 'its health check passes';
     case 'busy':
-      return 'its HTTP/2 answers, and its health check does not in time';
+      return 'its HTTP/2 answers, but its health check gets no answer in time';
     case 'turned_away':
       return 'it had no room for a health check';
     case 'unreachable':
@@ -210,5 +210,5 @@ function describe(result: ProbeResult, status: StatusCode | undefined): string {
   }
   if (status === undefined) return 'its health check gets an answer that is not gRPC';
   if (result === 'not_serving' && status === Status.OK) return 'its health check says that it does not serve';
-  return `its health check is answered ${statusName(status)}`;
+  return `its health check gets the answer ${statusName(status)}`;
 }

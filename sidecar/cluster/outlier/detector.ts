@@ -322,7 +322,8 @@ export class OutlierDetector {
     }
     if (watched.ejected) {
       if (nowMs < watched.ejectedUntilMs) return undefined;
-      if (!watched.healthCheckFails) return this.ejections.bringBack(watched, 'its time is over', nowMs);
+      if (!watched.healthCheckFails)
+        return this.ejections.bringBack(watched, 'its ejection time is over', nowMs);
       watched.ejectedUntilMs = Number.POSITIVE_INFINITY;
       return undefined;
     }

@@ -121,7 +121,7 @@ export class Ejections {
       if (track !== undefined) track.evidence = Math.min(track.evidence, EVIDENCE_CAP);
     }
     refreshAdmits(watched);
-    const message = `${watched.address} has stood its probation`;
+    const message = `${watched.address} has completed its probation`;
     return { kind: 'recovered', endpoint: watched, reason: watched.reason!, message, forMs: 0 };
   }
 
@@ -130,7 +130,7 @@ export class Ejections {
     if (this.count <= this.max) return NO_EVENTS;
     const ejected = this.endpoints.filter((endpoint) => endpoint.ejected);
     ejected.sort((one, other) => (one.ejectedUntilMs < other.ejectedUntilMs ? -1 : 1));
-    const because = `only ${this.max} may be ejected now`;
+    const because = `only ${this.max} endpoints may be ejected now`;
     return ejected
       .slice(0, this.count - this.max)
       .map((endpoint) => this.bringBack(endpoint, because, nowMs));

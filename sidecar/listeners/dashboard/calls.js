@@ -68,7 +68,7 @@ function createWay(call) {
   const why = explainReason(call.reason);
   if (why !== '') body.append(element('p', '', why));
   if (call.way.length === 0) {
-    body.append(element('p', 'rest', 'No attempt was made.'));
+    body.append(element('p', 'rest', 'The sidecar made no attempt.'));
     return body;
   }
   const list = element('ol', '');

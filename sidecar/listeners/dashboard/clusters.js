@@ -2,7 +2,7 @@
 import { breakable, element, setClass, setText, sync } from './page.js';
 import { count, duration, latency, rate, shortMethod, span } from './words.js';
 
-/** Removes the part that the state shows already. */
+/** Removes the part that the state column already shows. */
 function plain(because) {
   return because
     .replace(/^(ejected \([a-z_]+\)|back from an ejection \([a-z_]+\)|connecting failed): /, '')
@@ -14,7 +14,7 @@ export function showClusters(container, clusters) {
 }
 
 const EXPECTED =
-  'What an answer takes: the latest peak, which decays while answers come; failures count as slow, and calls that wait for as long as they have waited';
+  'The expected time to an answer: the latest peak, which decays while answers arrive. A failure counts as a slow answer, and a waiting call counts with the time that it has waited';
 
 function createCluster({ name }) {
   const title = element('h3', 'name');
@@ -56,7 +56,7 @@ function updateCluster({ parts }, cluster) {
   sync(parts.rows, rowsOf(cluster.endpoints), ({ key }) => key, createRow, updateRow);
   const hidden = all - cluster.endpoints.length;
   parts.more.hidden = hidden === 0;
-  setText(parts.more, hidden === 0 ? '' : `and ${count(hidden)} more, all of them at /clusters`);
+  setText(parts.more, hidden === 0 ? '' : `and ${count(hidden)} more; /clusters lists all of them`);
 }
 
 /** Shows each circuit that is not closed, and the number of closed ones. */
@@ -84,7 +84,7 @@ function closedCircuits(number) {
 
 function describeCircuit(circuit) {
   if (circuit.others > 0)
-    return `and ${count(circuit.others)} more that are not closed, all of them at /clusters`;
+    return `and ${count(circuit.others)} more circuits that are not closed; /clusters lists all of them`;
   return circuit.state === 'closed' ? closedCircuits(circuit.closed) : describeNotClosed(circuit);
 }
 
@@ -93,9 +93,9 @@ function describeNotClosed({ method, state, because, half_open_in_ms: left, reje
     state === 'open'
       ? left > 0
         ? `, half-open in ${span(left / 1000)}`
-        : ', the next call probes it'
-      : `, ${count(probes)} ${probes === 1 ? 'probe is' : 'probes are'} out`;
-  const turnedAway = rejections > 0 ? `, ${count(rejections)} calls turned away` : '';
+        : ', and the next call probes it'
+      : `, ${count(probes)} ${probes === 1 ? 'probe is' : 'probes are'} in flight`;
+  const turnedAway = rejections > 0 ? `, ${count(rejections)} calls rejected` : '';
   return `Circuit ${state}: ${shortMethod(method)}${when}${turnedAway}; ${because}`;
 }
 

@@ -1,6 +1,6 @@
 // Receives the sidecar's live stream. It closes while the page is hidden, and reconnects by itself.
 //
-//     connecting ──first snapshot──▶ live ──nothing for 5 s──▶ silent ──still nothing──▶ (opened anew) lost
+//     connecting ──first snapshot──▶ live ──nothing for 5 s──▶ silent ──still nothing──▶ lost (the page connects again)
 //          ▲                          │                                                      │
 //          └──────── paused ◀─hidden──┴───────────── error ──▶ lost ──the browser tries again┘
 

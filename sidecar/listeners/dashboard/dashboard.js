@@ -30,7 +30,7 @@ function show(snapshot) {
   const appVersion = app.version === UNSET_VERSION ? '' : ` (app version ${app.version})`;
   setText(
     at('about'),
-    `Outrigger ${version}, sidecar of ${name}${appVersion}${app.state === 'none' ? ', which only calls,' : ` at ${app.address}`} · up ${span(uptime)} · ${megabytes} MB`,
+    `Outrigger ${version}, sidecar of ${name}${appVersion}${app.state === 'none' ? ', which serves no calls,' : ` at ${app.address}`} · up ${span(uptime)} · ${megabytes} MB`,
   );
   const good = notReady === '';
   setText(at('ready'), good ? 'ready' : snapshot.state === 'running' ? 'not ready' : 'draining');
@@ -45,7 +45,7 @@ function show(snapshot) {
   at('skipped').hidden = skipped === 0;
   setText(
     at('skipped'),
-    `${count(skipped)} more came too quickly to be kept; the metrics count all of them.`,
+    `The page left out ${count(skipped)} more that came too quickly; the metrics count all of them.`,
   );
 }
 
@@ -62,7 +62,7 @@ connect({
       showCalls(at('calls'), at('no-calls'));
       showEvents(at('events'), at('no-events'));
       notice(
-        `The sidecar was restarted: connected again at ${timeOf(new Date())}. What it counted before is gone.`,
+        `The sidecar was restarted; this page connected again at ${timeOf(new Date())}. The counts start at zero.`,
       );
     }
     instance = next;
@@ -92,7 +92,7 @@ connect({
       lostSinceMs = sinceMs;
       const what = state === 'lost' ? 'No connection to the sidecar' : 'The sidecar has sent nothing';
       notice(
-        `${what} since ${since}. This page tries again by itself; what it shows is how things were then.`,
+        `${what} since ${since}. This page retries by itself and shows the last state that it received.`,
       );
     } else if (state === 'live' && lostSinceMs !== undefined) {
       lostSinceMs = undefined;

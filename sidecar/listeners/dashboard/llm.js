@@ -2,7 +2,7 @@
 import { element, figure, setClass, setText, sync } from './page.js';
 import { count, span } from './words.js';
 
-/** Hides an egress that had no request. */
+/** Shows the egress; hides it while it has had no request. */
 export function showLlm(
   section,
   container,
@@ -41,11 +41,11 @@ function createCard({ name, url = '' }) {
   );
   card.parts = {
     requests: figure(figures, 'Requests'),
-    failed: figure(figures, 'Not answered'),
+    failed: figure(figures, 'Failed'),
     active: figure(figures, 'In flight'),
     input: figure(figures, 'Tokens in'),
     output: figure(figures, 'Tokens out'),
-    wasted: figure(figures, 'Wasted'),
+    wasted: figure(figures, 'Tokens wasted'),
     state,
     rest,
   };
@@ -90,11 +90,11 @@ function updateCard({ parts }, upstream) {
 function describeState(upstream) {
   const { state, probe_in_ms: probe = 0, rejections = 0, models = [] } = upstream;
   const parts = [`Circuit ${state}`];
-  if (probe > 0) parts.push(`a probe in ${span(probe / 1000)}`);
-  if (rejections > 0) parts.push(`${count(rejections)} requests turned away`);
+  if (probe > 0) parts.push(`next probe in ${span(probe / 1000)}`);
+  if (rejections > 0) parts.push(`${count(rejections)} requests rejected`);
   for (const { model, cooling_for_ms: cooling, out_of_credit: code } of models) {
-    if (code !== null) parts.push(`${model} is to be paid first (${code})`);
-    else if (cooling > 0) parts.push(`told to wait ${span(cooling / 1000)} with ${model}`);
+    if (code !== null) parts.push(`${model} is out of credit (${code})`);
+    else if (cooling > 0) parts.push(`the provider asks to wait ${span(cooling / 1000)} with ${model}`);
   }
   return parts.join(', ');
 }

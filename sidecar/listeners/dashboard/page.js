@@ -58,7 +58,7 @@ export function figure(list, label) {
   return value;
 }
 
-/** Returns a name with line-break opportunities after dots, slashes and colons. */
+/** Sets a name as the text of a node, with line-break opportunities after dots, slashes and colons. */
 export function breakable(node, text) {
   if (node.shownText === text) return;
   node.shownText = text;

@@ -7,8 +7,8 @@ const WIDTH = 240;
 const HEIGHT = 56;
 
 const TITLES = {
-  inbound: ['Inbound', 'callers to this agent'],
-  outbound: ['Outbound', 'this agent to others'],
+  inbound: ['Inbound', 'from callers to this agent'],
+  outbound: ['Outbound', 'from this agent to others'],
 };
 
 export function showTraffic(container, listeners) {
@@ -58,7 +58,7 @@ function updateCard({ parts }, listener) {
       listener.address,
       connections,
       since,
-      ...(rejected.length > 0 ? [`answered here: ${rejected.join(', ')}`] : []),
+      ...(rejected.length > 0 ? [`the sidecar answered: ${rejected.join(', ')}`] : []),
     ].join(' · '),
   );
   updateChart(parts.chart, traffic?.calls ?? [], traffic?.errors ?? []);
@@ -87,7 +87,7 @@ export function updateChart({ picture, calls, line, errors, most }, callRates, e
   setText(most, `${count(scale)}/s`);
   picture.setAttribute(
     'aria-label',
-    `Calls a second over the last minute: at most ${rate(highest)}, now ${rate(callRates.at(-1) ?? 0)}; errors a second now ${rate(errorRates.at(-1) ?? 0)}`,
+    `Calls a second over the last minute: the highest rate is ${rate(highest)}, the present one ${rate(callRates.at(-1) ?? 0)}; errors a second at present: ${rate(errorRates.at(-1) ?? 0)}`,
   );
 }
 

@@ -211,7 +211,7 @@ export class SpanQueue {
     this.waitingSpans += batch.spans;
     this.waitingBytes += batch.body.length;
     if (asked && pauseMs >= LONG_PAUSE_MS && !this.failing) {
-      this.listener.onExportFailing(`${error} and asks to be left alone for ${Math.round(pauseMs / 1000)} s`);
+      this.listener.onExportFailing(`${error} and asks for a pause of ${Math.round(pauseMs / 1000)} s`);
       this.failing = true;
     }
     return true;
