@@ -58,10 +58,10 @@ export const ATTEMPT_ARROWS: Arrows<AttemptState> = {
  * One try of a call at one endpoint.
  *
  *     waiting ──a connection has room──▶ streaming ──END_STREAM, reset, connection lost, GOAWAY──▶ settled
- *      │  │                                  │                                                    ▲ ▲
- *      │  └─────cancelled──▶ ended ◀─────────┘                                                    │ │
- *      │                       └──────────────────────────────────────────────────────────────────┘ │
- *      └──no connection, or a clock expired─────────────────────────────────────────────────────────┘
+ *      │ │                                 │ cancelled                                              ▲  ▲
+ *      │ └──cancelled──▶ ended ◀───────────┘                                                        │  │
+ *      │                   └──judged────────────────────────────────────────────────────────────────┘  │
+ *      └──no connection, or a clock expired────────────────────────────────────────────────────────────┘
  *
  * `failure.unprocessed` marks a stream that its peer provably never processed (REFUSED_STREAM, a GOAWAY below its id,
  * no connection at all). `pipeline.ts` decides what follows.

@@ -1,4 +1,4 @@
-/** The attempts of a call: what it keeps about them, and what they report to it. */
+/** The attempts of a call, and the events that they report. */
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status } from '../grpc/status.ts';

@@ -22,7 +22,7 @@ export interface ClockedCall {
   onIdle(): void;
 }
 
-/** What other files read of a call's time limits. */
+/** The facts of a call's time limits that other files read. */
 export interface CallTime {
   /** On the listener's clock; 0 without a deadline. */
   readonly deadlineMs: number;

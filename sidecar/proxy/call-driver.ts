@@ -1,4 +1,4 @@
-/** What a call asks of the pipeline that it runs through. */
+/** The interface of the pipeline for the calls that run through it. */
 import type { Attempt } from './attempt.ts';
 import type { AttemptFailure } from './attempt-failure.ts';
 import type { PlacedFacts } from './call-facts.ts';

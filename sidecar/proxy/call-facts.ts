@@ -22,7 +22,7 @@ import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { TaskRun } from './task-run.ts';
 
-/** What calls of one listener share, as others read it through a call: the lower part of `context.ts`. */
+/** The objects that calls of one listener share, as others read it through a call: the lower part of `context.ts`. */
 export interface CallContext {
   readonly listener: 'inbound' | 'outbound';
   readonly wheel: TimerWheel;

@@ -1,4 +1,4 @@
-/** What observers and the app's own work read of a call; the parts of the call keep it. */
+/** The facts of a call that observers and the app's own work read; the parts of the call keep them. */
 import type { StatusCode } from '../grpc/status.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';

@@ -1,4 +1,4 @@
-/** What the calls of one listener share. */
+/** The objects that the calls of one listener share. */
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
@@ -29,7 +29,7 @@ export interface ProxyContext extends CallContext {
   readonly localServices: LocalServices | undefined;
   /** Runs each task once, on the inbound side. */
   readonly taskRuns: TaskRuns | undefined;
-  /** Bounds what running calls keep of their requests, on the inbound side. Outbound clusters have `retry.buffer_bytes`. */
+  /** Bounds the memory that running calls keep of their requests, on the inbound side. Outbound clusters have `retry.buffer_bytes`. */
   readonly keptRequests: KeptRequests | undefined;
   router: Router;
   settings: ProxySettings;

@@ -24,13 +24,13 @@ type LeftCall = EndingCall &
     finish(status: StatusCode): void;
   };
 
-/** A caller's time to read what is in its socket, and to end its request. */
+/** A caller's time to read its socket, and to end its request. */
 export const LINGER_MS = 1_000;
 
 /**
  * The caller has the whole answer, but its request has not ended. RST_STREAM NO_ERROR would be correct at once (RFC
  * 9113 §8.1), but some clients drop messages and status when it arrives right behind them, and some servers never send
- * it. So the caller gets time to end its request; the sidecar drops what it sends in that time.
+ * it. So the caller gets time to end its request; the sidecar drops the bytes that it sends in that time.
  */
 export function lingerAfterAnswer(call: AnsweredCall): void {
   const { stream } = call;

@@ -21,7 +21,7 @@ export function isOverflow(failure: AttemptFailure): boolean {
 
 type EndedCall = CallWith<'clock' | 'info' | 'startedAtMs'>;
 
-/** Says whose limit the call ran into, and how long it was. */
+/** Names the owner of the limit that the call ran into, and its length. */
 function ranOutAfter(call: EndedCall, nowMs: number): string {
   const { clock, info } = call;
   const { allowedMs } = clock;

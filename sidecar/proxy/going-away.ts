@@ -1,4 +1,4 @@
-/** Counts what ends with a connection that goes away as one event. */
+/** Counts all ends with a connection that goes away as one event. */
 import { ErrorCode } from '../http2/frame.ts';
 import type { StreamConnection } from '../http2/streams.ts';
 import { endsWithConnection } from '../policy/verdict.ts';

@@ -18,7 +18,7 @@ export interface Dependent {
   onOwnerGone(late: boolean): void;
 }
 
-/** What the app's own work reads and writes of the inbound call that it belongs to (`lineage.ts`). */
+/** The facts of an inbound call that the app's own work reads and changes (`lineage.ts`). */
 export interface OwnerLineage {
   /** The path of agents that the app's own calls carry. */
   readonly path: string;

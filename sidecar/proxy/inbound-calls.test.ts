@@ -43,7 +43,7 @@ function running(...calls: readonly InboundCall[]): InboundCalls {
   return all;
 }
 
-t.test('an id that calls of two callers have proves nothing', async (t) => {
+t.test('an id that calls of two callers share proves nothing', async (t) => {
   const victim = { traceparent: traceOf('a'), task: 'T', by: 'alice' };
   const stream = { traceparent: traceOf('a'), by: 'alice' };
   const asks: [
@@ -122,33 +122,40 @@ t.test('an id that calls of two callers have proves nothing', async (t) => {
       t.equal(owner?.by, by, what);
       t.equal(owner?.call, by === 'named' ? alices : undefined, what);
       if (by === 'contested') t.match(owner, { callPath: '', deadlineMs: 0, callerScope: undefined }, what);
-      // The attacker left: what it left behind has no effect.
+      // The attacker left, and its calls have no effect any more.
       calls.delete(bobs);
       t.equal(calls.ownerOf(infoOf(request), '', '')?.call, alices, `${what}, alone again`);
     }
   }
 });
 
-t.test("the id of a subtask is the agent's: alone it proves nothing where several callers are", async (t) => {
-  const alice = callOf({ task: 'T', by: 'alice' });
-  const guess = callOf({ task: 'T-1', by: 'bob' });
-  const calls = running(alice, guess);
-  t.equal(calls.ownerOf(infoOf({}), 'T-1', '')?.by, 'contested');
-  t.equal(calls.ownerOf(infoOf({}), 'T-2', ''), undefined, 'nobody has it');
-  const own = callOf({ task: 'T', by: 'alice' });
-  t.equal(running(own, callOf({ task: 'T-1', by: 'alice' })).ownerOf(infoOf({}), 'T', '')?.call, own);
-  // Among calls of one caller that a head names together, the task's id decides.
-  const [one, two] = [
-    callOf({ traceparent: traceOf('a'), task: '1', by: 'alice' }),
-    callOf({ traceparent: traceOf('a'), task: '2', by: 'alice' }),
-  ];
-  const several = running(one, two, callOf({ task: 'T-1', by: 'bob' }));
-  const request = infoOf({ traceparent: traceOf('a') });
-  t.equal(several.ownerOf(request, '2', '')?.call, two);
-  t.equal(several.ownerOf(request, 'T-1', '')?.by, 'one_of_several', 'and nothing of what others run');
-});
+t.test(
+  "a subtask's id alone proves nothing while several callers have calls, because the agent chooses it",
+  async (t) => {
+    const alice = callOf({ task: 'T', by: 'alice' });
+    const guess = callOf({ task: 'T-1', by: 'bob' });
+    const calls = running(alice, guess);
+    t.equal(calls.ownerOf(infoOf({}), 'T-1', '')?.by, 'contested');
+    t.equal(calls.ownerOf(infoOf({}), 'T-2', ''), undefined, 'nobody has it');
+    const own = callOf({ task: 'T', by: 'alice' });
+    t.equal(running(own, callOf({ task: 'T-1', by: 'alice' })).ownerOf(infoOf({}), 'T', '')?.call, own);
+    // Among calls of one caller that a head names together, the task's id decides.
+    const [one, two] = [
+      callOf({ traceparent: traceOf('a'), task: '1', by: 'alice' }),
+      callOf({ traceparent: traceOf('a'), task: '2', by: 'alice' }),
+    ];
+    const several = running(one, two, callOf({ task: 'T-1', by: 'bob' }));
+    const request = infoOf({ traceparent: traceOf('a') });
+    t.equal(several.ownerOf(request, '2', '')?.call, two);
+    t.equal(
+      several.ownerOf(request, 'T-1', '')?.by,
+      'one_of_several',
+      'and the calls of others do not count',
+    );
+  },
+);
 
-t.test('of several calls of one caller only what is certain of each is certain', async (t) => {
+t.test('several calls of one caller give the request only the facts that they share', async (t) => {
   const fields = { traceparent: traceOf('a'), by: 'alice' };
   const of = (...more: CallChanges[]) =>
     running(...more.map((each) => callOf(fields, each))).ownerOf(infoOf(fields), '', '');
@@ -166,7 +173,7 @@ t.test('of several calls of one caller only what is certain of each is certain',
   t.match(of({ ...paths, clock: { deadlineMs: 5 } }, { callPath: 'x' }), { callPath: '', deadlineMs: 0 });
 });
 
-t.test('calls are named once ids of two callers have met, and a name is above all ids', async (t) => {
+t.test('calls get names once two callers have used one id, and a name decides before all ids', async (t) => {
   const calls = new InboundCalls();
   const alice = callOf({ traceparent: traceOf('a'), task: 'T', by: 'alice' });
   calls.add(alice, true);
@@ -184,7 +191,7 @@ t.test('calls are named once ids of two callers have met, and a name is above al
   t.equal(calls.ownerOf(request, '', ''), undefined, 'it is over');
 });
 
-t.test('callers come and go', async (t) => {
+t.test('ids find the owner while callers come and go', async (t) => {
   const calls = new InboundCalls();
   const all = Array.from({ length: 30 }, (_, i) => callOf({ task: `${i}`, by: `caller ${i % 3}` }));
   const isSure = (id: string): boolean => calls.ownerOf(infoOf({}), id, '')?.by === 'named';
@@ -201,7 +208,7 @@ t.test('callers come and go', async (t) => {
   t.equal(calls.ownerOf(infoOf({}), '0', ''), undefined);
 });
 
-t.test('what tells callers apart', async (t) => {
+t.test('certificate, authorization and scope headers tell callers apart', async (t) => {
   const names = ['x-api-key', 'cookie'];
   const of = (identity: string, ...fields: string[]) => callerScope(identity, new HeaderList(fields), names);
   t.equal(of('', 'x-other', '1'), '');
@@ -241,7 +248,7 @@ t.test('what tells callers apart', async (t) => {
   t.equal(info.taskScope, undefined);
 });
 
-t.test('what is left of a call that is over is not taken for the work of one that is alone', async (t) => {
+t.test('a request left over from an ended call does not belong to the only running call', async (t) => {
   const calls = new InboundCalls();
   const fields = { traceparent: traceOf('a'), 'x-request-id': '1', task: 'T', by: 'alice' };
   const [alice, bob] = [callOf(fields), callOf({ traceparent: traceOf('b'), by: 'bob' })];

@@ -46,7 +46,7 @@ const CONTESTED: Owner = {
  * another id that came with the call, or because only one call is running.
  *
  * A caller chooses all of these except the name. So an id proves nothing where it fits two calls: another caller may
- * have copied it to control, or to end, what is done for the first.
+ * have copied it to control, or to end, the work for the first.
  */
 export class InboundCalls {
   /** A call keeps its place while it runs. */

@@ -1,5 +1,5 @@
 /**
- * What observers may read of a call and its attempts, and what they implement. The proxy knows nothing else of traces,
+ * The facts that observers may read of a call and its attempts, and their interface. The proxy knows nothing else of traces,
  * access logs and records of failures. Observers read `Call` and `Attempt` in place, so that reporting a call allocates
  * nothing.
  */

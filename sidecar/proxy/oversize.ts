@@ -12,8 +12,8 @@ import { type SettledCall, settleAttempt } from './settlement.ts';
 import { REASON_HEADER } from './sidecar-fields.ts';
 
 /**
- * Handles what is larger than the sidecar accepts, or than its receiver does. It costs its own call and no other: some
- * HTTP/2 libraries close the connection of a peer that sends header lists above their announced limit.
+ * Handles lists and messages that are larger than the sidecar or their receiver accepts. They cost their own call and no
+ * other: some HTTP/2 libraries close the connection of a peer that sends header lists above their announced limit.
  */
 
 type OversizeCall = SettledCall & CallWith<'stream' | 'role', 'answer'>;

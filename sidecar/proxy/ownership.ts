@@ -1,4 +1,4 @@
-/** Applies to a call what its owner gives it (`inbound-calls.ts`): deadline, end, retries and path. */
+/** Finds the owner of a call (`inbound-calls.ts`), which gives it deadline, end, retries and path. */
 import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { CallWith } from './call-facts.ts';
@@ -7,8 +7,8 @@ import { type Owner, ownedBy } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
 /**
- * Applies to a call what follows from the inbound call that its agent makes it for (`inbound-calls.ts`): the time left,
- * who ends it, who owns its retries, and the agents it has come through.
+ * The owner of a call is the inbound call that its agent makes it for. The owner limits its time, ends it, owns its
+ * retries, and gives it the agents that it has come through. `lineage.ts` keeps the facts.
  */
 
 /** A call whose owner this file finds. */
@@ -60,7 +60,7 @@ function own(call: OwnedCall, owner: Owner): void {
   if (owner.by === 'named') owner.call?.lineage.addDependent(call);
 }
 
-/** The call is over. If it is inbound and the app has not answered it, nobody wants what the app does for it. */
+/** The call is over. If it is inbound and the app has not answered it, nobody wants the work that the app does for it. */
 export function endOwnership(
   call: Dependent & InboundCall & CallWith<'attempt' | 'context' | 'lineage' | 'reason'>,
 ): void {
@@ -86,7 +86,7 @@ export function forbidOwnersRetries({ lineage }: CallWith<'lineage'>): void {
   lineage.owner?.lineage.forbidRetries(NotAgain.SIDECARS);
 }
 
-/** Tells the callers of this call and of its owner, in their answers, who must not try again. */
+/** The answers of this call and of its owner will tell these callers not to try again. */
 export function forbidRetries({ lineage }: CallWith<'lineage'>, notAgain: NotAgain): void {
   lineage.forbidRetries(notAgain);
   lineage.owner?.lineage.forbidRetries(notAgain);

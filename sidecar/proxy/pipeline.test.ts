@@ -68,7 +68,7 @@ t.test('calls wait for the first endpoints of a cluster', async (t) => {
   for (const { code } of await Promise.all(calls)) t.equal(code, status.OK);
 });
 
-t.test('when the first look-up fails they end, and those who come later do not wait', async (t) => {
+t.test('a failed first look-up ends the waiting calls, and later calls do not wait', async (t) => {
   const { cluster, discovery, call } = await startUnresolved(t);
   const first = call();
   await waitUntil('it is in', () => cluster.activeCalls === 1);
@@ -80,7 +80,7 @@ t.test('when the first look-up fails they end, and those who come later do not w
   }
 });
 
-t.test('who waits for endpoints keeps its deadline, and waits among a bounded number', async (t) => {
+t.test('a call that waits for endpoints keeps its deadline, and a bounded number may wait', async (t) => {
   const upstream = await startUpstream(t);
   const { plane, cluster, discovery, call } = await startUnresolved(t, { max_pending_calls: 2 });
   const waiting = [call(), call()];
@@ -91,11 +91,11 @@ t.test('who waits for endpoints keeps its deadline, and waits among a bounded nu
   for (const { code } of await Promise.all(waiting)) t.equal(code, status.DEADLINE_EXCEEDED);
   discovery.emit([upstream.address]);
   t.equal((await call()).code, status.OK);
-  t.equal(upstream.calls.length, 1, 'what has ended is not sent');
+  t.equal(upstream.calls.length, 1, 'calls that have ended are not sent');
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
 });
 
-t.test('a cluster that goes while calls wait for it ends them', async (t) => {
+t.test('the end of a cluster ends the calls that wait for it', async (t) => {
   const { cluster, call } = await startUnresolved(t);
   const waiting = call();
   await waitUntil('it is in', () => cluster.activeCalls === 1);

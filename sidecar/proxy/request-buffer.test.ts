@@ -1,4 +1,4 @@
-/** Tests the part of a request that is kept for another attempt, and what it costs. */
+/** Tests the part of a request that is kept for another attempt, and the memory for it. */
 import fc from 'fast-check';
 import t from 'tap';
 import type { Stream } from '../http2/streams.ts';
@@ -18,7 +18,7 @@ function addSlice(request: RequestBuffer, bytes: Buffer, readBytes: number): voi
   if (read.length > bytes.length * 4) read.fill(0xdd);
 }
 
-t.test('whatever it is cut into, the request comes out as it came in', async (t) => {
+t.test('the request comes out as it came in, however it is cut into frames', async (t) => {
   const slices = fc.array(fc.tuple(fc.uint8Array({ maxLength: 300 }), fc.nat(2_000), fc.boolean()));
   fc.assert(
     fc.property(slices, (slices) => {
@@ -35,7 +35,7 @@ t.test('whatever it is cut into, the request comes out as it came in', async (t)
   t.pass('for random slices of random reads');
 });
 
-t.test('a byte a frame costs about a byte', async (t) => {
+t.test('a frame of one byte takes about a byte of memory', async (t) => {
   const request = new RequestBuffer();
   const frame = Buffer.alloc(64, 7);
   for (let i = 0; i < 65_536; i++) request.add(frame, 9, 10);
@@ -43,7 +43,7 @@ t.test('a byte a frame costs about a byte', async (t) => {
   t.ok(request.heldBytes <= 65_536 + 16_384 + 8_192, `${request.heldBytes} bytes are held`);
 });
 
-t.test('what was dropped can not be sent again, also when nothing was kept before', async (t) => {
+t.test('a dropped request cannot be sent again, even if nothing was kept before', async (t) => {
   const request = new RequestBuffer();
   t.equal(request.whole, true);
   request.drop();
@@ -53,7 +53,7 @@ t.test('what was dropped can not be sent again, also when nothing was kept befor
   t.equal(request.whole, false);
 });
 
-t.test('the first message is found as soon as it is there', async (t) => {
+t.test('the first message is found as soon as it has arrived', async (t) => {
   const message = Buffer.from([0, 0, 0, 0, 3, 0x61, 0x62, 0x63, 0, 0, 0, 0, 1, 0x64]);
   for (const size of [1, 2, 3, 7, 8, 14]) {
     const request = new RequestBuffer();
@@ -69,7 +69,7 @@ t.test('the first message is found as soon as it is there', async (t) => {
   }
 });
 
-t.test('what there is of a first message can be had', async (t) => {
+t.test('the arrived part of a first message can be read', async (t) => {
   const request = new RequestBuffer();
   t.equal(request.firstMessage(true), undefined, 'nothing');
   addSlice(request, Buffer.from([0, 0, 1, 0]), 100);
@@ -83,7 +83,7 @@ t.test('what there is of a first message can be had', async (t) => {
   t.match(compressed.firstMessage(false), { start: 5, end: 7, flag: 1, whole: true }, 'as it came');
 });
 
-t.test('blocks are used again, and no request ever sees the bytes of another', async (t) => {
+t.test('requests reuse blocks, and none sees the bytes of another', async (t) => {
   const slices = fc.array(fc.tuple(fc.nat(15), fc.nat(20_000), fc.boolean()), { maxLength: 60 });
   fc.assert(
     fc.property(slices, (slices) => {
@@ -115,13 +115,13 @@ t.test('blocks are used again, and no request ever sees the bytes of another', a
   t.pass('whatever comes and goes');
 });
 
-t.test('running calls share the memory for what they could send again', async (t) => {
+t.test('running calls share the memory for the requests that they keep', async (t) => {
   const kept = new KeptRequests(100_000);
   const attempt = { send: () => {} } as unknown as Attempt;
   const begin = (bytes: number): CallRequest => {
     const request = new CallRequest(UNHELD, true, true, kept);
     request.add(Buffer.alloc(bytes), 0, bytes);
-    t.equal(request.bytes, bytes, 'what waits for an endpoint is counted elsewhere');
+    t.equal(request.bytes, bytes, 'bytes that wait for an endpoint are counted elsewhere');
     request.sendTo(attempt, 65_536);
     return request;
   };
@@ -135,7 +135,7 @@ t.test('running calls share the memory for what they could send again', async (t
   small.keep(Buffer.alloc(20_000), 0, 20_000, 65_536);
   t.equal(small.whole, false, 'nor for more of one that there was room for');
   one.sendTo(attempt, 65_536);
-  t.equal(one.whole, true, 'what is sent again is counted once');
+  t.equal(one.whole, true, 'bytes that are sent again are counted once');
   one.drop();
   one.drop();
   t.equal(kept.bytes, 0);

@@ -28,8 +28,9 @@ export interface FirstMessage {
 }
 
 /**
- * The request as far as it has arrived: what an attempt without a stream will send, and what another attempt would send
- * again. Once a part was dropped, the request can't be sent again; then the buffer only holds what was not sent at all.
+ * The request as far as it has arrived: the bytes that an attempt without a stream will send, and those that another
+ * attempt would send again. Once a part was dropped, the request can't be sent again; then the buffer holds only bytes that
+ * no attempt has sent.
  */
 export class RequestBuffer {
   private readonly chunks: Buffer[] = [];

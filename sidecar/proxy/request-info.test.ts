@@ -5,14 +5,14 @@ import { HeaderList } from '../http2/hpack/header-list.ts';
 import { isGrpcContentType, RequestInfo, requestInfo } from './request-info.ts';
 import { responseInfo } from './response-info.ts';
 
-t.test('what is gRPC is seen by its content-type', async (t) => {
+t.test('the content-type shows whether a request is gRPC', async (t) => {
   for (const type of ['application/grpc', 'application/grpc+proto', 'application/grpc;charset=utf-8'])
     t.equal(isGrpcContentType(type), true, type);
   for (const type of ['', 'application/grp', 'application/grpcx', 'application/grpc-web', 'text/html'])
     t.equal(isGrpcContentType(type), false, type);
 });
 
-t.test('grpc-timeout is taken out, and nothing else', async (t) => {
+t.test('the list for upstream lacks grpc-timeout, and nothing else', async (t) => {
   const fields = ['x-a', '1', 'grpc-timeout', '5S', 'authorization', 'secret', 'x-a', '2'];
   // The third field must never be indexed.
   const list = new HeaderList(fields, [2]);
@@ -26,7 +26,7 @@ t.test('grpc-timeout is taken out, and nothing else', async (t) => {
   t.equal(new RequestInfo(without).withoutVarying(without), without, 'nothing to take out, nothing made');
 });
 
-t.test('the call path is replaced, once for callers that repeat themselves', async (t) => {
+t.test('a new call path replaces the received one, once for each list that callers repeat', async (t) => {
   const list = new HeaderList(
     ['x-a', '1', 'outrigger-path', 'a', 'grpc-timeout', '5S', 'authorization', 'b'],
     [3],
@@ -43,7 +43,7 @@ t.test('the call path is replaced, once for callers that repeat themselves', asy
   t.strictSame(info.withoutVarying(own).fields, ['x-a', '1', 'authorization', 'b', 'outrigger-path', 'a,b']);
 });
 
-t.test('a timeout is read, however short, and a malformed one is noticed', async (t) => {
+t.test('the shortest timeout is read, and a malformed one is reported', async (t) => {
   const infoOf = (value: string): RequestInfo => new RequestInfo(new HeaderList(['grpc-timeout', value]));
   t.ok(infoOf('0m').timeoutMs > 0, 'no time is not "no limit"');
   t.ok(infoOf('1n').timeoutMs > 0);
@@ -51,7 +51,7 @@ t.test('a timeout is read, however short, and a malformed one is noticed', async
   for (const value of ['', '1', 'm', '1 m', '1.5S', '-1S']) t.ok(infoOf(value).timeoutMalformed, value);
 });
 
-t.test('it is derived once for a list', async (t) => {
+t.test('the facts of a request are derived once for each list', async (t) => {
   const list = new HeaderList([
     ':method',
     'POST',
@@ -67,7 +67,7 @@ t.test('it is derived once for a list', async (t) => {
   t.equal(requestInfo(list, head).grpc, true);
 });
 
-t.test('answers are told apart by status and content-type', async (t) => {
+t.test('status and content-type tell gRPC answers from others', async (t) => {
   const infoOf = (...fields: string[]) => {
     const list = new HeaderList(fields);
     return responseInfo(list, headOf(list, fields[0] === ':status' ? 'response' : 'trailers'));

@@ -178,7 +178,7 @@ export class RequestInfo {
   /** Whether the caller can read an answer that was made for another call. */
   canRead(head: readonly string[] | undefined, runner: { readonly info: RequestInfo } | undefined): boolean {
     const accepted = this.acceptedEncodings;
-    // An app chooses the encoding by what its caller accepts.
+    // An app chooses an encoding that its caller accepts.
     if (runner?.info.acceptedEncodings.every((encoding) => accepted.includes(encoding)) === true) return true;
     if (head === undefined) return runner === undefined;
     for (let i = 0; i < head.length; i += 2)

@@ -21,7 +21,7 @@ export class ResponseInfo {
   readonly grpc: boolean;
   /** `outrigger-reason`: the peer's sidecar answered in place of its app. '' when the app did. */
   readonly peerReason: string = '';
-  /** `outrigger-http-status`: what its app answered in place of gRPC; 0 without one. */
+  /** `outrigger-http-status`: the HTTP status that its app answered in place of gRPC; 0 without one. */
   readonly upstreamHttpStatus: number = 0;
   /** `outrigger-going-away`. */
   readonly goingAway: boolean = false;

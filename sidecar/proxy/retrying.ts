@@ -1,4 +1,4 @@
-/** The wait between two attempts of a call, and what the retry policy needs to know of the call. */
+/** The wait between two attempts of a call, and the facts of the call that the retry policy reads. */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { CallKey } from '../cluster/balancer/balancer.ts';
 import { hashKey } from '../cluster/balancer/ring.ts';
@@ -67,7 +67,7 @@ export class RetryWait extends Timer {
   }
 }
 
-/** Collects what the retry policy must know of a call whose attempt has just failed. */
+/** Collects the facts that the retry policy reads of a call whose attempt has just failed. */
 export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): RetryCall {
   const cluster = call.cluster;
   const { endpoint } = attempt;
@@ -113,7 +113,7 @@ function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
   return isRead && (tasksOnceEncodings & encodingBit(call.info.encoding)) !== 0;
 }
 
-/** Fills in what the balancer picks by: the task's id, and the endpoint that has just failed. */
+/** Fills in the key that the balancer picks by: the task's id, and the endpoint that has just failed. */
 export function fillKey(
   key: CallKey<Endpoint>,
   call: CallWith<'task'>,

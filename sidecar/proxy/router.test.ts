@@ -29,7 +29,7 @@ function routeOf(
   return router.route(list, headOf(list, 'request'));
 }
 
-t.test('an authority names a cluster, by the rule for names', async (t) => {
+t.test('an authority names a cluster by the rule for names', async (t) => {
   const agents = { namespace: 'agents', clusterDomain: 'k8s.corp' };
   const names = [
     'a',
@@ -115,7 +115,7 @@ t.test('an authority names a cluster, by the rule for names', async (t) => {
   t.equal(routeOf(inPod, 'a', '/x').cluster?.name, 'a', 'however many names were asked for');
 });
 
-t.test('rules of agent types wait for the message, as far as they can matter', async (t) => {
+t.test('a call waits for its message only if a rule of agent types may apply', async (t) => {
   const router = new RuleRouter(
     [
       rule('b', { headers: { 'x-only': 'b' } }),
@@ -136,7 +136,7 @@ t.test('rules of agent types wait for the message, as far as they can matter', a
   t.equal(other.resolve('code')?.name, 'b');
 });
 
-t.test('a cluster that balances by task id wants to see the message', async (t) => {
+t.test('a cluster that balances by task id needs the message', async (t) => {
   const ring = clusterNamed('ring', 'ring_hash');
   const router = new RuleRouter([rule('ring')], new Map([['ring', ring]]));
   t.equal(routeOf(router, 'any', task).needsMessage, true);
@@ -145,7 +145,7 @@ t.test('a cluster that balances by task id wants to see the message', async (t) 
   t.equal(routeOf(new SingleRouter(clusterNamed('app')), 'any', task).needsMessage, false);
 });
 
-t.test('the hint says what there is', async (t) => {
+t.test('the hint lists the routes that exist', async (t) => {
   t.match(new RuleRouter([], clusters).hint, /use one of: a, b, B2, with:colon/);
   t.match(new RuleRouter([], new Map()).hint, /none configured/);
   t.match(new RuleRouter([rule('a')], clusters).hint, /outbound\.routes/);

@@ -139,7 +139,7 @@ export class RuleRouter implements Router {
 /** The most names in a hint, which is sent in the trailers of each call without a route. */
 const HINT_NAMES_MAX = 20;
 
-/** Lists what the rules match, so that a person who misspelt a name finds the right one. */
+/** Lists the names that the rules match, so that a person who misspelt one finds the right one. */
 function hintOfRules(rules: readonly RouteRule[]): string {
   const asked = (what: string, of: (rule: RouteRule) => string | undefined): string[] => {
     const names = [...new Set(rules.map(of))].filter((name) => name !== undefined);

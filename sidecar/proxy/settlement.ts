@@ -125,7 +125,7 @@ export function settleAttempt(
   }
 }
 
-/** Reads from an answer what it says besides its status. */
+/** Reads the facts besides the status from an answer. */
 function readInfo(attempt: Attempt, info: ResponseInfo): void {
   const never = info.pushbackMs === NEVER;
   attempt.pushbackMs = info.pushbackMs;

@@ -50,7 +50,7 @@ export function settleTokens({ lineage }: GivingCall, used: number | undefined):
   budgetOf(owner!)?.settle(given, used ?? given.tokens);
 }
 
-/** The trailer that reports what an inbound call has used; requests that its agent left running count in full. */
+/** The trailer that reports the tokens of an inbound call; requests that its agent left running count in full. */
 export function usedTokensField({ tokenBudget, lineage }: InboundCall): readonly string[] | undefined {
   return tokenBudget < 0 ? undefined : [TOKENS_USED_HEADER, String(lineage.drawnTokens)];
 }

@@ -123,7 +123,7 @@ export class TaskRun {
 
   /**
    * Followers must not wait for a caller that does not read: while the whole answer is kept, the app may continue to
-   * send. What is kept is bounded, and so is what waits beside it.
+   * send. The store bounds the kept bytes, and flow control the bytes that wait beside them.
    */
   get readsAhead(): boolean {
     const { entry } = this;

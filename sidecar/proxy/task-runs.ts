@@ -107,7 +107,7 @@ export class TaskRuns extends Timer {
         follower.start(begun.reader, begun.decision);
         return false;
       }
-      // Can't occur: the second look-up does not ask what the caller can read.
+      // Can't occur: the second look-up does not depend on the encodings that the caller can read.
       case 'unreadable':
         return true;
       case 'refuse': {
