@@ -5,19 +5,19 @@ import { endProcess } from './end-process.ts';
 export const EXIT_SOFTWARE = 70;
 
 /**
- * Ends the process with exit code 70 on an uncaught exception or an unhandled rejection, after `tell` has reported it. The
- * state of the process is unknown then: if it continued, its probes could pass while it serves nobody.
+ * Ends the process with exit code 70 on an uncaught exception or an unhandled rejection, after `report` has reported it. The
+ * state of the process is unknown then: if it continued, its probes could pass while it serves no caller.
  *
- * @param tell reports the error, to the log for example; `origin` is Node's
+ * @param report logs the error, for example; `origin` is Node's
  */
-export function endOnUncaughtErrors(tell: (error: unknown, origin: string) => void): void {
+export function endOnUncaughtErrors(report: (error: unknown, origin: string) => void): void {
   let ending = false;
   const end = (error: unknown, origin: string): void => {
     // An error during the exit must not start it again.
     if (ending) return;
     ending = true;
     try {
-      tell(error ?? new Error(`${error} was thrown`), origin);
+      report(error ?? new Error(`${error} was thrown`), origin);
     } catch {
       // Without memory or a reader there is no report; the exit code remains.
     }

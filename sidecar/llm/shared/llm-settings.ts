@@ -64,7 +64,7 @@ export const llmKeys = {
     ),
   web_socket_idle_timeout: duration('zero')
     .default('1h')
-    .describe('Of a WebSocket on which nothing comes, either way; 0s is off'),
+    .describe('The longest silence of a WebSocket, in both directions; 0s is off'),
   retry: z
     .strictObject({
       max_attempts: integer(1, 10)
@@ -73,12 +73,12 @@ export const llmKeys = {
       max_retry_after: duration('zero')
         .default('60s')
         .describe(
-          'The longest Retry-After that is waited for; above it a model is asked for elsewhere, or refused',
+          'The longest Retry-After that a request waits for; above it the request goes elsewhere, or is refused',
         ),
       resend: flag()
         .default(false)
         .describe(
-          'Send again what was sent and not answered; it may be running, and be answered and paid for twice',
+          'Resend a request that was sent and not answered; it may be running, and cost tokens twice',
         ),
       backoff: z
         .strictObject({
@@ -88,7 +88,7 @@ export const llmKeys = {
         .prefault({}),
       incomplete_answers: flag()
         .default(false)
-        .describe('Retry a plain answer that broke off or is no JSON too; its tokens are paid for twice'),
+        .describe('Also retry a plain answer that broke off or is no JSON; its tokens cost twice'),
     })
     .prefault({}),
   circuit_breaker: z
@@ -131,7 +131,7 @@ export const llmKeys = {
     .prefault({}),
   stream_usage: oneOf(['auto', 'always', 'never'])
     .default('auto')
-    .describe('Ask for the usage of streams that would not tell it; auto does where tokens are limited'),
+    .describe('Request the usage of streams that would not send it; auto does so where tokens are limited'),
   single_flight: flag()
     .default(false)
     .describe('Identical requests at the same time run once even without an Idempotency-Key'),
