@@ -34,7 +34,7 @@ export function nowFacts(sidecar: Sidecar, signRequests: SignRequests, wallMs: n
     notReadyBecause: sidecar.notReadyBecause ?? '',
     app: app.name,
     clusters: [
-      // The app's own health tells whether it is there.
+      // The app's own health shows whether it is present.
       clusterFacts(app.name, app, inbound.stats.calls, undefined, nowMs),
       ...Array.from(outbound.clusters.serving(), ([name, cluster]) =>
         clusterFacts(name, cluster, cluster.calls, name === cluster.name ? signRequests : undefined, nowMs),

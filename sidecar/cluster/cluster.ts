@@ -79,7 +79,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   readonly health: ActiveHealth;
   /** Detects that endpoints that could not be reached are back. */
   readonly returns: ReturnWatch;
-  /** Tells absent endpoints from those that are present but silent. */
+  /** Distinguishes absent endpoints from those that are present but silent. */
   readonly silence: SilenceWatch;
   readonly policies: Policies;
   /** Discovery has reported nothing yet: a call that finds no endpoint may find one in a moment. */

@@ -43,7 +43,7 @@ t.test('check prints the effective configuration', async (t) => {
   t.equal(outrigger(['check', `--config=${path}`]).exitCode, 0);
 });
 
-t.test('what check prints is a file that means the same', async (t) => {
+t.test('the output of check is a file with the same meaning', async (t) => {
   const clusters =
     'outbound: { clusters: { a: { endpoints: ["127.0.0.1:1"] }, b: { endpoints: ["127.0.0.1:1"], idle_timeout: 5m } } }';
   const directory = t.testdir({ 'a.yaml': `inbound: { max_timeout: 90s }\n${clusters}\n` });
@@ -67,7 +67,7 @@ t.test('check never prints a key', async (t) => {
   t.notMatch(stdout + stderr, secret);
 });
 
-t.test('check tells what works, but perhaps not as it is meant, beside the configuration', async (t) => {
+t.test('check reports settings that work, but perhaps not as intended', async (t) => {
   const env = { OPENAI_BASE_URL: 'http://llm.example:8000/v1', OPENAI_API_KEY: '' };
   const { exitCode, stdout, stderr } = outrigger(['check'], env);
   t.match({ exitCode, stdout }, { exitCode: 0, stdout: /url: http:\/\/llm\.example:8000\/v1/ });
@@ -108,7 +108,7 @@ OUTRIGGER_NAM: is not a known setting
   });
 });
 
-t.test('help and version', async (t) => {
+t.test('the flags --help and --version print help and version', async (t) => {
   t.strictSame(outrigger(['--version']), { exitCode: 0, stdout: `${version}\n`, stderr: '' });
   const help = outrigger(['--help']);
   t.match(help, { exitCode: 0, stderr: '' });
@@ -122,14 +122,14 @@ t.test('help and version', async (t) => {
   t.match(settings, /--outbound\.clusters\.NAME\.retry\.max_attempts \[3\]/);
 });
 
-t.test('output that nobody reads is not an error', async (t) => {
+t.test('a closed output is not an error', async (t) => {
   // The reader closes the pipe long before there is output.
   const command = `{ "${process.execPath}" "${root}sidecar/main.ts" check; echo "exit $?" >&2; } | true`;
   const { stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
   t.equal(stderr, 'exit 0\n');
 });
 
-t.test('the launcher', async (t) => {
+t.test('the launcher runs the commands', async (t) => {
   t.strictSame(outrigger(['--version'], {}, 'sidecar/bin.mjs'), {
     exitCode: 0,
     stdout: `${version}\n`,
@@ -137,7 +137,7 @@ t.test('the launcher', async (t) => {
   });
   t.equal(outrigger(['chek'], {}, 'sidecar/bin.mjs').exitCode, 64);
 
-  t.test('on a Node that is too old', async (t) => {
+  t.test('the launcher refuses a Node that is too old', async (t) => {
     // A copy of the launcher that believes in an older Node; what it starts is real.
     const directory = t.testdir({ sidecar: {} });
     const launcher = readFileSync(`${root}sidecar/bin.mjs`, 'utf8').replace(

@@ -1,5 +1,5 @@
 /**
- * `outrigger drain`: tells the sidecar in the same pod that the pod ends. It is the preStop hook of an injected
+ * `outrigger drain`: notifies the sidecar in the same pod that the pod ends. It is the preStop hook of an injected
  * sidecar.
  */
 import { request } from 'node:http';

@@ -266,7 +266,7 @@ const DEFAULTS = {
   log: { level: 'info', access: false, accessHeaders: [] },
 };
 
-t.test('nothing given is a whole configuration', async (t) => {
+t.test('an empty file is a complete configuration', async (t) => {
   const result = loadConfig({ path: undefined, overrides: [], yaml: undefined });
   t.strictSame(plain((result as LoadedConfig).config), DEFAULTS);
   for (const text of ['', '# nothing\n', 'inbound:\noutbound:\n  clusters:\nlog: {}\n', '{}']) {
@@ -274,7 +274,7 @@ t.test('nothing given is a whole configuration', async (t) => {
   }
 });
 
-t.test('an idle timeout that is given is for all streams, as none is by default', async (t) => {
+t.test('a given idle timeout applies to all streams, and the default to task streams only', async (t) => {
   const idleTimeouts = (text: string) => {
     const { inbound, outbound } = loadRight(t, text).config;
     return [inbound, outbound.clusters.get('c')!].map((limits) => [
@@ -298,7 +298,7 @@ t.test('an idle timeout that is given is for all streams, as none is by default'
   ]);
 });
 
-t.test('every setting given is taken as documented', async (t) => {
+t.test('the configuration has every given setting as documented', async (t) => {
   const { config } = loadRight(t, WHOLE);
   const pem = config.inbound.tls!.cert;
   t.match(pem, /\/a\.pem$/);
@@ -369,7 +369,7 @@ t.test('a cluster needs an address and nothing else', async (t) => {
   t.match(byName.config.outbound.clusters.get('w'), { dns: 'writing-agent-headless:50051', endpoints: [] });
 });
 
-t.test('addresses take one form', async (t) => {
+t.test('addresses have one canonical form', async (t) => {
   const { config } = loadRight(
     t,
     `inbound: { listen: "[::]:0", app: "unix:///run/agent.sock" }
@@ -384,7 +384,7 @@ outbound: { clusters: { w: { endpoints: ["Agent.Example:1", "[2001:DB8::1]:2", "
   ]);
 });
 
-t.test('a configuration can not be changed', async (t) => {
+t.test('a configuration is immutable', async (t) => {
   const { config } = loadRight(t, WHOLE);
   const open = config as unknown as {
     name: string;
@@ -430,7 +430,7 @@ t.test('durations have units', async (t) => {
   }
 });
 
-t.test('every problem is told at once, with its line and what to do', async (t) => {
+t.test('validation reports every problem at once, with its line and remedy', async (t) => {
   const problems = problemsOf(
     t,
     `name: 123
@@ -489,7 +489,7 @@ drain: { delay: 9999h }
   ]);
 });
 
-t.test('settings that contradict each other', async (t) => {
+t.test('validation reports settings that contradict each other', async (t) => {
   t.strictSame(
     problemsOf(
       t,
@@ -527,7 +527,7 @@ llm:
   }
 });
 
-t.test('certificates that can not be used are found before they are needed', async (t) => {
+t.test('validation finds unusable certificates before a connection needs them', async (t) => {
   t.strictSame(
     problemsOf(
       t,
@@ -573,7 +573,7 @@ outbound:
   }
 });
 
-t.test('a cluster by the EndpointSlices of a Service', async (t) => {
+t.test('a cluster can name a Service by its EndpointSlices', async (t) => {
   const of = (text: string) =>
     loadRight(t, `outbound: { clusters: { w: { kubernetes: ${text} } } }`).config.outbound.clusters.get('w');
   const kubernetes = {
@@ -604,7 +604,7 @@ t.test('a cluster by the EndpointSlices of a Service', async (t) => {
   t.match(wrong('{ service: w, port: a }, dns: "a:1"'), /kubernetes: can not stand beside endpoints or dns/);
 });
 
-t.test('text that is no configuration', async (t) => {
+t.test('validation rejects text that is no configuration', async (t) => {
   const cases: [string, RegExp][] = [
     ['hello', /^1:1 : can not be "hello" \| write its keys below it: name/],
     ['[a, b]', /^1:1 : can not be a list/],
@@ -640,7 +640,7 @@ t.test('a hostile file costs little', async (t) => {
   t.match(problemsOf(t, `#${'x'.repeat(1_048_576)}`)[0], /larger than 1 MiB/);
 });
 
-t.test('files that can not be read', async (t) => {
+t.test('loading reports unreadable files', async (t) => {
   const directory = t.testdir({ latin1: Buffer.from([0x6e, 0xe9]) });
   const messageOf = (path: string) => {
     const result = loadConfig({ path, overrides: [], yaml });
@@ -671,7 +671,7 @@ t.test('anchors and merge keys share settings', async (t) => {
   t.match(config.outbound.clusters.get('c'), { endpoints: ['c:1'], timeoutMs: 8_000 });
 });
 
-t.test('nothing secret is told', async (t) => {
+t.test('no secret appears in messages or in the effective configuration', async (t) => {
   const secret = 'sk-live-0123456789';
   const texts = [
     `llm: { upstreams: [{ name: a, url: "ftp://user:${secret}@x", api_key_env: "${secret} " }] }`,
@@ -693,7 +693,7 @@ t.test('nothing secret is told', async (t) => {
   t.equal(redactUrl('http://api.example:8080/v1'), 'http://api.example:8080/v1');
 });
 
-t.test('the effective configuration is a configuration that says the same', async (t) => {
+t.test('the effective configuration is a configuration with the same meaning', async (t) => {
   const { config, effective } = loadRight(t, WHOLE);
   const again = loadRight(t, yaml.stringify(effective));
   t.strictSame(again.config, config);
@@ -704,7 +704,7 @@ t.test('schema.json is generated from the schema', async (t) => {
   t.equal(committed, jsonSchemaText(), 'run "node sidecar/config/generate-schema.ts"');
 });
 
-t.test('headers that hold secrets can not be asked for in the access log', async (t) => {
+t.test('the access log can not include headers that hold secrets', async (t) => {
   const asked = (name: string) => problemsOf(t, `log: { access: true, access_headers: [${name}] }`);
   for (const name of [
     'authorization',

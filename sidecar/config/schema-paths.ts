@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { kinds } from '../settings/kinds.ts';
 import type { Path } from './problems.ts';
 
-/** What a place in the configuration holds. */
+/** The kind of value at a place in the configuration. */
 export type Place =
   | { readonly kind: 'section'; readonly keys: readonly string[] }
   | { readonly kind: 'map' }

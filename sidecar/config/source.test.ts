@@ -46,7 +46,7 @@ t.test('flags override the environment, which overrides the file', async (t) => 
   t.match(byFlag.current, { inbound: { app: '127.0.0.1:3', timeoutMs: 1_000 }, log: { level: 'debug' } });
 });
 
-t.test('a value from outside can put a wrong one in the file right', async (t) => {
+t.test('a flag or variable can correct a wrong value in the file', async (t) => {
   const source = await openRight(t, {
     file: 'inbound: { timeout: 60 }',
     env: { OUTRIGGER_INBOUND_TIMEOUT: '60s' },
@@ -89,7 +89,7 @@ t.test('flags can be written in several ways', async (t) => {
   t.equal((await openRight(t, { flags: ['--version', '1.10'] })).current.version, '1.10', 'text stays text');
 });
 
-t.test('lists, maps and sections are YAML in one line and replace what was there', async (t) => {
+t.test('lists, maps and sections are YAML in one line and replace the present value', async (t) => {
   const file = `inbound: { keepalive: { time: 1s, timeout: 2s } }
 outbound: { clusters: { a: { dns: a:1 } } }`;
   const env = {
@@ -126,7 +126,7 @@ t.test('a cluster is set by its name', async (t) => {
   t.match(clusters.get('code'), { dns: 'c:1' });
 });
 
-t.test('what is wrong outside the file names its variable or flag', async (t) => {
+t.test('a problem outside the file names its variable or flag', async (t) => {
   const env = {
     OUTRIGGER_INBOUND_AP: 'a:1',
     OUTRIGGER_INBOUND_TIMEOUT: '60',
@@ -159,7 +159,7 @@ t.test('what is wrong outside the file names its variable or flag', async (t) =>
   ]);
 });
 
-t.test('variables that Kubernetes makes for a service called outrigger are left alone', async (t) => {
+t.test('the sidecar ignores the variables that Kubernetes sets for a Service named outrigger', async (t) => {
   const env = {
     OUTRIGGER_SERVICE_HOST: '10.0.0.1',
     OUTRIGGER_SERVICE_PORT: '15006',
@@ -180,7 +180,7 @@ t.test('no two settings share a variable', async (t) => {
   t.ok(paths.length > 60);
 });
 
-t.test('OUTRIGGER_CONFIG names the file, and --config goes before it', async (t) => {
+t.test('OUTRIGGER_CONFIG names the file, and --config overrides it', async (t) => {
   const directory = t.testdir({ 'a.yaml': 'name: a', 'b.yaml': 'name: b' });
   const env = { OUTRIGGER_CONFIG: `${directory}/a.yaml` };
   const byEnv = await openConfigSource({ path: undefined, env, flags: [] });
@@ -237,7 +237,7 @@ function watchOutcomes(t: Test, source: ConfigSource) {
 
 const watched = { env: {}, flags: [], watchIntervalMs: 20 };
 
-t.test('a changed file is loaded, a wrong one refused', async (t) => {
+t.test('the sidecar loads a changed file and refuses a wrong one', async (t) => {
   const path = `${t.testdir({ 'outrigger.yaml': 'name: one' })}/outrigger.yaml`;
   const opened = await openConfigSource({ ...watched, path });
   const { source } = opened as { source: ConfigSource };
@@ -263,7 +263,7 @@ t.test('a changed file is loaded, a wrong one refused', async (t) => {
   t.strictSame(outcomes, [], 'nothing is told after stop');
 });
 
-t.test('a config map that is swapped is loaded', async (t) => {
+t.test('the sidecar loads a replaced config map', async (t) => {
   // As the kubelet does it: file → ..data/file, ..data → a directory, and a rename replaces ..data.
   const directory = t.testdir({});
   const version = (name: string) => {
@@ -344,7 +344,7 @@ t.test(
   },
 );
 
-t.test('a variable for a key that is not set, and a proxy that is not used, are told', async (t) => {
+t.test('notices name an unset variable of a key, and an unused proxy', async (t) => {
   const messages = async (file: string | undefined, env: NodeJS.ProcessEnv) =>
     (await openRight(t, { ...(file === undefined ? {} : { file }), env })).notices.map(
       ({ level, message }) => `${level}: ${message}`,

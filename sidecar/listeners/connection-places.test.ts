@@ -65,7 +65,7 @@ t.test(
   },
 );
 
-t.test('where all places are taken the idle ones of whoever has most go', async (t) => {
+t.test('when no place is free, the idle connections of the largest holder close', async (t) => {
   const listener = new Listener(64);
   for (const address of ['a', 'b', 'c']) while (listener.connect(address) === 'taken');
   const count = (address: string): number => listener.of(address).length;
@@ -82,7 +82,7 @@ t.test('where all places are taken the idle ones of whoever has most go', async 
   t.equal(listener.places.used, 0);
 });
 
-t.test('who has a whole network of IPv6 can not take all places with an address for each', async (t) => {
+t.test('a host with a whole IPv6 network can not take all places with one address each', async (t) => {
   const listener = new Listener(1_024);
   for (let n = 0; n < 2_000; n++) listener.connect(`2001:db8::${n.toString(16)}`);
   t.ok(listener.places.used >= 900, `${listener.places.used} places are taken`);

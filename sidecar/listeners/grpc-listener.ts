@@ -33,7 +33,7 @@ import type { TlsAcceptorSettings } from './listener-settings.ts';
 import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
 import { TlsAcceptor } from './tls-acceptor.ts';
 
-/** What a listener announces to its downstreams, and what it demands of them. */
+/** The announcements of a listener to its downstreams, and the limits that it sets them. */
 export interface GrpcListenerOptions extends Announcement {
   readonly limits: ConnectionLimits;
   readonly maxConnections: number;

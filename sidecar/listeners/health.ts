@@ -9,7 +9,7 @@ export interface HealthSource {
   notReadyBecause(): string | undefined;
   /** Why the app, or the named one of its gRPC services, does not serve; `undefined` when it does. */
   appBecause?(service: string): Promise<string | undefined>;
-  /** What is wrong with the configuration file, while another configuration is in use. */
+  /** The problem with the configuration file while another configuration is in use. */
   configNote?(): string | undefined;
 }
 

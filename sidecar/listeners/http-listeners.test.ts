@@ -119,14 +119,14 @@ t.test('admin answers JSON', async (t) => {
   t.match(await ask(address, '/stats', { method: 'HEAD' }), { status: 200, body: '' });
 });
 
-t.test('admin says why it is not ready', async (t) => {
+t.test('admin answers with the reason why it is not ready', async (t) => {
   const { address } = await startTestAdmin(t, { notReadyBecause: () => 'draining' });
   const { status, body } = await ask(address, '/ready');
   t.equal(status, 503);
   t.strictSame(JSON.parse(body), { ok: false, reason: 'draining' });
 });
 
-t.test('what is not there is not repeated', async (t) => {
+t.test('the answer for an unknown page does not repeat the request', async (t) => {
   const { address } = await startTestAdmin(t);
   for (const path of ['/nowhere', '/<script>alert(1)</script>', '//x', '/..%2fetc/passwd', '/clusters/']) {
     const { status, body } = await ask(address, path);
@@ -138,7 +138,7 @@ t.test('what is not there is not repeated', async (t) => {
   t.match(await ask(address, '/stats', { method: 'OPTIONS' }), { status: 405 });
 });
 
-t.test('drain and reload', async (t) => {
+t.test('admin accepts the commands drain and reload', async (t) => {
   const { address, done } = await startTestAdmin(t);
   t.match(await ask(address, '/reload', { method: 'POST' }), { status: 200, body: /"reloaded": true/ });
   t.match(await ask(address, '/drain', { method: 'POST', body: 'ignored' }), { status: 202 });
@@ -151,7 +151,7 @@ t.test('drain and reload', async (t) => {
   t.strictSame(JSON.parse(body), { reloaded: false, problems: [problem] });
 });
 
-t.test('other sites and other names are refused', async (t) => {
+t.test('admin refuses requests from other sites and for other names', async (t) => {
   const { address, done } = await startTestAdmin(t);
   const port = address.split(':').at(-1);
   const refused = (headers: Record<string, string>, method = 'POST') => ({ headers, method });
@@ -195,7 +195,7 @@ t.test('other sites and other names are refused', async (t) => {
   t.equal((await ask(address, '/drain', { method: 'POST', headers: own })).status, 202, 'its own page');
 });
 
-t.test('the page brings its own script and lets no other in', async (t) => {
+t.test('the page allows its own scripts only', async (t) => {
   const { address } = await startTestAdmin(t);
   const page = await ask(address, '/');
   t.match(page, { status: 200, headers: { 'content-type': /^text\/html/ } });
@@ -225,7 +225,7 @@ function readEvents(t: Test, address: string, headers = '') {
   return { socket, until, ids: () => [...text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id)) };
 }
 
-t.test('events come as they happen, after those that were', async (t) => {
+t.test('the event stream sends past events first, and then new ones as they happen', async (t) => {
   const { address, events } = await startTestAdmin(t);
   events.record('reload', 'first');
   events.record('circuit', 'writing is open\n\ndata: forged', { cluster: 'writing', state: 'open' });
@@ -261,7 +261,7 @@ t.test('events come as they happen, after those that were', async (t) => {
   t.equal(events.readerCount, 0);
 });
 
-t.test('events, and all that the dashboard shows, are JSON for whoever asks for it', async (t) => {
+t.test('events and the data of the dashboard are JSON for clients that accept JSON', async (t) => {
   const { address, events } = await startTestAdmin(t);
   events.record('reload', 'first');
   events.record('circuit', 'second');
@@ -301,7 +301,7 @@ t.test('events, and all that the dashboard shows, are JSON for whoever asks for 
   });
 });
 
-t.test('a reader that does not read is dropped, and the others go on', async (t) => {
+t.test('the stream drops a reader that does not read, and continues for the others', async (t) => {
   const { address, events } = await startTestAdmin(t);
   const slow = readEvents(t, address);
   await slow.until(/retry: /);
@@ -337,7 +337,7 @@ function readLive(t: Test, address: string) {
   return { socket, seen, until, names };
 }
 
-t.test('the dashboard is told once a second, and first what happened lately', async (t) => {
+t.test('the dashboard gets the recent events first, and then a snapshot each second', async (t) => {
   const { address, events } = await startTestAdmin(t);
   events.record('reload', 'first');
   const reader = readLive(t, address);
@@ -359,36 +359,39 @@ t.test('the dashboard is told once a second, and first what happened lately', as
   t.equal(status, 200, 'there is room again');
 });
 
-t.test('a dashboard that does not read misses snapshots, costs no memory, and is dropped', async (t) => {
-  const source = {
-    instance: 'first',
-    snapshot: () => ({ text: 'x'.repeat(1_000_000) }),
-    events: () => [],
-    calls: () => [],
-  };
-  const onError = (error: unknown) => void t.fail(String(error));
-  const live = new LiveStream(source, onError, { everyMs: 10 });
-  let queuedBytes = 0;
-  const handle = (request: IncomingMessage, response: ServerResponse) => {
-    live.handle(request, response);
-    const write = response.write.bind(response);
-    response.write = ((text: string) => {
-      const answer = write(text);
-      queuedBytes = Math.max(queuedBytes, response.writableLength);
-      return answer;
-    }) as typeof response.write;
-  };
-  const route = { method: 'GET', path: '/live', handle } as const;
-  const server = await startHttpServer({ setting: 'x', listen: LOCAL, routes: [route], onError });
-  t.teardown(() => server.close());
-  const reader = readLive(t, server.address);
-  await reader.until(() => live.readerCount === 1);
-  reader.socket.pause();
-  await reader.until(() => live.readerCount === 0);
-  t.ok(queuedBytes < 3_000_000, `${queuedBytes} bytes waited at most, of snapshots of a megabyte`);
-});
+t.test(
+  'a dashboard that does not read misses snapshots, costs no memory, and loses its connection',
+  async (t) => {
+    const source = {
+      instance: 'first',
+      snapshot: () => ({ text: 'x'.repeat(1_000_000) }),
+      events: () => [],
+      calls: () => [],
+    };
+    const onError = (error: unknown) => void t.fail(String(error));
+    const live = new LiveStream(source, onError, { everyMs: 10 });
+    let queuedBytes = 0;
+    const handle = (request: IncomingMessage, response: ServerResponse) => {
+      live.handle(request, response);
+      const write = response.write.bind(response);
+      response.write = ((text: string) => {
+        const answer = write(text);
+        queuedBytes = Math.max(queuedBytes, response.writableLength);
+        return answer;
+      }) as typeof response.write;
+    };
+    const route = { method: 'GET', path: '/live', handle } as const;
+    const server = await startHttpServer({ setting: 'x', listen: LOCAL, routes: [route], onError });
+    t.teardown(() => server.close());
+    const reader = readLive(t, server.address);
+    await reader.until(() => live.readerCount === 1);
+    reader.socket.pause();
+    await reader.until(() => live.readerCount === 0);
+    t.ok(queuedBytes < 3_000_000, `${queuedBytes} bytes waited at most, of snapshots of a megabyte`);
+  },
+);
 
-t.test('a dashboard whose figures fail is ended, and the defect is logged', async (t) => {
+t.test('a defect in a snapshot ends the stream of the dashboard and reaches the log', async (t) => {
   let works = true;
   const live = {
     instance: 'first',
@@ -421,7 +424,7 @@ t.test('bad requests cost their own connection only', async (t) => {
   t.equal((await ask(address, '/stats')).status, 200);
 });
 
-t.test('clients that are refused and never close take no place from others', async (t) => {
+t.test('refused clients that never close take no place from others', async (t) => {
   const { address } = await startTestAdmin(t);
   const port = Number(address.split(':').at(-1));
   const refusals = Array.from({ length: 128 }, () => {
@@ -470,7 +473,7 @@ t.test('health answers the probes', async (t) => {
   t.match(await ask(address, '/healthz'), { status: 404 });
 });
 
-t.test('metrics answers Prometheus in the format it asks for', async (t) => {
+t.test('metrics answers Prometheus in the format that it accepts', async (t) => {
   const source = {
     page: async (accept: string | undefined) => ({
       contentType: 'text/x-test',
@@ -488,7 +491,7 @@ t.test('metrics answers Prometheus in the format it asks for', async (t) => {
   t.match(await ask(server.address, '/'), { status: 404 });
 });
 
-t.test('a client that asks for a page and does not read it is let go', async (t) => {
+t.test('the server closes the connection of a client that does not read its page', async (t) => {
   const page = 'x'.repeat(32 << 20);
   let onClose = (): void => {};
   const server = await startHttpServer({
@@ -523,7 +526,7 @@ t.test('a client that asks for a page and does not read it is let go', async (t)
   t.equal(body.length, page.length, 'who reads gets all of it');
 });
 
-t.test('listening', async (t) => {
+t.test('the server listens on the configured address, or reports the problem', async (t) => {
   const start = (listen: string): Promise<HttpServer> => {
     return startHttpServer({ setting: 'admin.listen', listen, routes: [], onError: () => {} });
   };

@@ -1,4 +1,4 @@
-/** Listens for the agent's model requests: tells HTTP/2 from HTTP/1.1 by the first bytes, and loads the egress. */
+/** Listens for the agent's model requests: distinguishes HTTP/2 from HTTP/1.1 by the first bytes, and loads the egress. */
 import { createServer, type Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';

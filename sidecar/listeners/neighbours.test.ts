@@ -1,8 +1,8 @@
-// Which IPv6 addresses count as one caller.
+// Tests which IPv6 addresses count as one caller.
 import t from 'tap';
 import { MAX_SINGLE, Neighbours, networkOf } from './neighbours.ts';
 
-t.test('a network is the first half of an address, however that is written', async (t) => {
+t.test('a network is the first half of an address in every notation', async (t) => {
   const network = '2001:db8:0:7::/64';
   for (const address of ['2001:db8:0:7::1', '2001:db8:0:7:1:2:3:4', '2001:db8:0:7::', '2001:db8:0:7:1::'])
     t.equal(networkOf(address), network, address);
@@ -12,7 +12,7 @@ t.test('a network is the first half of an address, however that is written', asy
   for (const other of ['10.0.0.1', 'a local socket', network]) t.equal(networkOf(other), undefined, other);
 });
 
-t.test('some hundred addresses of a network are told apart, and no more', async (t) => {
+t.test('some hundred addresses of a network count one by one, and no more', async (t) => {
   const neighbours = new Neighbours();
   const address = (n: number): string => `2001:db8::${n.toString(16)}`;
   const network = networkOf(address(1))!;

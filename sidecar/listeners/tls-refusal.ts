@@ -1,4 +1,4 @@
-/** Writes the GOAWAY frame that tells a refused caller the reason. */
+/** Writes the GOAWAY frame that gives a refused caller the reason. */
 import { ErrorCode, FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from '../http2/frame.ts';
 
 const FIXED_BYTES = 8;

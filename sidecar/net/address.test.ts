@@ -5,7 +5,7 @@ import { connectionBackoffMs } from '../cluster/connection/reconnect.ts';
 import { StaticDiscovery } from '../cluster/discovery/static.ts';
 import { AddressError, formatAddress, formatHostPort, isLiteral, parseAddress } from './address.ts';
 
-t.test('addresses are read, and written in one canonical form', async (t) => {
+t.test('parsing and formatting give one canonical form', async (t) => {
   const expected: [string, object, string?][] = [
     ['127.0.0.1:50051', { kind: 'tcp', host: '127.0.0.1', port: 50_051 }],
     ['writing-agent-headless:50051', { kind: 'tcp', host: 'writing-agent-headless', port: 50_051 }],
@@ -31,7 +31,7 @@ t.test('addresses are read, and written in one canonical form', async (t) => {
   t.strictSame(['10.0.0.1', '::1', 'localhost'].map(isLiteral), [true, true, false]);
 });
 
-t.test('an address that can not be used says why, and how to write it', async (t) => {
+t.test('the error for an unusable address gives the reason and the right form', async (t) => {
   const expected: [string, RegExp][] = [
     ['', /the port is missing; write host:port/],
     ['localhost', /the port is missing/],
@@ -73,7 +73,7 @@ t.test('an address that can not be used says why, and how to write it', async (t
   }
 });
 
-t.test('static: the list, canonical and without repeats, once', async (t) => {
+t.test('static discovery reports the canonical list once, without repeats', async (t) => {
   const seen: (readonly string[])[] = [];
   const discovery = new StaticDiscovery(['[::1]:2', 'b:1', 'a:1', 'B:1', 'unix:///run/a.sock']);
   discovery.start((addresses) => seen.push(addresses));

@@ -99,7 +99,7 @@ function parseHost(text: string, host: string): string {
     throw problem(text, 'the host is not a name', 'use letters, digits, hyphens and dots');
   }
   const name = host.toLowerCase();
-  // Other names keep their dot: it tells the resolver that the name is fully qualified.
+  // Other names keep their dot: the resolver needs it to see that the name is fully qualified.
   return name === 'localhost.' ? 'localhost' : name;
 }
 

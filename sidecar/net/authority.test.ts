@@ -4,7 +4,7 @@ import t from 'tap';
 import { nameScopeOf } from '../cluster/discovery/name-scope.ts';
 import { hostName, isSameAuthority, NO_SCOPE, parseAuthority, splitAuthority } from './authority.ts';
 
-t.test('an authority is a host and a port, whatever it looks like', async (t) => {
+t.test('parsing an authority gives host and port for every form', async (t) => {
   const read: [text: string, host: string, port: number][] = [
     ['Writing-Agent', 'writing-agent', 0],
     ['writing-agent.:050051', 'writing-agent', 50051],
@@ -28,7 +28,7 @@ t.test('an authority is a host and a port, whatever it looks like', async (t) =>
     t.strictSame(splitAuthority(text), { host, port }, JSON.stringify(text));
 });
 
-t.test('what is compared is the same after it has been written once more', async () => {
+t.test('a formatted authority compares equal to the original', async () => {
   const scope = { namespace: 'agents', clusterDomain: 'cluster.local' };
   const label = fc.stringMatching(/^[a-zA-Z0-9-]{1,5}$/);
   const name = fc.array(fc.oneof(label, fc.constantFrom('svc', 'agents', 'cluster', 'local')), {
@@ -60,7 +60,7 @@ t.test('what is compared is the same after it has been written once more', async
   );
 });
 
-t.test('the namespace is looked for where a pod has it', async (t) => {
+t.test('the namespace comes from the places where a pod has it', async (t) => {
   const token = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
   const resolver = (search: string) => ({ '/etc/resolv.conf': `nameserver 10.96.0.10\nsearch ${search}\n` });
   const own = { namespace: '', clusterDomain: '' };

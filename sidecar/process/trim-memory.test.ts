@@ -4,7 +4,7 @@ import { GrowthWatch } from './trim-memory.ts';
 
 const MB = 1_000_000;
 
-t.test('a process that has grown is collected once it has little to do', async (t) => {
+t.test('the watch collects a grown process as soon as it has little to do', async (t) => {
   const watch = new GrowthWatch(80 * MB);
   t.notOk(watch.shouldCollect(120 * MB, 0), 'not grown by much');
   t.notOk(watch.shouldCollect(300 * MB, 0.5), 'busy');
@@ -15,7 +15,7 @@ t.test('a process that has grown is collected once it has little to do', async (
   t.ok(watch.shouldCollect(150 * MB, 0.01));
 });
 
-t.test('what is in use is not collected again and again', async (t) => {
+t.test('the watch does not collect again and again what is in use', async (t) => {
   const watch = new GrowthWatch(80 * MB);
   let collections = 0;
   const looks = (count: number, bytes: number): number => {

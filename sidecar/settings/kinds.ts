@@ -37,7 +37,7 @@ export function shared<T extends z.ZodType>(kind: string, make: () => T): T {
 /** The longest text that a setting accepts. */
 const MAX_TEXT_LENGTH = 4096;
 
-/** What is wrong with a value, and what to do. */
+/** A problem with a value, and its remedy. */
 export interface Complaint {
   readonly message: string;
   readonly remedy: string;

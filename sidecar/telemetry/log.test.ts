@@ -32,7 +32,7 @@ t.test('the level can change while it runs', async (t) => {
   t.equal(lines.length, 1);
 });
 
-t.test('secrets are taken out wherever they are', async (t) => {
+t.test('the log removes secrets wherever they are', async (t) => {
   const secret = 'sk-live-0123456789';
   const { logger, lines, last } = capture();
   const request = { headers: { authorization: secret }, url: '/x' };
@@ -59,7 +59,7 @@ t.test('secrets are taken out wherever they are', async (t) => {
   t.match(last(), { tokens: 7, total_tokens: 9 }, 'counts of tokens are none');
 });
 
-t.test('errors are written without what clients hang on them', async (t) => {
+t.test('the log writes errors without the properties that clients add', async (t) => {
   const { logger, lines, last } = capture();
   const cause = Object.assign(new Error('refused'), { code: 'ECONNREFUSED', headers: { a: 'sk-live' } });
   const error = Object.assign(new TypeError('no answer', { cause }), {
@@ -99,7 +99,7 @@ t.test('standard output has every line when the process ends by itself', async (
   );
 });
 
-t.test('a reader that does not read holds nobody up', async (t) => {
+t.test('a reader that does not read does not block the process', async (t) => {
   const script = `import { createLogger } from ${module};
     import { stdoutWriter } from ${writer};
     const lines = stdoutWriter();
@@ -123,7 +123,7 @@ t.test('a reader that does not read holds nobody up', async (t) => {
   t.equal(code, 0, 'nor the end of the process');
 });
 
-t.test('a reader that comes back is told how many lines it has missed, and where', async (t) => {
+t.test('the log reports the number and place of missing lines to a reader that returns', async (t) => {
   const script = `import { createLogger } from ${module};
     import { stdoutWriter } from ${writer};
     const lines = stdoutWriter();
@@ -170,7 +170,7 @@ t.test('a reader that comes back is told how many lines it has missed, and where
   t.equal(next + missed, 20_001, 'each line is there, or among those that are missing');
 });
 
-t.test('a reader that goes away is no reason to stop', async (t) => {
+t.test('the process continues after its log reader has closed', async (t) => {
   const script = `import { createLogger } from ${module};
     const logger = createLogger({ level: 'info' });
     for (let i = 0; i < 50; i++) {
@@ -186,7 +186,7 @@ t.test('a reader that goes away is no reason to stop', async (t) => {
   t.equal(stderr, 'went on');
 });
 
-t.test('a full disk is no reason to stop', async (t) => {
+t.test('the process continues when the disk is full', async (t) => {
   const script = `import { createLogger } from ${module};
     import { stdoutWriter } from ${writer};
     const lines = stdoutWriter();

@@ -25,7 +25,7 @@ t.test('a traceparent of version 00 gives its flags and ids', async (t) => {
   t.equal(formatTraceparent(traceId, spanId, true), text);
 });
 
-t.test('what is malformed is no context', async (t) => {
+t.test('a malformed header is no context', async (t) => {
   const malformed = {
     empty: '',
     short: `00-${traceId}-${spanId}-0`,
@@ -54,7 +54,7 @@ t.test('a future version is read by the rules of version 00', async (t) => {
   t.equal(parseTraceparent(`fe-${traceId}-${spanId}-00-`), 0);
 });
 
-t.test('every text is taken or refused, and what is taken is a context', async () => {
+t.test('parsing accepts or refuses every text, and an accepted text is a context', async () => {
   const shape = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/;
   const hex = (length: number) =>
     fc.string({ unit: fc.constantFrom(...'0123456789abcdefG-'), minLength: length, maxLength: length });
@@ -97,7 +97,7 @@ t.test('grpc-trace-bin stands for a traceparent', async (t) => {
   t.equal(traceparentFromBinary(zero.toString('base64')), undefined, 'a trace id of zeros');
 });
 
-t.test('tracestate: kept, shortened or void', async (t) => {
+t.test('tracestate is kept, shortened or dropped', async (t) => {
   t.equal(cleanTracestate('congo=t61rcWkgMzE'), 'congo=t61rcWkgMzE');
   t.equal(cleanTracestate('rojo=1, ,congo=2'), 'rojo=1, ,congo=2', 'optional white space and empty members');
   t.equal(cleanTracestate('fw529a3039@dt=FfhxPw'), 'fw529a3039@dt=FfhxPw');

@@ -46,7 +46,7 @@ t.test('rates and percentiles are those of the last minute', async (t) => {
   t.equal(history.report('a')!.last_minute.p99_ms, 3_600_000, 'above the histogram is its highest bound');
 });
 
-t.test('a late sample, a series that goes, and one that comes back smaller', async (t) => {
+t.test('the history handles a late sample, a removed series, and one that returns smaller', async (t) => {
   const history = new TrafficHistory();
   const none: readonly CallStats[] = [];
   history.sample([{ name: 'a', calls: 0, errors: 0, durations: none }], 0);

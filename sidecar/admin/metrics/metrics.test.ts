@@ -74,7 +74,7 @@ const textOf = async (pages: MetricsPages, accept?: string) => String((await pag
 const read = async (pages: MetricsPages) => parseExposition(await textOf(pages));
 const scrape = (from: MetricsSource) => read(pagesOf(from));
 
-t.test('numbers come out under the names and labels they were promised', async (t) => {
+t.test('the page has all numbers under their documented names and labels', async (t) => {
   const inbound = new ListenerStats('inbound');
   const outbound = new ListenerStats('outbound');
   const method = inbound.calls.of('/agent.AgentService/ProcessTask');
@@ -162,7 +162,7 @@ t.test('numbers come out under the names and labels they were promised', async (
   });
 });
 
-t.test('the process tells of itself', async (t) => {
+t.test('the page has metrics of the process', async (t) => {
   // Node knows the event loop's utilization after its first wait.
   await waitUntil('the event loop has waited', () => performance.eventLoopUtilization().idle > 0);
   const { value, types } = await scrape(source());
@@ -178,7 +178,7 @@ t.test('the process tells of itself', async (t) => {
   t.ok(value('process_max_fds')! > value('process_open_fds')!);
 });
 
-t.test('what a caller invents can neither break a line nor add them without end', async (t) => {
+t.test('names that callers invent can neither break a line nor add lines without bound', async (t) => {
   const inbound = new ListenerStats('inbound');
   const strange = 'x/"quoted"\\and\tmore{le="1"} é';
   inbound.calls.of(`/${strange}`).record(Status.OK, 1);
@@ -213,7 +213,7 @@ t.test('what a caller invents can neither break a line nor add them without end'
   t.equal(reasons.get('_OTHER'), 936);
 });
 
-t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async (t) => {
+t.test('clients that accept OpenMetrics get an exemplar for each bucket', async (t) => {
   const inbound = new ListenerStats('inbound');
   const method = inbound.calls.of('/a.B/C');
   const traceId = (digit: string) => digit.repeat(32);
@@ -246,7 +246,7 @@ t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async
   t.same([...open.types.keys()].sort(), [...text.types.keys()].sort(), 'the same metrics in both');
 });
 
-t.test('only who names OpenMetrics and does not prefer text gets it', async (t) => {
+t.test('only clients that name OpenMetrics and do not prefer text get it', async (t) => {
   const native = 'application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited';
   for (const accept of [
     `${native},application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1`,
@@ -312,7 +312,7 @@ t.test('a long page is written in turns, one at a time, and never with old numbe
   t.equal(value('outrigger_attempts_total', { cluster: 'writing', endpoint: '10.0.0.0:1', code: 'OK' }), 7);
 });
 
-t.test('a page that fails is not the last one', async (t) => {
+t.test('the next page succeeds after one that failed', async (t) => {
   let broken = true;
   const ready = () => {
     if (broken) throw new Error('a defect');
@@ -324,7 +324,7 @@ t.test('a page that fails is not the last one', async (t) => {
   t.equal((await read(pages)).value('outrigger_ready'), 1);
 });
 
-t.test('two clusters of one name are added up', async (t) => {
+t.test('metrics sum two clusters of one name', async (t) => {
   const twins = [new FakeCluster('app', '127.0.0.1:1'), new FakeCluster('app', '127.0.0.1:1')];
   for (const twin of twins) {
     twin.activeCalls = 2;
@@ -341,7 +341,7 @@ t.test('two clusters of one name are added up', async (t) => {
   t.equal(value('rpc_client_call_duration_seconds_count', labels), 2);
 });
 
-t.test('what can be known is shown as 0 from the first scrape on, within bounds', async (t) => {
+t.test('known series appear as 0 from the first scrape on, within bounds', async (t) => {
   const inbound = new ListenerStats('inbound');
   const outbound = new ListenerStats('outbound');
   const clusters = Array.from({ length: 60 }, (_, c) => {
@@ -433,7 +433,7 @@ t.test('what can be known is shown as 0 from the first scrape on, within bounds'
   t.equal((await read(pages)).value('outrigger_tasks_total', { agent, status: 'ERROR' }), 0);
 });
 
-t.test('a removed endpoint disappears; one that comes back goes on where it was', async (t) => {
+t.test('a removed endpoint disappears, and its counters continue when it returns', async (t) => {
   const cluster = new FakeCluster('writing', 'a:1', 'b:1');
   const pages = pagesOf(source([cluster]));
   const attemptsOf = async (endpoint: string) =>
@@ -462,60 +462,57 @@ t.test('a removed endpoint disappears; one that comes back goes on where it was'
   t.equal(await attemptsOf('a:1'), 12, 'a counter that was absent has not gone back');
 });
 
-t.test(
-  'whatever happens between scrapes, no counter goes down, also when it was absent meanwhile',
-  async (t) => {
-    const clusterName = fc.constantFrom('one', 'two');
-    const address = fc.constantFrom('a:1', 'b:1', 'c:1');
-    const step = fc.oneof(
-      { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), clusterName, address }) },
-      fc.record({ do: fc.constant('replaceEndpoint' as const), clusterName, address }),
-      fc.record({ do: fc.constant('removeEndpoint' as const), clusterName, address }),
-      fc.record({ do: fc.constant('replaceCluster' as const), clusterName, address }),
-      fc.record({ do: fc.constant('removeCluster' as const), clusterName, address }),
-      { weight: 2, arbitrary: fc.record({ do: fc.constant('scrape' as const), clusterName, address }) },
-    );
-    const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
-      const clusters: FakeCluster[] = [];
-      const circuits = () =>
-        clusters.map(({ name, breaker }) => ({ cluster: name, method: '/a.B/C', breaker }));
-      const pages = pagesOf(source(clusters, { circuits }));
-      const highest = new Map<string, number>();
-      for (const { do: what, clusterName, address } of steps) {
-        let cluster = clusters.find(({ name }) => name === clusterName);
-        if (what === 'removeCluster' || what === 'replaceCluster') {
-          if (cluster !== undefined) clusters.splice(clusters.indexOf(cluster), 1);
-          if (what === 'replaceCluster') clusters.push(new FakeCluster(clusterName, address));
-        } else if (what === 'removeEndpoint' || what === 'replaceEndpoint') {
-          if (cluster === undefined) continue;
-          cluster.endpoints = cluster.endpoints.filter((endpoint) => endpoint.address !== address);
-          if (what === 'replaceEndpoint') cluster.endpoints.push(new FakeEndpoint(address));
-        } else if (what === 'call') {
-          if (cluster === undefined) clusters.push((cluster = new FakeCluster(clusterName)));
-          let endpoint = cluster.endpoints.find((endpoint) => endpoint.address === address);
-          if (endpoint === undefined) cluster.endpoints.push((endpoint = new FakeEndpoint(address)));
-          endpoint.attemptsByStatus[Status.OK]!++;
-          cluster.calls.of('/a.B/C').record(Status.OK, 0.25);
-          cluster.breaker.rejections++;
-          for (const counts of [cluster.retries, cluster.outliers.ejections])
-            counts.set('latency', (counts.get('latency') ?? 0) + 1);
-        } else {
-          const { samples, types } = await read(pages);
-          for (const [series, value] of samples) {
-            const name = series.slice(0, series.indexOf('{'));
-            const counts = types.get(name) === 'counter' || name.startsWith('rpc_');
-            if (!counts) continue;
-            assert.ok(value >= (highest.get(series) ?? 0), `${series} went down to ${value}`);
-            highest.set(series, value);
-          }
+t.test('no counter decreases between scrapes, even if it was absent meanwhile', async (t) => {
+  const clusterName = fc.constantFrom('one', 'two');
+  const address = fc.constantFrom('a:1', 'b:1', 'c:1');
+  const step = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), clusterName, address }) },
+    fc.record({ do: fc.constant('replaceEndpoint' as const), clusterName, address }),
+    fc.record({ do: fc.constant('removeEndpoint' as const), clusterName, address }),
+    fc.record({ do: fc.constant('replaceCluster' as const), clusterName, address }),
+    fc.record({ do: fc.constant('removeCluster' as const), clusterName, address }),
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('scrape' as const), clusterName, address }) },
+  );
+  const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+    const clusters: FakeCluster[] = [];
+    const circuits = () =>
+      clusters.map(({ name, breaker }) => ({ cluster: name, method: '/a.B/C', breaker }));
+    const pages = pagesOf(source(clusters, { circuits }));
+    const highest = new Map<string, number>();
+    for (const { do: what, clusterName, address } of steps) {
+      let cluster = clusters.find(({ name }) => name === clusterName);
+      if (what === 'removeCluster' || what === 'replaceCluster') {
+        if (cluster !== undefined) clusters.splice(clusters.indexOf(cluster), 1);
+        if (what === 'replaceCluster') clusters.push(new FakeCluster(clusterName, address));
+      } else if (what === 'removeEndpoint' || what === 'replaceEndpoint') {
+        if (cluster === undefined) continue;
+        cluster.endpoints = cluster.endpoints.filter((endpoint) => endpoint.address !== address);
+        if (what === 'replaceEndpoint') cluster.endpoints.push(new FakeEndpoint(address));
+      } else if (what === 'call') {
+        if (cluster === undefined) clusters.push((cluster = new FakeCluster(clusterName)));
+        let endpoint = cluster.endpoints.find((endpoint) => endpoint.address === address);
+        if (endpoint === undefined) cluster.endpoints.push((endpoint = new FakeEndpoint(address)));
+        endpoint.attemptsByStatus[Status.OK]!++;
+        cluster.calls.of('/a.B/C').record(Status.OK, 0.25);
+        cluster.breaker.rejections++;
+        for (const counts of [cluster.retries, cluster.outliers.ejections])
+          counts.set('latency', (counts.get('latency') ?? 0) + 1);
+      } else {
+        const { samples, types } = await read(pages);
+        for (const [series, value] of samples) {
+          const name = series.slice(0, series.indexOf('{'));
+          const counts = types.get(name) === 'counter' || name.startsWith('rpc_');
+          if (!counts) continue;
+          assert.ok(value >= (highest.get(series) ?? 0), `${series} went down to ${value}`);
+          highest.set(series, value);
         }
       }
-    });
-    await t.resolves(fc.assert(property, { numRuns: 150 }));
-  },
-);
+    }
+  });
+  await t.resolves(fc.assert(property, { numRuns: 150 }));
+});
 
-t.test('tasks by agent and outcome, their tokens by use', async (t) => {
+t.test('metrics count tasks by agent and outcome, and their tokens by use', async (t) => {
   const tasks = new TaskStats();
   const run = (agent: string, status: number, answer?: object, cut = 0, modelTokens = 0) => {
     const observer = tasks.observe(agent, '/agent.AgentService/ProcessTask');
@@ -577,7 +574,7 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   t.equal(later.value('outrigger_tasks_total', { agent: '_OTHER', status: 'ERROR' }), 404);
 });
 
-t.test('circuits and ejections are shown by cluster, method and reason', async (t) => {
+t.test('metrics show circuits by cluster and method, and ejections by reason', async (t) => {
   const cluster = new FakeCluster('writing');
   cluster.outliers.ejections.set('latency', 2).set('consecutive_failures', 1);
   cluster.outliers.detector.endpoints.push(

@@ -3,7 +3,7 @@
  * flight need, from an offset that is random for each sidecar (the idea is Finagle's aperture).
  *
  * A hundred sidecars that each kept connections to a thousand endpoints would keep a hundred thousand, nearly all of them
- * cold when their next call comes, and no endpoint would get enough calls to tell its failures from chance.
+ * cold when their next call comes, and no endpoint would get enough calls to distinguish its failures from chance.
  *
  *     both draws busy ──▶ one wider          else ──▶ 1/16 narrower
  *

@@ -25,36 +25,39 @@ function picks(balancer: Balancer, endpoints: TestEndpoint[], count: number, see
 }
 
 for (const kind of KINDS) {
-  t.test(`${kind}: only usable endpoints, and the last attempt's only when there is no other`, async (t) => {
-    const random = seededRandom(11);
-    for (const count of [0, 1, 2, 3, 7, 40, 1000]) {
-      const balancer = createBalancer(kind);
-      const endpoints = endpointsWith(Array(count).fill(10));
-      for (const usableShare of [0, 0.001, 0.1, 0.5, 1]) {
-        for (const endpoint of endpoints) endpoint.usable = random() < usableShare;
-        // Keep at least one endpoint usable: the one chosen first may be the only one.
-        if (usableShare > 0 && count > 0) endpoints[Math.floor(random() * count)]!.usable = true;
-        const usable = endpoints.filter((endpoint) => endpoint.usable);
-        for (let i = 0; i < 100; i++) {
-          const avoid = i % 3 === 0 ? undefined : endpoints[Math.floor(random() * count)];
-          const hash = i % 2 === 0 ? 0 : hashKey(`task-${i}`);
-          const picked = balancer.pick(endpoints, { hash, avoid }, random, 1000 + i) as TestEndpoint;
-          const where = `${count} endpoints, ${usable.length} usable`;
-          if (usable.length === 0) {
-            if (picked !== undefined) t.fail(`picked ${picked.address} of ${where}`);
-          } else if (!usable.includes(picked)) t.fail(`${picked?.address} is not usable, ${where}`);
-          else if (picked === avoid && usable.length > 1) t.fail(`picked what is to be avoided, ${where}`);
+  t.test(
+    `${kind} picks only usable endpoints, and that of the last attempt only when there is no other`,
+    async (t) => {
+      const random = seededRandom(11);
+      for (const count of [0, 1, 2, 3, 7, 40, 1000]) {
+        const balancer = createBalancer(kind);
+        const endpoints = endpointsWith(Array(count).fill(10));
+        for (const usableShare of [0, 0.001, 0.1, 0.5, 1]) {
+          for (const endpoint of endpoints) endpoint.usable = random() < usableShare;
+          // Keep at least one endpoint usable: the one chosen first may be the only one.
+          if (usableShare > 0 && count > 0) endpoints[Math.floor(random() * count)]!.usable = true;
+          const usable = endpoints.filter((endpoint) => endpoint.usable);
+          for (let i = 0; i < 100; i++) {
+            const avoid = i % 3 === 0 ? undefined : endpoints[Math.floor(random() * count)];
+            const hash = i % 2 === 0 ? 0 : hashKey(`task-${i}`);
+            const picked = balancer.pick(endpoints, { hash, avoid }, random, 1000 + i) as TestEndpoint;
+            const where = `${count} endpoints, ${usable.length} usable`;
+            if (usable.length === 0) {
+              if (picked !== undefined) t.fail(`picked ${picked.address} of ${where}`);
+            } else if (!usable.includes(picked)) t.fail(`${picked?.address} is not usable, ${where}`);
+            else if (picked === avoid && usable.length > 1) t.fail(`picked what is to be avoided, ${where}`);
+          }
         }
       }
-    }
-    const endpoints = endpointsWith([10, 10]);
-    const gone = endpointAt('10.9.9.9:1');
-    endpoints[0]!.usable = endpoints[1]!.usable = false;
-    const picked = createBalancer(kind).pick(endpoints, { hash: 7, avoid: gone }, random, 1000);
-    t.equal(picked, undefined, 'an endpoint that has left the set is not picked');
-  });
+      const endpoints = endpointsWith([10, 10]);
+      const gone = endpointAt('10.9.9.9:1');
+      endpoints[0]!.usable = endpoints[1]!.usable = false;
+      const picked = createBalancer(kind).pick(endpoints, { hash: 7, avoid: gone }, random, 1000);
+      t.equal(picked, undefined, 'an endpoint that has left the set is not picked');
+    },
+  );
 
-  t.test(`${kind}: equal endpoints get equal shares, at any number of them`, async (t) => {
+  t.test(`${kind} gives equal endpoints equal shares, whatever their number`, async (t) => {
     for (const count of [2, 3, 10, 1000]) {
       const simulation = new Simulation(kind, endpointsWith(Array(count).fill(10)));
       const shares = simulation.run(count / 10, 20_000);
@@ -157,7 +160,7 @@ t.test('peak_ewma: a stale endpoint is tried by one call at a time', async (t) =
   t.ok(probes >= 7 && probes <= 10, `${probes} calls in ten minutes`);
 });
 
-t.test('the estimate jumps up, falls slowly, and forgets when nobody answers', async (t) => {
+t.test('the estimate jumps up, falls slowly, and decays when no answer arrives', async (t) => {
   const [endpoint] = endpointsWith([10]) as [TestEndpoint];
   t.equal(decayedRtt(endpoint, 5), 0, 'nothing known and nothing sent: it is worth a try');
   observeLatency(endpoint, 100, 1000);
@@ -182,7 +185,7 @@ t.test('the estimate jumps up, falls slowly, and forgets when nobody answers', a
   t.equal(endpoint.rttMs, 10_000);
 });
 
-t.test('the power of two: no endpoint of 1,000 is overrun', async (t) => {
+t.test('the power of two choices overloads no endpoint of 1,000', async (t) => {
   const endpoints = endpointsWith(Array(1000).fill(10));
   for (let i = 0; i < 1000; i += 2) endpoints[i]!.usable = false;
   const simulation = new Simulation('least_request', endpoints);
@@ -227,7 +230,7 @@ t.test('when nearly all of those in use become unusable, calls spread over all o
   t.ok(after.filter((share) => share > 0).length > 100);
 });
 
-t.test('weights: twice the weight, twice the calls', async (t) => {
+t.test('an endpoint with twice the weight gets twice the calls', async (t) => {
   for (const kind of ['peak_ewma', 'least_request', 'ring_hash'] as const) {
     const endpoints = endpointsWith(Array(20).fill(10));
     for (const endpoint of endpoints.slice(0, 10)) endpoint.weight = 2;
@@ -237,7 +240,7 @@ t.test('weights: twice the weight, twice the calls', async (t) => {
   }
 });
 
-t.test('round_robin: one after the other, from a random start', async (t) => {
+t.test('round_robin picks one endpoint after the other, from a random start', async (t) => {
   const endpoints = endpointsWith([10, 10, 10, 10]);
   const balancer = createBalancer('round_robin');
   const sequence = (count: number, call = ANY): number[] => {

@@ -78,7 +78,7 @@ t.test(
   },
 );
 
-t.test('a hot key fills its endpoint to 1.25 of the mean, no further', async (t) => {
+t.test('a popular key loads its endpoint to 1.25 times the mean, and no further', async (t) => {
   const endpoints = endpointsWith(Array(10).fill(100));
   const simulation = new Simulation('ring_hash', endpoints);
   const hot = hashKey('popular');
@@ -92,7 +92,7 @@ t.test('a hot key fills its endpoint to 1.25 of the mean, no further', async (t)
   t.equal(Math.max(...quiet.run(0.02, 10_000, () => hot)), 1);
 });
 
-t.test('a large ring is drawn, and the bound holds for 1,000 endpoints', async (t) => {
+t.test('the bound holds for a ring of 1,000 endpoints', async (t) => {
   const endpoints = endpointsWith(Array(1000).fill(50));
   const simulation = new Simulation('ring_hash', endpoints);
   let next = 0;

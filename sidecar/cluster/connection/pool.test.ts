@@ -148,7 +148,7 @@ async function startServer(
   });
 }
 
-t.test('one connection is made for the first call and kept for the next ones', async (t) => {
+t.test('the pool opens one connection for the first call and keeps it for the next ones', async (t) => {
   const server = await startServer(t);
   const rig = new Rig(t, server.address);
   t.equal(rig.pool.state, 'idle');
@@ -162,7 +162,7 @@ t.test('one connection is made for the first call and kept for the next ones', a
   t.strictSame(rig.connects, [0]);
 });
 
-t.test('the first byte of a connection must come in time', async (t) => {
+t.test('the first byte of a connection must arrive in time', async (t) => {
   const server = await startPeerServer(t, () => {});
   const rig = new Rig(t, server.address, { connectTimeoutMs: 700 });
   const caller = rig.call();
@@ -212,7 +212,7 @@ t.test('back-off grows from try to try up to two minutes, and ends with success'
   t.ok(rig.connects.at(-1)! - rig.connects.at(-2)! <= 1_020, 'the next back-off starts at its beginning');
 });
 
-t.test('at the limit of streams another connection is made, up to the most', async (t) => {
+t.test('at the limit of streams the pool opens another connection, up to max_connections', async (t) => {
   const server = await startServer(t, 2);
   const rig = new Rig(t, server.address, { maxConnections: 3 });
   const callers = rig.calls(10);
@@ -231,7 +231,7 @@ t.test('at the limit of streams another connection is made, up to the most', asy
   t.equal(rig.connects.length, 3);
 });
 
-t.test('a limit that the peer raises or lowers holds from then on', async (t) => {
+t.test('a limit that the peer raises or lowers applies from then on', async (t) => {
   const server = await startServer(t, 1);
   const rig = new Rig(t, server.address, { maxConnections: 1 });
   const callers = rig.calls(6);
@@ -247,7 +247,7 @@ t.test('a limit that the peer raises or lowers holds from then on', async (t) =>
   t.equal(rig.served.length, 5);
 });
 
-t.test('more connections that can not be had do not take the one there is away', async (t) => {
+t.test('a failure to open further connections does not affect the present one', async (t) => {
   const server = await startServer(t, 1);
   const rig = new Rig(t, server.address, { maxConnections: 4 });
   const first = rig.call();
@@ -268,7 +268,7 @@ t.test('more connections that can not be had do not take the one there is away',
   t.equal(rig.served.length, 2);
 });
 
-t.test('calls beyond max_pending_calls are refused at once', async (t) => {
+t.test('the pool refuses calls beyond max_pending_calls at once', async (t) => {
   const server = await startServer(t);
   const rig = new Rig(t, server.address, { maxPendingCalls: 2 });
   const callers = rig.calls(4);
@@ -285,7 +285,7 @@ t.test('calls beyond max_pending_calls are refused at once', async (t) => {
   t.equal(impatient.call().refused, undefined);
 });
 
-t.test('a connection that is going away is replaced, its streams go on', async (t) => {
+t.test('the pool replaces a connection after GOAWAY, and its streams continue', async (t) => {
   const server = await startServer(t);
   const rig = new Rig(t, server.address);
   const [below, above] = rig.calls(2);
@@ -307,7 +307,7 @@ t.test('a connection that is going away is replaced, its streams go on', async (
   t.equal(below!.failure, 'connection');
 });
 
-t.test('calls that wait get a new connection when the last one leaves', async (t) => {
+t.test('waiting calls get a new connection when the last one closes', async (t) => {
   const server = await startServer(t, 1);
   const rig = new Rig(t, server.address, { maxConnections: 2 });
   const callers = rig.calls(4);
@@ -318,7 +318,7 @@ t.test('calls that wait get a new connection when the last one leaves', async (t
   t.equal(rig.connects.length, 4);
 });
 
-t.test('a server that takes connections and no calls is not stormed', async (t) => {
+t.test('the pool backs off from a server that accepts connections but no calls', async (t) => {
   const server = await startPeerServer(t, (peer) => {
     peer
       .behave()
@@ -370,7 +370,7 @@ t.test(
   },
 );
 
-t.test('a connection whose peer allows no more streams is left for another one', async (t) => {
+t.test('the pool uses another connection when a peer allows no more streams', async (t) => {
   let limit = 2;
   const server = await startPeerServer(t, (peer) => {
     peer.behave().send(settings([MAX_CONCURRENT_STREAMS, limit]));
@@ -406,7 +406,7 @@ t.test('a connection whose peer allows no more streams is left for another one',
   t.equal(rig.pool.lastFailure, '');
 });
 
-t.test('a limit that is lowered below what waits sends on whoever can go elsewhere', async (t) => {
+t.test('when the peer lowers its limit, waiting calls move to other endpoints', async (t) => {
   const server = await startServer(t, 3);
   const rig = new Rig(t, server.address, { maxConnections: 1 });
   const callers = rig.calls(6);
@@ -424,7 +424,7 @@ t.test('a limit that is lowered below what waits sends on whoever can go elsewhe
   t.equal(rig.pool.full, false);
 });
 
-t.test('keepalive finds a peer that is dead, while a call needs it', async (t) => {
+t.test('keepalive detects a dead peer while a call needs it', async (t) => {
   const server = await startPeerServer(t, (peer) => void peer.send(settings()));
   const rig = new Rig(t, server.address);
   const caller = rig.call();
@@ -439,7 +439,7 @@ t.test('keepalive finds a peer that is dead, while a call needs it', async (t) =
   t.equal(rig.pool.connectionCount, 0);
 });
 
-t.test('a connection without calls is not asked', async (t) => {
+t.test('the pool sends no PING on a connection without calls', async (t) => {
   const server = await startServer(t);
   const rig = new Rig(t, server.address);
   const caller = rig.call();
@@ -452,7 +452,7 @@ t.test('a connection without calls is not asked', async (t) => {
   t.equal(rig.pool.connectionCount, 1);
 });
 
-t.test('a peer that finds our PINGs too many is asked half as often', async (t) => {
+t.test('the pool halves the rate of PINGs after too_many_pings', async (t) => {
   const server = await startServer(t);
   const rig = new Rig(t, server.address);
   for (const [round, intervalMs] of [30_000, 60_000, 120_000].entries()) {
@@ -469,7 +469,7 @@ t.test('a peer that finds our PINGs too many is asked half as often', async (t) 
   }
 });
 
-t.test('several connections that are told so at the same time double the time once', async (t) => {
+t.test('too_many_pings on several connections at the same time doubles the interval once', async (t) => {
   const server = await startServer(t, 1);
   const rig = new Rig(t, server.address);
   const callers = rig.calls(2);
@@ -490,7 +490,7 @@ t.test('several connections that are told so at the same time double the time on
   t.equal(rig.pool.keepaliveTimeMs, 0, 'off is off');
 });
 
-t.test('a pool that is closed lets its calls finish and takes no more', async (t) => {
+t.test('a closed pool lets its calls finish and accepts no more', async (t) => {
   const server = await startServer(t, 1);
   const rig = new Rig(t, server.address, { maxConnections: 1 });
   const [running, waiting] = rig.calls(2);

@@ -80,7 +80,7 @@ async function settled(): Promise<void> {
 
 const notFound = Object.assign(new Error('getaddrinfo ENOTFOUND agents'), { code: 'ENOTFOUND' });
 
-t.test('every address, sorted, once each, and again only when the set has changed', async (t) => {
+t.test('discovery reports every address once, sorted, and again only when the set has changed', async (t) => {
   const dns = new Dns();
   dns.answer = ['10.0.0.9', 'fd00::1', '10.0.0.10', '10.0.0.9'];
   dns.start();
@@ -98,7 +98,7 @@ t.test('every address, sorted, once each, and again only when the set has change
   dns.discovery.stop();
 });
 
-t.test('the interval varies by a tenth, so that a fleet does not ask in step', async (t) => {
+t.test('the interval varies by a tenth, so that the look-ups of a fleet spread out', async (t) => {
   const dns = new Dns({ random: seededRandom(9) });
   dns.start();
   await dns.pass(300_000);
@@ -108,7 +108,7 @@ t.test('the interval varies by a tenth, so that a fleet does not ask in step', a
   dns.discovery.stop();
 });
 
-t.test('failures keep the last good set, and are reported once in a row', async (t) => {
+t.test('failures keep the last good set, and discovery reports the first of a streak', async (t) => {
   const dns = new Dns({ refreshMs: 60_000 });
   dns.start();
   await dns.pass(10);
@@ -143,7 +143,7 @@ t.test('failures keep the last good set, and are reported once in a row', async 
   dns.discovery.stop();
 });
 
-t.test('a name that does not exist yet is found when it does', async (t) => {
+t.test('discovery finds a name as soon as it exists', async (t) => {
   const dns = new Dns();
   dns.answer = notFound;
   dns.start();
@@ -157,7 +157,7 @@ t.test('a name that does not exist yet is found when it does', async (t) => {
   dns.discovery.stop();
 });
 
-t.test('refresh() asks early, at most once a second', async (t) => {
+t.test('refresh() starts an early look-up, at most once a second', async (t) => {
   const dns = new Dns({ refreshMs: 60_000 });
   dns.start();
   await dns.pass(5000);
@@ -207,7 +207,7 @@ t.test('slow look-ups never overlap', async (t) => {
   dns.discovery.stop();
 });
 
-t.test('a look-up without an answer is given up, and two of them are not followed by more', async (t) => {
+t.test('a look-up without an answer times out, and after two of them no other starts', async (t) => {
   const dns = new Dns();
   dns.answer = 'never';
   dns.start();
@@ -233,7 +233,7 @@ t.test('a look-up without an answer is given up, and two of them are not followe
   once.discovery.stop();
 });
 
-t.test('a late answer counts, unless a newer one has come', async (t) => {
+t.test('a late answer counts, unless a newer one has arrived', async (t) => {
   const dns = new Dns();
   dns.delayMs = 5500;
   dns.start();
@@ -275,7 +275,7 @@ t.test('a late answer counts, unless a newer one has come', async (t) => {
   empty.discovery.stop();
 });
 
-t.test('stop() leaves nothing behind', async (t) => {
+t.test('stop() leaves no timer and calls no listener', async (t) => {
   const waiting = new Dns();
   waiting.start();
   await waiting.pass(100);
@@ -300,7 +300,7 @@ t.test('stop() leaves nothing behind', async (t) => {
   }
 });
 
-t.test('IP literals are not asked for', async (t) => {
+t.test('IP literals need no look-up', async (t) => {
   for (const address of ['10.0.0.7:50051', '[::1]:50051']) {
     const dns = new Dns({ address });
     dns.start();
@@ -312,7 +312,7 @@ t.test('IP literals are not asked for', async (t) => {
   }
 });
 
-t.test('bad options, a resolver that throws, and a set beyond all measure', async (t) => {
+t.test('discovery handles bad options, a resolver that throws, and an oversized set', async (t) => {
   const wheel = new TimerWheel();
   const now = (): number => 0;
   t.throws(
@@ -346,7 +346,7 @@ t.test('bad options, a resolver that throws, and a set beyond all measure', asyn
   dns.discovery.stop();
 });
 
-t.test("the system's resolver gives localhost, and says when there is no such name", async (t) => {
+t.test("the system's resolver resolves localhost, and reports an unknown name", async (t) => {
   const wheel = new TimerWheel();
   const now = (): number => performance.now();
   const driver = new WheelDriver(wheel, now);

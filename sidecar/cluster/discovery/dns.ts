@@ -69,7 +69,7 @@ export class DnsDiscovery implements Discovery {
   private startedAtMs = Number.NEGATIVE_INFINITY;
   private refreshWanted = false;
   private unanswered = 0;
-  /** Tells the newest look-up from one that timed out. */
+  /** Distinguishes the newest look-up from one that timed out. */
   private generation = 0;
   private newestAnswer = 0;
 

@@ -77,7 +77,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   private failures = 0;
   private startedAtMs = Number.NEGATIVE_INFINITY;
   private endWatch: () => void = () => {};
-  /** Tells the present request from abandoned ones. */
+  /** Distinguishes the present request from abandoned ones. */
   private generation = 0;
 
   constructor(options: KubernetesDiscoveryOptions) {

@@ -19,7 +19,7 @@ const ABSENT_INTERVAL_MS = 250;
  *     unknown ──probe──▶ serving | no_health_service | busy     (healthy)
  *                  └───▶ not_serving | unreachable              (not healthy)
  *
- * When no app is configured the state is `none`: nothing is probed, and callers are told that nothing serves here.
+ * When no app is configured the state is `none`: nothing is probed, and the answer to callers is that nothing serves here.
  */
 export class AppHealth extends Timer {
   private readonly cluster: Cluster;

@@ -30,7 +30,7 @@ const MAX_ANSWER_BYTES = 1_024;
 
 /**
  * Asks an endpoint once for its health. When the answer does not arrive in time, the probe asks its HTTP/2 for a sign of
- * life, which tells a dead endpoint from a busy one: an agent whose few worker threads all wait for their model can't
+ * life, which distinguishes a dead endpoint from a busy one: an agent whose few worker threads all wait for their model can't
  * answer a health call, and is as healthy as before. It sends no PING, because strict servers count PINGs while no data
  * moves, and close the connection with the very calls that keep the agent busy.
  */

@@ -88,24 +88,27 @@ class Rig {
   }
 }
 
-t.test('an endpoint that calls wait for is tried often, but no more than twice a second', async (t) => {
-  const rig = new Rig(t, 1);
-  t.equal(rig.triesIn(10_000), 0, 'nobody has missed it');
-  rig.miss();
-  rig.pass(1_500);
-  const waits = rig.connects.map(([atMs], index) => atMs - (rig.connects[index - 1]?.[0] ?? 10_000));
-  // The pool's own back-off tries it, too, a second after the first failure.
-  t.ok(waits.length >= 5 && Math.max(...waits) <= 400, `${waits}`);
-  rig.pass(3_500);
-  const tries = rig.triesIn(20_000);
-  t.ok(tries >= 40 && tries <= 45, `${tries} tries in 20 s`);
-  rig.callsWait = false;
-  rig.pass(1_000);
-  const alone = rig.triesIn(20_000);
-  t.ok(alone <= 2, `what nobody misses has its own back-off alone: ${alone} tries`);
-});
+t.test(
+  'the watch tries an endpoint that calls wait for often, but no more than twice a second',
+  async (t) => {
+    const rig = new Rig(t, 1);
+    t.equal(rig.triesIn(10_000), 0, 'nobody has missed it');
+    rig.miss();
+    rig.pass(1_500);
+    const waits = rig.connects.map(([atMs], index) => atMs - (rig.connects[index - 1]?.[0] ?? 10_000));
+    // The pool's own back-off tries it, too, a second after the first failure.
+    t.ok(waits.length >= 5 && Math.max(...waits) <= 400, `${waits}`);
+    rig.pass(3_500);
+    const tries = rig.triesIn(20_000);
+    t.ok(tries >= 40 && tries <= 45, `${tries} tries in 20 s`);
+    rig.callsWait = false;
+    rig.pass(1_000);
+    const alone = rig.triesIn(20_000);
+    t.ok(alone <= 2, `what nobody misses has its own back-off alone: ${alone} tries`);
+  },
+);
 
-t.test('its own back-off is not longer for the tries that somebody wanted', async (t) => {
+t.test('tries for waiting calls do not lengthen the back-off of an endpoint', async (t) => {
   const schedule = new ReconnectSchedule();
   schedule.failed(0, 0.5);
   t.match(schedule, { dueAtMs: 1_000, wantedAtMs: 100 });
@@ -122,7 +125,7 @@ t.test('its own back-off is not longer for the tries that somebody wanted', asyn
   t.match(schedule, { dueAtMs: 11_000, wantedAtMs: 10_100 });
 });
 
-t.test('of many endpoints sixteen are looked for at a time, and all in turn', async (t) => {
+t.test('the watch tries sixteen of many endpoints at a time, and all in turn', async (t) => {
   const rig = new Rig(t, 100);
   rig.miss();
   rig.pass(3_000);
@@ -131,7 +134,7 @@ t.test('of many endpoints sixteen are looked for at a time, and all in turn', as
   t.equal(new Set(rig.connects.map(([, address]) => address)).size, 100);
 });
 
-t.test('who finds no endpoint has discovery asked again', async (t) => {
+t.test('a call that finds no endpoint causes an early look-up', async (t) => {
   const rig = new Rig(t, 1);
   let asked = 0;
   rig.cluster.discover({

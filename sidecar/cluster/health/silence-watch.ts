@@ -30,7 +30,7 @@ const ABSENT_CHECK_MS = 500;
 const SIDECAR_TIMEOUT_MS = 1_000;
 
 /**
- * Tells an absent endpoint (its process is stopped, its host does not answer) from one that is present and does not answer
+ * Distinguishes an absent endpoint (its process is stopped, its host does not answer) from one that is present and does not answer
  * calls. Both look the same to a caller whose deadline passes. The watch asks HTTP/2 itself (`control.requestSign`), which
  * answers even while every handler hangs. When the endpoint is a sidecar, the watch asks it whether its app gives a sign.
  *

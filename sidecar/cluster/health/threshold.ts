@@ -5,7 +5,7 @@ import type { HealthThresholds } from './health-check-settings.ts';
 import type { ProbeResult } from './probe.ts';
 
 /**
- * What a check proves. `refuses`: the endpoint itself reported that it does not serve, which is no accident. `nothing`: it
+ * The conclusion from one check. `refuses`: the endpoint itself reported that it does not serve, which is no accident. `nothing`: it
  * is alive, and had no room for the check.
  */
 export type HealthFinding = 'passes' | 'fails' | 'refuses' | 'nothing';

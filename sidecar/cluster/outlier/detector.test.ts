@@ -62,7 +62,7 @@ t.test('three failures in a row eject; neutral ends neither count nor interrupt'
   for (let i = 0; i < 3; i++) t.equal(call(off.detector, off.endpoints[0]!, 'failure', i), undefined);
 });
 
-t.test('never the last endpoint, and never more than half', async (t) => {
+t.test('the detector never ejects the last endpoint, and never more than half', async (t) => {
   for (const [count, most] of [
     [1, 0],
     [2, 1],
@@ -83,7 +83,7 @@ t.test('never the last endpoint, and never more than half', async (t) => {
   t.equal(fail(none.detector, none.endpoints[0]!, 50, 1), undefined);
 });
 
-t.test('each ejection is longer, and health shortens the next', async (t) => {
+t.test('each ejection is longer, and time in service shortens the next', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const bad = endpoints[0]!;
   let nowMs = 0;
@@ -107,7 +107,7 @@ t.test('each ejection is longer, and health shortens the next', async (t) => {
   t.equal(fail(detector, bad, 3, nowMs + 90_000 + 3_600_000)!.forMs, 30_000);
 });
 
-t.test('on probation one probe at a time, then two, then four; a failure ends it', async (t) => {
+t.test('probation admits one probe at a time, then two, then four, and ends with a failure', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const bad = endpoints[0]!;
   for (const endpoint of endpoints) call(detector, endpoint, 'success', 0);
@@ -150,7 +150,7 @@ t.test('on probation one probe at a time, then two, then four; a failure ends it
   t.match(detector.tick(120_208), [{ kind: 'recovered' }], 'an interval of streams that go on will do');
 });
 
-t.test('streams that answer and then fail are found, alone and many at a time', async (t) => {
+t.test('the detector finds streams that answer and then fail, alone and many at a time', async (t) => {
   for (const atATime of [1, 2, 5, 20]) {
     const { detector, endpoints } = detectorWith(2);
     const bad = endpoints[0]!;
@@ -168,7 +168,7 @@ t.test('streams that answer and then fail are found, alone and many at a time', 
   }
 });
 
-t.test('streams that looked well and then fail, too, are no excuse', async (t) => {
+t.test('streams that answered and then fail count as failures of the run', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const bad = endpoints[0]!;
   call(detector, bad, 'failure', 0);
@@ -179,7 +179,7 @@ t.test('streams that looked well and then fail, too, are no excuse', async (t) =
   t.equal(failed, 5, 'six failures, five that may still end well');
 });
 
-t.test('streams under way that look well speak against a run of failures', async (t) => {
+t.test('running streams that have answered count against a run of failures', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const busy = endpoints[0]!;
   const streams: WatchedAttempt[] = [];
@@ -196,7 +196,7 @@ t.test('streams under way that look well speak against a run of failures', async
   t.equal(busy.consecutive, 0);
 });
 
-t.test('failures that all endpoints share eject nobody', async (t) => {
+t.test('failures that all endpoints share eject none of them', async (t) => {
   const { detector, endpoints } = detectorWith(3);
   for (let i = 0; i < 20; i++) for (const endpoint of endpoints) call(detector, endpoint, 'success', i * 500);
   // A provider's outage: the first endpoint with three failures in a row may be ejected before its peers fail.
@@ -212,7 +212,7 @@ t.test('failures that all endpoints share eject nobody', async (t) => {
   t.equal(late.endpoints.reduce((sum, { ejections }) => sum + ejections, 0) <= 1, true);
 });
 
-t.test('where calls fail anyway, it takes more of them in a row', async (t) => {
+t.test('a run of failures must be longer where calls fail on all endpoints', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const [bad, peer] = endpoints as [WatchedEndpoint, WatchedEndpoint];
   let nowMs = 0;
@@ -255,101 +255,105 @@ t.test('a failure rate well above the others’ ejects without any run of failur
   t.equal(often.reason, 'failure_percentage', 'nothing is known of the peer');
 });
 
-t.test('latency: three slow answers while peers were quick; not when all are slow', async (t) => {
-  const setUp = () => {
-    const { detector, endpoints } = detectorWith(2);
-    const [slow, quick] = endpoints as [WatchedEndpoint, WatchedEndpoint];
-    let nowMs = 0;
-    const timed = (watched: WatchedEndpoint, latencyMs: number) => {
-      const attempt = begun(detector, watched, nowMs);
-      nowMs += latencyMs;
-      const event = detector.answered(attempt, METHOD, nowMs) ?? detector.end(attempt, 'success', nowMs);
-      nowMs += 100;
-      return event;
+t.test(
+  'three slow answers eject an endpoint while its peers are quick, and none when all are slow',
+  async (t) => {
+    const setUp = () => {
+      const { detector, endpoints } = detectorWith(2);
+      const [slow, quick] = endpoints as [WatchedEndpoint, WatchedEndpoint];
+      let nowMs = 0;
+      const timed = (watched: WatchedEndpoint, latencyMs: number) => {
+        const attempt = begun(detector, watched, nowMs);
+        nowMs += latencyMs;
+        const event = detector.answered(attempt, METHOD, nowMs) ?? detector.end(attempt, 'success', nowMs);
+        nowMs += 100;
+        return event;
+      };
+      for (let i = 0; i < 70; i++)
+        for (const endpoint of [slow, quick]) timed(endpoint, 1000 + (i % 7) * 200);
+      return { detector, slow, quick, timed, now: () => nowMs };
     };
-    for (let i = 0; i < 70; i++) for (const endpoint of [slow, quick]) timed(endpoint, 1000 + (i % 7) * 200);
-    return { detector, slow, quick, timed, now: () => nowMs };
-  };
-  const { slow, quick, timed, detector, now } = setUp();
-  t.equal(timed(slow, 60_000), undefined);
-  for (let i = 0; i < 3; i++) timed(quick, 1500);
-  t.equal(timed(slow, 60_000), undefined);
-  const event = timed(slow, 60_000);
-  t.match(event, { kind: 'ejected', endpoint: slow, reason: 'latency' });
-  t.match(event!.message, /first messages take over 6400 ms, and 1600 ms at its peers/);
-  detector.tick(now() + 30_000);
-  t.equal(slow.state, 'probation');
+    const { slow, quick, timed, detector, now } = setUp();
+    t.equal(timed(slow, 60_000), undefined);
+    for (let i = 0; i < 3; i++) timed(quick, 1500);
+    t.equal(timed(slow, 60_000), undefined);
+    const event = timed(slow, 60_000);
+    t.match(event, { kind: 'ejected', endpoint: slow, reason: 'latency' });
+    t.match(event!.message, /first messages take over 6400 ms, and 1600 ms at its peers/);
+    detector.tick(now() + 30_000);
+    t.equal(slow.state, 'probation');
 
-  const all = setUp();
-  for (let i = 0; i < 20; i++)
-    for (const endpoint of [all.slow, all.quick]) t.equal(all.timed(endpoint, 60_000), undefined);
+    const all = setUp();
+    for (let i = 0; i < 20; i++)
+      for (const endpoint of [all.slow, all.quick]) t.equal(all.timed(endpoint, 60_000), undefined);
 
-  // A short stall hits all calls in flight: one piece of evidence.
-  const stalled = setUp();
-  const stallAtMs = stalled.now();
-  const hit = Array.from({ length: 50 }, (_, i) => begun(stalled.detector, stalled.slow, stallAtMs + i));
-  for (let i = 0; i < 12; i++) stalled.timed(stalled.quick, 1500);
-  for (const attempt of hit) t.equal(stalled.detector.answered(attempt, METHOD, stalled.now()), undefined);
+    // A short stall hits all calls in flight: one piece of evidence.
+    const stalled = setUp();
+    const stallAtMs = stalled.now();
+    const hit = Array.from({ length: 50 }, (_, i) => begun(stalled.detector, stalled.slow, stallAtMs + i));
+    for (let i = 0; i < 12; i++) stalled.timed(stalled.quick, 1500);
+    for (const attempt of hit) t.equal(stalled.detector.answered(attempt, METHOD, stalled.now()), undefined);
 
-  // After an ejection, one call that surely hangs is enough, although the endpoint has no latency samples.
-  const refusing = detectorWith(2);
-  const [bad, peer] = refusing.endpoints as [WatchedEndpoint, WatchedEndpoint];
-  fail(refusing.detector, bad, 3, 0);
-  for (let i = 0; i < 300; i++) {
-    const attempt = begun(refusing.detector, peer, i * 200);
-    refusing.detector.answered(attempt, METHOD, i * 200 + 100);
-    refusing.detector.end(attempt, 'success', i * 200 + 100);
-    if (i === 150) refusing.detector.tick(i * 200);
-    if (i === 151) begun(refusing.detector, bad, i * 200);
-    if (i > 151 && refusing.detector.tick(i * 200 + 100).length > 0) {
-      t.ok((i - 151) * 200 < 2_000, `ejected again after ${(i - 151) * 200} ms`);
-      t.equal(bad.reason, 'latency');
-      break;
+    // After an ejection, one call that surely hangs is enough, although the endpoint has no latency samples.
+    const refusing = detectorWith(2);
+    const [bad, peer] = refusing.endpoints as [WatchedEndpoint, WatchedEndpoint];
+    fail(refusing.detector, bad, 3, 0);
+    for (let i = 0; i < 300; i++) {
+      const attempt = begun(refusing.detector, peer, i * 200);
+      refusing.detector.answered(attempt, METHOD, i * 200 + 100);
+      refusing.detector.end(attempt, 'success', i * 200 + 100);
+      if (i === 150) refusing.detector.tick(i * 200);
+      if (i === 151) begun(refusing.detector, bad, i * 200);
+      if (i > 151 && refusing.detector.tick(i * 200 + 100).length > 0) {
+        t.ok((i - 151) * 200 < 2_000, `ejected again after ${(i - 151) * 200} ms`);
+        t.equal(bad.reason, 'latency');
+        break;
+      }
     }
-  }
-  t.equal(bad.ejections, 2);
+    t.equal(bad.ejections, 2);
 
-  // Without any answer, three waiting calls count like three answers, once they have waited long enough.
-  const hung = setUp();
-  const startMs = hung.now();
-  const waiting = [0, 1, 2].map((i) => begun(hung.detector, hung.slow, startMs + i * 200));
-  for (let i = 0; i < 4; i++) hung.timed(hung.quick, 1500);
-  t.strictSame(hung.detector.tick(startMs + 6_000), []);
-  let events: readonly { reason: string }[] = [];
-  let atMs = startMs + 6_000;
-  while (events.length === 0 && atMs < startMs + 60_000) events = hung.detector.tick((atMs += 250));
-  t.equal(events[0]!.reason, 'latency');
-  t.ok(atMs - startMs < 20_000, `after ${atMs - startMs} ms`);
-  for (const attempt of waiting) t.equal(hung.detector.end(attempt, 'failure', atMs + 1), undefined);
+    // Without any answer, three waiting calls count like three answers, once they have waited long enough.
+    const hung = setUp();
+    const startMs = hung.now();
+    const waiting = [0, 1, 2].map((i) => begun(hung.detector, hung.slow, startMs + i * 200));
+    for (let i = 0; i < 4; i++) hung.timed(hung.quick, 1500);
+    t.strictSame(hung.detector.tick(startMs + 6_000), []);
+    let events: readonly { reason: string }[] = [];
+    let atMs = startMs + 6_000;
+    while (events.length === 0 && atMs < startMs + 60_000) events = hung.detector.tick((atMs += 250));
+    t.equal(events[0]!.reason, 'latency');
+    t.ok(atMs - startMs < 20_000, `after ${atMs - startMs} ms`);
+    for (const attempt of waiting) t.equal(hung.detector.end(attempt, 'failure', atMs + 1), undefined);
 
-  // The wait of a cancelled call counts.
-  const left = setUp();
-  const leftAtMs = left.now();
-  const impatient = [0, 1, 2].map((i) => begun(left.detector, left.slow, leftAtMs + i * 200));
-  for (let i = 0; i < 12; i++) left.timed(left.quick, 1500);
-  const last = impatient.map((attempt) => left.detector.end(attempt, 'neutral', left.now())).at(-1);
-  t.match(last, { reason: 'latency' });
-  // A shorter wait of a cancelled call does not count, not even as a quick answer.
-  const mixed = setUp();
-  let found: { reason: string } | undefined;
-  for (let i = 0; i < 3; i++) {
-    found = mixed.timed(mixed.slow, 60_000);
-    for (let j = 0; j < 4; j++) {
-      const attempt = begun(mixed.detector, mixed.slow, mixed.now());
-      mixed.timed(mixed.quick, 1500);
-      mixed.detector.end(attempt, 'neutral', mixed.now());
+    // The wait of a cancelled call counts.
+    const left = setUp();
+    const leftAtMs = left.now();
+    const impatient = [0, 1, 2].map((i) => begun(left.detector, left.slow, leftAtMs + i * 200));
+    for (let i = 0; i < 12; i++) left.timed(left.quick, 1500);
+    const last = impatient.map((attempt) => left.detector.end(attempt, 'neutral', left.now())).at(-1);
+    t.match(last, { reason: 'latency' });
+    // A shorter wait of a cancelled call does not count, not even as a quick answer.
+    const mixed = setUp();
+    let found: { reason: string } | undefined;
+    for (let i = 0; i < 3; i++) {
+      found = mixed.timed(mixed.slow, 60_000);
+      for (let j = 0; j < 4; j++) {
+        const attempt = begun(mixed.detector, mixed.slow, mixed.now());
+        mixed.timed(mixed.quick, 1500);
+        mixed.detector.end(attempt, 'neutral', mixed.now());
+      }
     }
-  }
-  t.match(found, { reason: 'latency' });
-  const soon = setUp();
-  for (let i = 0; i < 50; i++) {
-    const attempt = begun(soon.detector, soon.slow, soon.now());
-    soon.timed(soon.quick, 1500);
-    t.equal(soon.detector.end(attempt, 'neutral', soon.now()), undefined);
-  }
-});
+    t.match(found, { reason: 'latency' });
+    const soon = setUp();
+    for (let i = 0; i < 50; i++) {
+      const attempt = begun(soon.detector, soon.slow, soon.now());
+      soon.timed(soon.quick, 1500);
+      t.equal(soon.detector.end(attempt, 'neutral', soon.now()), undefined);
+    }
+  },
+);
 
-t.test('methods are told apart, and only so many', async (t) => {
+t.test('the detector distinguishes methods, up to a bound', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   let nowMs = 0;
   for (let i = 0; i < 300; i++) {
@@ -375,7 +379,7 @@ t.test('methods are told apart, and only so many', async (t) => {
   t.ok(endpoints[0]!.latency.length <= 8);
 });
 
-t.test('throttling cools down and ejects nobody', async (t) => {
+t.test('throttling causes a cooldown and ejects no endpoint', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const [throttled, other] = endpoints as [WatchedEndpoint, WatchedEndpoint];
   detector.coolDown(throttled, 2_500, 1_000);
@@ -448,7 +452,7 @@ t.test('active health checks eject and bring back', async (t) => {
   t.match(calls.detector.healthChecked(bad, true, '', 70_000), { kind: 'returned' });
 });
 
-t.test('endpoints that leave, and a lower limit, bring others back', async (t) => {
+t.test('the removal of endpoints, or a lower limit, returns ejected endpoints', async (t) => {
   const { detector, endpoints } = detectorWith(4);
   const [first, second, third] = endpoints as WatchedEndpoint[];
   fail(detector, first!, 3, 0);
@@ -466,7 +470,7 @@ t.test('endpoints that leave, and a lower limit, bring others back', async (t) =
   t.equal(detector.ejected, 0, 'an ejected one that leaves is not counted any more');
 });
 
-t.test('whatever happens: the limit holds, and everybody comes back', async (t) => {
+t.test('the limit of ejections holds in every history, and every endpoint returns', async (t) => {
   const step = fc.record({
     who: fc.nat(5),
     what: fc.constantFrom(

@@ -4,7 +4,7 @@ import { seededRandom } from '../../../test/support/seeded-random.ts';
 import { failuresNeeded } from './failures.ts';
 import { highestRate, leastDifference, lowestRate, OutcomeWindow } from './rates.ts';
 
-t.test('bounds are the rates that the data only just allow', async (t) => {
+t.test('bounds are the extreme rates that fit the data', async (t) => {
   for (const [failures, calls] of [
     [0, 1],
     [1, 1],
@@ -25,7 +25,7 @@ t.test('bounds are the rates that the data only just allow', async (t) => {
   t.strictSame([lowestRate(0, 0), highestRate(0, 0)], [0, 1], 'nothing is known without calls');
 });
 
-t.test('a difference is claimed wrongly once in 200 cases at most, with few calls too', async (t) => {
+t.test('the test of a difference errs at most once in 200 cases, also with few calls', async (t) => {
   const random = seededRandom(5);
   const count = (calls: number, rate: number): number => {
     let failures = 0;
@@ -49,7 +49,7 @@ t.test('a difference is claimed wrongly once in 200 cases at most, with few call
   t.equal(leastDifference(3, 3, 0, 0), -1);
 });
 
-t.test('where peers fail too, a run must be longer', async (t) => {
+t.test('a run must be longer when peers fail, too', async (t) => {
   t.strictSame(
     [0, 0.05, 0.1, 0.2, 0.5, 0.9, 1].map((rate) => failuresNeeded(3, rate)),
     [3, 3, 3, 5, 10, 66, Number.POSITIVE_INFINITY],

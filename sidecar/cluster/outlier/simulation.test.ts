@@ -43,7 +43,7 @@ function quantile(values: readonly number[], share: number): number {
   return sorted[Math.min(Math.floor(share * sorted.length), sorted.length - 1)]!;
 }
 
-t.test('healthy replicas at one call a second are left alone', async (t) => {
+t.test('the detector ejects no healthy replica at one call a second', async (t) => {
   const kinds: [name: string, replica: Replica, mostIn24Hours: number][] = [
     ['log-normal, p99 3 x p50', agent(2_000, 0.5), 1],
     ['log-normal, p99 6 x p50', agent(2_000, 0.8), 1],
@@ -65,7 +65,7 @@ t.test('healthy replicas at one call a second are left alone', async (t) => {
   }
 });
 
-t.test('a replica that fails or is slow is found within a handful of calls', async (t) => {
+t.test('the detector finds a replica that fails or is slow within a few calls', async (t) => {
   const kinds: [name: string, usual: Replica, faulty: Replica, mostCalls: number][] = [
     ['refuses every call', agent(2_000, 0.8), refusing, 5],
     ['fails half of them', agent(2_000, 0.8), agent(2_000, 0.8, 0.5), 35],
@@ -103,7 +103,7 @@ t.test('a replica that fails or is slow is found within a handful of calls', asy
   }
 });
 
-t.test('what all replicas share is no replica’s fault', async (t) => {
+t.test('the detector ejects no replica for a fault that all share', async (t) => {
   const usual = agent(2_000, 0.8, 0.01);
   for (const [name, faulty] of [
     ['the provider stalls for a minute', agent(50_000, 0.5)],
@@ -121,7 +121,7 @@ t.test('what all replicas share is no replica’s fault', async (t) => {
   }
 });
 
-t.test('a replica that stays broken costs one call each time it comes back', async (t) => {
+t.test('a replica that stays broken costs one call each time it returns', async (t) => {
   for (const [name, faulty] of [
     ['refuses', refusing],
     ['never answers', blackHole],
@@ -143,7 +143,7 @@ t.test('a replica that stays broken costs one call each time it comes back', asy
   }
 });
 
-t.test('a repaired replica is used again, soon and in full', async (t) => {
+t.test('a repaired replica gets its full share again, soon', async (t) => {
   const usual = agent(200, 0.5);
   const simulation = new OutlierSimulation({
     replicas: [within(FAULT_AT_MS, FAULT_AT_MS + 20_000, usual, refusing), usual],
@@ -161,7 +161,7 @@ t.test('a repaired replica is used again, soon and in full', async (t) => {
   t.ok(Math.abs(share! - 600) < 60, `${share} of 1,200 calls`);
 });
 
-t.test('a replica that flaps is out for longer each time', async (t) => {
+t.test('a replica that flaps is ejected for longer each time', async (t) => {
   const usual = agent(200, 0.5);
   const flapping: Replica = (nowMs, random) =>
     (Math.floor(nowMs / 20_000) % 2 === 0 ? usual : refusing)(nowMs, random);

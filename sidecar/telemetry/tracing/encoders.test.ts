@@ -119,7 +119,7 @@ const anySpan: fc.Arbitrary<Span> = fc.record({
   statusMessage: fc.constant(''),
 });
 
-t.test('what is written can be read, and says what the SDK says', async (t) => {
+t.test('the encoders write the same spans as the SDK', async (t) => {
   const protobuf = new ProtobufSpanEncoder(source);
   const json = new JsonSpanEncoder(source);
   fc.assert(
@@ -156,7 +156,7 @@ t.test('a buffer that is used again holds only the new batch, and large batches 
   }
 });
 
-t.test('values that are too long are cut, and a time never runs backwards', async (t) => {
+t.test('the encoders truncate long values, and no time runs backwards', async (t) => {
   const encoder = new ProtobufSpanEncoder(source);
   const [any] = fc.sample(anySpan, { numRuns: 1, seed: 3 });
   const span = {

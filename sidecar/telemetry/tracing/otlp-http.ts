@@ -50,7 +50,7 @@ export async function createHttpExporter(
         else if (ok) chunks.push(chunk);
       });
       response.on('end', () => end(ok ? { ok, rejected: rejectedBy(Buffer.concat(chunks)) } : refused()));
-      // The head has arrived, and its status tells whether the collector took the spans.
+      // The head has arrived, and its status shows whether the collector accepted the spans.
       response.on('error', () => end(ok ? { ok, rejected: 0 } : refused()));
     });
     const timeout = setTimeout(() => {

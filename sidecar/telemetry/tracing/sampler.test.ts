@@ -41,7 +41,7 @@ t.test('the ratio is kept, and all services agree on a trace', async (t) => {
   t.ok(sampled > 4_700 && sampled < 5_300, `${sampled} of 20000`);
 });
 
-t.test('each sampler by its name', async (t) => {
+t.test('each name selects its sampler', async (t) => {
   const ids = new IdSource();
   const folded = ids.next();
   ids.draw(folded);
@@ -60,7 +60,7 @@ t.test('each sampler by its name', async (t) => {
   t.strictSame(decisions('traceidratio', '1'), [true, true, true]);
 });
 
-t.test('a name or a ratio that is not known is told of, and the default holds', async (t) => {
+t.test('a warning names an unknown sampler or ratio, and the default applies', async (t) => {
   const warnings: string[] = [];
   const warn = (message: string) => void warnings.push(message);
   t.strictSame(samplerFromEnvironment('xray', undefined, warn), { parentBased: true, ratio: 1 });

@@ -27,7 +27,7 @@ t.test('an endpoint turns it on, with the defaults of the specification', async 
   });
 });
 
-t.test('each variable that is read', async (t) => {
+t.test('the settings follow each variable', async (t) => {
   const { settings, warnings } = read({
     ...endpoint,
     OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
@@ -55,7 +55,7 @@ t.test('each variable that is read', async (t) => {
   );
 });
 
-t.test('what can not be used is told of, and what it says in its place is used', async (t) => {
+t.test('a warning names an unusable value and the value used instead', async (t) => {
   const wrong = {
     OTEL_EXPORTER_OTLP_PROTOCOL: 'http/xml',
     OTEL_TRACES_SAMPLER: 'jaeger_remote',

@@ -82,7 +82,7 @@ t.test(
   },
 );
 
-t.test('what waits is bounded in bytes, too', async (t) => {
+t.test('the queue is bounded in bytes, too', async (t) => {
   const { queue, add } = setUp({ maxQueueSize: 1_000, maxBatchSize: 900 }, MAX_QUEUE_BYTES / 4);
   add(6);
   t.equal(queue.size, 4);
@@ -90,7 +90,7 @@ t.test('what waits is bounded in bytes, too', async (t) => {
   await queue.close(0);
 });
 
-t.test('a collector that fails is told of once, and once when it works again', async (t) => {
+t.test('the queue reports the failure of a collector once, and its recovery once', async (t) => {
   const { queue, sent, told, add } = setUp();
   for (const result of [failed, failed, failed, ok, ok, { ok: true, rejected: 3 } as const, ok]) {
     add(4);
@@ -100,7 +100,7 @@ t.test('a collector that fails is told of once, and once when it works again', a
   t.strictSame({ ...queue.counts }, { exported: 13, droppedQueueFull: 0, failed: 12, rejected: 3 });
 });
 
-t.test('a collector that says it rejected more than it got rejected what it got', async (t) => {
+t.test('a collector that reports more rejections than spans counts as rejecting all of them', async (t) => {
   const { queue, sent, add } = setUp();
   add(4);
   sent[0]!.done({ ok: true, rejected: 1e9 });
@@ -109,7 +109,7 @@ t.test('a collector that says it rejected more than it got rejected what it got'
   t.strictSame({ ...queue.counts }, { exported: 4, droppedQueueFull: 0, failed: 0, rejected: 4 });
 });
 
-t.test('an answer that never comes is given up, and its body is not written over', async (t) => {
+t.test('the queue gives up an answer that never arrives, and does not overwrite its body', async (t) => {
   const { queue, sent, told, add, recycled } = setUp({ exportTimeoutMs: 300 });
   add(8);
   while (sent.length < 2) await new Promise((resolve) => setTimeout(resolve, 5).ref());
@@ -120,7 +120,7 @@ t.test('an answer that never comes is given up, and its body is not written over
   t.equal(queue.counts.failed, 4, 'too late to count');
 });
 
-t.test('a batch that is not full goes when its time is over', async (t) => {
+t.test('the queue sends an incomplete batch when its time is over', async (t) => {
   const { sent, add } = setUp({ scheduleDelayMs: 5 });
   add(1);
   while (sent.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -128,7 +128,7 @@ t.test('a batch that is not full goes when its time is over', async (t) => {
   sent[0]!.done(ok);
 });
 
-t.test('close sends what there is, and waits no longer than it may', async (t) => {
+t.test('close sends the remaining spans, and waits no longer than its limit', async (t) => {
   const good = setUp();
   good.add(6);
   const closed = good.queue.close(60_000);

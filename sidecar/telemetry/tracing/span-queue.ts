@@ -48,7 +48,7 @@ export interface SpanExporter {
   send(body: Uint8Array, done: (result: ExportResult) => void): void;
 }
 
-/** What became of spans, for metrics. */
+/** Counts of spans by outcome, for metrics. */
 export class SpanCounts {
   exported = 0;
   /** The queue was full. */

@@ -13,7 +13,7 @@ export type Attributes = readonly AttributeValue[];
 
 export const NO_ATTRIBUTES: Attributes = [];
 
-/** What all spans of one kind of call have in common. Created once, and encoded once. */
+/** The common part of all spans of one kind of call. It is created once and encoded once. */
 export class SpanShape {
   readonly name: string;
   readonly kind: SpanKind;
