@@ -109,6 +109,41 @@ t.test('the life of a call names files that exist', async (t) => {
   for (const path of named) t.ok(existsSync(join(root, 'sidecar', path)), path);
 });
 
+t.test('the life of a call names methods that exist', async (t) => {
+  const markdown = readFileSync(join(root, 'docs/life-of-a-call.md'), 'utf8');
+  const folders = ['proxy', 'policy', 'cluster', 'http2', 'task', 'grpc'].map((name) =>
+    join(root, 'sidecar', name),
+  );
+  const files = folders.flatMap((folder) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+      .map((name) => readFileSync(join(folder, name), 'utf8')),
+  );
+  const layers = /^\| layer +\|[\s\S]*?\n\n/m.exec(markdown)![0];
+  const back = /^\| what arrived +\|[\s\S]*?\n\n/m.exec(markdown)![0];
+  const methodsIn = (table: string) =>
+    table
+      .split('\n')
+      .flatMap((row) => [...(row.split('|')[2] ?? '').matchAll(/`([a-z]\w+)`/g)].map(([, name]) => name!));
+  const named = [...markdown.matchAll(/`([A-Z]\w+)\.([a-z]\w+)`/g)].map(
+    ([, owner, name]) => [owner!, name!] as const,
+  );
+  const all = [
+    ...named,
+    ...methodsIn(layers).map((name) => ['(?:Pipeline|AttemptStarter)', name] as const),
+    ...methodsIn(back).map((name) => ['CallAttempts', name] as const),
+  ].filter(([owner]) => !/^(?:Task(?:Request|Response))$/.test(owner));
+  t.ok(all.length > 20, `${all.length} methods`);
+  for (const [owner, name] of all) {
+    const declares = new RegExp(`^(?:export )?(?:abstract )?class ${owner}\\b`, 'm');
+    const member = new RegExp(`^  (?:private |override |get |readonly )*${name}\\b *[(=:<]`, 'm');
+    t.ok(
+      files.some((source) => declares.test(source) && member.test(source)),
+      `${owner}.${name}`,
+    );
+  }
+});
+
 t.test('the threat model names tests that exist, and every attack', async (t) => {
   const markdown = readFileSync(join(root, 'docs/threat-model.md'), 'utf8');
   const named = new Set([...markdown.matchAll(/`([\w/.-]+\.test\.ts)`/g)].map((match) => match[1]!));

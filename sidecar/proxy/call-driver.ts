@@ -11,12 +11,22 @@ export interface CallDriver<Call, Admitted extends Call> {
   onRunAgain(call: Call): void;
   /** The call's turn in the queue came. */
   onAdmitted(call: Call & PlacedFacts): void;
+  /** Starts attempts (`attempt-starter.ts`). */
+  readonly starter: Starter<Admitted>;
+  /** Decides what follows a failed attempt (`next-attempt.ts`). */
+  readonly next: Next<Admitted>;
+}
+
+interface Starter<Admitted> {
+  /** Starts one more attempt at an endpoint that runs none of this call's. Returns false when there is no such endpoint. */
+  hedge(call: Admitted, running: readonly Attempt[], nowMs: number): boolean;
+}
+
+interface Next<Admitted> {
   /** An attempt failed before anything was sent downstream, or ended the call. */
   onAttemptFailed(call: Admitted, attempt: Attempt, failure: AttemptFailure): void;
   /** An attempt waits for a stream of an endpoint that has none free. Returns whether another endpoint has one. */
   mayMove(call: Admitted, attempt: Attempt): boolean;
-  /** Starts one more attempt at an endpoint that runs none of this call's. Returns false when there is no such endpoint. */
-  hedge(call: Admitted, running: readonly Attempt[], nowMs: number): boolean;
   /** The back-off after a failed attempt is over. */
   onRetryDue(call: Admitted, failed: Attempt, sameEndpoint: boolean): void;
   /** An attempt failed and nothing was sent downstream. Returns true when another follows and the call continues. */

@@ -32,15 +32,16 @@ export const CALL_ARROWS: Arrows<CallState> = {
 };
 
 /**
- * The states of a call. The sidecar may end it in each of them with an answer of its own:
+ * The states of a call:
  *
- *     begun ─────────────▶ attempting ──response head──▶ answering ──▶ done ──▶ lingering
- *      ▲ │                                                ▲
- *      │ ├──▶ awaiting its first message ──▶ begun        │
- *      │ └──▶ following ──────head of the other's answer──┘
- *      └────────── │ the other call ended at its own deadline
+ *     begun ──the first attempt──▶ attempting ──response head──▶ answering ──▶ done ──▶ lingering
+ *      ▲ │                                                          ▲
+ *      │ ├──▶ awaiting_message ──the message──▶ begun               │
+ *      │ └──▶ following ─────────────head of the other's answer─────┘
+ *      └──────── │ the other call ended at its own deadline
  *
- * Other files read these fields; only these methods write them.
+ * Each state but the last two may also go to `done`: the sidecar answers the call itself, or the caller left. Other files
+ * read these fields; only these methods write them.
  */
 export class CallProgress {
   private state: CallState = 'begun';

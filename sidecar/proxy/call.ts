@@ -234,23 +234,23 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   // --- Its attempts ----------------------------------------------------------------------------------------
 
   mayMove(this: AdmittedCall, attempt: Attempt): boolean {
-    return this.driver.mayMove(this, attempt);
+    return this.driver.next.mayMove(this, attempt);
   }
 
   retries(this: AdmittedCall, attempt: Attempt): boolean {
-    return this.driver.retries(this, attempt);
+    return this.driver.next.retries(this, attempt);
   }
 
   onRetryDue(this: AdmittedCall, failed: Attempt, sameEndpoint: boolean): void {
-    this.driver.onRetryDue(this, failed, sameEndpoint);
+    this.driver.next.onRetryDue(this, failed, sameEndpoint);
   }
 
   hedge(this: AdmittedCall, running: readonly Attempt[], nowMs: number): boolean {
-    return this.driver.hedge(this, running, nowMs);
+    return this.driver.starter.hedge(this, running, nowMs);
   }
 
   onFailure(this: AdmittedCall, attempt: Attempt, failure: AttemptFailure): void {
-    this.driver.onAttemptFailed(this, attempt, failure);
+    this.driver.next.onAttemptFailed(this, attempt, failure);
   }
 
   // --- The end ---------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ import type { Stream } from '../http2/streams.ts';
 import { describeRejection } from '../policy/circuit-state.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
-import type { Attempt } from './attempt.ts';
-import type { AttemptFailure } from './attempt-failure.ts';
 import { AttemptStarter } from './attempt-starter.ts';
 import { type AdmittedCall, Call, type PlacedCall } from './call.ts';
 import type { CallDriver } from './call-driver.ts';
@@ -38,8 +36,8 @@ import { needsTaskMessage, runOrFollowTask, runsOnce } from './task-runs.ts';
  */
 export class Pipeline implements CallDriver<Call, AdmittedCall> {
   private readonly context: ProxyContext;
-  private readonly starter: AttemptStarter;
-  private readonly next: NextAttempt;
+  readonly starter: AttemptStarter;
+  readonly next: NextAttempt;
 
   constructor(context: ProxyContext) {
     this.context = context;
@@ -192,27 +190,5 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
     }
     policies.budget.countCall(nowMs);
     return call.admitBy(new CircuitTicket(breaker, admission));
-  }
-
-  // --- The way back ----------------------------------------------------------------------------------------
-
-  onAttemptFailed(call: AdmittedCall, attempt: Attempt, failure: AttemptFailure): void {
-    this.next.onAttemptFailed(call, attempt, failure);
-  }
-
-  retries(call: AdmittedCall, attempt: Attempt): boolean {
-    return this.next.retries(call, attempt);
-  }
-
-  onRetryDue(call: AdmittedCall, failed: Attempt, sameEndpoint: boolean): void {
-    this.next.onRetryDue(call, failed, sameEndpoint);
-  }
-
-  mayMove(call: AdmittedCall, attempt: Attempt): boolean {
-    return this.next.mayMove(call, attempt);
-  }
-
-  hedge(call: AdmittedCall, running: readonly Attempt[], nowMs: number): boolean {
-    return this.starter.hedge(call, running, nowMs);
   }
 }
