@@ -119,7 +119,7 @@ const spec = fc
 
 /** @param namespace one whose pods the webhook is asked about when they have the label */
 export function testAnyPod(namespace: string): void {
-  t.test('any pod that the API server takes it takes with the sidecar', async (t) => {
+  t.test('the API server accepts any valid pod with the sidecar, too', async (t) => {
     const proxyPort = await freePort();
     const proxy = startProcess(t, program, ['proxy', `--port=${proxyPort}`]);
     await waitUntil('the proxy serves', () => proxy.logs().includes('Starting to serve'));

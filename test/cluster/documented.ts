@@ -21,7 +21,7 @@ function documentedCommands(): string[] {
 }
 
 export function testDocumentedCommands(folder: string): void {
-  t.test('the commands of docs/kubernetes.md do what it says, in its order', async (t) => {
+  t.test('the commands of docs/kubernetes.md work as described, in their order', async (t) => {
     const bin = join(folder, 'bin');
     mkdirSync(bin);
     const command = (name: string, line: string): void => {

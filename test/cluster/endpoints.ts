@@ -13,7 +13,7 @@ const patient = { everyMs: 250 };
 
 /** @param elsewhere another namespace */
 export function testEndpoints(folder: string, elsewhere: string): void {
-  t.test('a sidecar has the rights that its overlay gives it, and no more', async (t) => {
+  t.test('a sidecar has exactly the permissions of its overlay', async (t) => {
     // The overlay before has left its service accounts and its rights in place.
     const as = '--as=system:serviceaccount:agents:research-agent';
     const can = async (...what: string[]) => (await tryKubectl(['auth', 'can-i', ...what, as])).stdout.trim();
@@ -31,7 +31,7 @@ export function testEndpoints(folder: string, elsewhere: string): void {
       t.equal(await can(...forbidden), 'no', forbidden.join(' '));
   });
 
-  t.test('a sidecar of that overlay finds the endpoints and its zone as its service account', async (t) => {
+  t.test('a sidecar of that overlay finds the endpoints and its zone with its service account', async (t) => {
     const zone = (name: string) => ({ 'topology.kubernetes.io/zone': name });
     const name = zonedNode;
     const node = { apiVersion: 'v1', kind: 'Node', metadata: { name, labels: zone('zone-a') } };

@@ -4,7 +4,7 @@ import { apply, get, type KubernetesObject, tryKubectl } from './kubectl.ts';
 import { pod, sidecarsOf } from './objects.ts';
 
 export function testOddPods(labelled: string): void {
-  t.test('odd pods are accepted with what injection makes of them', async (t) => {
+  t.test('the API server accepts unusual pods after injection', async (t) => {
     const grpc = (port: number, service?: string) => ({
       grpc: service === undefined ? { port } : { port, service },
     });

@@ -77,7 +77,7 @@ async function createsUntil(
 const port = await freePort();
 let webhook: Awaited<ReturnType<typeof startWebhook>>;
 
-t.test('the cluster is a fresh one, as far as the suite is concerned', async (t) => {
+t.test('the cluster has no objects of an earlier run', async (t) => {
   const { stdout } = await tryKubectl(['version', '-o', 'json']);
   t.comment(`Kubernetes ${JSON.parse(stdout).serverVersion?.gitVersion}`);
   const { items } = await get('namespaces');
@@ -94,7 +94,7 @@ t.test('the cluster is a fresh one, as far as the suite is concerned', async (t)
     t.match(await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }), { code: 0 });
 });
 
-t.test('every overlay is accepted, strictly', async (t) => {
+t.test('the API server accepts every overlay with strict validation', async (t) => {
   t.ok(overlays.length >= 9);
   const known = (await tryKubectl(['get', 'crd', ...certManagerCrds])).code === 0;
   if (!known) {
@@ -114,7 +114,7 @@ t.test('every overlay is accepted, strictly', async (t) => {
   t.match(await apply(await build('webhook')), { code: 0 });
 });
 
-t.test('the webhook makes itself trusted with the rights that the manifests give it', async (t) => {
+t.test('the webhook publishes its authority with the permissions of the manifests', async (t) => {
   await writeKubeconfig(join(folder, 'webhook.kubeconfig'), 'outrigger-webhook', system);
   await pointHere(port);
   webhook = await startWebhook(folder, port);
@@ -151,7 +151,7 @@ t.test('a bare pod gets the sidecar, and the API accepts it in a restricted name
   t.match(found.metadata.annotations['outrigger.dev/injected'], /^\d/);
 });
 
-t.test('labels decide: opted out, opted in, and not asked for', async (t) => {
+t.test('labels decide whether a pod gets the sidecar', async (t) => {
   await apply(pod('out', labelled, { labels: { 'outrigger.dev/inject': 'false' } }));
   await apply(pod('in', unlabelled, { labels: { 'outrigger.dev/inject': 'true' } }));
   await apply(pod('none', unlabelled));
@@ -160,17 +160,20 @@ t.test('labels decide: opted out, opted in, and not asked for', async (t) => {
   t.equal(sidecarsOf(await get('pod', 'none', '-n', unlabelled)).length, 0);
 });
 
-t.test('a pod that can not have it is created without, with a warning that says why', async (t) => {
-  const clash = pod('clash', labelled, {
-    container: { ports: [{ containerPort: 15006 }], readinessProbe: null },
-  });
-  const { code, stderr } = await apply(clash);
-  t.equal(code, 0, stderr);
-  t.match(stderr, /Warning: no Outrigger sidecar: containerPort 15006/);
-  t.equal(sidecarsOf(await get('pod', 'clash', '-n', labelled)).length, 0);
-});
+t.test(
+  'a pod that cannot have the sidecar is created without it, with a warning that has the reason',
+  async (t) => {
+    const clash = pod('clash', labelled, {
+      container: { ports: [{ containerPort: 15006 }], readinessProbe: null },
+    });
+    const { code, stderr } = await apply(clash);
+    t.equal(code, 0, stderr);
+    t.match(stderr, /Warning: no Outrigger sidecar: containerPort 15006/);
+    t.equal(sidecarsOf(await get('pod', 'clash', '-n', labelled)).length, 0);
+  },
+);
 
-t.test("a Deployment's pods get it, once, and again after an update", async (t) => {
+t.test("a Deployment's pods get the sidecar once, and again after an update", async (t) => {
   t.match(await apply(deployment('web', labelled, 2)), { code: 0 });
   const hasPods = async (count: number, image: string) => {
     const pods = await podsOf('web', labelled);
@@ -187,7 +190,7 @@ t.test("a Deployment's pods get it, once, and again after an update", async (t) 
   t.equal(change.code, 0, `an update of an injected pod passes: ${change.stderr}`);
 });
 
-t.test("every overlay's pods are accepted with the sidecar in them", async (t) => {
+t.test("the API server accepts every overlay's pods with the sidecar", async (t) => {
   for (const overlay of ['injected', 'production', 'local', 'intercepted', 'mutual-tls', 'endpoint-slices']) {
     await kubectl(['delete', 'namespace', 'agents', '--ignore-not-found', '--timeout=60s']);
     t.match(await apply(await build(overlay)), { code: 0 }, overlay);
@@ -219,7 +222,7 @@ testOddPods(labelled);
 
 testAnyPod(unlabelled);
 
-t.test('what outrigger inject writes is accepted', async (t) => {
+t.test('the API server accepts the output of outrigger inject', async (t) => {
   const file = join(folder, 'plain.yaml');
   writeFileSync(file, await build('plain'));
   const args = [join(root, 'sidecar', 'main.ts'), 'inject', '-f', file];
@@ -232,7 +235,7 @@ t.test('what outrigger inject writes is accepted', async (t) => {
   t.equal(result.code, 0, result.stderr);
 });
 
-t.test('a restarted webhook goes on with the certificate that is there', async (t) => {
+t.test('a restarted webhook continues with the stored certificate', async (t) => {
   const before = await get('secret', 'outrigger-webhook-certificate', '-n', system);
   t.equal(await webhook.stop(20_000), 0);
   webhook = await startWebhook(folder, port);
@@ -245,7 +248,7 @@ t.test('a restarted webhook goes on with the certificate that is there', async (
   );
 });
 
-t.test('a lost certificate and a lost bundle are made good, by two replicas that agree', async (t) => {
+t.test('two replicas restore a lost certificate and a lost bundle, and agree on them', async (t) => {
   const other = await startWebhook(folder, await freePort());
   const empty = [{ op: 'remove', path: '/data' }];
   await kubectl([
@@ -274,7 +277,7 @@ t.test('a lost certificate and a lost bundle are made good, by two replicas that
   t.equal(await other.stop(20_000), 0);
 });
 
-t.test('while the webhook is down, failurePolicy decides', async (t) => {
+t.test('while the webhook is down, failurePolicy decides about pods', async (t) => {
   t.equal(await webhook.stop(20_000), 0);
   await setFailurePolicy('Ignore');
   await createsUntil(
@@ -297,7 +300,7 @@ t.test('while the webhook is down, failurePolicy decides', async (t) => {
   t.equal(await webhook.stop(20_000), 0);
 });
 
-t.test('the cluster is as empty as before', async () => {
+t.test('the suite leaves no object behind', async () => {
   await kubectl(['delete', 'mutatingwebhookconfiguration', 'outrigger']);
   await kubectl(['delete', 'namespace', system, 'agents', '--timeout=60s']);
 });
@@ -305,7 +308,7 @@ t.test('the cluster is as empty as before', async () => {
 testDocumentedCommands(folder);
 
 // The configuration in the manifests is what has been tested: a URL instead of the Service, and nothing else.
-t.test('the configuration asks about pods that are created, and nothing else', async (t) => {
+t.test('the configuration selects the creation of pods, and nothing else', async (t) => {
   const documents = (await build('webhook')).split(/^---$/m).map((text) => parse(text));
   const { webhooks } = documents.find((each) => each.kind === 'MutatingWebhookConfiguration');
   for (const { rules, sideEffects, admissionReviewVersions } of webhooks)

@@ -68,7 +68,7 @@ export function testOnePod(istioctl: string, folder: string, markdown: string, s
       ({ name }: KubernetesObject) => name,
     );
 
-  t.test("Istio's injector leaves pods alone that have Outrigger's sidecar", { skip }, async (t) => {
+  t.test("Istio's injector does not change pods with Outrigger's sidecar", { skip }, async (t) => {
     const inject = await injectorOf(t);
     const pod = await withOutrigger(t, {});
     t.strictSame(namesOf(await inject(pod)), ['outrigger', 'agent']);
@@ -78,7 +78,7 @@ export function testOnePod(istioctl: string, folder: string, markdown: string, s
   });
 
   t.test(
-    "with an offset both are in the pod, and Outrigger's probes reach it at its own ports",
+    "with an offset the pod has both proxies, and Outrigger's probes use its own ports",
     { skip },
     async (t) => {
       const inject = await injectorOf(t);

@@ -81,7 +81,7 @@ async function analyze(t: Test, ...args: string[]): Promise<string> {
     .join('\n');
 }
 
-t.test('istioctl validate takes every overlay', async (t) => {
+t.test('istioctl validate accepts every overlay', async (t) => {
   for (const overlay of overlays) {
     const objects = objectsIn(await build(overlay));
     if (!objects.some(isIstio)) continue;
@@ -91,7 +91,7 @@ t.test('istioctl validate takes every overlay', async (t) => {
   }
 });
 
-t.test('istioctl validate refuses what is wrong in the same files', async (t) => {
+t.test('istioctl validate refuses invalid changes of the same files', async (t) => {
   const objects = objectsIn(await build('sidecar'));
   const changed = async (kind: string, change: (spec: KubernetesObject) => void) => {
     const copy = structuredClone(objects.find((object) => object.kind === kind));
@@ -179,7 +179,7 @@ t.test('a Kubernetes API with the CRDs of Istio accepts every overlay', { skip: 
   }
 });
 
-t.test('it accepts what is written of any configuration', { skip: cluster }, async (t) => {
+t.test('it accepts the output for any configuration', { skip: cluster }, async (t) => {
   const configurations = readdirSync(join(root, 'test', 'istio')).filter((name) => name.endsWith('.yaml'));
   t.ok(configurations.length >= 4);
   await kubectl(['create', 'namespace', 'agents']);
