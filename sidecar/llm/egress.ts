@@ -7,12 +7,10 @@ import type { Transform } from 'node:stream';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './caller/client-retries.ts';
 import type { DownstreamRequest, DownstreamResponse } from './caller/downstream.ts';
-import { LoggedSink, loggedText } from './caller/logged-sink.ts';
+import { loggedText } from './caller/logged-sink.ts';
 import { refuse } from './caller/refusals.ts';
 import { Reply } from './caller/reply.ts';
-import type { Sink } from './caller/sink.ts';
-import { Exchange } from './exchange.ts';
-import { Flight, flightDigest, flightKey } from './flights.ts';
+import { flightDigest } from './flights.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
 import { HeadMemory } from './limits/head-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
@@ -29,6 +27,7 @@ import type { ModelRequest } from './request/model-request.ts';
 import { MAX_ID_LENGTH, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
 import { readRequestFacts, requestScan } from './request/request-facts.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './request/spending.ts';
+import { Serving } from './serving.ts';
 import type { Body } from './shared/body.ts';
 import { textOf } from './shared/headers.ts';
 import type { LlmSettings } from './shared/llm-settings.ts';
@@ -50,8 +49,7 @@ export class Egress {
   private readonly turn = new TurnShare();
   /** Requests whose bodies are not whole yet. */
   private readonly reading = new LinkedList<Listed<BodyReader>>();
-  private readonly running = new LinkedList<Listed<Exchange>>();
-  private readonly flights = new Map<string, Flight>();
+  private readonly serving: Serving;
   private readonly tunnels: Tunnels;
   private active = 0;
   private draining = false;
@@ -69,6 +67,7 @@ export class Egress {
       clientRetries: new ClientRetries(),
       observer,
     };
+    this.serving = new Serving(this.context);
     this.tunnels = new Tunnels(this.context);
   }
 
@@ -244,7 +243,7 @@ export class Egress {
           refuse(reply, 'bad_request', uncountable(spending.fault));
           reader.release();
         } else if (reply.gone) reader.release();
-        else this.serve(this.read(head, reader, body, scan, spending), reply);
+        else this.serving.serve(this.read(head, reader, body, scan, spending), reply);
       },
     );
     this.active++;
@@ -311,43 +310,6 @@ export class Egress {
     };
   }
 
-  private serve(request: ModelRequest, reply: Reply): void {
-    const key = flightKey(request);
-    if (key === undefined) {
-      const exchange = this.exchange(request, reply, () => {});
-      reply.onGone = shortLived(() => exchange.cancel());
-      exchange.start();
-      return;
-    }
-    const running = this.flights.get(key);
-    if (running !== undefined) {
-      request.dropBody();
-      if (running.join(reply)) return;
-      const message =
-        'the same request is running, and too much of its answer has passed to join it; try again later';
-      refuse(reply, 'in_flight', message);
-      return;
-    }
-    const flight = new Flight();
-    flight.join(reply);
-    const exchange = this.exchange(request, flight, () => this.flights.delete(key));
-    flight.onEmpty = shortLived(() => exchange.cancel());
-    this.flights.set(key, flight);
-    exchange.start();
-  }
-
-  private exchange(request: ModelRequest, to: Sink, onOver: () => void): Exchange {
-    const { settings, logBody } = this.context;
-    const sink = settings.logBodies ? new LoggedSink(to, (body) => logBody('answer', body)) : to;
-    const exchange = new Exchange(this.context, request, sink, () => {
-      this.running.remove(listed);
-      onOver();
-    });
-    const listed = new Listed(exchange);
-    this.running.add(listed);
-    return exchange;
-  }
-
   /** Refuses new requests from now on; running ones go on. */
   drain(): void {
     this.draining = true;
@@ -356,7 +318,7 @@ export class Egress {
   /** The time to drain is over. */
   endRequests(): void {
     for (const reader of takeAll(this.reading)) reader.endForDrain();
-    for (const exchange of takeAll(this.running)) exchange.endForDrain();
+    this.serving.endForDrain();
     this.tunnels.endForDrain();
   }
 
