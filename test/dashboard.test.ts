@@ -166,7 +166,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
 
     const open = page.locator('.call', { hasText: 'UNAVAILABLE circuit_open' }).first();
     await open.locator('summary').click();
-    t.match(await open.innerText(), /no endpoint saw it/);
+    t.match(await open.innerText(), /sent it to no endpoint/);
     t.match(await open.innerText(), /The sidecar made no attempt/);
     const failed = page.locator('.call', { hasText: 'INTERNAL' }).first();
     await failed.locator('summary').click();
@@ -176,7 +176,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     await saved.locator('summary').click();
     const way = await saved.locator('.attempt').allInnerTexts();
     t.equal(way.length, 2, 'each attempt is there');
-    t.match(way[0], /^127\.0\.0\.1:\d+\s*UNAVAILABLE\s*no connection could be made, after/);
+    t.match(way[0], /^127\.0\.0\.1:\d+\s*UNAVAILABLE\s*the sidecar could not connect, after/);
     t.match(way[1], new RegExp(`^${system.good.address}\\s*OK\\s*answered, after`));
     t.same(errors, []);
   });
