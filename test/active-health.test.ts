@@ -205,7 +205,7 @@ for (const kind of ['grpc', 'agent'] as const) {
     t.match(scene.outliers[1], { kind: 'returned', reason: 'health_check' });
     await waitUntil('it has calls', async () => (await scene.answers(1))[0] === bad.name);
     t.equal(healthOf(scene, 1).state, 'healthy');
-    t.same(scene.plane.sidecar.outbound.stats.rejected, new Map(), 'no call was turned away');
+    t.same(scene.plane.sidecar.outbound.stats.rejected, new Map(), 'no call was refused');
   });
 }
 
@@ -363,7 +363,7 @@ t.test(
     t.match(scene.shape(0), { attempts: { OK: 3 }, active_calls: 0 });
 
     await scene.plane.apply(oneCluster([other.address], settings({ ...quick, interval: '20ms' })));
-    await waitUntil('its connection is gone', () => upstream.sessions.size === 0);
+    await waitUntil('its connection has closed', () => upstream.sessions.size === 0);
     scene.addresses = [other.address];
     const { length } = upstream.calls;
     await waitUntil('the other is healthy', () => healthOf(scene, 0).state === 'healthy');
@@ -414,9 +414,9 @@ t.test('the number of concurrent checks is bounded when many endpoints hang', as
   const { health } = scene.plane.sidecar.outbound.clusters.clusters.get('upstream')!;
   const [kept] = scene.addresses as [string];
   await scene.plane.apply(oneCluster([kept], settings(doubting)));
-  t.ok(health['running'].size + health['waiting'].size <= 1, 'those of endpoints that left have ended');
+  t.ok(health['running'].size + health['waiting'].size <= 1, 'the checks of removed endpoints have ended');
   const keptUpstream = hanging.find(({ address }) => address === kept)!;
-  await waitUntil('the checks of the others have gone from the wire, too', () => open <= 1);
+  await waitUntil('the wire carries no more checks of the others, either', () => open <= 1);
   const asked = hanging.map(({ calls }) => calls.length);
   const before = keptUpstream.calls.length;
   await waitUntil('the one that stayed was asked again', () => keptUpstream.calls.length > before + 1);

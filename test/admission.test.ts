@@ -226,7 +226,7 @@ t.test('each caller has its own rate', async (t) => {
   const other = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
   expectRefused(t, await other.unary(request), /inbound.rate_limit/, 'rate_limited');
   const health = await client.unary(Buffer.alloc(0), { path: '/grpc.health.v1.Health/Check' });
-  t.equal(health.code, status.OK, 'health is asked for by others');
+  t.equal(health.code, status.OK, 'health checks come from other clients');
   t.equal(plane.sidecar.inbound.stats.rejected.get('rate_limited'), 2);
   clock.advance(1_000);
   t.equal((await client.unary(request)).code, status.OK, 'a second later there is room for one');

@@ -211,7 +211,7 @@ t.test('Check, Watch and List work for an app with its own services', { skip }, 
   agent.say('my.Other SERVING');
   await unknown.sees('SERVICE_UNKNOWN', 'SERVING');
   await agent.kill();
-  await waitUntil('it is gone', () => plane.sidecar.inbound.appHealth.state === 'unreachable', patient);
+  await waitUntil('it has ended', () => plane.sidecar.inbound.appHealth.state === 'unreachable', patient);
   t.match(await stub.check('my.Tools'), /^UNAVAILABLE: the app of tools can't be asked/);
   t.match(await stub.list(), /^UNAVAILABLE: the app of tools can't be asked/);
   await unknown.sees('SERVICE_UNKNOWN', 'SERVING', 'NOT_SERVING');
@@ -337,7 +337,7 @@ t.test("errors of the app's health service become states", async (t) => {
   const unknown = stub.watch('my.Tools', from('ann'));
   await unknown.sees('SERVICE_UNKNOWN');
   await sleep(300);
-  t.equal(calls().length, asked + 1, 'who has no health service is not asked again and again');
+  t.equal(calls().length, asked + 1, 'an app without the health service is not checked repeatedly');
 });
 
 t.test("a watch ends with its caller, and the app's watch ends, too", async (t) => {
@@ -345,7 +345,7 @@ t.test("a watch ends with its caller, and the app's watch ends, too", async (t) 
   const watch = stub.watch('my.Tools', from('ann'));
   await watch.sees('SERVING');
   watch.stream.cancel();
-  await waitUntil('the app hears it', () => calls()[0]!.closedWith === 8, patient);
+  await waitUntil('the app learns of it', () => calls()[0]!.closedWith === 8, patient);
 });
 
 t.test('the number of unanswered checks is bounded', async (t) => {
@@ -364,7 +364,7 @@ t.test('the number of unanswered checks is bounded', async (t) => {
   );
   for (const call of asked) call.cancel();
   await waitUntil(
-    'the app hears that they left',
+    'the app learns that they disconnected',
     () => calls().every(({ closedWith }) => closedWith === 8),
     patient,
   );

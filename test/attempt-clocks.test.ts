@@ -109,7 +109,7 @@ for (const [name, settings, reason, told] of [
         await peer.until('the message is there', () => peer.dataBytes > 0);
         clock.advance(1_000);
         await peer.roundTrip();
-        t.notOk(peer.ended.has(1), 'it goes on');
+        t.notOk(peer.ended.has(1), 'it continues');
         stream.end();
         await peer.until('it ended', () => peer.ended.has(1));
         t.equal(peer.field(1, 'grpc-status'), '0');
@@ -164,7 +164,7 @@ t.test('idle_timeout: a slow reader is not mistaken for a silent replica', async
   // Longer than the idle timeout, with nothing moving.
   for (let step = 0; step < 3; step++) clock.advance(210);
   await peer.roundTrip();
-  t.notOk(peer.ended.has(1) || peer.resets.has(1), 'it goes on');
+  t.notOk(peer.ended.has(1) || peer.resets.has(1), 'it continues');
   await peer.windowUpdate(0, total);
   await peer.windowUpdate(1, total);
   await peer.until('all of it is there', () => peer.ended.has(1));

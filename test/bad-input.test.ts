@@ -387,5 +387,5 @@ t.test('a configuration with a wrong type and an unknown key is refused', async 
   t.match(output, `${file}:3:`, 'the line of the wrong type');
   t.match(output, /inbound\.max_message_bytes: .*\n\s+\S/, 'its path, and a remedy');
   t.match(output, `${file}:4:`, 'the line of the unknown key');
-  t.match(output, /inbound\.time_out: .*\n.*timeout/, 'what it should have been');
+  t.match(output, /inbound\.time_out: .*\n.*timeout/, 'the expected result');
 });

@@ -121,7 +121,7 @@ t.test('a process without a call uses no more than its row states', async (t) =>
   // The egress and the metrics are loaded when they are asked for.
   await fetch(`http://127.0.0.1:${sidecar.llmPort}/v1/models`);
   await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`);
-  const residentNow = await waitUntil('what the start has left is collected', () => {
+  const residentNow = await waitUntil('the garbage of the start is collected', () => {
     const bytes = residentBytes(sidecar.pid);
     return bytes < IDLE_BYTES ? bytes : undefined;
   });

@@ -252,7 +252,7 @@ t.test('a grpc-js channel that cancels often loses no other call', async (t) => 
     await Promise.all(ends);
     connections = stats.activeConnections;
   }
-  t.ok(connections > 1, 'the channel was asked to go on with another connection');
+  t.ok(connections > 1, 'the channel got GOAWAY and opened another connection');
   t.strictSame([...codes], [0], 'and no call has noticed');
   running.write(Buffer.from('y'));
   await waitUntil('the stream lives', () => echoed === 2);
@@ -288,5 +288,5 @@ t.test('a connection with many resets stays in use when no other is available', 
     await callsGoOn(t, busy, id, 'while another one is looked for');
     return pool.connections.every(({ resetsSent }) => resetsSent < 300);
   });
-  await running.end(t, 'on the connection that was let go');
+  await running.end(t, 'on the closing connection');
 });

@@ -212,7 +212,7 @@ t.test('each half of a call ends independently', async (t) => {
   answerWith(early.stream, 'enough');
   t.equal(await writerEnded, status.OK);
   t.strictSame(written, ['enough']);
-  await waitUntil('the app was let go', () => early.closedWith !== undefined);
+  await waitUntil('the connection to the app was closed', () => early.closedWith !== undefined);
   t.equal(early.closedWith, errorCode.cancel);
   await waitUntil('all is over', () => activeCalls(planes) === 0);
 });

@@ -104,11 +104,7 @@ for (const { what, skip, call } of callers) {
         const replica = await startPlain(t, failing(2));
         const port = await way.lead(t, replica.address);
         t.equal(await call(t, port, path), 'OK', `${way.what}: ${path}`);
-        t.same(
-          previousAttempts(replica),
-          [undefined, '1', '2'],
-          'and the server hears how often it was tried',
-        );
+        t.same(previousAttempts(replica), [undefined, '1', '2'], 'the server gets the number of attempts');
       }
       const dead = await startPlain(t, trailersOnly(14));
       const port = await way.lead(t, dead.address);
@@ -144,7 +140,7 @@ for (const { what, skip, call } of callers) {
       t.same(trailers.get('outrigger-reason'), ['circuit_open']);
       return Number(trailers.get('grpc-retry-pushback-ms')[0]);
     };
-    t.ok(pushback(await ask()) > 1_000_000, 'who has the time is told');
+    t.ok(pushback(await ask()) > 1_000_000, 'a caller with remaining time gets the reason');
     t.ok(pushback(await ask(3_600_000)) > 1_000_000);
     t.same(pushback(await ask(1_000_000)), Number.NaN);
 
@@ -202,7 +198,7 @@ for (const { what, skip, call } of callers) {
     });
     agentsPort = plane.outboundPort;
     t.equal(await call(t, plane.inboundPort), 'UNAVAILABLE');
-    t.equal(agent.calls.length, CLIENTS_ATTEMPTS, 'a caller without a sidecar goes on');
+    t.equal(agent.calls.length, CLIENTS_ATTEMPTS, 'a caller without a sidecar continues');
 
     // A sidecar does not have the agent run again for the same end, unless its client asks.
     const before = agent.calls.length;

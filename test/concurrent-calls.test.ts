@@ -159,7 +159,7 @@ t.test("any forwarded header relates an agent's calls to their owners", async (t
     const calls = await askAll(t, fleet, callers, what);
     isEachOwn(t, calls, what);
     for (const [i, { headers }] of calls.entries())
-      t.equal(headers['baggage'], callers[i]!['baggage'], 'what callers have in their baggage stays');
+      t.equal(headers['baggage'], callers[i]!['baggage'], "the callers' baggage stays");
   }
   const seen = fleet.agent.tasks.map(({ metadata }) => String(metadata.get('baggage')));
   t.equal(
@@ -252,7 +252,7 @@ t.test('of several calls that share an id, none ends the others', async (t) => {
       ok(at(n).stream, at(n));
       t.equal((await sent[n]!.ended()).status, status.OK, passed);
     }
-    t.equal(at(2).closedWith, undefined, 'what may be for one that goes on goes on');
+    t.equal(at(2).closedWith, undefined, 'work that may belong to a continuing call continues');
   }
 });
 
@@ -289,7 +289,7 @@ t.test('only its own sidecar can name a call', async (t) => {
       t.notMatch(given, id, `the agent does not see ${baggage}`);
       const names = given.match(/outrigger-call/g) ?? [];
       t.equal(names.length, traceparent === undefined ? 1 : 0, given);
-      if (baggage.includes('b=2')) t.match(given, /=1,b=2/, 'what else is there stays');
+      if (baggage.includes('b=2')) t.match(given, /=1,b=2/, 'other members stay');
     }
   }
   t.equal(at(0).closedWith, undefined);
@@ -435,7 +435,7 @@ t.test("agents with OpenTelemetry's SDK forward the name by default", async (t) 
       );
       t.ok(
         calls.every(({ headers }) => headers['traceparent'] !== undefined),
-        'each agent began its own traces: there was none to go on with',
+        'each agent began its own traces, because there was none to continue',
       );
     });
   }

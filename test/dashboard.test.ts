@@ -145,7 +145,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
       limits,
     );
     await waitUntil(
-      'the chart tells of the calls',
+      'the chart shows the calls',
       async () =>
         /the highest rate is [\d.]*[1-9]/.test(
           (await outbound.locator('svg').getAttribute('aria-label')) ?? '',
@@ -296,7 +296,7 @@ function restart(t: Test, browser: Browser) {
       await textOf(page, '#notice'),
       /^No connection to the sidecar since \d\d:\d\d:\d\d\. This page retries by itself/,
     );
-    t.match(await textOf(page, '#clusters'), /ejected/, 'what was known is still to be read');
+    t.match(await textOf(page, '#clusters'), /ejected/, 'the last values stay visible');
     const { inboundPort, outboundPort, adminPort, metricsPort, healthPort, llmPort } = system.sidecar;
     const at = (port: number) => ({ listen: `127.0.0.1:${port}` });
     await startSidecar(t, {
@@ -311,7 +311,7 @@ function restart(t: Test, browser: Browser) {
     await says(page, '#connection', /^live$/);
     await says(page, '#notice', /^The sidecar was restarted; this page connected again at/);
     await says(page, '#attention', /^All is well/);
-    t.notMatch(await textOf(page, '#events'), /ejection/, 'the events of the run before are gone');
+    t.notMatch(await textOf(page, '#events'), /ejection/, 'the events of the earlier run have disappeared');
     t.match(await textOf(page, '#main'), /No call has failed so far/);
     t.same(errors, []);
   });
@@ -327,7 +327,7 @@ function silence(t: Test, browser: Browser) {
     t.match(await textOf(page, '#notice'), /The sidecar has sent nothing since/);
     system.sidecar.kill('SIGCONT');
     await says(page, '#connection', /^live$/);
-    await waitUntil('the notice has gone', async () => (await textOf(page, '#notice')) === '', limits);
+    await waitUntil('the notice has disappeared', async () => (await textOf(page, '#notice')) === '', limits);
     t.same(errors, []);
   });
 }

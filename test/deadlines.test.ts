@@ -150,7 +150,7 @@ t.test('at the deadline the caller gets DEADLINE_EXCEEDED and the upstream CANCE
   t.match(silent, { ':status': '200', 'grpc-status': '4', 'outrigger-reason': 'deadline' });
   t.equal(peer.heads.get(1)!.length, 1, 'Trailers-Only, as nothing had been said');
   t.match(decodeURIComponent(silent['grpc-message']!), /configured timeout of 150 ms/);
-  t.match(decodeURIComponent(silent['grpc-message']!), upstream.address, 'says who was waited for');
+  t.match(decodeURIComponent(silent['grpc-message']!), upstream.address, 'names the awaited endpoint');
 
   const begun = await timesOut(3, 160, ['x-begin', '1']);
   t.match(begun, { 'grpc-status': '4', 'outrigger-reason': 'deadline' });
@@ -253,7 +253,9 @@ t.test('a caller that stopped reading gets DEADLINE_EXCEEDED, and costs nothing 
     const answer = await ask(peer, id, unary, ['x-size', size]);
     t.match(answer, { 'grpc-status': '4', 'outrigger-reason': 'deadline' }, `${size} bytes`);
   }
-  await waitUntil('upstream was let go', () => upstream.calls.every((call) => call.closedWith !== undefined));
+  await waitUntil('the upstream stream was reset', () =>
+    upstream.calls.every((call) => call.closedWith !== undefined),
+  );
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
   await noTimersLeft(plane);
 });

@@ -654,7 +654,7 @@ t.test('streams with paused readers do not delay others on their connections', a
   await Promise.all(sleeping.map((stream, index) => read(1_000 + index, stream)));
   t.ok(
     [...received.values()].every((bytes) => bytes === size),
-    'and those when they woke',
+    'and the others after their pause',
   );
   client.destroy();
   await expectNothingLeft(t, relay);

@@ -76,7 +76,7 @@ t.test('a drain reports not ready, sends GOAWAY in two steps, and every call com
   sidecar.kill('SIGTERM');
   await waitUntil('it was not ready', async () => (await isReady(sidecar)) === 503);
   t.equal(await http(sidecar.healthPort, '/healthz/live'), 200, 'but alive');
-  t.equal(peer.goaway, undefined, 'nobody is sent away before the word has gone round');
+  t.equal(peer.goaway, undefined, 'no connection closes before the readiness has spread');
   await begin(peer, 5);
   const during = await callTo(app, '/call/5');
 
@@ -172,7 +172,7 @@ t.test('without calls the drain ends without waiting', async (t) => {
   sidecar.kill('SIGINT');
   t.equal(await sidecar.ended, 0);
   for (const peer of [idle, local]) t.match(peer.goaway, { code: errorCode.noError });
-  await waitUntil('all are gone', () => idle.closed && local.closed && silent.closed);
+  await waitUntil('all have ended', () => idle.closed && local.closed && silent.closed);
 });
 
 t.test('the app can call others while it serves calls', async (t) => {

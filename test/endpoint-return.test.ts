@@ -347,7 +347,7 @@ t.test('an agent that answers errors keeps its circuit open, whatever its connec
   replica.answer = ok;
   for (const session of replica.sessions) session.destroy();
   const [endpoint] = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!.endpoints;
-  await waitUntil('the connection is gone', () => endpoint!.pool.connectionCount === 0, patient);
+  await waitUntil('the connection has closed', () => endpoint!.pool.connectionCount === 0, patient);
   endpoint!.pool.warm();
   await waitUntil('there is another', () => endpoint!.pool.connectionCount === 1, patient);
   for (let count = 0; count < 20; count++) t.equal(await caller.call(), status.UNAVAILABLE);

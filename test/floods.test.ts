@@ -202,7 +202,7 @@ t.test('a peer that requests answers and never reads them is stopped, at low cos
     }
   }
   const seen = bystander.calls;
-  await waitUntil('calls of another connection go on', () => bystander.calls > seen + 20);
+  await waitUntil('calls of another connection continue', () => bystander.calls > seen + 20);
   const each = (residentBytes(sidecar.pid) - before) / peers.length;
   t.ok(each < 6 << 20, `${(each / 2 ** 20).toFixed(1)} MiB for each that does not read`);
   for (const peer of peers) peer.socket.destroy();
@@ -215,11 +215,11 @@ t.test('connections above the limit are closed at once, and silent ones cost no 
     Array.from({ length: 80 }, () => H2Peer.connect(t, sidecar.inboundPort, nothing)),
   );
   await waitUntil(
-    'those beyond the limit are closed',
+    'connections above the limit are closed',
     () => silent.filter((peer) => peer.closed).length >= 17,
   );
   const seen = bystander.calls;
-  await waitUntil('calls go on', () => bystander.calls > seen);
+  await waitUntil('calls continue', () => bystander.calls > seen);
   for (const peer of silent) peer.socket.destroy();
   await bystander.stop();
 });

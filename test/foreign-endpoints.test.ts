@@ -134,7 +134,7 @@ for (const [name, { server, reason, says, settings }] of Object.entries(cases)) 
     const { code, details, trailers } = await new RawClient(t, plane.outboundPort).unary(Buffer.from('x'));
     t.equal(code, 14);
     t.strictSame(trailers.get('outrigger-reason'), ['connect_failed']);
-    t.match(details, says, 'the caller is told');
+    t.match(details, says, 'the caller gets the reason');
     t.match(said[0], says, 'and the log');
     const cluster = plane.sidecar.outbound.clusters.clusters.get('upstream')!;
     t.ok((cluster.connectFailures.get(reason) ?? 0) > 0, JSON.stringify([...cluster.connectFailures]));

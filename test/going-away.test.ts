@@ -107,7 +107,7 @@ t.test('calls survive a grpcio server with max_connection_age', { skip }, async 
       eight(() => stream(scene.client, '60').ended),
     )) {
       t.equal(code, status.UNAVAILABLE, `${what}: a stream`);
-      t.match(details, 'max connection age', 'says what the server says');
+      t.match(details, 'max connection age', "repeats the server's error");
       t.ok(messages > 0);
     }
     await expectServed(t, scene, `${what}, streams`);

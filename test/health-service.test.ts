@@ -145,7 +145,7 @@ t.test("health requests and the app's answers may be compressed", async (t) => {
       t.equal(await check(client, service), 'SERVING', service);
     t.equal(await check(client, 'agent.Other'), 'NOT_FOUND');
     const watched = watch(client, 'agent');
-    await waitUntil('it was told', () => watched.seen.length > 0);
+    await waitUntil('it was notified', () => watched.seen.length > 0);
     t.strictSame(watched.seen, ['SERVING']);
     watched.stream.cancel();
   }

@@ -143,7 +143,7 @@ t.test('calls of a pod pass its sidecar in both directions, with any address', {
     t.match(local, { code: 0, answer: /^the other agent/ }, `${name}: which listens on ${loopback}`);
   }
   const local = await call(pod, app, '127.0.0.1:50051');
-  t.match(local, { code: 0, answer: /^the app/ }, 'what stays in the pod is not touched');
+  t.match(local, { code: 0, answer: /^the app/ }, 'traffic within the pod is not redirected');
 
   sidecar.kill('SIGTERM');
   const code = await sidecar.ended;

@@ -49,7 +49,7 @@ async function pingTimes(peer: H2Peer, count: number): Promise<number> {
 /** Python's server, and its address. */
 async function startStrictServer(t: Test): Promise<string> {
   const server = startProcess(t, requireTool('python'), [join(python, 'strict_server.py')]);
-  await waitUntil('the server told its port', () => /^\d+\n/m.test(server.logs()));
+  await waitUntil('the server has printed its port', () => /^\d+\n/m.test(server.logs()));
   return `127.0.0.1:${/^(\d+)\n/m.exec(server.logs())![1]}`;
 }
 
@@ -141,14 +141,14 @@ t.test('a new min_time applies to new connections, and 0s turns the guard off', 
   });
   const guarded = await H2Peer.connect(t, plane.inboundPort);
   t.equal(await pingTimes(guarded, 50), 3);
-  t.equal(await pingTimes(free, 50), 100, 'the one that was there keeps what it was told');
+  t.equal(await pingTimes(free, 50), 100, 'the existing connection keeps its interval');
   const told = (peer: H2Peer) => {
     const { payload } = peer.frames.find(({ type }) => type === frameType.settings)!;
     for (let at = 0; at < payload.length; at += 6)
       if (payload.readUInt16BE(at) === pingsWelcome) return payload.readUInt32BE(at + 2);
     return undefined;
   };
-  t.same([told(free), told(guarded)], [1, 3_600_000], 'and was told so');
+  t.same([told(free), told(guarded)], [1, 3_600_000], 'and got too_many_pings');
 });
 
 t.test('the local app may send more PINGs, within a bound', async (t) => {
@@ -231,7 +231,7 @@ t.test(
     const asks = (): boolean => appHealth['probe'] !== undefined;
     for (let look = 1; look <= 8; look++) {
       clock.advance(60);
-      t.ok(asks(), 'it is asked');
+      t.ok(asks(), 'it gets a PING');
       // The question goes unanswered, and then the sign is asked for and given.
       clock.advance(110);
       await waitUntil('it was found busy', () => looks === look);

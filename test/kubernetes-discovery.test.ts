@@ -78,7 +78,7 @@ t.test(
     api.remove('b');
     await waitUntil('none is left', () => addresses().length === 0);
     const none = await client.unary(Buffer.from('x'));
-    t.equal(none.code, status.UNAVAILABLE, 'what the API says is the truth');
+    t.equal(none.code, status.UNAVAILABLE, "the API's list is authoritative");
     t.strictSame(errors, []);
   },
 );
@@ -110,7 +110,7 @@ t.test('a watch that ends, breaks or is too old is renewed, and misses no change
   api.compact();
   api.set('a', 1_005, [{}]);
   await expectPort(1_005);
-  t.ok(api.requests.slice(length).includes('list'), 'from the beginning where the version is gone');
+  t.ok(api.requests.slice(length).includes('list'), 'from the beginning if the version has expired');
   await waitUntil('it watches in the end', () => api.watching === 1);
   api.send('nonsense');
   api.send({ type: 'MODIFIED', object: { metadata: { name: 'b' }, endpoints: null } });
@@ -138,7 +138,7 @@ t.test('the last endpoints stay in use while the API is unavailable', async (t) 
   api.set('a', other.port, [{}]);
   await waitUntil('it has caught up', () => addresses().join() === other.address);
   t.equal(String((await client.unary(Buffer.from('x'))).response), 'other');
-  t.equal(errors.length, 1, 'told once');
+  t.equal(errors.length, 1, 'reported once');
 });
 
 t.test('a missing permission or object is reported with its remedy, and retried', async (t) => {
@@ -203,7 +203,7 @@ t.test('healthy endpoints of our zone get the calls, and a retry goes to other z
   fails.clear();
   upstreams[0]!.stop();
   upstreams[1]!.stop();
-  await waitUntil('both are known to be gone', async () => {
+  await waitUntil('both are known to be absent', async () => {
     await ask(1);
     return !cluster.zoneEndpoints.active;
   });
@@ -213,7 +213,7 @@ t.test('healthy endpoints of our zone get the calls, and a retry goes to other z
   );
   api.remove('s0');
   api.remove('s1');
-  await waitUntil('they are gone', () => addresses().length === 2);
+  await waitUntil('they are absent', () => addresses().length === 2);
   t.equal(cluster.zoneEndpoints.active, false);
 });
 

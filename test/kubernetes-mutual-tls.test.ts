@@ -105,7 +105,7 @@ t.test(
       t.equal(String(answer.response), 'written');
     }
     const plain = await new RawClient(t, writing.inboundPort).unary(Buffer.from('x'));
-    t.equal(plain.code, grpc.status.UNAVAILABLE, 'who has no certificate is refused');
+    t.equal(plain.code, grpc.status.UNAVAILABLE, 'a caller without a certificate is refused');
     await untilLogged(t, writing, /tls_plain_text/);
 
     const probe = podOf('writing-agent').containers[0].readinessProbe.httpGet;

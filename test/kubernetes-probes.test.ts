@@ -157,9 +157,9 @@ t.test('health checks of many services do not make the app answer for each of th
   const ask = (query: string) => fetch(`http://127.0.0.1:${sidecar.healthPort}/healthz/app${query}`);
   const twice = [ask('?service=a.0'), ask('?service=a.0')];
   const others = Array.from({ length: 15 }, (_, index) => ask(`?service=a.${index + 1}`));
-  await waitUntil('sixteen services are asked for', () => open.length >= 16);
+  await waitUntil('sixteen services are checked', () => open.length >= 16);
   t.equal((await ask('?service=a.16')).status, 503);
-  t.equal(open.length, 16, 'and two who ask for the same are one');
+  t.equal(open.length, 16, 'two watchers of one service count once');
   t.equal((await ask('')).status, 200, 'the app as a whole is known all the same');
   for (const { stream } of open) answerWith(stream, Buffer.from([8, 1]));
   for (const response of await Promise.all([...twice, ...others])) t.equal(response.status, 200);

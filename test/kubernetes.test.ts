@@ -167,7 +167,7 @@ t.test('agents meet the requirements of a production cluster', { skip }, async (
     .filter(({ kind, metadata }) => kind === 'NetworkPolicy' && /-agent$|gateway/.test(metadata.name))
     .flatMap(({ spec }) => [...(spec.ingress ?? []), ...(spec.egress ?? [])])
     .flatMap((rule: KubernetesObject) => (rule.ports ?? []).map(({ port }: KubernetesObject) => port));
-  t.notOk(ports.includes(50051), 'sealed: nobody reaches an agent past its sidecar');
+  t.notOk(ports.includes(50051), 'sealed: no caller can bypass the sidecar');
 });
 
 t.test('without components every kind of selector still selects its pods', { skip }, async (t) => {
@@ -258,7 +258,7 @@ t.test(
         t.match(spec.containers[0][key], { httpGet: { path: '/healthz/app', port: 15021 } });
     }
     const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy');
-    t.notMatch(JSON.stringify(policies), /50051/, 'nobody reaches an agent past its sidecar, in plain text');
+    t.notMatch(JSON.stringify(policies), /50051/, 'no caller can bypass the sidecar in plain text');
   },
 );
 

@@ -279,13 +279,13 @@ t.test('the sidecar obeys the limits of the caller and of the endpoint', async (
     t.equal(head.last.get('grpc-status'), '8', listener);
     t.match(head.last.get('grpc-message'), /at most 8192 are taken by the caller/);
     const whole = await caller.call(grpcRequest('/trailers/6000'));
-    t.equal(whole.last.get('x-large-0')?.length, 6_000, 'what fits is whole');
+    t.equal(whole.last.get('x-large-0')?.length, 6_000, 'smaller answers are complete');
     const seen = small.peers.length;
     const { last } = await caller.call(grpcRequest('/trailers/10', ...large(6_000)));
     t.equal(last.get('grpc-status'), '8', listener);
     t.equal(last.get('outrigger-reason'), 'headers_too_large');
     t.match(last.get('grpc-message'), /and 127\.0\.0\.1:\d+ takes 4096; send fewer or shorter metadata/);
-    t.equal((await caller.call(grpcRequest('/trailers/10'))).last.get('grpc-status'), '5', 'others go on');
+    t.equal((await caller.call(grpcRequest('/trailers/10'))).last.get('grpc-status'), '5', 'others continue');
     t.equal(small.peers.length, seen, 'on the same connections');
   }
   for (const peer of small.peers)

@@ -609,7 +609,7 @@ t.test('simultaneous requests with one idempotency key run once', async (t) => {
     beginStream(response);
     for (const piece of PIECES) {
       response.write(chatChunk(piece));
-      if (piece === PIECES[1]) await waitUntil('it goes on', () => !standing || response.destroyed);
+      if (piece === PIECES[1]) await waitUntil('it continues', () => !standing || response.destroyed);
     }
     response.end(chatChunk(undefined, 'stop') + DONE);
   });
@@ -713,7 +713,7 @@ t.test('new settings apply to new requests, and running ones keep theirs', async
   const slow = provider.script('reload-a', async (_request, response) => {
     beginStream(response);
     response.write(chatChunk(PIECES[0]));
-    await waitUntil('it goes on', () => goesOn);
+    await waitUntil('it continues', () => goesOn);
     for (const piece of PIECES.slice(1)) response.write(chatChunk(piece));
     response.end(DONE);
   });

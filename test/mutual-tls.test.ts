@@ -583,7 +583,7 @@ t.test('a replacement of certificates under load loses no call', async (t) => {
       () => inUse(beside) === nextServer.cert && inUse(caller) === nextCaller.cert,
     );
     const before = calls;
-    await waitUntil('calls go on', () => calls > before + 50);
+    await waitUntil('calls continue', () => calls > before + 50);
 
     // What can't be used changes nothing but is told; the next good one is taken.
     callerFiles.replace({ cert: nextCaller.cert, key: nextServer.key, ca: both });

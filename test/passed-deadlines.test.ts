@@ -211,7 +211,7 @@ t.test("an agent's calls for a call end as the call does", async (t) => {
     await waitUntil('the leaf has it', () => leaf.calls[n]?.complete);
     clock.advance(atMs);
     if (how === 'leaves') await caller.reset(1, errorCode.cancel);
-    await agent.until('it was told', () => agent.ended.has(1));
+    await agent.until('it was notified', () => agent.ended.has(1));
     await waitUntil('both have ended', () => inbound.length > 0 && outbound.length > 0);
     t.equal(inbound.shift(), expectedInbound, `${how} after ${atMs} ms`);
     t.equal(outbound.shift(), expectedOutbound, `${how} after ${atMs} ms`);

@@ -219,7 +219,7 @@ t.test('the only replica gets the retry, unless it refuses connections', async (
   t.equal((await scene.call()).code, status.UNAVAILABLE);
   t.equal(lone.calls.length, 3);
   await lone.stop();
-  await waitUntil('it is gone', () => scene.cluster.endpoints[0]!.pool.connectionCount === 0);
+  await waitUntil('it has ended', () => scene.cluster.endpoints[0]!.pool.connectionCount === 0);
   const outcome = await scene.call();
   t.equal(outcome.code, status.UNAVAILABLE);
   t.match(outcome.trailers.get('outrigger-reason')[0], /^(connect_failed|no_endpoint)$/);

@@ -460,7 +460,7 @@ t.test('a health watch through two sidecars lasts as long as its caller wants', 
   for (let i = 0; i < 10; i++) clock.advance(10 * hour);
   await plane.apply(content({ idle_timeout: '1m' }));
   const limited = open(plane.outboundPort);
-  await waitUntil('it was told', () => limited.seen.length === 1);
+  await waitUntil('it was notified', () => limited.seen.length === 1);
   clock.advance(minute + 20);
   t.equal(await limited.end, status.DEADLINE_EXCEEDED, 'for those who want it so');
   beside.sidecar.inbound.health.drain();

@@ -208,7 +208,7 @@ t.test('the webhook answers reviews over TLS, and refuses other requests', async
   );
   await waitUntil('the broken body is counted', async () => (await refused())[400]! >= 1);
   await sendRaw(webhook, material.ca, 'no HTTP\r\n\r\n');
-  await waitUntil('what is no HTTP is counted', async () => (await refused())[400]! >= 2);
+  await waitUntil('the invalid HTTP is counted', async () => (await refused())[400]! >= 2);
   t.strictSame(await refused(), { ...none, 0: 3, 400: 2 }, 'each once');
 
   t.match(await ask('no JSON'), { status: 400 });
@@ -255,7 +255,7 @@ t.test('the webhook survives a flood of reviews, slow ones and partial ones', as
   for (let count = 0; count < 100; count++) begin(100, '{');
   t.ok(
     (await burst(100, reviewOf(pod()))).every((status) => status === 200),
-    'others are served all the same',
+    'others are served anyway',
   );
   const env = Array.from({ length: 2_000 }, (_, index) => ({ name: `V${index}`, value: 'x'.repeat(100) }));
   const large = reviewOf(pod({ containers: [{ name: 'agent', env }] }));
@@ -267,7 +267,7 @@ t.test('the webhook survives a flood of reviews, slow ones and partial ones', as
 
   for (const socket of sockets.splice(0)) socket.destroy();
   const most = Buffer.alloc((8 << 20) - 1, ' ');
-  await waitUntil('it refuses what is too much', async () => {
+  await waitUntil('the webhook refuses further reviews', async () => {
     // More of them at a time would only take the machine's time from each other.
     const open = sockets.filter((socket) => !socket.destroyed);
     sockets.length = 0;
@@ -303,8 +303,8 @@ t.test('changed files apply from the next connection on, and broken ones never',
     });
   const before = (await shown()).fingerprint256;
   writeFileSync(join(folder, 'tls.crt'), 'broken');
-  await waitUntil('it says what is wrong', () => /is not a certificate in PEM/.test(webhook.logs()));
-  t.equal((await shown()).fingerprint256, before, 'what was good goes on');
+  await waitUntil('the webhook logs the error', () => /is not a certificate in PEM/.test(webhook.logs()));
+  t.equal((await shown()).fingerprint256, before, 'the valid certificate stays in use');
   writeCertificate(folder, second);
   await waitUntil('the new one is shown', async () => (await shown()).fingerprint256 !== before);
   t.equal(await webhook.stop(), 0);

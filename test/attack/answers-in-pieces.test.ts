@@ -199,7 +199,7 @@ for (const [name, attack] of Object.entries(ATTACKS)) {
     if (attack.isNone)
       t.ok(
         answers.every(({ status }) => status >= 500),
-        'it is told at once',
+        'the watcher is notified at once',
       );
     scene.holds(t, bystander);
   });

@@ -79,7 +79,7 @@ t.test("a budget in a request lowers the operator's budget, and can't raise it",
     // Each call with a large budget of its own.
     const large = await ask('large', '999999999');
     t.match(large.said, /^200/);
-    t.match(large.used, /^1\d{3}$/, 'its caller is told what it has used');
+    t.match(large.used, /^1\d{3}$/, 'its caller gets the used tokens');
     for (let i = 0; i < 3; i++) t.match((await ask('large', '999999999')).said, /^429 budget_exhausted/);
     t.match((await ask('small', '100')).said, /^429 budget_exhausted/, 'less than the request asks for');
     t.match((await ask('small', '1500')).said, /^200/);

@@ -186,7 +186,7 @@ t.test('ordinary HTTP/2 clients work as before', async (t) => {
   t.strictSame(
     wrong.map(({ status }) => status),
     [404, 404, 404, 404],
-    'large bodies of requests that are turned away are taken to their end',
+    'large bodies of refused requests are read to their end',
   );
   // As a client does whose tasks are cancelled.
   const streams = Array.from({ length: 200 }, () =>
@@ -228,7 +228,7 @@ t.test(
     for (const stream of streams) stream.on('error', () => {}).end();
     await waitUntil('the provider was asked', () => asked === methods.length);
     for (const stream of streams) stream.close(errorCode.cancel);
-    await waitUntil('the provider is asked nothing any more', () => left === methods.length);
+    await waitUntil('the provider gets no further requests', () => left === methods.length);
     await waitUntil('no request is active', async () => {
       const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/stats`);
       const { llm } = (await page.json()) as { llm: { active_requests: number } };

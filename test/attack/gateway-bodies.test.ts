@@ -119,7 +119,7 @@ t.test(
         i % 3 === 0 ? 'transfer-encoding: chunked' : `content-length: ${BODY_BYTES}`,
       );
     await waitUntil(
-      'what does not fit is refused',
+      'requests above the limit are refused',
       () => answers.filter((status) => status === '503').length >= 40,
     );
     t.comment(`with slow bodies: ${peakBytes()}`);
@@ -132,7 +132,10 @@ t.test(
     t.teardown(() => {
       for (const socket of idle) socket.destroy();
     });
-    await waitUntil('the oldest have gone', () => idle.filter(({ destroyed }) => destroyed).length >= 100);
+    await waitUntil(
+      'the oldest connections are closed',
+      () => idle.filter(({ destroyed }) => destroyed).length >= 100,
+    );
 
     const served: Answer[] = [];
     for (let i = 0; i < 60; i++) served.push(await hello());

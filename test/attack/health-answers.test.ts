@@ -145,12 +145,12 @@ t.test('a new connection replaces the oldest idle one of the address with the mo
   const a2 = enter('a2', 'a');
   t.equal(enter('a3', 'a').gone, undefined, 'one alone has all places');
   t.equal(enter('b1', 'b').gone, undefined);
-  t.equal(enter('b2', 'b').gone, 'a2', 'the oldest that is asked nothing');
+  t.equal(enter('b2', 'b').gone, 'a2', 'the oldest idle connection');
   t.equal(enter('a4', 'a').gone, 'a3', 'between equals the newcomer gives way itself');
   t.equal(enter('c1', 'c').gone, 'a4');
   t.equal(enter('c2', 'c').gone, 'b1');
   places.leave(a2.one);
-  t.equal(places.size, 4, 'who has gone does not go again');
+  t.equal(places.size, 4, 'a closed connection does not close again');
   t.equal(enter('d1', 'd').gone, 'c1');
   t.equal(enter('e1', 'e').gone, 'b2', 'where each has one: the oldest idle one');
   t.equal(enter('f1', 'f', 1).gone, 'c2');

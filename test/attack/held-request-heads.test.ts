@@ -145,7 +145,7 @@ t.test('memory is bounded under header blocks without an end', { skip: skipWitho
   });
   t.ok(
     peers.every(({ goaway }) => goaway?.code === errorCode.enhanceYourCalm),
-    'each was told why',
+    'each got the reason',
   );
   scene.holds(t, bystander);
 });

@@ -232,7 +232,7 @@ t.test('an endpoint with invalid answers costs other calls nothing', async (t) =
       void caller.headers(id, grpcRequest('/reset.Service/Call'), true);
     await caller.until('they were answered', () => caller.ended.size >= nth + 100 || caller.closed);
   }
-  t.equal(caller.ended.size, 4_000, 'each call hears of it');
+  t.equal(caller.ended.size, 4_000, 'each call gets the error');
   const { peer, id } = held[0]!;
   t.equal(peer.goaway, undefined);
   void peer.headers(

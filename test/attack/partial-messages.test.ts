@@ -55,7 +55,7 @@ t.test('memory is bounded under half-sent messages', { skip: skipWithout('python
   const whileHeld = scene.residentBytes();
   for (const peer of peers) peer.socket.destroy();
   await waitUntil(
-    'the memory has gone back to the system',
+    'the memory has returned to the system',
     () => scene.residentBytes() < before + KEPT_BYTES,
     { limitMs: 30_000, everyMs: 250 },
   );
@@ -81,7 +81,7 @@ t.test('hundreds of large requests of one gateway on one connection are not an a
   t.strictSame(
     refused.slice(0, 3).map(({ details }) => details),
     [],
-    'none is turned away',
+    'none is refused',
   );
   scene.holds(t);
 });

@@ -54,7 +54,7 @@ t.test('a caller that holds as many calls as it can get leaves room for others',
       Array.from({ length: 8 }, () => peerFrom(t, ATTACKER, scene.sidecar.inboundPort)),
     );
     for (let round = 0; round < 4; round++) for (const peer of peers) await openCalls(peer, 40 * round, 40);
-    await waitUntil('it has what it can get', () => agent.held() >= (LIMIT * 7) / 8 - 1);
+    await waitUntil('it holds as much as it can get', () => agent.held() >= (LIMIT * 7) / 8 - 1);
     return peers;
   });
   scene.holds(t, bystander);
@@ -120,7 +120,7 @@ t.test('a caller with as many health watches as it can get leaves room for other
       watching.once('data', resolve);
       watching.once('end', () => resolve(undefined));
     });
-    t.same(first, Buffer.from([8, 1]), 'another caller is told SERVING');
+    t.same(first, Buffer.from([8, 1]), 'another caller gets SERVING');
     watching.cancel();
     let refused = 0;
     for (const peer of peers)

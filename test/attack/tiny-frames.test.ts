@@ -91,7 +91,7 @@ t.test(
     const patient = await scene.during(() =>
       flood(one, (id) => Buffer.concat([oneByte(id), windowUpdate(0)])),
     );
-    t.equal(one.goaway, undefined, 'who only wastes its own time may do so');
+    t.equal(one.goaway, undefined, 'a caller may waste its own time');
     const updates = one.count(frameType.windowUpdate);
     t.ok(updates < 100, `${updates} WINDOW_UPDATEs answer ${Math.round(patient.result / 23)} frames of DATA`);
     scene.holds(t, patient.bystander);
@@ -134,7 +134,7 @@ t.test('many simultaneous connections are served in turn', { skip }, async (t) =
   );
   t.ok(
     peers.every(({ closed }) => !closed),
-    'nobody was sent away',
+    'no connection got GOAWAY',
   );
   scene.holds(t, bystander);
 });

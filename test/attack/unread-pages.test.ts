@@ -75,7 +75,7 @@ t.test('memory of unread event streams is bounded', async (t) => {
   // The stream writes once a second to whoever reads.
   await sleep(6_000);
   const again = (await (await fetch(`${url}/live?format=json`)).json()) as { instance?: string };
-  t.ok(again.instance !== undefined, 'another one is told how things stand meanwhile');
+  t.ok(again.instance !== undefined, 'another watcher gets the state meanwhile');
   const moreMb = (scene.residentBytes() - before) / 1e6;
   t.comment(`${DEAF_READERS} readers that don't read made ${moreMb.toFixed(0)} MB more resident`);
   scene.holds(t);

@@ -67,12 +67,12 @@ for (const [name, block] of Object.entries(ATTACKS)) {
           socket.write(HANDSHAKE);
           return socket;
         });
-        await waitUntil('each is told', () => answers.length === sockets.length);
+        await waitUntil('each is notified', () => answers.length === sockets.length);
         return answers;
       });
       // 502, and 503 once the circuit is open.
       const wrong = result.filter((status) => status !== '502' && status !== '503');
-      t.strictSame(wrong, [], 'they are told so');
+      t.strictSame(wrong, [], 'they get this state');
       scene.holds(t, bystander);
       t.comment(`peak ${scene.peakBytes() / 1e6} MB`);
     },

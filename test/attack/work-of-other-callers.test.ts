@@ -135,7 +135,7 @@ t.test("a caller with another caller's ids can't end her model request", async (
         const before = requests().length;
         const seen = bobsCalls();
         const answered = call();
-        await waitUntil('the model is asked', () => requests().length === before + 1);
+        await waitUntil('the model gets the request', () => requests().length === before + 1);
         const metadata = metadataOf({ authorization: 'bob', 'outrigger-token-budget': '1', ...fields });
         const attack = (input: string, deadline?: number) =>
           bob.client.makeUnaryRequest(
@@ -152,7 +152,7 @@ t.test("a caller with another caller's ids can't end her model request", async (
         attack('with little time', Date.now() + 1_000);
         await waitUntil('bob is there', () => bobsCalls() === seen + 3);
         askAgain();
-        await waitUntil('the model is asked again', () => requests().length === before + 2);
+        await waitUntil('the model gets another request', () => requests().length === before + 2);
         cancelled.cancel();
         await waitUntil('his time is up', () => over.get('with little time') === status.DEADLINE_EXCEEDED);
         await waitUntil('he has cancelled', () => over.get('to be cancelled') === status.CANCELLED);
@@ -163,7 +163,7 @@ t.test("a caller with another caller's ids can't end her model request", async (
         answerAll();
         t.equal(await answered, '200, 200', name);
         stays.cancel();
-        await waitUntil('bob is gone', () => over.size === 3);
+        await waitUntil('bob has disconnected', () => over.size === 3);
       }
     }
   });
@@ -188,9 +188,9 @@ t.test('a request that certainly belongs to her call still ends with it', async 
   const bobs = callOf('bob', TRACE.replaceAll('ab', 'cd'));
   await waitUntil('bob is there', () => bobsCalls() === 1);
   const alices = callOf('alice', TRACE);
-  await waitUntil('the model is asked', () => provider.requests('model').length === 1);
+  await waitUntil('the model gets the request', () => provider.requests('model').length === 1);
   askAgain();
-  await waitUntil('it is asked again', () => provider.requests('model').length === 2);
+  await waitUntil('it gets another request', () => provider.requests('model').length === 2);
   alices.cancel();
   await waitUntil('the provider sees the end', () =>
     provider.requests('model').every(({ aborted }) => aborted),

@@ -91,7 +91,7 @@ t.test(
   async (t) => {
     // One that an earlier suite has deleted may still be there for a while.
     await waitUntil(
-      'deleted namespaces are gone',
+      'deleted namespaces have disappeared',
       async () => (await namespaces('Terminating')).length === 0,
       patient,
     );

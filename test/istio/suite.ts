@@ -172,7 +172,7 @@ t.test('a Kubernetes API with the CRDs of Istio accepts every overlay', { skip: 
     writeFileSync(mine, text);
     await kubectl(['delete', '--wait=true', '--timeout=60s', '--ignore-not-found', '-f', mine]);
     await waitUntil(
-      'the namespace is gone',
+      'the namespace has disappeared',
       async () => (await tryKubectl(['get', 'namespace', 'agents'])).code !== 0,
       patient,
     );
