@@ -1,9 +1,9 @@
 // WebSockets to a model (`/v1/realtime`) with clients and a server that nobody here wrote: openai's own, and ws.
 import { once } from 'node:events';
-import { request as httpRequest } from 'node:http';
+import { createServer, request as httpRequest } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { createRequire } from 'node:module';
-import { connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { startEgress, type TestEgress } from '../scripts/harness/llm/egress-listener.ts';
 import { closedPort } from '../scripts/harness/llm/faults.ts';
@@ -348,6 +348,41 @@ t.test('the close of a drain comes between frames', async (t) => {
   await once(socket, 'close');
   const tail = Buffer.concat([half, half, Buffer.from([0x82, 1, 0x79, 0x88, 2, 0x03, 0xe9])]);
   t.equal(seen.subarray(-tail.length).toString('hex'), tail.toString('hex'), 'whole frames, then the close');
+  await nothingIsLeft(egress);
+});
+
+t.test('a drain cuts a refusal of the provider that is on its way, and writes nothing into it', async (t) => {
+  const http = createServer();
+  http.on('upgrade', (_request, socket) => {
+    socket.on('error', () => {});
+    socket.write('HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\nnot you');
+  });
+  http.listen(0, '127.0.0.1');
+  await once(http, 'listening');
+  t.teardown(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  const { port: providerPort } = http.address() as AddressInfo;
+  const egress = await startEgress({
+    upstreams: [{ name: 'one', url: `http://127.0.0.1:${providerPort}/v1` }],
+  });
+  t.teardown(() => egress.close());
+  const { hostname, port } = new URL(egress.baseUrl);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => {});
+  let seen = '';
+  socket.on('data', (part) => {
+    seen += part;
+  });
+  socket.write(HANDSHAKE);
+  await waitUntil('a part of the refusal has come', () => seen.endsWith('not you'));
+  egress.listener.drain();
+  egress.listener.endRequests();
+  if (!socket.closed) await once(socket, 'close');
+  t.match(seen, /^HTTP\/1\.1 403 /);
+  t.equal(seen.split('HTTP/1.1 ').length - 1, 1, 'one head');
+  t.ok(seen.endsWith('not you'), 'nothing follows');
   await nothingIsLeft(egress);
 });
 

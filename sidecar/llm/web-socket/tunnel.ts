@@ -83,6 +83,12 @@ export class Tunnel extends Timer {
   /** The time to drain is over: sends the caller a close as soon as no frame is on its way. */
   endForDrain(): void {
     if (this.state === 'over' || this.state === 'closing') return;
+    if (this.state === 'refused') {
+      // The caller has a head already: a second one would be read as a part of the body.
+      this.request.socket.destroy();
+      this.end('cut');
+      return;
+    }
     if (this.state !== 'open') {
       this.refuse('draining', 'the sidecar is shutting down; connect again');
       return;
