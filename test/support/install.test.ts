@@ -113,7 +113,7 @@ t.test("if npm fails, install exits with npm's message", async (t) => {
   const { install } = checkout(t, { npmFails: true });
   const { code, output } = await install();
   t.equal(code, 1);
-  t.match(output, /npm ci failed, so nothing can run yet/);
+  t.match(output, /npm ci failed, so no script can run yet/);
   t.match(output, /EXAMPLE/);
 });
 
