@@ -147,7 +147,10 @@ t.test('a missing permission or object is reported with its remedy, and retried'
     api.set('a', 1_001, [{}]);
   });
   await waitUntil('it was said', () => errors.length === 1);
-  t.match(errors[0], /can't list: this service account may not \(403\); give it the Role of docs\/tls.md/);
+  t.match(
+    errors[0],
+    /can't list: this service account lacks the permission \(403\); give it the Role of docs\/tls.md/,
+  );
   api.failWith = 0;
   await waitUntil('it is there', () => addresses().length === 1);
   const empty = await start(t, () => {}, { namespace: 'agents' });
