@@ -1,3 +1,4 @@
+/** Acts on received header lists: new requests, responses and trailers. */
 import { ErrorCode } from './frame.ts';
 import { headOf, type MessageHead } from './head.ts';
 import { headBytes, heldRequests } from './held-requests.ts';
