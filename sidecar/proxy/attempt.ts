@@ -64,7 +64,7 @@ export const ATTEMPT_ARROWS: Arrows<AttemptState> = {
  *      └──no connection, or a clock expired────────────────────────────────────────────────────────────┘
  *
  * `failure.unprocessed` marks a stream that its peer provably never processed (REFUSED_STREAM, a GOAWAY below its id,
- * no connection at all). `pipeline.ts` decides what follows.
+ * no connection at all). `next-attempt.ts` decides what follows.
  */
 export class Attempt
   extends WatchedAttempt
