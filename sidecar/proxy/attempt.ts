@@ -2,7 +2,7 @@
 import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
-import { type Arrows, step } from '../errors/illegal-step.ts';
+import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
 import { tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
@@ -54,6 +54,8 @@ export const ATTEMPT_ARROWS: Arrows<AttemptState> = {
   settled: [],
 };
 
+const STATE = statesOf(ATTEMPT_ARROWS);
+
 /**
  * One try of a call at one endpoint.
  *
@@ -79,7 +81,7 @@ export class Attempt
   private streamsAllowed = 0;
   /** The number of request bytes that have gone out. */
   sentBytes = 0;
-  private state: AttemptState = 'waiting';
+  private state: StateOf<AttemptState> = STATE.waiting;
   /** Holds a place in the retry budget. */
   budgeted = false;
   /** Was sent beside running attempts, not after a failed one. */
@@ -122,17 +124,17 @@ export class Attempt
 
   /** It ended or was cancelled. */
   get ended(): boolean {
-    return this.state === 'ended' || this.state === 'settled';
+    return this.state === STATE.ended || this.state === STATE.settled;
   }
 
   /** Its end was judged. */
   get settled(): boolean {
-    return this.state === 'settled';
+    return this.state === STATE.settled;
   }
 
   /** `settlement.ts` judges the attempt, which has ended. */
   settle(): void {
-    this.state = step(ATTEMPT_ARROWS, this.state, 'settled');
+    this.state = move(this.state, STATE.settled);
   }
 
   /** How far the attempt came. */
@@ -175,7 +177,7 @@ export class Attempt
       return;
     }
     this.streamsAllowed = connection.peer.maxConcurrentStreams;
-    this.state = step(ATTEMPT_ARROWS, this.state, 'streaming');
+    this.state = move(this.state, STATE.streaming);
     this.stream = connection.openStream(this);
     this.owner.onStreamOpen(this, this.stream);
   }
@@ -208,7 +210,7 @@ export class Attempt
   /** Cancels the attempt: sends RST_STREAM to the endpoint at once. */
   cancel(): void {
     if (this.ended) return;
-    this.state = step(ATTEMPT_ARROWS, this.state, 'ended');
+    this.state = move(this.state, STATE.ended);
     this.letGo(ErrorCode.CANCEL);
   }
 

@@ -1,5 +1,5 @@
 /** How far a call has come, and how it ended for its caller. */
-import { type Arrows, step } from '../errors/illegal-step.ts';
+import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
 import { type StatusCode, statusName } from '../grpc/status.ts';
 import type { Reason } from '../policy/reasons.ts';
 
@@ -31,6 +31,8 @@ export const CALL_ARROWS: Arrows<CallState> = {
   lingering: [],
 };
 
+const STATE = statesOf(CALL_ARROWS);
+
 /**
  * The states of a call:
  *
@@ -44,7 +46,7 @@ export const CALL_ARROWS: Arrows<CallState> = {
  * read these fields; only these methods write them.
  */
 export class CallProgress {
-  private state: CallState = 'begun';
+  private state: StateOf<CallState> = STATE.begun;
   /** The status that the caller received; -1 while it waits. */
   status: StatusCode | -1 = -1;
   /** When the caller received that status or left, if the call continued for others who sent its task; otherwise 0. */
@@ -53,19 +55,19 @@ export class CallProgress {
   reason: Reason | undefined = undefined;
 
   get isAwaitingMessage(): boolean {
-    return this.state === 'awaiting_message';
+    return this.state === STATE.awaiting_message;
   }
 
   get isAnswering(): boolean {
-    return this.state === 'answering';
+    return this.state === STATE.answering;
   }
 
   get isDone(): boolean {
-    return this.state === 'done' || this.state === 'lingering';
+    return this.state === STATE.done || this.state === STATE.lingering;
   }
 
   get isLingering(): boolean {
-    return this.state === 'lingering';
+    return this.state === STATE.lingering;
   }
 
   /** The name of the status; '' without one. */
@@ -73,46 +75,46 @@ export class CallProgress {
     return this.status === -1 ? '' : statusName(this.status);
   }
 
-  private become(to: CallState): void {
-    this.state = step(CALL_ARROWS, this.state, to);
+  private become(to: StateOf<CallState>): void {
+    this.state = move(this.state, to);
   }
 
   awaitMessage(): void {
-    this.become('awaiting_message');
+    this.become(STATE.awaiting_message);
   }
 
   /** The sidecar has what it needs of the first message. */
   onMessage(): void {
-    this.become('begun');
+    this.become(STATE.begun);
   }
 
   follow(): void {
-    this.become('following');
+    this.become(STATE.following);
   }
 
   /** The call runs the task that it followed. */
   stopFollowing(): void {
-    this.become('begun');
+    this.become(STATE.begun);
   }
 
   /** An attempt begins, the first one or another. */
   attempt(): void {
-    if (this.state !== 'attempting') this.become('attempting');
+    if (this.state !== STATE.attempting) this.become(STATE.attempting);
   }
 
   /** Something goes downstream: a head, or the end of an answer. */
   answer(): void {
-    if (this.state !== 'answering') this.become('answering');
+    if (this.state !== STATE.answering) this.become(STATE.answering);
   }
 
   /** The call ends with this status, unless its caller has received another one. */
   end(status: StatusCode): void {
-    this.become('done');
+    this.become(STATE.done);
     if (this.status === -1) this.status = status;
   }
 
   linger(): void {
-    if (this.state !== 'lingering') this.become('lingering');
+    if (this.state !== STATE.lingering) this.become(STATE.lingering);
   }
 
   /** The caller received this status or left, and the call continues for others who sent its task. */

@@ -1,5 +1,5 @@
 /** Records the answer of a call that runs a task, for the others who have sent the same task. */
-import { type Arrows, step } from '../errors/illegal-step.ts';
+import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
 import { deadlineReached } from '../policy/deadline.ts';
@@ -57,6 +57,8 @@ export const RUN_ARROWS: Arrows<RunState> = {
   ended: [],
 };
 
+const STATE = statesOf(RUN_ARROWS);
+
 /**
  * The run of a task, by the call that came first:
  *
@@ -67,7 +69,7 @@ export class TaskRun {
   readonly entry: TaskEntry<TaskRunner>;
   readonly call: TaskRunner;
   private readonly runs: KeptRuns;
-  private state: RunState = 'attended';
+  private state: StateOf<RunState> = STATE.attended;
   /** Of the bytes that wait for its own caller, those for which the app received credit already. */
   private aheadBytes = 0;
 
@@ -78,18 +80,18 @@ export class TaskRun {
   }
 
   private get isAttended(): boolean {
-    return this.state === 'attended';
+    return this.state === STATE.attended;
   }
 
-  private become(to: RunState): void {
-    this.state = step(RUN_ARROWS, this.state, to);
+  private become(to: StateOf<RunState>): void {
+    this.state = move(this.state, to);
   }
 
   /** The caller has left. Returns true when the task continues, for others or for the caller's retry. */
   outlives(leaving: Leaving): boolean {
     if (!this.runs.runsOn(this.entry, leaving)) return false;
     countCallerGone(this.call, leaving === 'time_is_up' ? Status.DEADLINE_EXCEEDED : Status.CANCELLED);
-    if (this.isAttended) this.become('unattended');
+    if (this.isAttended) this.become(STATE.unattended);
     this.readAhead();
     return true;
   }
@@ -116,7 +118,7 @@ export class TaskRun {
    */
   outlivesDeadline(late: LocalReply): boolean {
     if (!this.outlivesAnswer(late)) return false;
-    if (this.state === 'unattended') this.become('overtime');
+    if (this.state === STATE.unattended) this.become(STATE.overtime);
     this.call.clock.liftDeadline();
     return true;
   }
@@ -159,7 +161,8 @@ export class TaskRun {
 
   /** Whether the app has ended the call because of the deadline, which it watches, too. */
   endsForTime(status: StatusCode, nowMs: number): boolean {
-    if (this.state === 'overtime') return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
+    if (this.state === STATE.overtime)
+      return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
     const { clock, startedAtMs } = this.call;
     const { deadlineMs } = clock;
     if (status !== Status.DEADLINE_EXCEEDED || deadlineMs === 0) return false;
@@ -177,6 +180,6 @@ export class TaskRun {
   /** The first end counts. */
   onEnd(status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
     this.runs.end(this, status, taskStatus, trailers);
-    this.become('ended');
+    this.become(STATE.ended);
   }
 }

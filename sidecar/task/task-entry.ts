@@ -1,7 +1,7 @@
 /** One task in the store, and the readers of its answer. `task-store.ts` changes their state. */
 
 import { ListNode } from '../collections/linked-list.ts';
-import { type Arrows, step } from '../errors/illegal-step.ts';
+import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
 import type { KeptAnswer } from './kept-answers.ts';
 import { ReplayLog } from './replay-log.ts';
 import type { TaskEnd } from './task-end.ts';
@@ -27,6 +27,8 @@ export const TASK_ARROWS: Arrows<TaskState> = {
   unreplayable: ['forgotten'],
   forgotten: [],
 };
+
+export const TASK_STATE = statesOf(TASK_ARROWS);
 
 /** `too_large` to be kept; `dropped` to make room for others; `full`: the store can track no more tasks. */
 export type TaskRefusal = 'too_large' | 'dropped' | 'full';
@@ -58,7 +60,7 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly hash: number;
   /** The call that runs the task; undefined once it is over, because an answer is kept much longer than its call. */
   runner: Runner | undefined;
-  private currentState: TaskState = 'running';
+  private current: StateOf<TaskState> = TASK_STATE.running;
   /** Response header fields, names and values in turn; undefined before they arrive, and for a trailers-only answer. */
   head: readonly string[] | undefined = undefined;
   end: TaskEnd | undefined = undefined;
@@ -86,7 +88,7 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   /** Makes the entry of a finished task from its kept answer. */
   static finished<Runner>(fingerprint: string, hash: number, answer: KeptAnswer): TaskEntry<Runner> {
     const entry = new TaskEntry<Runner>(fingerprint, hash, undefined);
-    entry.become('finished');
+    entry.become(TASK_STATE.finished);
     entry.callers = 0;
     entry.expiresAtMs = answer.expiresAtMs;
     if (answer.head !== undefined) entry.setHead(answer.head);
@@ -96,16 +98,16 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   }
 
   get state(): TaskState {
-    return this.currentState;
+    return this.current.name;
   }
 
   /** Whether the agent still works on it, with callers or without. */
   get isRunning(): boolean {
-    return this.currentState === 'running' || this.currentState === 'orphaned';
+    return this.current === TASK_STATE.running || this.current === TASK_STATE.orphaned;
   }
 
-  become(state: TaskState): void {
-    this.currentState = step(TASK_ARROWS, this.currentState, state);
+  become(state: StateOf<TaskState>): void {
+    this.current = move(this.current, state);
   }
 
   get bytes(): number {

@@ -13,7 +13,7 @@ import { ChurnMap } from '../collections/churn-map.ts';
 import { LinkedList } from '../collections/linked-list.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { TaskEnd } from './task-end.ts';
-import { TaskEntry, type TaskReader } from './task-entry.ts';
+import { TASK_STATE, TaskEntry, type TaskReader } from './task-entry.ts';
 import type { TaskStoreSettings } from './task-store-settings.ts';
 
 export class TaskTable<Runner> {
@@ -71,14 +71,14 @@ export class TaskTable<Runner> {
     if (kept.span >= 2 * settings.maxEntries) this.forgetKept();
     this.entries.delete(fingerprint, hash);
     kept.add(fingerprint, head, end, log, fieldsBytes, nowMs + settings.maxAgeMs, hash);
-    entry.become('forgotten');
+    entry.become(TASK_STATE.forgotten);
     this.release(entry);
     this.makeRoom(undefined);
   }
 
   /** Keeps the entry of a task that has ended: its answer, or the fact that it was given. */
   list(entry: TaskEntry<Runner>, nowMs: number): void {
-    entry.become(entry.refusal === undefined ? 'finished' : 'unreplayable');
+    entry.become(entry.refusal === undefined ? TASK_STATE.finished : TASK_STATE.unreplayable);
     entry.expiresAtMs = nowMs + this.settings.maxAgeMs;
     this.listOf(entry).add(entry);
   }
@@ -89,7 +89,7 @@ export class TaskTable<Runner> {
 
   /** Lets a task run without callers until then. */
   orphan(entry: TaskEntry<Runner>, untilMs: number): void {
-    entry.become('orphaned');
+    entry.become(TASK_STATE.orphaned);
     entry.orphanUntilMs = untilMs;
     this.orphans.add(entry);
   }
@@ -97,7 +97,7 @@ export class TaskTable<Runner> {
   /** A caller has joined a task that ran without callers. */
   adopt(entry: TaskEntry<Runner>): void {
     this.orphans.delete(entry);
-    entry.become('running');
+    entry.become(TASK_STATE.running);
   }
 
   /** An answer has grown: applies the bounds. */
@@ -153,7 +153,7 @@ export class TaskTable<Runner> {
   /** Drops an answer; only the fact that it was given remains. */
   private drop(entry: TaskEntry<Runner>): void {
     this.answers.remove(entry);
-    entry.become('unreplayable');
+    entry.become(TASK_STATE.unreplayable);
     entry.refusal = 'dropped';
     entry.forgetAnswer();
     this.unreplayable.add(entry);
@@ -183,7 +183,7 @@ export class TaskTable<Runner> {
     if (entry.state === 'forgotten') return;
     this.listOf(entry).remove(entry);
     if (entry.state === 'orphaned') this.orphans.delete(entry);
-    entry.become('forgotten');
+    entry.become(TASK_STATE.forgotten);
     this.entries.delete(entry.fingerprint, entry.hash);
     this.releaseUnread(entry);
   }

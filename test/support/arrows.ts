@@ -1,6 +1,6 @@
 // Holds the table of a state machine against its drawing.
 import type { Test } from 'tap';
-import { type Arrows, IllegalStepError, step } from '../../sidecar/errors/illegal-step.ts';
+import { type Arrows, IllegalStepError, move, statesOf, step } from '../../sidecar/errors/illegal-step.ts';
 
 /**
  * Asserts that each drawn arrow is allowed, and that each other step throws.
@@ -21,10 +21,20 @@ export function checkArrows<State extends string>(t: Test, arrows: Arrows<State>
     [...states].sort(),
     'the drawing and the table have the same states',
   );
+  const objects = statesOf(arrows);
   for (const from of states) {
     for (const to of states) {
-      if (drawing.get(from)?.includes(to)) t.equal(step(arrows, from, to), to, `${from} → ${to}`);
-      else t.throws(() => step(arrows, from, to), IllegalStepError, `${from} to ${to} throws`);
+      if (drawing.get(from)?.includes(to)) {
+        t.equal(step(arrows, from, to), to, `${from} → ${to}`);
+        t.equal(move(objects[from], objects[to]), objects[to], `${from} → ${to}, as objects`);
+      } else {
+        t.throws(() => step(arrows, from, to), IllegalStepError, `${from} to ${to} throws`);
+        t.throws(
+          () => move(objects[from], objects[to]),
+          IllegalStepError,
+          `${from} to ${to} throws, as objects`,
+        );
+      }
     }
   }
 }
