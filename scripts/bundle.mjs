@@ -6,7 +6,7 @@
 //     dist/dashboard/        the files of the admin page
 //     dist/compile-cache/    V8's compiled code, made on the Node that will run it (--compile)
 //
-// --out FOLDER writes to another folder and deletes that folder's contents.
+// --out FOLDER writes to another folder and deletes that folder's contents; --target node22 is for an older Node.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -14,8 +14,10 @@ import { build } from 'esbuild';
 import { builtinsByName, requireBuiltin } from './bundle/builtins.mjs';
 import { root } from './tools/paths.mjs';
 
-const out = process.argv.indexOf('--out');
-const dist = out < 0 ? join(root, 'dist') : resolve(process.argv[out + 1] ?? '');
+/** @type {(name: string) => string | undefined} */
+const option = (name) =>
+  process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined;
+const dist = resolve(option('--out') ?? join(root, 'dist'));
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 // The folder itself stays: in the image's build, the user of the build may not create it.
@@ -41,7 +43,7 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
   splitting: true,
   format: 'esm',
   platform: 'node',
-  target: 'node24',
+  target: option('--target') ?? 'node24',
   // Prefer the ESM builds of packages that have both: a CommonJS module loaded by import() has no named exports in a
   // bundle.
   mainFields: ['module', 'main'],

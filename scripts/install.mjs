@@ -13,6 +13,7 @@ import { installGoTools } from './tools/go.mjs';
 import { installIstioSchemas } from './tools/istio.mjs';
 import { withInstallLock } from './tools/lock.mjs';
 import { checkNode, installNodeModules, nodeModulesAreCurrent } from './tools/node-modules.mjs';
+import { installNodeVersions } from './tools/node-versions.mjs';
 import { root } from './tools/paths.mjs';
 import { installPython } from './tools/python.mjs';
 import { Record, recordIsCurrent } from './tools/record.mjs';
@@ -61,7 +62,11 @@ async function installPeers() {
   const record = new Record(wants);
   // Debian first if it installs Python itself; the rest in parallel.
   await installDebian(record, wants);
-  await Promise.all([installGo(record), installPython(record, wants)]);
+  await Promise.all([
+    installGo(record),
+    installPython(record, wants),
+    wants.tests ? installNodeVersions(record) : undefined,
+  ]);
   record.write();
   for (const [name, reason] of Object.entries(record.missing)) {
     console.error(`outrigger: without ${name}: ${reason}`);

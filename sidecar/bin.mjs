@@ -1,32 +1,49 @@
 #!/usr/bin/env node
 /**
- * Starts main.ts on a Node that can run TypeScript as it is. It is plain JavaScript, because an older Node
- * refuses a .ts file before it reads a line of it. When this Node is too old, the one that npm has
- * installed beside Outrigger takes over; without that, the message says how to get one.
+ * Starts the command: the bundle of the package, or main.ts of a checkout on a Node that runs TypeScript as it is. This
+ * file is plain JavaScript, because an older Node refuses a .ts file before it reads a line of it. When this Node is too
+ * old, the one that npm has installed with Outrigger takes over; without that, the message says how to get one.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as module from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
-/** The first Node that strips types without a flag. */
-const OLDEST = { major: 22, minor: 18 };
+/** The first Node that runs the bundle of the package, and the first that strips types without a flag. */
+const OLDEST = { bundle: [22, 12], sources: [22, 18] };
 const EX_UNAVAILABLE = 69;
 
-const main = new URL('main.ts', import.meta.url);
-const bundled = fileURLToPath(new URL('../node_modules/.bin/node', import.meta.url));
+// The package brings a bundle beside this file; a checkout has the sources.
+const bundle = new URL('command/outrigger.mjs', import.meta.url);
+const hasBundle = existsSync(bundle);
+const main = hasBundle ? bundle : new URL('main.ts', import.meta.url);
+const [oldestMajor, oldestMinor] = hasBundle ? OLDEST.bundle : OLDEST.sources;
 const [major, minor] = process.versions.node.split('.').map(Number);
 
-if (major > OLDEST.major || (major === OLDEST.major && minor >= OLDEST.minor)) {
+if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) {
   // Before main.ts, so that its own types are stripped only once; it says why there.
-  module.enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/outrigger', import.meta.url)));
+  if (!hasBundle)
+    module.enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/outrigger', import.meta.url)));
   await import(main.href);
-} else if (existsSync(bundled)) {
-  takeOver(bundled);
 } else {
-  console.error(`outrigger: Node ${process.versions.node} is too old; Outrigger needs Node 24.
-    Install Node 24 (https://nodejs.org), or run "npm install" in Outrigger's folder, which brings one along.`);
-  process.exitCode = EX_UNAVAILABLE;
+  const node = nodeOfPackage();
+  if (node !== undefined) takeOver(node);
+  else {
+    console.error(`outrigger: Node ${process.versions.node} is too old; Outrigger needs Node 24.
+    Install Node 24 (https://nodejs.org), or run "npm install" again with optional packages, which bring one along.`);
+    process.exitCode = EX_UNAVAILABLE;
+  }
+}
+
+/** The Node that npm has installed with Outrigger, on the systems that have such a package. */
+function nodeOfPackage() {
+  try {
+    const name = `node-${process.platform}-${process.arch}`;
+    const manifest = module.createRequire(import.meta.url).resolve(`${name}/package.json`);
+    return fileURLToPath(new URL('bin/node', pathToFileURL(manifest)));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Runs the command on the other Node; signals go through, and its end is ours. */

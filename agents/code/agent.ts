@@ -1,5 +1,5 @@
 /** The code agent: writes a program for a task, in one piece or streamed. */
-import { serveAgent, type TaskRequest } from '../runtime/serve.ts';
+import { serveAgent, type TaskRequest } from 'outrigger/agent';
 
 const instructions = `You are a code agent. Answer with working code in one fenced block, in the language of
 the request, TypeScript if it names none. Handle bad input. After the block say in two sentences at most how

@@ -1,5 +1,5 @@
 /** The research agent: answers a question with findings, evidence and open points. */
-import { serveAgent, type TaskRequest } from '../runtime/serve.ts';
+import { serveAgent, type TaskRequest } from 'outrigger/agent';
 
 const instructions = `You are a research agent. Answer the question from what is known, in this order:
 a one-sentence finding, the evidence for it as a list, what speaks against it, and what is still open.

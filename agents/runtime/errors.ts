@@ -1,13 +1,18 @@
 /** Translates an agent's errors to gRPC statuses. */
 import { Metadata, status } from '@grpc/grpc-js';
-import OpenAI from 'openai';
 import {
   agentField,
   formatModelFailure,
   type ModelFailure,
   modelFailureIn,
 } from '../protocol/model-failure.ts';
-import { isUnpaid, modelFailureOf } from './provider-error.ts';
+import {
+  isConnectionError,
+  isProviderError,
+  isUnpaid,
+  modelFailureOf,
+  type ProviderError,
+} from './provider-error.ts';
 
 /** The statuses with which an agent answers itself. */
 export type AgentErrorCode =
@@ -79,7 +84,7 @@ export function toStatus(error: AgentError): ErrorStatus {
  */
 export function classify(error: unknown, secrets: readonly string[] = []): AgentError {
   if (error instanceof AgentError) return error;
-  if (error instanceof OpenAI.APIError) return classifyProvider(error, secrets);
+  if (isProviderError(error)) return classifyProvider(error, secrets);
   const code = (error as { code?: unknown } | null | undefined)?.code;
   if (isServiceError(error)) return classifyAgentCall(error);
   if (isBrokenConnection(error, code)) {
@@ -88,10 +93,7 @@ export function classify(error: unknown, secrets: readonly string[] = []): Agent
   return new AgentError('INTERNAL', 'the agent failed', { cause: error });
 }
 
-function classifyProvider(
-  error: InstanceType<typeof OpenAI.APIError>,
-  secrets: readonly string[],
-): AgentError {
+function classifyProvider(error: ProviderError, secrets: readonly string[]): AgentError {
   const { status: httpStatus } = error;
   const model = modelFailureOf(error, secrets);
   const options = { cause: error, model };
@@ -116,7 +118,7 @@ function classifyProvider(
   if (httpStatus !== undefined && httpStatus < 500 && httpStatus !== 408 && httpStatus !== 409) {
     return fail('INTERNAL', `refused this agent (HTTP ${httpStatus})`);
   }
-  if (error instanceof OpenAI.APIConnectionError) return fail('UNAVAILABLE', 'cannot be reached');
+  if (isConnectionError(error)) return fail('UNAVAILABLE', 'cannot be reached');
   return fail(
     'UNAVAILABLE',
     httpStatus === undefined ? 'broke off its answer' : `failed (HTTP ${httpStatus})`,

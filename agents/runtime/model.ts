@@ -1,32 +1,42 @@
 /** The model client of one task. */
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import type { TaskRequest } from '../protocol/messages.ts';
 import { AgentError } from './errors.ts';
 import type { ModelSettings } from './settings.ts';
 
+type ModelClientModule = typeof import('./model-client.ts');
+
+let modelClient: ModelClientModule | undefined;
+
 /**
- * An openai client that belongs to one task: every request ends with the task, whether or not the agent passes the
- * signal on. A model that continues for a disconnected caller still costs money.
+ * Loads the openai package for `createModelClient`. An agent that asks its model in another way need not install it.
+ *
+ * @throws whatever loading an installed package throws
  */
-export class TaskModel extends OpenAI {
-  private readonly taskSignal: AbortSignal;
-
-  constructor(settings: ModelSettings, signal: AbortSignal, headers: Record<string, string>) {
-    super({
-      baseURL: settings.baseUrl,
-      apiKey: settings.apiKey,
-      maxRetries: settings.maxRetries,
-      defaultHeaders: headers,
-    });
-    this.taskSignal = signal;
+export async function loadModelClient(): Promise<void> {
+  try {
+    modelClient = await import('./model-client.ts');
+  } catch (error) {
+    if (!isMissing(error, 'openai')) throw error;
   }
+}
 
-  protected override async prepareOptions(options: {
-    signal?: AbortSignal | null | undefined;
-  }): Promise<void> {
-    const { signal } = options;
-    options.signal = signal ? AbortSignal.any([this.taskSignal, signal]) : this.taskSignal;
+/** @throws AgentError INTERNAL when the openai package is not installed */
+export function createModelClient(
+  settings: ModelSettings,
+  signal: AbortSignal,
+  headers: Record<string, string>,
+): OpenAI {
+  if (modelClient === undefined) {
+    const message = 'the agent uses context.openai without the openai package; run "npm install openai"';
+    throw new AgentError('INTERNAL', message);
   }
+  return new modelClient.ModelClient(settings, signal, headers);
+}
+
+function isMissing(error: unknown, name: string): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  return code === 'ERR_MODULE_NOT_FOUND' && String(message).includes(`'${name}'`);
 }
 
 /** The request fields that come from the task and the settings, not from the agent. */

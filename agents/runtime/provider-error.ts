@@ -3,7 +3,24 @@ import type OpenAI from 'openai';
 import { redactProvider } from '../process/redact.ts';
 import type { ModelFailure } from '../protocol/model-failure.ts';
 
-type ProviderError = InstanceType<typeof OpenAI.APIError>;
+export type ProviderError = InstanceType<typeof OpenAI.APIError>;
+
+/**
+ * Whether an openai client threw the error. Its fields decide, not its class: an agent may have a copy of the package of
+ * its own, or none.
+ */
+export function isProviderError(error: unknown): error is ProviderError {
+  return error instanceof Error && PROVIDER_ERROR_FIELDS.every((name) => Object.hasOwn(error, name));
+}
+
+const PROVIDER_ERROR_FIELDS = ['status', 'headers', 'error', 'requestID'];
+
+/** Whether the provider could not be reached at all. */
+export function isConnectionError(error: ProviderError): boolean {
+  for (let type = error.constructor; type?.name; type = Object.getPrototypeOf(type))
+    if (type.name === 'APIConnectionError') return true;
+  return false;
+}
 
 const longestMessageChars = 300;
 

@@ -10,6 +10,7 @@ import {
 } from '../protocol/definitions.ts';
 import type { Agent } from './agent.ts';
 import { Health } from './health.ts';
+import { loadModelClient } from './model.ts';
 import { AgentChannels } from './other-agents.ts';
 import { reflection } from './reflection.ts';
 import type { RuntimeSettings } from './settings.ts';
@@ -52,7 +53,7 @@ export async function startAgentServer(
   server.addService(healthService, health.service);
   server.addService(reflectionService, reflection(packageDefinition));
 
-  await removeStaleSocket(settings.listen);
+  await Promise.all([loadModelClient(), removeStaleSocket(settings.listen)]);
   const port = await bind(server, settings.listen);
   const address = settings.listen.startsWith('unix:')
     ? settings.listen

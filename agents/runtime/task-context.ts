@@ -6,7 +6,7 @@ import { beginWork, traceHeaders } from '../tracing/tracing.ts';
 import type { Work } from '../tracing/work.ts';
 import { AgentError } from './errors.ts';
 import { forwardedHeaders, forwardedMetadata } from './forwarded-metadata.ts';
-import { answerText, type ModelOptions, modelOptions, TaskModel } from './model.ts';
+import { answerText, createModelClient, type ModelOptions, modelOptions } from './model.ts';
 import { type AgentChannels, type OtherAgents, otherAgents } from './other-agents.ts';
 import type { ModelSettings } from './settings.ts';
 
@@ -81,7 +81,7 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
     timeLeftMs,
     metadata: call.metadata,
     get openai() {
-      openai ??= new TaskModel(settings.model, signal, forwardedHeaders(call.metadata, task, work));
+      openai ??= createModelClient(settings.model, signal, forwardedHeaders(call.metadata, task, work));
       return openai;
     },
     modelOptions: modelOptions(settings.model, task),

@@ -1,5 +1,5 @@
 /** The writing agent: writes a text for a task. */
-import { serveAgent, type TaskRequest } from '../runtime/serve.ts';
+import { serveAgent, type TaskRequest } from 'outrigger/agent';
 
 const instructions = `You are a writing agent. Turn the request into finished prose: a title, short paragraphs
 that each make one point, and a closing sentence. Plain words, active voice, no filler. Keep every fact that

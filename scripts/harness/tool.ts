@@ -29,7 +29,9 @@ export type ToolName =
   | 'envoy'
   | 'haproxy'
   | 'nginx'
-  | 'taskset';
+  | 'taskset'
+  | 'node20'
+  | 'node22';
 
 const folder = join(import.meta.dirname, '..', '..', '.cache', 'tools');
 
