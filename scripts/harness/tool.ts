@@ -16,6 +16,8 @@ export type ToolName =
   | 'conformance-server'
   | 'python'
   | 'python-opentelemetry'
+  | 'python-package'
+  | 'python-generator'
   | 'model-clients'
   | 'kustomize'
   | 'kubernetes-validate'

