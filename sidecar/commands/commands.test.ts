@@ -1,6 +1,18 @@
 // The command line as a user meets it: real processes, their output and their exit codes.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import * as yaml from 'yaml';
@@ -139,7 +151,10 @@ t.test('the launcher runs the commands', async (t) => {
 
   t.test('the launcher refuses a Node that is too old', async (t) => {
     // A copy of the launcher that believes in an older Node; what it starts is real.
-    const directory = t.testdir({ sidecar: {} });
+    // Outside of the checkout, whose node_modules the launcher would find.
+    const directory = mkdtempSync(join(tmpdir(), 'outrigger-launcher-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    mkdirSync(`${directory}/sidecar`);
     const launcher = readFileSync(`${root}sidecar/bin.mjs`, 'utf8').replace(
       'process.versions.node',
       "'20.11.0'",
@@ -157,8 +172,11 @@ t.test('the launcher runs the commands', async (t) => {
       cpSync(`${root}sidecar/${part}`, `${directory}/sidecar/${part}`, { recursive: true });
     }
     cpSync(`${root}package.json`, `${directory}/package.json`);
-    mkdirSync(`${directory}/node_modules/.bin`, { recursive: true });
-    symlinkSync(process.execPath, `${directory}/node_modules/.bin/node`);
+    // As npm installs it.
+    const brought = `${directory}/node_modules/node-${process.platform}-${process.arch}`;
+    mkdirSync(`${brought}/bin`, { recursive: true });
+    writeFileSync(`${brought}/package.json`, '{}');
+    symlinkSync(process.execPath, `${brought}/bin/node`);
     t.match(
       start(),
       { exitCode: 64, stderr: /did you mean check/ },
@@ -166,8 +184,8 @@ t.test('the launcher runs the commands', async (t) => {
     );
 
     const killed = `#!/bin/sh\nkill -TERM $$\n`;
-    const fake = `${directory}/node_modules/.bin/node`;
-    spawnSync('rm', [fake]);
+    const fake = `${brought}/bin/node`;
+    rmSync(fake);
     writeFileSync(fake, killed);
     chmodSync(fake, 0o755);
     const { signal } = spawnSync(process.execPath, [`${directory}/sidecar/bin.mjs`, 'run']);
