@@ -9,11 +9,11 @@ import { type AgentClient, connectAgent } from '../agents/protocol/agent-client.
 import type { TaskResponse } from '../agents/protocol/messages.ts';
 import { freePort } from '../scripts/harness/free-port.ts';
 import { PATIENCE_MS } from '../scripts/harness/patience.ts';
-import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { startProcess } from '../scripts/harness/process.ts';
 import { skipWithout, tool } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { publishedManifest } from '../scripts/package/manifest.ts';
-import { bytesOf, copyCheckout, pack, project } from './support/package.ts';
+import { AS_STRANGER, bytesOf, copyCheckout, pack, project, runAsStranger } from './support/package.ts';
 
 const root = join(import.meta.dirname, '..');
 const MEBIBYTE = 1024 * 1024;
@@ -99,7 +99,7 @@ for (const [name, node, skip] of versions) {
   t.test(`the command runs on ${name}`, { skip }, async (t) => {
     const env = shellWith(node!);
     const run = (...args: string[]) =>
-      runProcess(t, node!, [join(installed, 'node_modules/.bin/outrigger'), ...args], {
+      runAsStranger(t, node!, [join(installed, 'node_modules/.bin/outrigger'), ...args], {
         cwd: installed,
         env,
       });
@@ -117,7 +117,7 @@ for (const [name, node, skip] of versions) {
   t.test(`an agent of the package answers through the package's sidecar on ${name}`, { skip }, async (t) => {
     const env = shellWith(node!);
     const agentPort = await freePort();
-    const agent = startProcess(t, node!, ['agent.mjs'], {
+    const agent = startProcess(t, 'env', [...AS_STRANGER, node!, 'agent.mjs'], {
       cwd: installed,
       env: { ...env, AGENT_LISTEN: `127.0.0.1:${agentPort}` },
     });
@@ -131,8 +131,10 @@ for (const [name, node, skip] of versions) {
     );
     const sidecar = startProcess(
       t,
-      node!,
+      'env',
       [
+        ...AS_STRANGER,
+        node!,
         join(installed, 'node_modules/.bin/outrigger'),
         'run',
         '--inbound.app',
@@ -199,7 +201,7 @@ export const wrong: TaskResult = { output: '', status: 'NO' };
       '--types',
       'node',
     ];
-    const compiled = await runProcess(
+    const compiled = await runAsStranger(
       t,
       process.execPath,
       [join(root, 'node_modules/typescript/bin/tsc'), ...options, 'agent.ts'],

@@ -16,6 +16,22 @@ import type { Test } from 'tap';
 import { runProcess } from '../../scripts/harness/process.ts';
 
 const root = join(import.meta.dirname, '..', '..');
+/**
+ * Arguments of `env` that run a program without the loaders that tap gives to each child process: a stranger has none, and
+ * neither TypeScript's compiler nor an older Node can start with them.
+ */
+export const AS_STRANGER = ['-u', 'NODE_OPTIONS'];
+
+/** Runs a program to its end, without tap's loaders. */
+export function runAsStranger(
+  t: Test,
+  program: string,
+  args: readonly string[],
+  options: { cwd: string; env?: Record<string, string>; limitMs?: number },
+): Promise<{ code: number | NodeJS.Signals; output: string }> {
+  return runProcess(t, 'env', [...AS_STRANGER, program, ...args], options);
+}
+
 /** What an installation may take on a machine that others use, too. */
 const INSTALL_LIMIT_MS = 240_000;
 
@@ -44,7 +60,7 @@ export function copyCheckout(t: Pick<Test, 'teardown'>): string {
 
 /** @returns the path of the tarball */
 export async function pack(t: Test, checkout: string): Promise<string> {
-  const { code, output } = await runProcess(t, 'npm', ['pack', '--ignore-scripts=false'], {
+  const { code, output } = await runAsStranger(t, 'npm', ['pack', '--ignore-scripts=false'], {
     cwd: checkout,
     limitMs: INSTALL_LIMIT_MS,
   });
@@ -62,7 +78,7 @@ export async function project(
 ): Promise<string> {
   const folder = emptyFolder(t);
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }\n');
-  const { code, output } = await runProcess(
+  const { code, output } = await runAsStranger(
     t,
     'npm',
     ['install', '--no-audit', '--no-fund', '--prefer-offline', ...options, ...packages],
