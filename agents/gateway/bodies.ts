@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
+import { BodyGarbage } from './body-garbage.ts';
 
 /** The bound on the bodies of all unanswered requests: as text and as message they take three times as much memory. */
 const maxHeldBytes = 40 * 1024 * 1024;
@@ -29,6 +30,7 @@ interface Claim {
 class BodyRoom {
   private small = 0;
   private large = 0;
+  private readonly garbage = new BodyGarbage();
   /** The bytes of large bodies, by address. */
   private readonly byAddress = new Map<string, number>();
 
@@ -38,7 +40,7 @@ class BodyRoom {
 
   /** @throws ApiError if there is no room now */
   take(claim: Claim, bytes: number): void {
-    this.release(claim);
+    this.forget(claim);
     if (bytes <= smallBytes) {
       if (this.small + bytes > smallRoomBytes) throw noRoom();
       this.small += bytes;
@@ -52,7 +54,13 @@ class BodyRoom {
     claim.bytes = bytes;
   }
 
+  /** The answer was sent, or the client left. */
   release(claim: Claim): void {
+    if (claim.bytes > smallBytes) this.garbage.add(claim.bytes);
+    this.forget(claim);
+  }
+
+  private forget(claim: Claim): void {
     const { bytes, address } = claim;
     claim.bytes = 0;
     if (bytes <= smallBytes) {
