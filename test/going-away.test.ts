@@ -207,7 +207,7 @@ for (const hops of ['one hop', 'two hops'] as const) {
       await waitUntil('all flow', () => calls.every(({ messages }) => messages() === 1));
       await leaveWith(leaver, errorCode.noError, leave);
       for (const { code } of await Promise.all(calls.map(({ ended }) => ended)))
-        t.not(code, status.OK, `${what}: the caller hears of it`);
+        t.not(code, status.OK, `${what}: the caller is notified`);
       await expectServed(t, scene, what);
     }
   });

@@ -1,6 +1,5 @@
 /** Collects the garbage that large bodies leave. */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { collectGarbage } from '../../sidecar/node/collect-garbage.ts';
 
 /** A body leaves some three times its size: bytes, text, and message. V8 alone collects that late, as most lies outside its heap. */
 const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
@@ -11,7 +10,7 @@ export class BodyGarbage {
   private bytes = 0;
   private isDue = false;
 
-  constructor(collect: () => void = collector()) {
+  constructor(collect: () => void = collectGarbage) {
     this.collect = collect;
   }
 
@@ -27,11 +26,4 @@ export class BodyGarbage {
       this.collect();
     });
   }
-}
-
-function collector(): () => void {
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc') as () => void;
-  setFlagsFromString('--no-expose-gc');
-  return () => collect();
 }

@@ -1,4 +1,4 @@
-// What a call costs in HTTP/2 alone, on either side of it: its stream, its frames and its heads, without sockets or a proxy.
+// Measures the cost of a call in HTTP/2 alone, on either side: its stream, frames and heads, without sockets or a proxy.
 import { Socket } from 'node:net';
 import { Connection } from '../../sidecar/http2/connection.ts';
 import type { ConnectionOwner } from '../../sidecar/http2/connection-owner.ts';

@@ -74,7 +74,7 @@ export class Http2Exchange implements StreamHandler {
       request.resume();
       return;
     }
-    // Whoever still waits for its body hears that none comes.
+    // A reader that still waits for the body learns that none comes.
     request.destroy();
     this.end();
   }

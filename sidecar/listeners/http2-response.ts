@@ -5,7 +5,7 @@ import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { HttpHeaders } from '../llm/shared/headers.ts';
 
-/** What a stream has waiting at a time; the rest waits here, where its writer sees it. */
+/** The most bytes that wait in the stream's queue. The rest waits here, so that the writer notices. */
 const PIECE_BYTES = 16_384;
 const NOTHING = Buffer.alloc(0);
 const CONTINUE = new HeaderList([':status', '100']);

@@ -157,7 +157,7 @@ t.test(
   },
 );
 
-t.test('whichever side breaks off, the other one hears of it', async (t) => {
+t.test('either side may break off, and the other one is notified', async (t) => {
   const exchanges: [DownstreamRequest, DownstreamResponse][] = [];
   const port = await listen(t, (...exchange) => {
     exchanges.push(exchange);
@@ -170,11 +170,11 @@ t.test('whichever side breaks off, the other one hears of it', async (t) => {
   const isClosed = ([request, response]: [DownstreamRequest, DownstreamResponse]): boolean =>
     request.closed && response.closed && !request.complete;
   void peer.reset(1, errorCode.cancel);
-  await waitUntil('the server hears of it', () => isClosed(byClient!));
+  await waitUntil('the server is notified', () => isClosed(byClient!));
   byServer![1].writeHead(200, {});
   byServer![1].write('some');
   byServer![1].destroy();
-  await peer.until('the client hears of it', () => peer.resets.has(3));
+  await peer.until('the client is notified', () => peer.resets.has(3));
   t.equal(peer.resets.get(3), 2, 'INTERNAL_ERROR: it can not be completed');
   t.equal(peer.ended.has(3), false);
   await waitUntil('its request is over', () => isClosed(byServer!));

@@ -1,5 +1,6 @@
 /** Returns unused memory to the system while the sidecar idles. */
 import { flushCompileCache } from 'node:module';
+import { collectGarbage } from '../node/collect-garbage.ts';
 
 /** How long after the start the first collection runs, when no call is active. */
 const TRIM_AFTER_MS = 2_000;
@@ -34,18 +35,8 @@ export function trimMemoryWhenIdle(activeCalls: () => number): void {
   schedule();
 }
 
-let collector: ((options: object) => void) | undefined;
-
 function collect(): void {
-  if (collector === undefined) {
-    // Loaded here, because loading them earlier would take a thirtieth of the start.
-    const { setFlagsFromString } = process.getBuiltinModule('node:v8');
-    const { runInNewContext } = process.getBuiltinModule('node:vm');
-    setFlagsFromString('--expose-gc');
-    collector = runInNewContext('gc') as (options: object) => void;
-    setFlagsFromString('--no-expose-gc');
-  }
-  collector({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+  collectGarbage({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 }
 
 /** Checks memory and processor time until the process ends; {@link GrowthWatch} decides when to collect. */

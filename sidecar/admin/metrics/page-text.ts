@@ -30,7 +30,7 @@ export class PageText {
     this.buffer = larger;
   }
 
-  /** What was added; nothing is added any more. */
+  /** The whole text. Add nothing after this. */
   get bytes(): Buffer {
     return this.buffer.subarray(0, this.length);
   }

@@ -21,7 +21,7 @@ const MAX_UNDECIDED_BYTES = 65_536;
 export interface FirstBytesOptions
   extends Omit<StreamCheckOptions, 'dialect' | 'maxHeldEventBytes' | 'memory'> {
   readonly traits: OperationTraits;
-  /** What the request and the head of the answer promise. */
+  /** Whether the request and the response head announce a stream of events. */
   readonly expectsEvents: boolean;
   /** Counts all that is held of the answer; by default the body alone. */
   readonly memory?: HeldBytes;

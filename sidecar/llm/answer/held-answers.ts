@@ -9,7 +9,7 @@
 /** The memory that each answer has beside the shared one: enough for a usual answer. */
 export const OWN_BYTES = 16_384;
 const DEFAULT_MAX_BYTES = 33_554_432;
-/** What a buffer costs beside its bytes, so that an answer that comes byte by byte counts with all it takes. */
+/** The memory of a buffer beside its bytes. It counts, because an answer may arrive byte by byte. */
 export const CHUNK_COST_BYTES = 128;
 
 /** Counts the shared memory of all answers. */
