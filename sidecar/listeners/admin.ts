@@ -23,6 +23,8 @@ export interface AdminSource {
   /** The effective configuration in the file's form, without secrets. */
   config(): object;
   stats(): object;
+  /** The running calls that the query asks for; a text when the query is wrong. */
+  calls(query: URLSearchParams): object | string;
   notReadyBecause(): string | undefined;
   readonly metrics: MetricsSource;
   readonly events: EventLog;
@@ -52,6 +54,15 @@ export function startAdmin(
     json('/clusters', () => source.clusters()),
     json('/config', () => source.config()),
     json('/stats', () => source.stats()),
+    {
+      method: 'GET',
+      path: '/calls',
+      handle: (request, response) => {
+        const calls = source.calls(queryOf(request));
+        if (typeof calls === 'string') sendJson(response, 400, { error: calls });
+        else sendJson(response, 200, calls);
+      },
+    },
     metricsRoute(source.metrics),
     probe('/ready', () => source.notReadyBecause()),
     {
@@ -73,6 +84,11 @@ export function startAdmin(
     { method: 'POST', path: '/reload', handle: (_request, response) => reload(source, response) },
   ];
   return startHttpServer({ setting: 'admin.listen', listen, routes, refuse: refuseOtherSites, onError });
+}
+
+function queryOf({ url = '' }: IncomingMessage): URLSearchParams {
+  const at = url.indexOf('?');
+  return new URLSearchParams(at < 0 ? '' : url.slice(at + 1));
 }
 
 function drain(response: ServerResponse, begin: () => void): void {

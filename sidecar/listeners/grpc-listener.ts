@@ -365,6 +365,12 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     return this.lifetimes.size;
   }
 
+  /** The calls of the open connections, in no particular order. No call may begin or end meanwhile. */
+  *calls(): Generator<Call> {
+    for (const connection of this.lifetimes.keys())
+      for (const { handler } of connection.streams) if (handler instanceof Call) yield handler;
+  }
+
   /** The time to drain is over: ends the remaining calls with `draining`. */
   endCalls(): void {
     if (this.state === 'draining') this.state = step(LISTENER_ARROWS, this.state, 'closed');

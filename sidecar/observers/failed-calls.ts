@@ -120,6 +120,11 @@ export class FailedCalls implements CallObserver {
     else ring.add(this.recordOf(call, way, consequence));
   }
 
+  /** The ended attempts of a running call, if one failed. */
+  wayOf(call: ObservedCall): readonly AttemptRecord[] {
+    return this.ways.get(call) ?? [];
+  }
+
   /** The records after the one with this id, oldest first. */
   recent(afterId = 0): readonly CallRecord[] {
     return [...this.causes.records, ...this.consequences.records]

@@ -1,5 +1,6 @@
 /** Starts the process, applies new configurations, handles signals, and ends it after the drain. */
 import { Live } from '../admin/live.ts';
+import { liveCalls } from '../admin/live-calls.ts';
 import { LazyPages } from '../admin/metrics/lazy-pages.ts';
 import { metricsSource } from '../admin/metrics/metrics-source.ts';
 import { clustersSnapshot, statsSnapshot } from '../admin/snapshot.ts';
@@ -136,6 +137,7 @@ class RunningSidecar {
       clusters: () => clustersSnapshot(sidecar),
       config: () => source.effective,
       stats: () => statsSnapshot(sidecar),
+      calls: (query: URLSearchParams) => liveCalls(sidecar, this.failedCalls, query),
       notReadyBecause: probes.notReadyBecause,
       metrics,
       events: this.events,

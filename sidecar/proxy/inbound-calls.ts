@@ -70,6 +70,11 @@ export class InboundCalls {
   readonly process = randomInt(2 ** 32) | 0;
   size = 0;
 
+  /** The running calls, in no particular order. */
+  *running(): Generator<InboundCall> {
+    for (const call of this.places) if (call !== undefined) yield call;
+  }
+
   /** @param named whether the app's own calls can carry a name back, where ids do not suffice */
   add(call: InboundCall, named: boolean): void {
     if (call.lineage.place >= 0) return;

@@ -1,0 +1,151 @@
+// The running calls with their attempts, as the admin page and `outrigger calls` show them, of a real sidecar.
+import t from 'tap';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
+import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
+
+interface Way {
+  readonly number: number;
+  readonly endpoint: string;
+  readonly state: string;
+  readonly verdict: string;
+  readonly status: string;
+  readonly elapsed_ms: number;
+}
+interface LiveCall {
+  readonly listener: string;
+  readonly method: string;
+  readonly task_id: string;
+  readonly cluster: string;
+  readonly caller: string;
+  readonly age_ms: number;
+  readonly deadline_in_ms: number | null;
+  readonly state: string;
+  readonly attempts: number;
+  readonly way: readonly Way[];
+}
+interface Page {
+  readonly running: number;
+  readonly matching: number;
+  readonly left_out: number;
+  readonly calls: readonly LiveCall[];
+}
+
+const SECRET = 'a-word-that-no-page-shows';
+
+async function page(sidecar: Sidecar, query = ''): Promise<Page> {
+  const response = await fetch(`http://127.0.0.1:${sidecar.adminPort}/calls${query}`);
+  t.equal(response.status, 200);
+  const text = await response.text();
+  t.notMatch(text, SECRET, 'neither a field nor a message');
+  return JSON.parse(text) as Page;
+}
+
+t.test('/calls lists the running calls with their attempts, oldest first', async (t) => {
+  const app = await startUpstream(t, { onCall: () => {} });
+  // One endpoint fails its calls, the other keeps them: a call shows both attempts.
+  const failing = await startUpstream(t, {
+    onCall: ({ stream }) =>
+      stream.respond(
+        { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '14' },
+        { endStream: true },
+      ),
+  });
+  const silent: SeenCall[] = [];
+  const keeping = await startUpstream(t, { onCall: (call) => void silent.push(call) });
+  const sidecar = await startSidecar(
+    t,
+    {
+      inbound: { app: app.address, max_concurrent_calls: 2 },
+      outbound: {
+        routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+        clusters: {
+          upstream: {
+            endpoints: [failing.address, keeping.address],
+            balancer: 'round_robin',
+            retry: { idempotent_methods: ['/test.Raw/Unary'] },
+            outlier_detection: { consecutive_failures: 0 },
+          },
+        },
+      },
+    },
+    { until: 'live' },
+  );
+  t.strictSame(
+    await page(sidecar).then(({ running, calls }) => ({ running, calls })),
+    { running: 0, calls: [] },
+    'nothing runs',
+  );
+
+  const caller = new RawClient(t, sidecar.inboundPort);
+  const task = (id: string) => taskRequest({ id, type: 'research', input: SECRET });
+  void caller.unary(task('task-1'), { path: PROCESS_TASK_PATH, deadline: Date.now() + 120_000 });
+  await waitUntil('the app has the first task', () => app.calls.length === 1);
+  void caller.unary(task('task-1'), { path: PROCESS_TASK_PATH });
+  await waitUntil('the second call joins the first', async () => (await page(sidecar)).running === 2);
+  caller.serverStream(task('task-2'), { path: STREAM_PROCESS_PATH }).on('error', () => {});
+  const stream = await waitUntil('the app has the stream', () => app.calls[1]);
+  stream.stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+  stream.stream.write(grpcFrame('a part'));
+  const own = new RawClient(t, sidecar.outboundPort);
+  for (let call = 0; call < 2; call++) void own.unary(Buffer.from(SECRET));
+  await waitUntil('the endpoint keeps both', () => silent.length === 2);
+
+  const all = await waitUntil('every call is shown', async () => {
+    const now = await page(sidecar);
+    return now.running === 5 && now.calls.some(({ state }) => state === 'answering') && now;
+  });
+  t.equal(all.matching, 5);
+  t.strictSame(
+    all.calls.map(({ age_ms }) => age_ms),
+    all.calls.map(({ age_ms }) => age_ms).sort((a, b) => b - a),
+    'the oldest call is the first',
+  );
+  const [first, joined, answering, ...outbound] = all.calls;
+  t.match(first, {
+    listener: 'inbound',
+    method: 'agent.AgentService/ProcessTask',
+    task_id: 'task-1',
+    cluster: 'app',
+    caller: '127.0.0.1',
+    state: 'attempting',
+    attempts: 1,
+    way: [{ number: 1, endpoint: app.address, state: 'waiting' }],
+  });
+  t.ok(first!.deadline_in_ms! > 0 && first!.deadline_in_ms! <= 120_000);
+  t.match(joined, { task_id: 'task-1', state: 'joined', attempts: 0, way: [] });
+  t.match(answering, {
+    method: 'agent.AgentService/StreamProcess',
+    task_id: 'task-2',
+    state: 'answering',
+    way: [{ state: 'answering' }],
+  });
+  t.match(outbound, [{ listener: 'outbound', cluster: 'upstream' }, { listener: 'outbound' }]);
+  const retried = outbound.find(({ attempts }) => attempts === 2)!;
+  t.match(retried.way, [
+    { number: 1, endpoint: failing.address, state: 'ended', verdict: 'unavailable', status: 'UNAVAILABLE' },
+    { number: 2, endpoint: keeping.address, state: 'waiting' },
+  ]);
+
+  void caller.unary(task('task-3'), { path: PROCESS_TASK_PATH });
+  const queued = await waitUntil('a third run waits for its turn', async () => {
+    const { calls } = await page(sidecar, '?task=task-3');
+    return calls[0];
+  });
+  t.match(queued, { state: 'queued', attempts: 0, way: [] });
+
+  t.match(await page(sidecar, '?cluster=upstream&limit=1'), { running: 6, matching: 2, left_out: 1 });
+  t.match(await page(sidecar, '?task=task-2'), { matching: 1, calls: [{ task_id: 'task-2' }] });
+  t.match(await page(sidecar, '?method=StreamProcess'), { matching: 1 });
+  t.match(await page(sidecar, '?older_than=1h'), { running: 6, matching: 0, calls: [] });
+  for (const query of ['?older_than=10', '?limit=0', '?limit=100000', `?${SECRET}=1`]) {
+    const refused = await fetch(`http://127.0.0.1:${sidecar.adminPort}/calls${query}`);
+    t.equal(refused.status, 400, query);
+    t.notMatch(await refused.text(), SECRET);
+  }
+
+  for (const { stream: open } of [...silent, app.calls[0]!]) answerWith(open, 'done');
+  await waitUntil('ended calls are gone', async () => (await page(sidecar)).running === 2);
+});
