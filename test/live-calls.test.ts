@@ -37,9 +37,10 @@ const SECRET = 'a-word-that-no-page-shows';
 
 async function page(sidecar: Sidecar, query = ''): Promise<Page> {
   const response = await fetch(`http://127.0.0.1:${sidecar.adminPort}/calls${query}`);
-  t.equal(response.status, 200);
   const text = await response.text();
-  t.notMatch(text, SECRET, 'neither a field nor a message');
+  // Not an assertion of each page: a wait asks for many.
+  if (!response.ok || text.includes(SECRET))
+    throw new Error(`a page without a content was expected: ${text}`);
   return JSON.parse(text) as Page;
 }
 
@@ -58,7 +59,11 @@ t.test('/calls lists the running calls with their attempts, oldest first', async
   const sidecar = await startSidecar(
     t,
     {
-      inbound: { app: app.address, max_concurrent_calls: 2 },
+      inbound: {
+        app: app.address,
+        max_concurrent_calls: 2,
+        queue: { max_calls: 4, max_wait: '5m' },
+      },
       outbound: {
         routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
         clusters: {
