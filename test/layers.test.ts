@@ -1,7 +1,7 @@
 // Holds the shape of the source: imports go only downwards, no file imports itself in a circle, files
 // stay readable, and nothing in the tree depends on the machine it was written on.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import t from 'tap';
 import { findCycle, importsOf, valueImportsOf } from './support/imports.ts';
@@ -226,7 +226,10 @@ const tracked = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '
   maxBuffer: 16 << 20,
 })
   .split('\0')
-  .filter((path) => path !== '' && existsSync(join(root, path)));
+  .filter(
+    // A deleted file, or a link to a folder whose files the list has anyway.
+    (path) => path !== '' && statSync(join(root, path), { throwIfNoEntry: false })?.isFile() === true,
+  );
 
 const sourceFiles = tracked.filter((path) => /\.(ts|mjs|py)$/.test(path));
 const sidecarFiles = tracked.filter((path) => path.startsWith('sidecar/') && path.endsWith('.ts'));

@@ -20,6 +20,7 @@ export type ToolName =
   | 'python-generator'
   | 'model-clients'
   | 'kustomize'
+  | 'helm'
   | 'kubernetes-validate'
   | 'hadolint'
   | 'istio-crds'

@@ -1,12 +1,20 @@
 // Go tools, built from the versions that go.mod and go.sum pin: in go/ h2spec and grpc-go's interop client and
-// server; in go-kubernetes/ kustomize and in go-conformance/ the conformance runner with grpc-go's client and server,
-// which have other dependencies.
+// server; in go-kubernetes/ kustomize, in go-helm/ helm, and in go-conformance/ the conformance runner with grpc-go's
+// client and server, which have other dependencies.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
 import { seconds } from './node-modules.mjs';
-import { cache, goConformanceModule, goKubernetesModule, goModule, toolsDir, which } from './paths.mjs';
+import {
+  cache,
+  goConformanceModule,
+  goHelmModule,
+  goKubernetesModule,
+  goModule,
+  toolsDir,
+  which,
+} from './paths.mjs';
 import { createVenv } from './python.mjs';
 
 const programs = [
@@ -19,6 +27,7 @@ const programs = [
     },
   },
   { folder: goKubernetesModule, targets: { kustomize: 'sigs.k8s.io/kustomize/kustomize/v5' } },
+  { folder: goHelmModule, targets: { helm: 'helm.sh/helm/v3/cmd/helm' } },
   {
     folder: goConformanceModule,
     targets: {

@@ -4,7 +4,15 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { debianPrograms } from './debian.mjs';
-import { goConformanceModule, goKubernetesModule, goModule, root, toolsDir, which } from './paths.mjs';
+import {
+  goConformanceModule,
+  goHelmModule,
+  goKubernetesModule,
+  goModule,
+  root,
+  toolsDir,
+  which,
+} from './paths.mjs';
 
 const foundFile = join(toolsDir, 'found.json');
 const missingFile = join(toolsDir, 'missing.json');
@@ -66,7 +74,7 @@ function recipe() {
   for (const name of readdirSync(here).sort()) {
     if (name.endsWith('.mjs')) hash.update(readFileSync(join(here, name)));
   }
-  for (const folder of [goModule, goKubernetesModule, goConformanceModule]) {
+  for (const folder of [goModule, goKubernetesModule, goHelmModule, goConformanceModule]) {
     hash.update(readFileSync(join(folder, 'go.mod')));
   }
   return hash.digest('hex');
