@@ -5,12 +5,12 @@ import { BodyGarbage } from './body-garbage.ts';
 
 const MEBIBYTE = 1024 * 1024;
 
-t.test('the garbage of large bodies is collected once for every eight MiB, after the request', async (t) => {
+t.test('the garbage of large bodies is collected once for every four MiB, after the request', async (t) => {
   let collections = 0;
   const garbage = new BodyGarbage(() => {
     collections++;
   });
-  for (let i = 0; i < 7; i++) garbage.add(MEBIBYTE);
+  for (let i = 0; i < 3; i++) garbage.add(MEBIBYTE);
   await turn();
   t.equal(collections, 0, 'not yet');
   garbage.add(MEBIBYTE);
@@ -25,7 +25,7 @@ t.test('the garbage of large bodies is collected once for every eight MiB, after
 
 t.test('the collector of the process runs', async (t) => {
   const garbage = new BodyGarbage();
-  garbage.add(8 * MEBIBYTE);
+  garbage.add(4 * MEBIBYTE);
   await turn();
   t.type(globalThis.gc, 'undefined', 'and nobody else has it');
 });

@@ -2,7 +2,7 @@
 import { collectGarbage } from '../../sidecar/node/collect-garbage.ts';
 
 /** A body leaves some three times its size: bytes, text, and message. V8 alone collects that late, as most lies outside its heap. */
-const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
+const COLLECT_AFTER_BYTES = 4 * 1024 * 1024;
 
 /** Counts the bytes of large bodies, and has them collected once there are enough. */
 export class BodyGarbage {
