@@ -1,5 +1,7 @@
 /** Generates the offline provider's answers. */
+
 import { countTokens, tokensOf } from './tokens.ts';
+import type { ToolCall } from './tool-call.ts';
 
 export interface Prompt {
   /** The text of the system, developer or instructions message. */
@@ -16,6 +18,8 @@ export interface Answer {
   /** `length` if the limit truncated it. */
   finishReason: 'stop' | 'length';
   inputTokens: number;
+  /** The answer calls this tool, and has no text. */
+  toolCall?: ToolCall;
 }
 
 const quoteChars = 240;

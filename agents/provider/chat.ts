@@ -2,6 +2,7 @@
 import type { Answer } from './answer.ts';
 import type { TextRequest } from './requests.ts';
 import type { StreamEvent } from './send.ts';
+import { callingDeltas, callingMessage } from './tool-call.ts';
 
 export interface AnswerIdentity {
   /** Unique for each answer; each endpoint adds its own prefix. */
@@ -10,7 +11,9 @@ export interface AnswerIdentity {
   created: number;
 }
 
-export function chatCompletion(request: TextRequest, given: Answer, { id, created }: AnswerIdentity): object {
+export function chatCompletion(request: TextRequest, given: Answer, identity: AnswerIdentity): object {
+  const { id, created } = identity;
+  const { toolCall } = given;
   return {
     id: `chatcmpl-${id}`,
     object: 'chat.completion',
@@ -19,9 +22,12 @@ export function chatCompletion(request: TextRequest, given: Answer, { id, create
     choices: [
       {
         index: 0,
-        message: { role: 'assistant', content: given.tokens.join(''), refusal: null, annotations: [] },
+        message:
+          toolCall === undefined
+            ? { role: 'assistant', content: given.tokens.join(''), refusal: null, annotations: [] }
+            : callingMessage(toolCall, identity),
         logprobs: null,
-        finish_reason: given.finishReason,
+        finish_reason: finishReasonOf(given),
       },
     ],
     usage: usageOf(given),
@@ -33,8 +39,9 @@ export function chatCompletion(request: TextRequest, given: Answer, { id, create
 export function* chatCompletionEvents(
   request: TextRequest,
   given: Answer,
-  { id, created }: AnswerIdentity,
+  identity: AnswerIdentity,
 ): Generator<StreamEvent> {
+  const { id, created } = identity;
   const chunk = (choices: object[], usage: object | null): string =>
     JSON.stringify({
       id: `chatcmpl-${id}`,
@@ -48,13 +55,22 @@ export function* chatCompletionEvents(
   const choice = (delta: object, finishReason: string | null) => [
     { index: 0, delta, logprobs: null, finish_reason: finishReason },
   ];
-  yield { data: chunk(choice({ role: 'assistant', content: '', refusal: null }, null), null) };
-  for (const token of given.tokens) {
-    yield { data: chunk(choice({ content: token }, null), null), isToken: true };
+  if (given.toolCall === undefined) {
+    yield { data: chunk(choice({ role: 'assistant', content: '', refusal: null }, null), null) };
+    for (const token of given.tokens) {
+      yield { data: chunk(choice({ content: token }, null), null), isToken: true };
+    }
+  } else {
+    for (const delta of callingDeltas(given.toolCall, identity))
+      yield { data: chunk(choice(delta, null), null) };
   }
-  yield { data: chunk(choice({}, given.finishReason), null) };
+  yield { data: chunk(choice({}, finishReasonOf(given)), null) };
   if (request.includeUsage) yield { data: chunk([], usageOf(given)) };
   yield { data: '[DONE]' };
+}
+
+function finishReasonOf({ toolCall, finishReason }: Answer): string {
+  return toolCall === undefined ? finishReason : 'tool_calls';
 }
 
 function usageOf({ tokens, inputTokens }: Answer) {

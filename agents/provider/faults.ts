@@ -22,6 +22,8 @@ export interface Behaviour {
   malformed?: boolean;
   /** Make the answer exactly this many tokens long. */
   output_tokens?: number;
+  /** Call this tool instead of an answer. `arguments` is JSON; {} without it. */
+  tool_call?: { name: string; arguments?: string };
 }
 
 /** The requests to which a rule applies. Every given field must match; an empty scope matches every request. */
@@ -135,8 +137,13 @@ function parseBehaviour(given: Record<string, unknown>): Behaviour {
     behaviour.throttle =
       after === undefined ? {} : { retry_after: number(after, 'throttle.retry_after', 0, 86_400) };
   }
-  delete rest['fail'];
-  delete rest['throttle'];
+  if (rest['tool_call'] !== undefined) {
+    const { name, arguments: json, ...others } = object(rest['tool_call'], 'tool_call');
+    refuseOthers(others, 'tool_call');
+    behaviour.tool_call = { name: text(name, 'tool_call.name') };
+    if (json !== undefined) behaviour.tool_call.arguments = text(json, 'tool_call.arguments');
+  }
+  for (const key of ['fail', 'throttle', 'tool_call']) delete rest[key];
   refuseOthers(rest, 'behaviour');
   return behaviour;
 }

@@ -192,6 +192,23 @@ t.test('the provider throttles, fails, truncates, stalls and garbles on demand, 
   });
 });
 
+t.test('the provider calls a tool on demand, whole and streamed, by both endpoints', async (t) => {
+  const { openai, provider: running } = await provider(t);
+  const tool_call = { name: 'count', arguments: '{"text": "one two"}' };
+  const answered = await postControl(running.baseUrl, '/control/behaviour', { behaviour: { tool_call } });
+  t.equal(answered.status, 200);
+  const { choices } = await openai.chat.completions.create({ model: 'm', messages });
+  t.match(choices[0], { finish_reason: 'tool_calls', message: { tool_calls: [{ function: tool_call }] } });
+  const final = await openai.chat.completions.stream({ model: 'm', messages }).finalChatCompletion();
+  t.match(final.choices[0], {
+    finish_reason: 'tool_calls',
+    message: { tool_calls: [{ function: tool_call }] },
+  });
+  const item = { type: 'function_call', status: 'completed', ...tool_call };
+  t.match((await openai.responses.create({ model: 'm', input: 'x' })).output, [item]);
+  t.match((await openai.responses.stream({ model: 'm', input: 'x' }).finalResponse()).output, [item]);
+});
+
 t.test('a stalled stream ends when its caller disconnects, and the statistics count it', async (t) => {
   const { openai, provider: running } = await provider(t);
   running.faults.add({ behaviour: { stall_after_chunks: 2 } });

@@ -3,12 +3,13 @@ import type { Answer } from './answer.ts';
 import type { AnswerIdentity } from './chat.ts';
 import type { TextRequest } from './requests.ts';
 import type { StreamEvent } from './send.ts';
+import { callingEvents, callingItem } from './tool-call.ts';
 
 type State = 'in_progress' | 'completed' | 'incomplete';
 
 export function response(request: TextRequest, given: Answer, identity: AnswerIdentity): object {
   const state = endState(given);
-  return responseObject(request, identity, state, [message(identity, state, given.tokens.join(''))], given);
+  return responseObject(request, identity, state, [outputOf(given, identity, state)], given);
 }
 
 /** The answer as a stream of typed, numbered events. Its last event is its only end marker. */
@@ -30,6 +31,11 @@ export function* responseEvents(
 
   yield event('response.created', { response: begun });
   yield event('response.in_progress', { response: begun });
+  if (given.toolCall !== undefined) {
+    yield* callingEvents(given.toolCall, identity, event);
+    yield event('response.completed', { response: response(request, given, identity) });
+    return;
+  }
   yield event('response.output_item.added', { output_index: 0, item: message(identity, 'in_progress') });
   yield event('response.content_part.added', { ...place, part: textPart('') });
   for (const token of given.tokens) {
@@ -40,6 +46,11 @@ export function* responseEvents(
   const item = message(identity, state, text);
   yield event('response.output_item.done', { output_index: 0, item });
   yield event(`response.${state}`, { response: responseObject(request, identity, state, [item], given) });
+}
+
+function outputOf(given: Answer, identity: AnswerIdentity, state: State): object {
+  if (given.toolCall !== undefined) return callingItem(given.toolCall, identity, state);
+  return message(identity, state, given.tokens.join(''));
 }
 
 function endState({ finishReason }: Answer): State {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { answer } from './answer.ts';
+import { type Answer, answer } from './answer.ts';
 import { type AnswerIdentity, chatCompletion, chatCompletionEvents } from './chat.ts';
 import { control } from './control.ts';
 import { embeddings } from './embeddings.ts';
@@ -111,7 +111,7 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
   if (behaviour.latency_ms) await sleep(behaviour.latency_ms, undefined, { signal });
   if (refuse(response, behaviour)) return;
 
-  const given = answer(asked.prompt, asked.maxTokens, behaviour.output_tokens);
+  const given = answerOf(asked, behaviour);
   const identity = newIdentity();
   stats.answering(given.inputTokens);
   if (asked.stream) {
@@ -120,6 +120,12 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
     await sendJson(response, whole(asked satisfies TextRequest, given, identity), behaviour, signal);
     stats.sent(given.tokens.length);
   }
+}
+
+function answerOf({ prompt, maxTokens }: TextRequest, { output_tokens, tool_call }: Behaviour): Answer {
+  if (tool_call === undefined) return answer(prompt, maxTokens, output_tokens);
+  const toolCall = { name: tool_call.name, arguments: tool_call.arguments ?? '{}' };
+  return { tokens: [], finishReason: 'stop', inputTokens: prompt.inputTokens, toolCall };
 }
 
 /** Sends the error that the behaviour demands; false if it demands none. */

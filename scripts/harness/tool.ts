@@ -18,6 +18,7 @@ export type ToolName =
   | 'python-opentelemetry'
   | 'python-package'
   | 'python-generator'
+  | 'langgraph'
   | 'model-clients'
   | 'kustomize'
   | 'helm'

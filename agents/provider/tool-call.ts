@@ -1,0 +1,60 @@
+/** Answers that call one of the request's tools, in the formats of both text endpoints. */
+import type { AnswerIdentity } from './chat.ts';
+import type { StreamEvent } from './send.ts';
+
+/** A call of a tool, as a rule of faults.ts asks for it. */
+export interface ToolCall {
+  name: string;
+  /** JSON. */
+  arguments: string;
+}
+
+/** `message` of a chat completion that calls the tool. */
+export function callingMessage({ name, arguments: json }: ToolCall, { id }: AnswerIdentity): object {
+  const call = { id: `call_${id}`, type: 'function', function: { name, arguments: json } };
+  return { role: 'assistant', content: null, refusal: null, annotations: [], tool_calls: [call] };
+}
+
+/** The deltas of a streamed chat completion that calls the tool: its name first, its arguments in two pieces. */
+export function* callingDeltas({ name, arguments: json }: ToolCall, { id }: AnswerIdentity) {
+  const begin = { index: 0, id: `call_${id}`, type: 'function', function: { name, arguments: '' } };
+  yield { role: 'assistant', content: null, tool_calls: [begin] };
+  for (const piece of halvesOf(json)) yield { tool_calls: [{ index: 0, function: { arguments: piece } }] };
+}
+
+/** The item of a response that calls the tool. */
+export function callingItem(call: ToolCall, { id }: AnswerIdentity, status: string): object {
+  const json = status === 'in_progress' ? '' : call.arguments;
+  return {
+    id: `fc_${id}`,
+    type: 'function_call',
+    status,
+    call_id: `call_${id}`,
+    name: call.name,
+    arguments: json,
+  };
+}
+
+/** The events between `response.in_progress` and `response.completed`. */
+export function* callingEvents(
+  call: ToolCall,
+  identity: AnswerIdentity,
+  event: (type: string, fields: object) => StreamEvent,
+): Generator<StreamEvent> {
+  const place = { item_id: `fc_${identity.id}`, output_index: 0 };
+  const item = (status: string) => ({ output_index: 0, item: callingItem(call, identity, status) });
+  yield event('response.output_item.added', item('in_progress'));
+  for (const delta of halvesOf(call.arguments))
+    yield event('response.function_call_arguments.delta', { ...place, delta });
+  yield event('response.function_call_arguments.done', {
+    ...place,
+    name: call.name,
+    arguments: call.arguments,
+  });
+  yield event('response.output_item.done', item('completed'));
+}
+
+function halvesOf(text: string): string[] {
+  const middle = Math.ceil(text.length / 2);
+  return [text.slice(0, middle), text.slice(middle)];
+}
