@@ -1,14 +1,13 @@
 // The Python package: built, installed from its wheel, and run beside a sidecar with callers and models that know nothing of it.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { type AgentClient, connectAgent } from '../agents/protocol/agent-client.ts';
 import type { TaskResponse } from '../agents/protocol/messages.ts';
 import { freePort } from '../scripts/harness/free-port.ts';
-import { chatAnswer, sendJson } from '../scripts/harness/llm/provider.ts';
+import { beginStream, chatAnswer, chatChunk, sendJson } from '../scripts/harness/llm/provider.ts';
 import { PATIENCE_MS } from '../scripts/harness/patience.ts';
 import { runProcess, startProcess, type TestProcess } from '../scripts/harness/process.ts';
 import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
@@ -16,6 +15,7 @@ import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { stringField } from '../sidecar/task/protobuf.ts';
 import { providerFor } from './llm/set-up.ts';
+import { installWheel } from './support/python-wheel.ts';
 import { answerWith, startUpstream, type Upstream } from './support/upstream.ts';
 
 t.setTimeout(290_000);
@@ -31,17 +31,7 @@ let site = '';
 
 t.before(async () => {
   if (skip !== false) return;
-  site = mkdtempSync(join(tmpdir(), 'outrigger-python-'));
-  t.teardown(() => rmSync(site, { recursive: true, force: true }));
-  const python = requireTool('python-package');
-  const wheel = join(site, 'wheel');
-  const build = ['-m', 'build', '--no-isolation', '--wheel', '--outdir', wheel, join(root, 'python')];
-  const built = await runProcess(t, python, build, { limitMs: 120_000 });
-  if (built.code !== 0) throw new Error(built.output);
-  const file = join(wheel, readdirSync(wheel).find((name) => name.endsWith('.whl'))!);
-  const install = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index', '--target', site, file];
-  const installed = await runProcess(t, python, install, { limitMs: 120_000 });
-  if (installed.code !== 0) throw new Error(installed.output);
+  site = await installWheel(t);
 });
 
 t.test(
@@ -164,6 +154,32 @@ t.test(
     t.equal(await agent.stop(), 0, agent.logs());
   },
 );
+
+/** A stream of a model, read without a sidecar; prints what the caller of the agent would receive. */
+const READ_STREAM = `import asyncio
+from outrigger_agent import model_client
+from outrigger_agent.errors import classify
+
+async def main():
+    chunks = await model_client().chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+    try:
+        async for chunk in chunks:
+            pass
+    except Exception as error:
+        print(classify(error).code)
+
+asyncio.run(main())
+`;
+
+t.test('a model that breaks off in the middle of a stream is UNAVAILABLE', { skip }, async (t) => {
+  const url = provider.script('cut', (_request, response) => {
+    beginStream(response);
+    response.write(chatChunk('half an'), () => response.destroy());
+  });
+  const env = { PYTHONPATH: site, OPENAI_BASE_URL: url };
+  const ran = await runProcess(t, requireTool('python-package'), ['-c', READ_STREAM], { env });
+  t.same(ran, { code: 0, output: 'UNAVAILABLE\n' });
+});
 
 t.test(
   "a task's model request carries its ids, and the sidecar counts it to the task",

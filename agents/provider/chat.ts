@@ -25,7 +25,7 @@ export function chatCompletion(request: TextRequest, given: Answer, identity: An
         message:
           toolCall === undefined
             ? { role: 'assistant', content: given.tokens.join(''), refusal: null, annotations: [] }
-            : callingMessage(toolCall, identity),
+            : callingMessage(toolCall, id),
         logprobs: null,
         finish_reason: finishReasonOf(given),
       },
@@ -61,8 +61,7 @@ export function* chatCompletionEvents(
       yield { data: chunk(choice({ content: token }, null), null), isToken: true };
     }
   } else {
-    for (const delta of callingDeltas(given.toolCall, identity))
-      yield { data: chunk(choice(delta, null), null) };
+    for (const delta of callingDeltas(given.toolCall, id)) yield { data: chunk(choice(delta, null), null) };
   }
   yield { data: chunk(choice({}, finishReasonOf(given)), null) };
   if (request.includeUsage) yield { data: chunk([], usageOf(given)) };

@@ -32,7 +32,7 @@ export function* responseEvents(
   yield event('response.created', { response: begun });
   yield event('response.in_progress', { response: begun });
   if (given.toolCall !== undefined) {
-    yield* callingEvents(given.toolCall, identity, event);
+    yield* callingEvents(given.toolCall, identity.id, event);
     yield event('response.completed', { response: response(request, given, identity) });
     return;
   }
@@ -49,7 +49,7 @@ export function* responseEvents(
 }
 
 function outputOf(given: Answer, identity: AnswerIdentity, state: State): object {
-  if (given.toolCall !== undefined) return callingItem(given.toolCall, identity, state);
+  if (given.toolCall !== undefined) return callingItem(given.toolCall, identity.id, state);
   return message(identity, state, given.tokens.join(''));
 }
 

@@ -1,5 +1,4 @@
 /** Answers that call one of the request's tools, in the formats of both text endpoints. */
-import type { AnswerIdentity } from './chat.ts';
 import type { StreamEvent } from './send.ts';
 
 /** A call of a tool, as a rule of faults.ts asks for it. */
@@ -10,20 +9,20 @@ export interface ToolCall {
 }
 
 /** `message` of a chat completion that calls the tool. */
-export function callingMessage({ name, arguments: json }: ToolCall, { id }: AnswerIdentity): object {
+export function callingMessage({ name, arguments: json }: ToolCall, id: string): object {
   const call = { id: `call_${id}`, type: 'function', function: { name, arguments: json } };
   return { role: 'assistant', content: null, refusal: null, annotations: [], tool_calls: [call] };
 }
 
 /** The deltas of a streamed chat completion that calls the tool: its name first, its arguments in two pieces. */
-export function* callingDeltas({ name, arguments: json }: ToolCall, { id }: AnswerIdentity) {
+export function* callingDeltas({ name, arguments: json }: ToolCall, id: string) {
   const begin = { index: 0, id: `call_${id}`, type: 'function', function: { name, arguments: '' } };
   yield { role: 'assistant', content: null, tool_calls: [begin] };
   for (const piece of halvesOf(json)) yield { tool_calls: [{ index: 0, function: { arguments: piece } }] };
 }
 
 /** The item of a response that calls the tool. */
-export function callingItem(call: ToolCall, { id }: AnswerIdentity, status: string): object {
+export function callingItem(call: ToolCall, id: string, status: string): object {
   const json = status === 'in_progress' ? '' : call.arguments;
   return {
     id: `fc_${id}`,
@@ -38,11 +37,11 @@ export function callingItem(call: ToolCall, { id }: AnswerIdentity, status: stri
 /** The events between `response.in_progress` and `response.completed`. */
 export function* callingEvents(
   call: ToolCall,
-  identity: AnswerIdentity,
+  id: string,
   event: (type: string, fields: object) => StreamEvent,
 ): Generator<StreamEvent> {
-  const place = { item_id: `fc_${identity.id}`, output_index: 0 };
-  const item = (status: string) => ({ output_index: 0, item: callingItem(call, identity, status) });
+  const place = { item_id: `fc_${id}`, output_index: 0 };
+  const item = (status: string) => ({ output_index: 0, item: callingItem(call, id, status) });
   yield event('response.output_item.added', item('in_progress'));
   for (const delta of halvesOf(call.arguments))
     yield event('response.function_call_arguments.delta', { ...place, delta });

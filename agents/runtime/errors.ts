@@ -90,6 +90,9 @@ export function classify(error: unknown, secrets: readonly string[] = []): Agent
   if (isBrokenConnection(error, code)) {
     return new AgentError('UNAVAILABLE', 'the connection to the model provider broke', { cause: error });
   }
+  if (endedEarly(error)) {
+    return new AgentError('UNAVAILABLE', "the model's answer ended early", { cause: error });
+  }
   return new AgentError('INTERNAL', 'the agent failed', { cause: error });
 }
 
@@ -168,6 +171,14 @@ function classifyAgentCall(error: AgentCallError): AgentError {
     model,
     ...(Number.isInteger(pushbackMs) ? { retryAfterMs: pushbackMs } : {}),
   });
+}
+
+/** The openai client's helpers (runTools, stream) find it out, and have no class for it. */
+function endedEarly(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    /^(?:missing finish_reason for choice|request ended without sending any chunks)/.test(error.message)
+  );
 }
 
 /** fetch reports a truncated body as a TypeError "terminated", whose cause has undici's or the socket's code. */

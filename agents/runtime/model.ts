@@ -62,17 +62,19 @@ interface CompletionChunk {
 }
 
 /**
- * The text of a streamed chat completion.
+ * The text of a streamed chat completion, or of the completions of one run with tools.
  *
- * @throws AgentError UNAVAILABLE if it ends without a finish_reason: a provider or proxy that breaks off can close the
+ * @throws AgentError UNAVAILABLE if the last one ends without a finish_reason: a provider or proxy that breaks off can close the
  * connection cleanly, and half an answer must not pass for a whole one
  */
 export async function* answerText(chunks: AsyncIterable<CompletionChunk>): AsyncGenerator<string> {
   let finished = false;
   for await (const { choices } of chunks) {
     const choice = choices[0];
-    if (choice?.delta.content) yield choice.delta.content;
-    if (choice?.finish_reason) finished = true;
+    if (choice === undefined) continue;
+    // Of several completions (openai's runTools), the last one has to finish.
+    finished = Boolean(choice.finish_reason);
+    if (choice.delta.content) yield choice.delta.content;
   }
   if (!finished)
     throw new AgentError('UNAVAILABLE', "the model's answer ended early, without a finish_reason");

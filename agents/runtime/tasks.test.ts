@@ -45,6 +45,34 @@ t.test('an agent answers a task whole and as a stream, and its ids reach the pro
   t.ok(short.tokens_used < answer.tokens_used, 'max_tokens reaches the model');
 });
 
+t.test('of a run with tools the last completion has to finish', async (t) => {
+  const provider = await testProvider(t);
+  const { client } = await testAgent(
+    t,
+    {
+      async *streamProcess(task, { openai, modelOptions, answerText }) {
+        const messages = [{ role: 'user' as const, content: task.input }];
+        const parameters = { type: 'object' };
+        const clock = { name: 'clock', description: 'The time', parameters, function: () => 'noon' };
+        const tools = [{ type: 'function' as const, function: clock }];
+        yield* answerText(
+          openai.chat.completions.runTools({ ...modelOptions, messages, tools, stream: true }),
+        );
+      },
+    },
+    { baseUrl: provider.baseUrl },
+  );
+  const call = { tool_call: { name: 'clock' } };
+  provider.faults.add({ times: 1, behaviour: call });
+  const chunks = await streamProcess(client, { input: 'What time is it?' });
+  t.match(chunks.map(({ chunk }) => chunk).join(''), 'What time is it?');
+  // The latest rule that matches applies: the call first, then the answer that breaks off.
+  provider.faults.add({ behaviour: { end_after_chunks: 3 } });
+  provider.faults.add({ times: 1, behaviour: call });
+  const cut = await failureOf(streamProcess(client, { input: 'What time is it?' }));
+  t.match(cut, { code: status.UNAVAILABLE, details: /ended early/ });
+});
+
 t.test('a slowed agent delays each task, but not beyond its deadline', async (t) => {
   const { server, client } = await testAgent(t, {});
   server.delayTasks(60_000);

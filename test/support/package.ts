@@ -78,6 +78,24 @@ export async function project(
 ): Promise<string> {
   const folder = emptyFolder(t);
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }\n');
+  await install(t, folder, packages, options);
+  return folder;
+}
+
+/** A copy of a folder of the repository in a place of its own, as someone has it who knows nothing else of the repository. */
+export function copyFolder(t: Pick<Test, 'teardown'>, path: string): string {
+  const folder = emptyFolder(t);
+  cpSync(join(root, path), folder, { recursive: true, filter: (file) => !/node_modules|dist$/.test(file) });
+  return folder;
+}
+
+/** Installs these packages and what the folder's package.json names. */
+export async function install(
+  t: Test,
+  folder: string,
+  packages: readonly string[],
+  options: readonly string[] = [],
+): Promise<void> {
   const { code, output } = await runAsStranger(
     t,
     'npm',
@@ -85,7 +103,6 @@ export async function project(
     { cwd: folder, limitMs: INSTALL_LIMIT_MS },
   );
   if (code !== 0) throw new Error(`npm install failed:\n${output}`);
-  return folder;
 }
 
 /** Bytes of all files below, links not followed. */

@@ -85,9 +85,17 @@ def classify(error: BaseException, secrets: tuple[str, ...] = ()) -> AgentError:
         return error
     if isinstance(error, grpc.RpcError):
         return _classify_agent_call(error)
-    if any(base.__module__.startswith("openai") and base.__name__ == "APIError" for base in type(error).__mro__):
+    if _is_a(error, "openai", "APIError"):
         return _classify_provider(error, secrets)
+    if _is_a(error, "httpx", "TransportError"):
+        # The openai package does not translate what happens in the middle of a stream.
+        return AgentError("UNAVAILABLE", "the connection to the model provider broke")
     return AgentError("INTERNAL", "the agent failed")
+
+
+def _is_a(error: BaseException, module: str, name: str) -> bool:
+    """Whether it is of a class of a package that need not be installed."""
+    return any(base.__module__.split(".")[0] == module and base.__name__ == name for base in type(error).__mro__)
 
 
 def _classify_provider(error: Any, secrets: tuple[str, ...]) -> AgentError:
