@@ -13,7 +13,7 @@ import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
 /** Starts an agent with this environment. */
 export type StartAgent = (env: Record<string, string>) => TestProcess;
 
-export interface Replica {
+interface Replica {
   agent: TestProcess;
   sidecar: Sidecar;
 }
