@@ -1,12 +1,13 @@
 # Three images from one file; the last is the default:
 #
-#   docker build -t outrigger:0.1.0 .                                  the sidecar and the webhook
-#   docker build -t outrigger-agents:0.1.0 --target agents .           gateway, agents, offline provider
-#   docker build -t outrigger-intercept:0.1.0 --target intercept .     the step that redirects a pod's traffic
+#   docker build -t outrigger:0.2.0 .                                  the sidecar and the webhook
+#   docker build -t outrigger-agents:0.2.0 --target agents .           gateway, agents, offline provider
+#   docker build -t outrigger-intercept:0.2.0 --target intercept .     the step that redirects a pod's traffic
 #
 # The base is pinned by its full version: Node's, because the compile cache is only good for the Node that made it, and
 # Debian's name. A registry of your own, or a digest, goes in by --build-arg NODE_IMAGE=…
 ARG NODE_IMAGE=docker.io/library/node:24.21.0-bookworm-slim
+ARG VERSION=0.2.0
 
 # --- The bundle, and V8's compiled code for it, at the path where it will lie.
 FROM ${NODE_IMAGE} AS bundle

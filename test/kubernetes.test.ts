@@ -330,7 +330,10 @@ t.test("inject's output equals the golden files", async (t) => {
       readFileSync(join(goldens, name), 'utf8'),
       '--image=registry.example/outrigger:1',
     );
-    const versionless = output.replaceAll(/(outrigger\.dev\/injected: )[\w.-]+/g, '$1VERSION');
+    const versionless = output.replaceAll(
+      /(outrigger\.dev\/injected: |outrigger-intercept:)[\w.-]+/g,
+      '$1VERSION',
+    );
     const expected = join(goldens, name.replace('.in.', '.out.'));
     if (process.env['UPDATE_GOLDEN'] === '1') writeFileSync(expected, versionless);
     t.equal(versionless, readFileSync(expected, 'utf8'), name);

@@ -39,8 +39,9 @@ until_ok 20 test -S "$socket"
 make_base
 say 'the images'
 # The names by which Compose asks for them over the socket.
-make_image outrigger docker.io/library/outrigger:0.1.0
-make_image agents docker.io/library/outrigger-agents:0.1.0
+version=$(sed -n 's/^ARG VERSION=//p' Dockerfile)
+make_image outrigger "docker.io/library/outrigger:$version"
+make_image agents "docker.io/library/outrigger-agents:$version"
 prometheus=$(sed -n 's/^ *image: \(prom\/prometheus:.*\)$/\1/p' k8s/observability/docker-compose.yml)
 mkdir -p "$work/prometheus"
 cp "$(readlink -f "$(command -v prometheus)")" "$work/prometheus/prometheus"
