@@ -126,7 +126,7 @@ t.test(
 t.test('outrigger istio checks its arguments', async (t) => {
   const run = async (...args: string[]) =>
     runProcess(t, process.execPath, [join(root, 'sidecar/main.ts'), 'istio', ...args]);
-  t.match(await run('--help'), { code: 0, output: /--trust-domain VALUE/ });
+  t.match(await run('--help'), { code: 0, output: /--trust-domain NAME/ });
   t.match(await run('--namespace', 'a b'), { code: 64, output: /--namespace "a b": write the name/ });
   t.match(await run('--caller=a/b/c'), { code: 64, output: /--caller "a\/b\/c": write a service account/ });
   t.match(await run('--caller'), { code: 64, output: /--caller has no value/ });

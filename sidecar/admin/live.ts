@@ -11,6 +11,7 @@ import { outriggerVersion } from '../telemetry/version.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
+import { statusPage } from './status-page.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
 /** The endpoints shown of each cluster: a page with more helps no reader. Unusable ones come first. */
@@ -86,6 +87,15 @@ export class Live implements LiveSource {
         .slice(0, MAX_CLUSTERS)
         .map(([name, cluster]) => ({ name, ...this.shorten(name, cluster) })),
     };
+  }
+
+  /** `/status` of this sidecar. */
+  status() {
+    return statusPage(this.sidecar, {
+      findings: this.now.findings,
+      inbound: this.history.report(`${LISTENER}inbound`),
+      outbound: this.history.report(`${LISTENER}outbound`),
+    });
   }
 
   private listener(stats: ListenerStats, address: string) {

@@ -5,8 +5,16 @@
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { EXIT, print, printError } from './command.ts';
 import { configure } from './configure.ts';
+import { CONFIG_FLAGS, type HelpPage, helps, SETTINGS_NOTE } from './help.ts';
+
+const HELP: HelpPage = {
+  usage: ['check [--config FILE] [--SETTING VALUE …]'],
+  about: `Prints the configuration that \`outrigger run\` would use, with every default, or every problem with its line and remedy. Settings that work, but probably not as intended, are warnings on standard error. ${SETTINGS_NOTE}`,
+  flags: CONFIG_FLAGS,
+};
 
 export async function check(args: readonly string[]): Promise<number> {
+  if (helps(args, HELP)) return EXIT.OK;
   const configured = await configure(args);
   if ('exitCode' in configured) return configured.exitCode;
   const { Document, isScalar, visit } = await import('yaml');

@@ -3,6 +3,8 @@
 /** Exit codes, after sysexits.h. */
 export const EXIT = {
   OK: 0,
+  /** The command did its work, and found something wrong. */
+  PROBLEM: 1,
   /** The command line or the configuration is wrong. */
   USAGE: 64,
   /** A requested service or file does not exist. */
@@ -19,7 +21,6 @@ type CommandMain = (args: readonly string[]) => Promise<number | undefined>;
 
 export interface Command {
   readonly name: string;
-  readonly synopsis: string;
   readonly summary: string;
   readonly load: () => Promise<CommandMain>;
 }

@@ -124,12 +124,12 @@ t.test('the flags --help and --version print help and version', async (t) => {
   t.strictSame(outrigger(['--version']), { exitCode: 0, stdout: `${version}\n`, stderr: '' });
   const help = outrigger(['--help']);
   t.match(help, { exitCode: 0, stderr: '' });
-  for (const command of ['run', 'check', 'inject', 'webhook', 'istio'])
+  for (const command of ['run', 'check', 'status', 'calls', 'drain', 'inject', 'webhook', 'istio'])
     t.match(help.stdout, `outrigger ${command}`);
   t.match(outrigger([]), { exitCode: 64, stdout: '', stderr: /outrigger run/ });
   t.match(outrigger(['chek']), { exitCode: 64, stderr: /"chek" is not a command\n {4}did you mean check\?/ });
   t.match(outrigger(['\u001b[31m']), { exitCode: 64, stderr: /"\\u001b\[31m" is not a command/ });
-  const settings = outrigger(['run', '--help']).stdout;
+  const settings = outrigger(['run', '--help', '--all']).stdout;
   t.match(settings, /--inbound\.app \[127\.0\.0\.1:50051\]\n {6}\S/);
   t.match(settings, /--outbound\.clusters\.NAME\.retry\.max_attempts \[3\]/);
 });

@@ -1,8 +1,8 @@
 /** The part that `run` and `check` share: the arguments that name a configuration, and loading it. */
 import { type Override, overridesFromFlags } from '../config/overrides.ts';
-import { formatProblem, type Problem } from '../config/problems.ts';
+import { formatProblem, nearest, type Problem } from '../config/problems.ts';
 import { type ConfigSource, openConfigSource } from '../config/source.ts';
-import { EXIT, print, printError } from './command.ts';
+import { EXIT, printError } from './command.ts';
 
 /**
  * Opens the configuration that `args` name, or reports the problems and returns the exit code.
@@ -14,11 +14,6 @@ export async function configure(
   args: readonly string[],
   takesLastGood = false,
 ): Promise<{ source: ConfigSource } | { exitCode: number }> {
-  if (args.includes('--help') || args.includes('-h')) {
-    const { settingsHelp } = await import('./settings-help.ts');
-    print(settingsHelp());
-    return { exitCode: EXIT.OK };
-  }
   const { path, lastGood, flags, problems } = readArguments(args, takesLastGood);
   const opened = await openConfigSource({ path, flags, env: process.env, lastGood });
   if (problems.length === 0 && 'source' in opened) return opened;
@@ -53,6 +48,10 @@ function readArguments(args: readonly string[], takesLastGood: boolean): Argumen
       lastGood = args[++index] ?? '';
     } else if (takesLastGood && arg.startsWith('--last-good=')) {
       lastGood = arg.slice('--last-good='.length);
+    } else if (misspelled(arg, takesLastGood) !== undefined) {
+      const remedy = `did you mean ${misspelled(arg, takesLastGood)}?`;
+      problems.push(usageProblem(arg.split('=', 1)[0]!.slice(0, 60), 'is not a known flag', remedy));
+      if (!arg.includes('=')) index++;
     } else {
       settings.push(arg);
     }
@@ -68,6 +67,13 @@ function readArguments(args: readonly string[], takesLastGood: boolean): Argumen
     );
   }
   return { path: path || undefined, lastGood: lastGood || undefined, flags: overrides, problems };
+}
+
+/** The flag beside the settings that the argument means; undefined for a setting, which has a problem of its own. */
+function misspelled(arg: string, takesLastGood: boolean): string | undefined {
+  const [written = ''] = arg.split('=', 1);
+  if (!/^--[^.]+$/.test(written) || written === '--name' || written === '--version') return undefined;
+  return nearest(written, takesLastGood ? ['--config', '--last-good'] : ['--config']);
 }
 
 function usageProblem(source: string, message: string, remedy: string): Problem {

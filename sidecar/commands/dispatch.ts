@@ -7,7 +7,6 @@ import { type Command, EXIT, print, printError } from './command.ts';
 const COMMANDS: readonly Command[] = [
   {
     name: 'run',
-    synopsis: 'run [--config FILE] [--last-good DIR] [--SETTING VALUE …]',
     summary: 'runs the sidecar; SIGTERM and SIGINT drain, SIGHUP and a change of the file reload',
     load: async () => {
       deferSignals();
@@ -16,31 +15,36 @@ const COMMANDS: readonly Command[] = [
   },
   {
     name: 'check',
-    synopsis: 'check [--config FILE] [--SETTING VALUE …]',
     summary: 'prints the effective configuration, or every problem with its line and remedy',
     load: async () => (await import('./check.ts')).check,
   },
   {
+    name: 'status',
+    summary: 'shows the fleet, one line a sidecar',
+    load: async () => (await import('./status/status.ts')).status,
+  },
+  {
+    name: 'calls',
+    summary: 'lists the running calls of a sidecar with their attempts',
+    load: async () => (await import('./calls.ts')).calls,
+  },
+  {
     name: 'drain',
-    synopsis: 'drain [--config FILE]',
     summary: 'drains the inbound side of the sidecar on this machine, as the preStop hook of its pod',
     load: async () => (await import('./drain.ts')).drain,
   },
   {
     name: 'inject',
-    synopsis: 'inject [-f FILE]',
     summary: 'writes Kubernetes YAML with the sidecar in every workload that is not opted out',
     load: async () => (await import('./inject.ts')).inject,
   },
   {
     name: 'webhook',
-    synopsis: 'webhook',
     summary: 'serves the mutating admission webhook',
     load: async () => (await import('./webhook.ts')).webhook,
   },
   {
     name: 'istio',
-    synopsis: 'istio [--config FILE] [--namespace NAME] [--caller NAME …] [--directory DIR]',
     summary: "writes the Istio resources that say the same, and comments what Istio can't say",
     load: async () => (await import('./istio.ts')).istio,
   },
@@ -53,6 +57,7 @@ export async function dispatch(args: readonly string[]): Promise<number | undefi
     printError(usage());
     return EXIT.USAGE;
   }
+  if (first === 'help' && rest[0] !== undefined) return dispatch([rest[0], '--help']);
   if (first === '--help' || first === '-h' || first === 'help') {
     print(usage());
     return EXIT.OK;
@@ -83,13 +88,11 @@ function unknownCommand(word: string): number {
 }
 
 function usage(): string {
-  const lines = COMMANDS.map(({ synopsis, summary }) => `  outrigger ${synopsis}\n      ${summary}`);
+  const lines = COMMANDS.map(({ name, summary }) => `  outrigger ${name.padEnd(9)}${summary}`);
   return `Outrigger: a resilience sidecar for agents that talk gRPC
 
 ${lines.join('\n')}
-  outrigger --version
 
-Every setting of the file is a flag (--inbound.app 127.0.0.1:50051) and an environment variable
-(OUTRIGGER_INBOUND_APP); flags override variables, and variables override the file.
-"outrigger run --help" lists the settings.`;
+"outrigger COMMAND --help" explains a command; "outrigger --version" prints the version.
+"outrigger run --help --all" lists every setting.`;
 }

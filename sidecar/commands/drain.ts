@@ -6,14 +6,24 @@ import { request } from 'node:http';
 import { parseAddress } from '../net/address.ts';
 import { EXIT, printError } from './command.ts';
 import { configure } from './configure.ts';
+import { CONFIG_FLAGS, type HelpPage, helps, SETTINGS_NOTE } from './help.ts';
 
 const TIMEOUT_MS = 5_000;
+
+const HELP: HelpPage = {
+  usage: ['drain [--config FILE]'],
+  about: `Drains the inbound side of the sidecar on this machine, as the preStop hook of its pod: callers go elsewhere, and the app's own calls are served until SIGTERM. It asks the admin port (admin.listen) and returns at once. ${SETTINGS_NOTE}`,
+  flags: CONFIG_FLAGS,
+  exits: { 69: 'the sidecar does not answer' },
+  more: 'docs/kubernetes.md describes the end of a pod.',
+};
 
 /**
  * The sidecar sends callers away, and serves the app's own calls until SIGTERM. The command returns at once: a native
  * sidecar gets SIGTERM after the other containers have ended, with or without a hook.
  */
 export async function drain(args: readonly string[]): Promise<number> {
+  if (helps(args, HELP)) return EXIT.OK;
   const configured = await configure(args);
   if ('exitCode' in configured) return configured.exitCode;
   const { listen } = configured.source.current.admin;

@@ -1,23 +1,26 @@
 /** The flags that `inject` and `webhook` share: the settings of the injected sidecar. */
 import { defaultInjectSettings, type InjectSettings } from '../kubernetes/inject/settings.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import type { FlagDescription, Flags } from './flags.ts';
+import type { Flags, FlagTable } from './flags.ts';
 
 export const INJECT_FLAGS = {
-  image: { env: 'OUTRIGGER_IMAGE', help: 'The image of the sidecar' },
+  image: { value: 'IMAGE', env: 'OUTRIGGER_IMAGE', help: 'The image of the sidecar' },
   'intercept-image': {
+    value: 'IMAGE',
     env: 'OUTRIGGER_INTERCEPT_IMAGE',
     help: 'The image of the step that redirects traffic, for pods that ask for it',
   },
   'image-pull-policy': {
+    value: 'POLICY',
     env: 'OUTRIGGER_IMAGE_PULL_POLICY',
     help: 'Always, IfNotPresent or Never; the cluster decides when absent',
   },
   'otlp-endpoint': {
+    value: 'URL',
     env: 'OUTRIGGER_OTLP_ENDPOINT',
     help: 'Where sidecars send traces, http://HOST:4318; an app that names an endpoint of its own keeps it',
   },
-} satisfies Record<string, FlagDescription>;
+} satisfies FlagTable;
 
 const POLICIES = ['Always', 'IfNotPresent', 'Never'] as const;
 /** The form of an image reference, loosely: the API server decides in the end. */

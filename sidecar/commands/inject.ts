@@ -5,14 +5,23 @@ import { TypedError } from '../errors/typed-error.ts';
 import { injectManifests, ManifestError } from '../kubernetes/inject/manifests.ts';
 import type { WorkloadReport } from '../kubernetes/inject/workloads.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { EXIT, print, printError } from './command.ts';
-import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
+import { EXIT, printError } from './command.ts';
+import { type FlagTable, readFlags } from './flags.ts';
+import { type HelpPage, helps } from './help.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
 
 const FLAGS = {
-  file: { short: '-f', help: 'The YAML or JSON to read; - or nothing is standard input' },
+  file: { short: '-f', value: 'FILE', help: 'The YAML or JSON to read; - or nothing is standard input' },
   ...INJECT_FLAGS,
-} satisfies Record<string, FlagDescription>;
+} satisfies FlagTable;
+
+const HELP: HelpPage = {
+  usage: ['inject [-f FILE]'],
+  about:
+    'Reads Kubernetes YAML and writes it with the sidecar in every workload that is not opted out (label outrigger.dev/inject: "false"); a report goes to standard error. Annotations of the pods are its settings.',
+  flags: FLAGS,
+  more: 'docs/kubernetes.md lists the labels and annotations.',
+};
 
 /** The manifests of a whole cluster have a few megabytes. */
 const MAX_BYTES = 64 << 20;
@@ -22,10 +31,7 @@ const MAX_BYTES = 64 << 20;
  * sidecar, the command writes no YAML: half a deployment is worse than none.
  */
 export async function inject(args: readonly string[]): Promise<number> {
-  if (args.includes('--help') || args.includes('-h')) {
-    print(`outrigger inject [-f FILE]\n\n${flagsHelp(FLAGS)}`);
-    return EXIT.OK;
-  }
+  if (helps(args, HELP)) return EXIT.OK;
   const read = readFlags(args, FLAGS, process.env);
   const given = 'flags' in read ? readInjectSettings(read.flags) : read;
   if (!('flags' in read) || 'problems' in given) return refuse('problems' in given ? given.problems : []);

@@ -3,27 +3,40 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, print, printError } from './command.ts';
 import { configure } from './configure.ts';
-import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
+import { type FlagTable, readFlags, splitFlags } from './flags.ts';
+import { CONFIG_FLAGS, type HelpPage, helps, SETTINGS_NOTE } from './help.ts';
 
 const FLAGS = {
   namespace: {
+    value: 'NAME',
     help: "The namespace of the agents; default: the configuration's outbound.namespace, or default",
   },
-  caller: { many: true, help: 'A service account that calls agents and is none: gateway, or NAMESPACE/NAME' },
-  'trust-domain': { help: "The mesh's trust domain; default: cluster.local" },
-  directory: { help: 'Write a file for each agent, and a kustomization, instead of all to standard output' },
-} satisfies Record<string, FlagDescription>;
+  caller: {
+    value: 'NAME',
+    many: true,
+    help: 'A service account that calls agents and is none: gateway, or NAMESPACE/NAME',
+  },
+  'trust-domain': { value: 'NAME', help: "The mesh's trust domain; default: cluster.local" },
+  directory: {
+    value: 'DIR',
+    help: 'Write a file for each agent, and a kustomization, instead of all to standard output',
+  },
+} satisfies FlagTable;
+
+const HELP: HelpPage = {
+  usage: ['istio [--config FILE] [--namespace NAME] [--caller NAME …] [--directory DIR]'],
+  about: `Writes the Istio resources that say the same as the configuration, with comments on what Istio can't say. ${SETTINGS_NOTE}`,
+  flags: { ...FLAGS, ...CONFIG_FLAGS },
+  more: 'docs/istio.md compares the two.',
+};
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const CALLER = /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 const TRUST_DOMAIN = /^[a-z0-9._-]{1,255}$/;
 
 export async function istio(args: readonly string[]): Promise<number> {
-  if (args.includes('--help') || args.includes('-h')) {
-    print(`outrigger istio [--config FILE] [--SETTING VALUE …]\n\n${flagsHelp(FLAGS)}`);
-    return EXIT.OK;
-  }
-  const { own, rest } = split(args);
+  if (helps(args, HELP)) return EXIT.OK;
+  const { own, rest } = splitFlags(args, FLAGS);
   const read = readFlags(own, FLAGS, {});
   if ('problems' in read) return refuse(read.problems);
   const [given] = read.flags.namespace;
@@ -66,20 +79,6 @@ export async function istio(args: readonly string[]): Promise<number> {
   }
   printError(files.map(([name]) => join(directory, name)).join('\n'));
   return EXIT.OK;
-}
-
-/** Separates the flags of this command from those of the configuration. */
-function split(args: readonly string[]): { own: string[]; rest: string[] } {
-  const own: string[] = [];
-  const rest: string[] = [];
-  for (let index = 0; index < args.length; index++) {
-    const arg = args[index]!;
-    const name = arg.split('=', 1)[0]!;
-    if (!Object.hasOwn(FLAGS, name.slice(2)) || !name.startsWith('--')) rest.push(arg);
-    else if (arg.includes('=') || index + 1 === args.length) own.push(arg);
-    else own.push(arg, args[++index]!);
-  }
-  return { own, rest };
 }
 
 function refuse(problems: readonly string[]): number {

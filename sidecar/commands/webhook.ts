@@ -11,39 +11,60 @@ import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { EXIT, print, printError } from './command.ts';
-import { type FlagDescription, type Flags, flagsHelp, readFlags } from './flags.ts';
+import { EXIT, printError } from './command.ts';
+import { type Flags, type FlagTable, readFlags } from './flags.ts';
+import { type HelpPage, helps } from './help.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
 
 const FLAGS = {
   listen: {
+    value: 'ADDRESS',
     env: 'OUTRIGGER_WEBHOOK_LISTEN',
     help: 'Address for requests of the API server, over HTTPS [0.0.0.0:8443]',
   },
-  health: { help: 'Kubernetes probes: /healthz/live and /healthz/ready [0.0.0.0:15021]' },
-  metrics: { help: 'Prometheus: /metrics [0.0.0.0:15020]' },
-  'tls-cert': { help: 'PEM file of a certificate, with --tls-key; read again when it changes' },
-  'tls-key': { help: 'PEM file of its key' },
+  health: { value: 'ADDRESS', help: 'Kubernetes probes: /healthz/live and /healthz/ready [0.0.0.0:15021]' },
+  metrics: { value: 'ADDRESS', help: 'Prometheus: /metrics [0.0.0.0:15020]' },
+  'tls-cert': {
+    value: 'FILE',
+    help: 'PEM file of a certificate, with --tls-key; read again when it changes',
+  },
+  'tls-key': { value: 'FILE', help: 'PEM file of its key' },
   name: {
+    value: 'NAME',
     env: 'OUTRIGGER_WEBHOOK_NAMES',
     many: true,
     help: 'A DNS name or address of the own certificate [outrigger-webhook.outrigger-system.svc]',
   },
   secret: {
+    value: 'NAMESPACE/NAME',
     env: 'OUTRIGGER_WEBHOOK_SECRET',
     help: 'NAMESPACE/NAME of an existing Secret in which replicas share the own certificate',
   },
   configuration: {
+    value: 'NAME',
     env: 'OUTRIGGER_WEBHOOK_CONFIGURATION',
     help: 'The MutatingWebhookConfiguration whose caBundle is kept up to date',
   },
   'certificate-lifetime': {
+    value: 'DURATION',
     help: 'Lifetime of the own certificate; the webhook renews it when a third is left [2160h]',
   },
-  'drain-delay': { help: 'Time from SIGTERM until the webhook stops accepting [5s]' },
-  'log-level': { env: 'OUTRIGGER_LOG_LEVEL', help: 'trace, debug, info, warn, error, fatal, silent [info]' },
+  'drain-delay': { value: 'DURATION', help: 'Time from SIGTERM until the webhook stops accepting [5s]' },
+  'log-level': {
+    value: 'LEVEL',
+    env: 'OUTRIGGER_LOG_LEVEL',
+    help: 'trace, debug, info, warn, error, fatal, silent [info]',
+  },
   ...INJECT_FLAGS,
-} satisfies Record<string, FlagDescription>;
+} satisfies FlagTable;
+
+const HELP: HelpPage = {
+  usage: ['webhook [--tls-cert FILE --tls-key FILE | --secret NAMESPACE/NAME --configuration NAME]'],
+  about: 'Serves the mutating admission webhook, which adds the sidecar to pods that ask for it.',
+  flags: FLAGS,
+  exits: { 69: 'it can not listen at an address' },
+  more: 'docs/kubernetes.md describes its installation.',
+};
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const MINUTE_MS = 60_000;
@@ -51,10 +72,7 @@ const MINUTE_MS = 60_000;
 const MAX_LIFETIME_MS = 87_600 * 60 * MINUTE_MS;
 
 export async function webhook(args: readonly string[]): Promise<number> {
-  if (args.includes('--help') || args.includes('-h')) {
-    print(`outrigger webhook\n\n${flagsHelp(FLAGS)}`);
-    return EXIT.OK;
-  }
+  if (helps(args, HELP)) return EXIT.OK;
   const read = readFlags(args, FLAGS, process.env);
   const options = 'flags' in read ? readOptions(read.flags) : read;
   if ('problems' in options) {

@@ -180,7 +180,7 @@ function unknown(value: unknown, { source, name }: Override): Problem {
   const isFlag = source.startsWith('--');
   if (path === undefined) {
     const remedy = isFlag
-      ? '"outrigger run --help" lists the settings'
+      ? '"outrigger run --help --all" lists the settings'
       : 'remove it; a variable is named after its setting';
     return problem('', source, 'is not a known setting', remedy);
   }

@@ -14,7 +14,7 @@ import { answerEvents } from './event-stream.ts';
 import { probe } from './health.ts';
 import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './http-server.ts';
 import { type LiveSource, LiveStream } from './live-stream.ts';
-import { type MetricsSource, metricsRoute } from './metrics.ts';
+import { type MetricsSource, metricsRoute, statusRoute } from './metrics.ts';
 
 /** The data and commands behind the admin pages. Each value is sent as JSON, unchanged. */
 export interface AdminSource {
@@ -23,6 +23,8 @@ export interface AdminSource {
   /** The effective configuration in the file's form, without secrets. */
   config(): object;
   stats(): object;
+  /** The state in a few lines, which the metrics listener serves, too. */
+  status(): object;
   /** The running calls that the query asks for; a text when the query is wrong. */
   calls(query: URLSearchParams): object | string;
   notReadyBecause(): string | undefined;
@@ -64,6 +66,7 @@ export function startAdmin(
       },
     },
     metricsRoute(source.metrics),
+    statusRoute(() => source.status()),
     probe('/ready', () => source.notReadyBecause()),
     {
       method: 'GET',

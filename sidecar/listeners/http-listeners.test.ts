@@ -72,6 +72,7 @@ async function startTestAdmin(t: Test, changes: Partial<AdminSource> = {}) {
     clusters: () => ({ writing: { endpoints: [{ address: '10.0.0.7:50051', state: 'ready' }] } }),
     config: () => ({ name: 'agent' }),
     stats: () => ({ calls: 1 }),
+    status: () => ({ ready: true }),
     calls: () => ({ calls: [] }),
     notReadyBecause: () => undefined,
     metrics: {

@@ -1,5 +1,5 @@
-/** The metrics listener: `/metrics` for Prometheus. */
-import { type HttpRoute, type HttpServer, send, startHttpServer } from './http-server.ts';
+/** The metrics listener: `/metrics` for Prometheus, and `/status` for `outrigger status`. */
+import { type HttpRoute, type HttpServer, send, sendJson, startHttpServer } from './http-server.ts';
 
 interface MetricsPage {
   readonly contentType: string;
@@ -16,8 +16,19 @@ export function startMetrics(
   listen: string,
   source: MetricsSource,
   onError: (error: unknown) => void,
+  status?: () => object,
 ): Promise<HttpServer> {
-  return startHttpServer({ setting: 'metrics.listen', listen, routes: [metricsRoute(source)], onError });
+  const routes = [metricsRoute(source), ...(status === undefined ? [] : [statusRoute(status)])];
+  return startHttpServer({ setting: 'metrics.listen', listen, routes, onError });
+}
+
+/** This listener is open to other pods: `status` holds nothing that they may not know (`admin/status-page.ts`). */
+export function statusRoute(status: () => object): HttpRoute {
+  return {
+    method: 'GET',
+    path: '/status',
+    handle: (_request, response) => sendJson(response, 200, status()),
+  };
 }
 
 export function metricsRoute(source: MetricsSource): HttpRoute {

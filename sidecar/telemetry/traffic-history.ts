@@ -28,6 +28,7 @@ interface LatencyReport {
   readonly calls: number;
   readonly p50_ms: number | null;
   readonly p90_ms: number | null;
+  readonly p95_ms: number | null;
   readonly p99_ms: number | null;
 }
 
@@ -162,7 +163,7 @@ function percentiles(buckets: Float64Array, newest: number, oldest: number): Lat
     }
     return tenths(DURATION_BUCKETS.at(-1)! * 1000);
   };
-  return { calls, p50_ms: at(0.5), p90_ms: at(0.9), p99_ms: at(0.99) };
+  return { calls, p50_ms: at(0.5), p90_ms: at(0.9), p95_ms: at(0.95), p99_ms: at(0.99) };
 }
 
 function tenths(value: number): number {

@@ -1,7 +1,7 @@
 // An API server that knows EndpointSlices alone: HTTPS, a token, lists, and watches with versions, as the real one has them.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,6 +14,8 @@ const TOKEN = 'a-token-of-the-test';
 
 export interface FakeEndpoint {
   readonly ip?: string;
+  /** The name of its pod, whose ports can be asked through the API server. */
+  readonly pod?: string;
   readonly zone?: string;
   readonly ready?: boolean;
   readonly serving?: boolean;
@@ -118,10 +120,11 @@ export class FakeKubernetesApi {
         labels: { 'kubernetes.io/service-name': this.service },
       },
       addressType: 'IPv4',
-      endpoints: endpoints.map(({ ip = '127.0.0.1', zone, ...conditions }) => ({
+      endpoints: endpoints.map(({ ip = '127.0.0.1', pod, zone, ...conditions }) => ({
         addresses: [ip],
         conditions,
         ...(zone === undefined ? {} : { zone }),
+        ...(pod === undefined ? {} : { targetRef: { kind: 'Pod', name: pod, uid: pod } }),
       })),
       ports: [{ name: 'grpc', port, protocol: 'TCP' }],
       ...more,
@@ -194,6 +197,20 @@ export class FakeKubernetesApi {
         kind: 'Node',
         metadata: { name: node, labels: { 'topology.kubernetes.io/zone': zone } },
       });
+    }
+    const proxied = /^\/api\/v1\/namespaces\/agents\/pods\/([a-z0-9-]+):(\d+)\/proxy(\/.*)$/.exec(
+      decodeURIComponent(url.pathname),
+    );
+    if (proxied !== null) {
+      const [, pod, port, path] = proxied;
+      const hosts = [...this.slices.values()].flatMap(({ endpoints = [] }) => endpoints ?? []);
+      if (!hosts.some(({ targetRef }) => targetRef?.uid === pod)) return status(404);
+      return request.pipe(
+        httpRequest({ port: Number(port), path }, (answer) => {
+          response.writeHead(answer.statusCode!, answer.headers);
+          answer.pipe(response);
+        }).on('error', () => status(503)),
+      );
     }
     if (url.pathname !== '/apis/discovery.k8s.io/v1/namespaces/agents/endpointslices') return status(404);
     if (url.searchParams.get('labelSelector') !== `kubernetes.io/service-name=${this.service}`)

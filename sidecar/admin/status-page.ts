@@ -1,0 +1,69 @@
+/**
+ * `/status`: one sidecar in a few lines, for `outrigger status`. The metrics listener serves it, which other pods can reach, so it
+ * says no more than the metrics do: names, rates, circuits, and the findings without their details.
+ */
+import type { Sidecar } from '../data-plane/sidecar.ts';
+import type { Finding } from '../policy/now/finding.ts';
+import type { TrafficReport } from '../telemetry/traffic-history.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
+
+const MAX_FINDINGS = 20;
+const MAX_CIRCUITS = 20;
+
+interface StatusSources {
+  readonly findings: readonly Finding[];
+  readonly inbound: TrafficReport | undefined;
+  readonly outbound: TrafficReport | undefined;
+}
+
+export function statusPage(sidecar: Sidecar, { findings, inbound, outbound }: StatusSources) {
+  const { config, state, notReadyBecause } = sidecar;
+  const circuits = Array.from(openCircuits(sidecar));
+  return {
+    name: config.name,
+    version: config.version,
+    outrigger_version: outriggerVersion(),
+    state,
+    draining: state !== 'starting' && state !== 'running',
+    ready: notReadyBecause === undefined,
+    not_ready_because: notReadyBecause ?? '',
+    has_app: sidecar.inbound.appHealth.state !== 'none',
+    uptime_s: Math.round(process.uptime()),
+    inbound: lastMinute(sidecar.inbound.stats.activeCalls, inbound),
+    outbound: lastMinute(sidecar.outbound.stats.activeCalls, outbound),
+    open_circuits: circuits.length,
+    circuits: circuits.slice(0, MAX_CIRCUITS),
+    ejected_endpoints: ejectedEndpoints(sidecar),
+    problems: findings.length,
+    findings: findings.slice(0, MAX_FINDINGS).map(({ kind, severity, text }) => ({ kind, severity, text })),
+  };
+}
+
+/** The calls of the last minute, or of the time since the start; null where no call ended. */
+function lastMinute(activeCalls: number, report: TrafficReport | undefined) {
+  const { calls = 0, errors = 0, p95_ms: p95Ms = null } = report?.last_minute ?? {};
+  const seconds = Math.max(report?.calls.length ?? 0, 1);
+  return {
+    active_calls: activeCalls,
+    calls_per_s: Math.round((calls / seconds) * 100) / 100,
+    success: calls === 0 ? null : Math.round((1 - errors / calls) * 10_000) / 10_000,
+    p95_ms: p95Ms,
+  };
+}
+
+function* openCircuits({ inbound, outbound }: Sidecar) {
+  for (const [cluster, { policies }] of [
+    [inbound.app.name, inbound.app] as const,
+    ...outbound.clusters.serving(),
+  ])
+    for (const [method, { state }] of policies.breakers.entries())
+      if (state !== 'closed')
+        yield { cluster, method: method || '(other methods)', state: state.replace('_', '-') };
+}
+
+function ejectedEndpoints({ inbound, outbound }: Sidecar): number {
+  let ejected = 0;
+  for (const cluster of [inbound.app, ...outbound.clusters.clusters.values()])
+    for (const { watched } of cluster.servingEndpoints()) if (watched.ejected) ejected++;
+  return ejected;
+}

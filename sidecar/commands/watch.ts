@@ -1,0 +1,26 @@
+/** Shows something again and again, for `--watch`. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const EVERY_MS = 2_000;
+
+/**
+ * Calls `show` once, or with `watch` every two seconds until Ctrl-C. Resolves with the exit code of the last look. `show`
+ * gets true when it may clear the terminal before it writes.
+ */
+export async function repeat(watch: boolean, show: (clears: boolean) => Promise<number>): Promise<number> {
+  if (!watch) return show(false);
+  const stopped = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopped.abort());
+  // The reader has left (`| head`).
+  process.stdout.once('error', () => stopped.abort());
+  const clears = process.stdout.isTTY === true;
+  let code = 0;
+  while (!stopped.signal.aborted) {
+    code = await show(clears);
+    await sleep(EVERY_MS, undefined, { signal: stopped.signal }).catch(() => {});
+  }
+  return code;
+}
+
+/** Moves the cursor to the beginning and clears what is below. */
+export const CLEAR = '\u001b[H\u001b[2J';

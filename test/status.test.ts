@@ -1,0 +1,137 @@
+// `outrigger status`: the fleet, one line a sidecar, from real sidecars by address, by DNS, and by a Service of an API server.
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { openBlackHole } from '../scripts/harness/faults/black-hole.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { outboundTo, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { FakeKubernetesApi } from './support/kubernetes-api.ts';
+
+const main = join(import.meta.dirname, '..', 'sidecar', 'main.ts');
+
+interface Row {
+  readonly address: string;
+  readonly pod: string;
+  readonly state: string;
+  readonly wrong: boolean;
+  readonly problem: string;
+  readonly status: { readonly name: string; readonly inbound: { readonly success: number | null } } | null;
+}
+
+function outrigger(t: Test, args: readonly string[], env: Record<string, string> = {}) {
+  return runProcess(t, process.execPath, [main, 'status', ...args], { env });
+}
+
+async function rows(t: Test, args: readonly string[], env: Record<string, string> = {}) {
+  const { code, output } = await outrigger(t, [...args, '--output', 'json'], env);
+  return { code, sidecars: (JSON.parse(output) as { sidecars: Row[] }).sidecars };
+}
+
+t.test('status shows one line a sidecar, also of those that do not answer', async (t) => {
+  const app = await startRawServer(t);
+  const well = await startSidecar(t, { name: 'research', version: '1.2.3', inbound: { app: app.address } });
+  const nobody = await freePort();
+  const lonely = await startSidecar(
+    t,
+    { name: 'writing', inbound: { app: `127.0.0.1:${nobody}` }, ...outboundTo(app.address) },
+    { until: 'live' },
+  );
+  const client = new RawClient(t, well.inboundPort);
+  for (let call = 0; call < 3; call++) t.equal((await client.unary(Buffer.from('x'))).code, 0);
+  const one = `127.0.0.1:${well.metricsPort}`;
+  await waitUntil('the calls are in the history', async () => {
+    const { inbound } = (await (await fetch(`http://${one}/status`)).json()) as {
+      inbound: { success: number | null };
+    };
+    return inbound.success === 1;
+  });
+
+  const alone = await outrigger(t, ['--at', one]);
+  t.equal(alone.code, 0, alone.output);
+  t.match(alone.output, /^NAME +ADDRESS +VERSION +STATE +CALLS\/S +SUCCESS +P95 +OPEN +EJECTED +PROBLEMS\n/);
+  t.match(
+    alone.output,
+    /\nresearch +127\.0\.0\.1:\d+ +1\.2\.3 \(\S+\) +ready +\d\S* +100\.0% +\d+ms +0 +0 +0\n$/,
+  );
+  t.equal(alone.output.trim().split('\n').length, 2, 'nothing else where all is well');
+
+  // One that accepts and never answers, one port where nobody listens, one other server.
+  const silent = `127.0.0.1:${await freePort()}`;
+  await openBlackHole(t, silent);
+  const dead = `127.0.0.1:${await freePort()}`;
+  const stranger = `127.0.0.1:${well.healthPort}`;
+  const fleet = [one, `127.0.0.1:${lonely.metricsPort}`, silent, dead, stranger].join(',');
+  const all = await waitUntil('the app is known to be missing', async () => {
+    const asked = await rows(t, ['--at', fleet, '--timeout', '1s']);
+    return asked.sidecars[1]?.state === 'not ready' && asked;
+  });
+  t.equal(all.code, 1, 'something is wrong');
+  t.match(all.sidecars, [
+    { address: one, state: 'ready', wrong: false, status: { name: 'research', inbound: { success: 1 } } },
+    { state: 'not ready', wrong: true, status: { name: 'writing' } },
+    { state: 'unreachable', problem: 'no answer within 1 s', status: null },
+    { state: 'unreachable', problem: /nothing listens there/ },
+    { state: 'unreachable', problem: /it has no \/status/ },
+  ]);
+  const shown = await outrigger(t, ['--at', fleet, '--timeout', '1s']);
+  t.match(shown.output, /\nwriting +\S+ +\S+.* not ready +.*\n/);
+  t.match(shown.output, new RegExp(`\\n${silent}: no answer within 1 s\\n`));
+  t.match(shown.output, /\nwriting \S+: Not ready: the app at \S+ is unreachable/);
+
+  const dns = await rows(t, ['--dns', `localhost:${well.metricsPort}`]);
+  t.match(
+    dns.sidecars.find(({ address }) => address === one),
+    { state: 'ready' },
+  );
+  const none = await outrigger(t, ['--dns', 'no-such-name.invalid:15020']);
+  t.equal(none.code, 69);
+  t.match(none.output, /no-such-name\.invalid can not be resolved/);
+
+  const local = await outrigger(t, ['--config', well.configFile]);
+  t.equal(local.code, 0, 'without an address it asks the sidecar of this machine');
+  t.match(local.output, /\nresearch /);
+
+  for (const [args, message] of [
+    [['--att', one], /"--att" is not expected here; did you mean --at\?/],
+    [['--at', 'a b'], /--at: /],
+    [['--at', one, '--timeout', '3'], /--timeout takes/],
+    [['--at', one, '--output', 'xml'], /--output takes table or json/],
+    [['--service', 'a/b/c'], /--service takes NAMESPACE\/NAME/],
+  ] as const)
+    t.match(await outrigger(t, args), { code: 64, output: message }, args.join(' '));
+});
+
+t.test('status finds the pods of a Service, and asks them through the API server', async (t) => {
+  const app = await startRawServer(t);
+  const sidecar = await startSidecar(t, { name: 'research', inbound: { app: app.address } });
+  const api = await FakeKubernetesApi.start(t, 'research');
+  const pods = [
+    { pod: 'research-0', ip: '10.1.2.3' },
+    { pod: 'research-0', ip: 'fd00::1' },
+  ];
+  api.set('a', 50_051, pods);
+  const env = { KUBECONFIG: api.kubeconfig };
+  const port = String(sidecar.metricsPort);
+  const found = await rows(t, ['--service', 'agents/research', '--port', port], env);
+  t.equal(found.code, 0);
+  t.match(found.sidecars, [
+    { pod: 'research-0', address: `10.1.2.3:${port}`, state: 'ready', status: { name: 'research' } },
+  ]);
+  t.equal(found.sidecars.length, 1, 'a pod with two addresses is one line');
+  const short = await outrigger(t, ['--service', 'research', '--port', port], env);
+  t.match(short, { code: 0, output: /\nresearch +research-0 \(10\.1\.2\.3:\d+\)/ }, 'in the own namespace');
+
+  api.remove('a');
+  t.match(await outrigger(t, ['--service', 'research'], env), { code: 69, output: /no sidecar was found/ });
+  api.failWith = 403;
+  t.match(await outrigger(t, ['--service', 'research'], env), {
+    code: 69,
+    output: /the Service agents\/research: the permission to list endpointslices is missing \(403\)/,
+  });
+  t.match(await outrigger(t, ['--service', 'research'], { KUBECONFIG: '/nowhere', HOME: t.testdir() }), {
+    code: 69,
+    output: /set KUBECONFIG, or use --dns or --at/,
+  });
+});
