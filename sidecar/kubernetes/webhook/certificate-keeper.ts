@@ -93,7 +93,9 @@ export class CertificateKeeper {
     const { material, version } = await store.read();
     if (material !== undefined && this.isFresh(material)) return material;
     const made = await make({ names, nowMs: now(), lifetimeMs });
-    const next = material === undefined ? made : withOlderAuthorities(made, material.ca, now());
+    // The served certificate stays trusted until the new one is served, even if the store has lost it.
+    const older = `${material?.ca ?? ''}${this.served?.ca ?? ''}`;
+    const next = withOlderAuthorities(made, older, now());
     if (await store.write(next, version)) return next;
     const other = (await store.read()).material;
     return other !== undefined && this.isFresh(other) ? other : undefined;

@@ -87,7 +87,7 @@ export function withOlderAuthorities(
   ca: string,
   nowMs: number,
 ): CertificateMaterial {
-  const older = certificatesIn(ca).filter((pem) => {
+  const older = [...new Set(certificatesIn(ca))].filter((pem) => {
     const parsed = parse(pem);
     return parsed !== undefined && parsed.validToDate.getTime() > nowMs && !newest.ca.includes(pem);
   });
