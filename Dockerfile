@@ -6,8 +6,15 @@
 #
 # The base is pinned by its full version: Node's, because the compile cache is only good for the Node that made it, and
 # Debian's name. A registry of your own, or a digest, goes in by --build-arg NODE_IMAGE=…
+#
+# The labels say what an image was made from; `docker build $(node scripts/image-labels.mjs) …` takes revision, time and
+# source from git. /outrigger/sbom.cdx.json lists what is in the sidecar's and the agents' image, as CycloneDX.
 ARG NODE_IMAGE=docker.io/library/node:24.21.0-bookworm-slim
 ARG VERSION=0.2.0
+ARG REVISION=""
+ARG CREATED=""
+ARG SOURCE=""
+ARG DOCUMENTATION="$SOURCE"
 
 # --- The bundle, and V8's compiled code for it, at the path where it will lie.
 FROM ${NODE_IMAGE} AS bundle
@@ -35,6 +42,20 @@ RUN mkdir -p /image/usr/local/bin /image/etc /image/tmp \
  && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
  && ln -s /outrigger/dist/outrigger.mjs /image/usr/local/bin/outrigger
 
+# --- What the images contain: npm's packages, Node, and Debian's packages, of which the sidecar's has a few libraries.
+FROM ${NODE_IMAGE} AS sbom
+WORKDIR /outrigger
+COPY package.json package-lock.json Dockerfile ./
+COPY scripts scripts
+COPY --from=root /tmp/libraries ./
+RUN dpkg-query --show --showformat '${Package} ${Version} ${Architecture}\n' > packages \
+ && sed 's|.*/|*/|' libraries > patterns \
+ && xargs dpkg --search < patterns > found \
+ && cut -d: -f1 found > owners \
+ && awk 'NR == FNR { owns[$1]; next } $1 in owns' owners packages > owned \
+ && node scripts/sbom.mjs --debian packages --out agents.cdx.json \
+ && node scripts/sbom.mjs --debian owned --out sidecar.cdx.json
+
 # --- Gateway, agents and provider run from their sources; Node strips the types.
 FROM ${NODE_IMAGE} AS agents
 WORKDIR /outrigger
@@ -45,7 +66,20 @@ COPY proto proto
 COPY LICENSE ./
 COPY agents agents
 COPY sidecar/node sidecar/node
-LABEL org.opencontainers.image.title="outrigger-agents" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=sbom /outrigger/agents.cdx.json ./sbom.cdx.json
+ARG VERSION
+ARG REVISION
+ARG CREATED
+ARG SOURCE
+ARG DOCUMENTATION
+LABEL org.opencontainers.image.title="outrigger-agents" \
+      org.opencontainers.image.description="The gateway, the example agents and the offline model provider of Outrigger" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.documentation="$DOCUMENTATION" \
+      org.opencontainers.image.licenses="Apache-2.0"
 # Memory: the peaks of a gateway with many large tasks are a fifth lower so.
 ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=4 MALLOC_ARENA_MAX=1
 USER 1000:1000
@@ -57,7 +91,19 @@ FROM ${NODE_IMAGE} AS intercept
 # A fixed version of a Debian package is gone from the mirrors with the next security update.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
-LABEL org.opencontainers.image.title="outrigger-intercept" org.opencontainers.image.licenses="Apache-2.0"
+ARG VERSION
+ARG REVISION
+ARG CREATED
+ARG SOURCE
+ARG DOCUMENTATION
+LABEL org.opencontainers.image.title="outrigger-intercept" \
+      org.opencontainers.image.description="The step that redirects a pod's gRPC to its Outrigger sidecar" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.documentation="$DOCUMENTATION" \
+      org.opencontainers.image.licenses="Apache-2.0"
 # The redirection changes the network of its pod: that is what root and NET_ADMIN are for.
 # hadolint ignore=DL3002
 USER 0:0
@@ -67,8 +113,21 @@ ENTRYPOINT ["/usr/sbin/nft"]
 FROM scratch AS outrigger
 COPY --from=root /image /
 COPY --from=bundle /outrigger/dist /outrigger/dist
+COPY --from=sbom /outrigger/sidecar.cdx.json /outrigger/sbom.cdx.json
 COPY LICENSE /outrigger/
-LABEL org.opencontainers.image.title="outrigger" org.opencontainers.image.licenses="Apache-2.0"
+ARG VERSION
+ARG REVISION
+ARG CREATED
+ARG SOURCE
+ARG DOCUMENTATION
+LABEL org.opencontainers.image.title="outrigger" \
+      org.opencontainers.image.description="A resilience sidecar for AI agents that talk gRPC, and its admission webhook" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.documentation="$DOCUMENTATION" \
+      org.opencontainers.image.licenses="Apache-2.0"
 # One arena: what several threads would keep apart, an idle sidecar has no use for.
 ENV PATH=/usr/local/bin NODE_ENV=production MALLOC_ARENA_MAX=1
 USER 15000:15000

@@ -1,16 +1,18 @@
 // `npm run sbom`: writes the contents of the images as a CycloneDX document (JSON) to standard output, or to a file
-// with --out FILE.
+// with --out FILE. The images have it at /outrigger/sbom.cdx.json.
 //
 // npm generates it from package-lock.json: every package that runs, with its version, hash and licence. This script
-// removes the packages that only tests and builds need. It adds Node itself, which comes with the images' base.
+// removes the packages that only tests and builds need. It adds Node itself, which comes with the images' base, and
+// Debian's packages from --debian FILE, which has a line for each: name, version, architecture.
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { root } from './tools/paths.mjs';
 
 const EX_UNAVAILABLE = 69;
-const at = process.argv.indexOf('--out');
-const out = at < 0 ? undefined : resolve(process.argv[at + 1] ?? 'sbom.cdx.json');
+const option = (name) =>
+  process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined;
+const out = process.argv.includes('--out') ? resolve(option('--out') ?? 'sbom.cdx.json') : undefined;
 
 const args = ['sbom', '--sbom-format=cyclonedx', '--sbom-type=application', '--package-lock-only'];
 const made = spawnSync('npm', args, { cwd: root, encoding: 'utf8', maxBuffer: 64 << 20 });
@@ -28,7 +30,7 @@ const refs = new Set([bom.metadata.component, ...bom.components].map((one) => on
 bom.dependencies = bom.dependencies
   .filter(({ ref }) => refs.has(ref))
   .map(({ ref, dependsOn = [] }) => ({ ref, dependsOn: dependsOn.filter((one) => refs.has(one)) }));
-bom.components.push(node());
+bom.components.push(node(), ...debian(option('--debian')));
 const text = `${JSON.stringify(bom, null, 2)}\n`;
 if (out === undefined) process.stdout.write(text);
 else writeFileSync(out, text);
@@ -50,4 +52,16 @@ function node() {
     purl,
     licenses: [{ license: { id: 'MIT' } }],
   };
+}
+
+function debian(file) {
+  if (file === undefined) return [];
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [name, version, architecture] = line.split(' ');
+      const purl = `pkg:deb/debian/${encodeURIComponent(name)}@${encodeURIComponent(version)}?arch=${architecture}`;
+      return { 'bom-ref': purl, type: 'library', name, version, purl };
+    });
 }

@@ -1,5 +1,5 @@
 // What goes into the image: the bundle as a program of its own, the Dockerfile, and Compose's settings.
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
@@ -76,6 +76,61 @@ t.test('the Dockerfile uses the Node version of the lock', async (t) => {
   const images = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map((match) => match[1]!.replaceAll(/[${}]/g, ''));
   t.strictSame([...new Set(images)], ['NODE_IMAGE', 'scratch'], 'no other base, and none without a version');
   t.match(dockerfile, /USER 15000:15000\nEXPOSE[^\n]*\nENTRYPOINT[^\n]*\nCMD \["run"\]\n$/);
+});
+
+t.test('each image says what it is and what it was made from', async (t) => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  t.match(dockerfile, new RegExp(`^ARG VERSION=${version}$`, 'm'));
+  const stages = dockerfile.split(/^FROM /m).slice(1);
+  const labelled = stages.filter((stage) => / AS (outrigger|agents|intercept)\n/.test(stage));
+  t.equal(labelled.length, 3);
+  for (const stage of labelled) {
+    const [, block = ''] = /^LABEL ((?:.*\\\n)*.*)\n/m.exec(stage) ?? [];
+    const labels = [...block.matchAll(/org\.opencontainers\.image\.(\w+)="([^"]+)"/g)];
+    const keys = 'title description version revision created source documentation licenses'.split(' ');
+    t.strictSame(labels.map(([, key]) => key).sort(), keys.sort());
+    for (const [, key, value = ''] of labels)
+      if (value.startsWith('$')) t.match(stage, `\nARG ${value.slice(1)}\n`, `${key} comes from an argument`);
+  }
+  const { output } = await runProcess(t, node, [join(root, 'scripts/image-labels.mjs')]);
+  const declared = new Set([...dockerfile.matchAll(/^ARG (\w+)/gm)].map(([, name]) => name));
+  for (const [, name = '', value = ''] of output.matchAll(/--build-arg (\w+)=(\S+)/g)) {
+    t.ok(declared.has(name), name);
+    if (name === 'REVISION') t.match(value, /^[0-9a-f]{40}(-changed)?$/);
+    if (name === 'CREATED') t.match(value, /^\d{4}-\d\d-\d\dT[\d:]+(Z|[+-]\d\d:\d\d)$/);
+    if (name === 'SOURCE') t.match(value, /^https:\/\/[^@\s]+$/, 'no password of the remote');
+  }
+});
+
+t.test('the images contain a list of their components', async (t) => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+  for (const image of ['agents', 'sidecar']) {
+    t.match(
+      dockerfile,
+      new RegExp(`^COPY --from=sbom /outrigger/${image}\\.cdx\\.json \\S*sbom\\.cdx\\.json$`, 'm'),
+    );
+    t.match(dockerfile, `--out ${image}.cdx.json`);
+  }
+  // The files that the build context lets in, in a folder that has nothing else.
+  const folder = t.testdir({ debian: 'libc6 2.36-9+deb12u10 amd64\nlibstdc++6 12.2.0-14 amd64\n' });
+  for (const name of ['package.json', 'package-lock.json', 'Dockerfile', 'scripts'])
+    cpSync(join(root, name), join(folder, name), { recursive: true });
+  const made = await runProcess(
+    t,
+    node,
+    ['scripts/sbom.mjs', '--debian', 'debian', '--out', 'sidecar.cdx.json'],
+    { cwd: folder },
+  );
+  t.equal(made.code, 0, made.output);
+  const { components } = JSON.parse(readFileSync(join(folder, 'sidecar.cdx.json'), 'utf8'));
+  const purls = components.map(({ purl }: { purl: string }) => purl);
+  t.ok(purls.includes('pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64'));
+  t.ok(purls.includes('pkg:deb/debian/libstdc%2B%2B6@12.2.0-14?arch=amd64'));
+  t.ok(purls.some((purl: string) => purl.startsWith('pkg:npm/pino@')));
+  const ignored = readFileSync(join(root, '.dockerignore'), 'utf8');
+  for (const name of ['package.json', 'package-lock.json', 'Dockerfile', 'scripts'])
+    t.match(ignored, `\n!${name}\n`, 'the build context has it');
 });
 
 t.test('Compose gives its sidecars existing settings, and the key only to them', async (t) => {

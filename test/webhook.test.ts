@@ -408,32 +408,35 @@ t.test('a certificate is trusted before it is used, and renewed while the old on
   t.equal(keeper.notReadyBecause, undefined, 'at once: there is nothing good to go on with');
 });
 
-t.test('a lost Secret costs no review: the served certificate stays trusted until it is replaced', async (t) => {
-  const clock = { ms: Date.now() };
-  let stored: CertificateMaterial | undefined;
-  const store: CertificateStore = {
-    read: async () => ({ material: stored, version: '' }),
-    write: async (material) => {
-      stored = material;
-      return true;
-    },
-  };
-  const { keeper, served, published } = startKeeper(store, clock);
-  await keeper.tick();
-  for (const lost of [undefined, { ca: 'x', cert: 'x', key: 'x' }]) {
-    const old = served.at(-1)!;
-    stored = lost;
-    clock.ms += 15_000;
+t.test(
+  'a lost Secret costs no review: the served certificate stays trusted until it is replaced',
+  async (t) => {
+    const clock = { ms: Date.now() };
+    let stored: CertificateMaterial | undefined;
+    const store: CertificateStore = {
+      read: async () => ({ material: stored, version: '' }),
+      write: async (material) => {
+        stored = material;
+        return true;
+      },
+    };
+    const { keeper, served, published } = startKeeper(store, clock);
     await keeper.tick();
-    t.equal(served.at(-1), old, 'API servers have to hear of the new one first');
-    const trusted = certificatesIn(published.at(-1)!);
-    t.equal(trusted.filter((pem) => old.ca.startsWith(pem)).length, 1, 'they trust the old authority');
-    t.not(trusted[0], certificatesIn(old.ca)[0], 'beside the new one');
-    clock.ms += 31_000;
-    await keeper.tick();
-    t.not(served.at(-1)!.cert, old.cert);
-  }
-});
+    for (const lost of [undefined, { ca: 'x', cert: 'x', key: 'x' }]) {
+      const old = served.at(-1)!;
+      stored = lost;
+      clock.ms += 15_000;
+      await keeper.tick();
+      t.equal(served.at(-1), old, 'API servers have to hear of the new one first');
+      const trusted = certificatesIn(published.at(-1)!);
+      t.equal(trusted.filter((pem) => old.ca.startsWith(pem)).length, 1, 'they trust the old authority');
+      t.not(trusted[0], certificatesIn(old.ca)[0], 'beside the new one');
+      clock.ms += 31_000;
+      await keeper.tick();
+      t.not(served.at(-1)!.cert, old.cert);
+    }
+  },
+);
 
 t.test('replicas share one certificate, and replace a broken one', async (t) => {
   const clock = { ms: Date.now() };

@@ -35,7 +35,7 @@ make_base() {
 make_image() {
   local target=$1 name=outrigger
   [ "$target" = outrigger ] || name=outrigger-$target
-  engine build --quiet --network=host --build-arg NODE_IMAGE="$base" --target "$target" --tag "localhost/$name:test" . >/dev/null
+  engine build --quiet --network=host --build-arg NODE_IMAGE="$base" $(node_modules/.bin/node scripts/image-labels.mjs) --target "$target" --tag "localhost/$name:test" . >/dev/null
   shift
   for tag in "$@"; do engine tag "localhost/$name:test" "$tag"; done
 }

@@ -24,6 +24,16 @@ if engine run --rm --network=none --entrypoint /bin/sh localhost/outrigger:test 
   echo 'there is a shell' >&2; exit 1
 fi
 
+say 'the labels, and the list of components'
+for name in outrigger outrigger-agents outrigger-intercept; do
+  engine inspect --format '{{json .Labels}}' "localhost/$name:test" > "$work/labels.json"
+  image=$(engine create "localhost/$name:test" x)
+  rm -f "$work/sbom.cdx.json"
+  [ "$name" = outrigger-intercept ] || engine cp "$image:/outrigger/sbom.cdx.json" "$work/sbom.cdx.json"
+  engine rm "$image" >/dev/null
+  node_modules/.bin/node test/image/components.ts "$name" "$work/labels.json" "$work/sbom.cdx.json"
+done
+
 say 'a pod: provider, agent, sidecar'
 engine pod create --name "$pod" --publish 127.0.0.1:25006:15006 --publish 127.0.0.1:25020:15020 --publish 127.0.0.1:25021:15021 >/dev/null
 in_pod() { engine run --detach --pod "$pod" --read-only --cap-drop=all --security-opt=no-new-privileges "$@" >/dev/null; }
@@ -57,9 +67,9 @@ intercepted=$pod-intercepted
 trap 'engine pod rm --force "$pod" "$intercepted" >/dev/null 2>&1 || true' EXIT
 engine pod create --name "$intercepted" >/dev/null
 in_intercepted() { engine run --pod "$intercepted" --read-only --security-opt=no-new-privileges "$@"; }
-listeners=$(node_modules/.bin/node -e 'import("./sidecar/inject/intercept.ts").then(({ INTERCEPTING_LISTENERS }) =>
+listeners=$(node_modules/.bin/node -e 'import("./sidecar/kubernetes/inject/intercept.ts").then(({ INTERCEPTING_LISTENERS }) =>
   console.log(INTERCEPTING_LISTENERS.map(({ name, value }) => `--env=${name}=${value}`).join(" ")))')
-rules=$(node_modules/.bin/node -e 'import("./sidecar/inject/intercept.ts").then(({ interceptRules }) =>
+rules=$(node_modules/.bin/node -e 'import("./sidecar/kubernetes/inject/intercept.ts").then(({ interceptRules }) =>
   console.log(interceptRules({ inboundPort: 50051, outboundPorts: [50051] })))')
 in_intercepted --detach --cap-drop=all $listeners --env OPENAI_API_KEY=offline \
   --env 'OUTRIGGER_LLM_UPSTREAMS=[{"name": "provider", "url": "http://127.0.0.1:18080/v1", "api_key_env": "OPENAI_API_KEY"}]' \
