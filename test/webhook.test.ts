@@ -188,6 +188,14 @@ t.test('the webhook answers reviews over TLS, and refuses other requests', async
     warnings: [/no Outrigger sidecar: a container of the pod has the name/],
   });
   t.equal(clash.response.patch, undefined);
+  const unknown = {
+    containers: [{ name: 'app', image: 'x', ports: [{ containerPort: 8000, hostPort: 8000 }] }],
+  };
+  const doubted = JSON.parse((await ask(reviewOf(pod(unknown)))).body);
+  t.match(doubted.response, {
+    patchType: 'JSONPatch',
+    warnings: [/^Outrigger: nothing tells whether port 8000 is gRPC/],
+  });
 
   const refused = async (): Promise<Record<string, number>> => {
     const page = parseExposition(await (await fetch(`${webhook.metrics}/metrics`)).text());
@@ -226,7 +234,7 @@ t.test('the webhook answers reviews over TLS, and refuses other requests', async
   t.equal((await ask(reviewOf(pod()))).status, 200, 'it still serves');
 
   const metrics = await (await fetch(`${webhook.metrics}/metrics`)).text();
-  t.match(metrics, 'outrigger_webhook_reviews_total{outcome="injected"} 2');
+  t.match(metrics, 'outrigger_webhook_reviews_total{outcome="injected"} 3');
   t.match(metrics, 'outrigger_webhook_reviews_total{outcome="refused"} 1');
   t.match(metrics, 'outrigger_webhook_refused_total{status="413"} 2');
   t.match(metrics, /certificate_expiry_timestamp_seconds 1\d{9}/);

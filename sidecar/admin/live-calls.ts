@@ -36,7 +36,7 @@ export function liveCalls(sidecar: Sidecar, failed: FailedCalls, query: URLSearc
 
 /** A call whose caller has left may run on for others: only the app's side still knows it. */
 function* runningCalls({ inbound, outbound, inboundCalls }: Sidecar): Generator<Call> {
-  for (const { listener } of [inbound, outbound])
+  for (const listener of [inbound.listener, ...outbound.listeners])
     for (const call of listener.calls()) if (call.callerGoneAtMs === 0 && !call.progress.isDone) yield call;
   for (const call of inboundCalls.running())
     if (call instanceof Call && call.callerGoneAtMs > 0 && !call.progress.isDone) yield call;

@@ -1,22 +1,28 @@
 /** `outrigger inject`: adds the sidecar to the workloads in Kubernetes YAML. */
 
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { TypedError } from '../errors/typed-error.ts';
 import { injectManifests, ManifestError } from '../kubernetes/inject/manifests.ts';
-import type { WorkloadReport } from '../kubernetes/inject/workloads.ts';
+import { type Report, reportOf, reportText, title } from '../kubernetes/inject/report.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { EXIT, printError } from './command.ts';
+import { EXIT, print, printError } from './command.ts';
 import { type FlagTable, readFlags } from './flags.ts';
 import { type HelpPage, helps } from './help.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
 
 const FLAGS = {
   file: { short: '-f', value: 'FILE', help: 'The YAML or JSON to read; - or nothing is standard input' },
+  output: {
+    short: '-o',
+    value: 'yaml|json',
+    help: 'yaml (the manifests), or json: one object with report and manifests, the latter as YAML text [yaml]',
+  },
+  report: { value: 'FILE', help: 'A file for the report as JSON, beside the text on standard error' },
   ...INJECT_FLAGS,
 } satisfies FlagTable;
 
 const HELP: HelpPage = {
-  usage: ['inject [-f FILE]'],
+  usage: ['inject [-f FILE] [-o yaml|json] [--report FILE]'],
   about:
     'Reads Kubernetes YAML and writes it with the sidecar in every workload that is not opted out (label outrigger.dev/inject: "false"); a report goes to standard error. Annotations of the pods are its settings.',
   flags: FLAGS,
@@ -36,19 +42,23 @@ export async function inject(args: readonly string[]): Promise<number> {
   const given = 'flags' in read ? readInjectSettings(read.flags) : read;
   if (!('flags' in read) || 'problems' in given) return refuse('problems' in given ? given.problems : []);
   const [file = '-'] = read.flags.file;
+  const [output = 'yaml'] = read.flags.output;
+  if (output !== 'yaml' && output !== 'json') return refuse(['--output takes yaml or json']);
   try {
     const text = file === '-' ? await readStandardInput() : await readText(file);
     const result = injectManifests(text, { settings: given.settings, version: outriggerVersion() });
-    const problems = result.reports.flatMap(problemsOf);
-    if (problems.length > 0) return refuse(problems);
-    for (const { what, injection } of result.reports)
-      printError(
-        injection.outcome === 'untouched'
-          ? `${what}: unchanged, because ${injection.because}`
-          : `${what}: injected`,
-      );
-    if (result.reports.length === 0) printError('found no workload; the output is the unchanged input');
-    process.stdout.write(result.text);
+    const report = reportOf(result.reports);
+    const problems = report.workloads.flatMap((workload) =>
+      workload.problems.map((problem) => `${title(workload)}: ${problem}`),
+    );
+    const isRefused = problems.length > 0;
+    const [reportFile] = read.flags.report;
+    if (reportFile !== undefined) await writeReport(reportFile, report);
+    if (output === 'json')
+      print(JSON.stringify({ report, manifests: isRefused ? null : result.text }, null, 2));
+    if (isRefused) return refuse(problems);
+    printError(reportText(report));
+    if (output === 'yaml') process.stdout.write(result.text);
     return EXIT.OK;
   } catch (error) {
     if (error instanceof ManifestError)
@@ -58,8 +68,13 @@ export async function inject(args: readonly string[]): Promise<number> {
   }
 }
 
-function problemsOf({ what, injection }: WorkloadReport): string[] {
-  return injection.outcome === 'refused' ? injection.problems.map((problem) => `${what}: ${problem}`) : [];
+async function writeReport(file: string, report: Report): Promise<void> {
+  try {
+    await writeFile(file, `${JSON.stringify(report, null, 2)}\n`);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new InputError(`${file} can't be written (${code}); check the path of --report`);
+  }
 }
 
 function refuse(problems: readonly string[]): number {

@@ -213,6 +213,7 @@ const DEFAULTS = {
   },
   outbound: {
     listen: '127.0.0.1:15001',
+    targets: [],
     limits: LIMITS,
     namespace: '',
     clusterDomain: '',

@@ -9,6 +9,7 @@ import { type Finding, formatPath, type Path, type Problem } from './problems.ts
 import { type Environment, type Notice, providerNotices, withProvider } from './provider-environment.ts';
 import { valueAt } from './raw-values.ts';
 import { redact } from './redact.ts';
+import { withTargetClusters } from './target-clusters.ts';
 import { validate } from './validate.ts';
 import { type ParsedFile, parseYaml, readConfigFile, type Yaml } from './yaml-file.ts';
 
@@ -57,7 +58,7 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
     const losses = before === undefined ? [] : lossesOf(before, given);
     if (losses.length > 0) return { problems: losses };
   }
-  const value = withProvider(withoutOff(overridden.value), env);
+  const value = withTargetClusters(withProvider(withoutOff(overridden.value), env));
   const validated = validate(value);
   const findings = 'findings' in validated ? validated.findings : [];
   const problems = [

@@ -1,6 +1,6 @@
 /** Checks that span several settings: contradictions, and missing files. */
 import { accessSync, constants, statSync } from 'node:fs';
-import { NO_APP, readAddress } from '../net/address.ts';
+import { type Address, NO_APP, readAddress } from '../net/address.ts';
 import { overlaps, reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
@@ -32,12 +32,46 @@ function checkListeners(file: FileConfig): Finding[] {
     const remedy = 'give each listener a port of its own';
     findings.push(finding([name, 'listen'], `is also the address of ${taken}.listen`, remedy));
   }
+  findings.push(...checkTargets(file));
   const { app, listen } = file.inbound;
   if (app !== NO_APP && reaches(readAddress(app), readAddress(listen))) {
     const remedy = 'write where the agent itself listens, such as 127.0.0.1:50051';
     findings.push(finding(['inbound', 'app'], 'is our own inbound.listen: calls would loop', remedy));
   }
   return findings;
+}
+
+function checkTargets({ outbound, ...file }: FileConfig): Finding[] {
+  const others = { ...file, outbound };
+  const taken: [string, Address][] = LISTENERS.map((name) => [
+    `${name}.listen`,
+    readAddress(others[name].listen),
+  ]);
+  return outbound.targets.flatMap(({ listen, address }, index) => {
+    const at = readAddress(listen);
+    const path = ['outbound', 'targets', index];
+    const clash = taken.find(([, other]) => overlaps(other, at))?.[0];
+    taken.push([`outbound.targets.${index}.listen`, at]);
+    const findings: Finding[] = [];
+    if (clash !== undefined)
+      findings.push(
+        finding(
+          [...path, 'listen'],
+          `is also the address of ${clash}`,
+          'give each listener a port of its own',
+        ),
+      );
+    const loop = [outbound.listen, ...outbound.targets.map((target) => target.listen)];
+    if (loop.some((own) => reaches(readAddress(address), readAddress(own))))
+      findings.push(
+        finding(
+          [...path, 'address'],
+          'is a port of our own outbound side: calls would loop',
+          'write the address of the agent that the app calls',
+        ),
+      );
+    return findings;
+  });
 }
 
 function checkRoutes(file: FileConfig): Finding[] {

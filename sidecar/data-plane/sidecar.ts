@@ -105,7 +105,7 @@ export class Sidecar {
   /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
-    this.outboundAddress = await this.outbound.start(this.config.outbound.listen);
+    this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
     this.setState('running');
   }
@@ -123,7 +123,8 @@ export class Sidecar {
     const listeners = { inbound: this.inbound.listener, outbound: this.outbound.listener, llm: this.llm };
     for (const [name, { isListening }] of Object.entries(listeners))
       if (!isListening) return `${name}.listen accepts no more connections`;
-    return undefined;
+    const { deaf } = this.outbound.targets;
+    return deaf === undefined ? undefined : `outbound.targets accept no more connections at ${deaf}`;
   }
 
   /** Why the sidecar is not ready for calls; undefined when it is. */
@@ -179,6 +180,9 @@ export class Sidecar {
       await open('inbound', inbound.listener);
       await open('outbound', outbound.listener);
       await open('llm', llm);
+      if (this.state === 'running') await outbound.openTargets(config, moves);
+      if (this.state !== 'running')
+        throw new ListenError('outbound.targets', config.outbound.listen, DRAINING);
     } catch (error) {
       for (const move of moves) move.cancel();
       throw error;
@@ -211,11 +215,11 @@ export class Sidecar {
     const { inbound, outbound, llm } = this;
     const endAtMs = await this.drainInbound();
     if (this.stopped) return;
-    outbound.listener.stopAccepting();
-    outbound.listener.drain();
+    outbound.stopAccepting();
+    outbound.drain();
     llm.stopAccepting();
     llm.drain();
-    await this.until(() => outbound.listener.connectionCount + llm.activeRequests === 0, endAtMs);
+    await this.until(() => outbound.connectionCount + llm.activeRequests === 0, endAtMs);
     if (this.stopped) return;
     if (inbound.stats.activeCalls + outbound.stats.activeCalls + llm.activeRequests > 0)
       this.setState('ended');
@@ -263,7 +267,7 @@ export class Sidecar {
 
   private endCalls(): void {
     this.inbound.listener.endCalls();
-    this.outbound.listener.endCalls();
+    this.outbound.endCalls();
     this.llm.endRequests();
   }
 
@@ -271,7 +275,7 @@ export class Sidecar {
   close(): void {
     if (this.stopped) return;
     this.inbound.listener.stopAccepting();
-    this.outbound.listener.stopAccepting();
+    this.outbound.stopAccepting();
     this.endCalls();
     this.inbound.close();
     this.outbound.close();

@@ -22,7 +22,6 @@ import { parseAddress } from '../net/address.ts';
 import { Call } from '../proxy/call.ts';
 import { addressOf, Callers } from '../proxy/caller.ts';
 import { endForShutdown } from '../proxy/early-end.ts';
-import type { Pipeline } from '../proxy/pipeline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import type { TlsError } from '../tls/failure.ts';
@@ -70,12 +69,17 @@ export interface Move {
   cancel(): void;
 }
 
+/** Receives the calls of a listener: the pipeline, or what directs calls before it. */
+export interface CallAcceptor {
+  acceptRequest(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
+}
+
 /** Accepts gRPC connections on one address and passes their calls to a pipeline. */
 export class GrpcListener implements ConnectionOwner<Connection> {
   readonly onForeignClient = refuseForeignClient;
   readonly onForeignServer = refuseForeignServer;
   readonly name: string;
-  private readonly pipeline: Pipeline;
+  private readonly acceptor: CallAcceptor;
   private readonly stats: ListenerStats;
   private readonly environment: GrpcListenerEnvironment;
   private options: GrpcListenerOptions;
@@ -93,13 +97,13 @@ export class GrpcListener implements ConnectionOwner<Connection> {
 
   constructor(
     name: string,
-    pipeline: Pipeline,
+    acceptor: CallAcceptor,
     stats: ListenerStats,
     environment: GrpcListenerEnvironment,
     options: GrpcListenerOptions,
   ) {
     this.name = name;
-    this.pipeline = pipeline;
+    this.acceptor = acceptor;
     this.stats = stats;
     this.environment = environment;
     this.options = options;
@@ -286,7 +290,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   }
 
   onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
-    this.pipeline.acceptRequest(stream, list, head, endStream);
+    this.acceptor.acceptRequest(stream, list, head, endStream);
   }
 
   onMalformedRequest(): void {

@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { queue, rateLimit } from '../policy/admission-settings.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
-import { appTarget, listen } from '../settings/address-kinds.ts';
+import { appTarget, dnsTarget, listen } from '../settings/address-kinds.ts';
 import { duration, file, flag, identity, integer, oneOf, text } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
 import { tasks } from '../task/task-store-settings.ts';
@@ -129,11 +129,26 @@ export const inboundKeys = {
   tls: tls.optional().describe('TLS for callers; cleartext when absent'),
 };
 
+/** An entry of `outbound.targets`. */
+const outboundTarget = z.strictObject({
+  listen: listen().describe('The local address that the app dials instead'),
+  address: dnsTarget().describe(
+    'Where its calls go: they have this authority, and a cluster made of it unless a cluster or a route has the name',
+  ),
+});
+
 /** The keys of `outbound`, besides its routes and clusters. */
 export const outboundKeys = {
   listen: listen()
     .default('127.0.0.1:15001')
     .describe('The address to which the local agent sends its calls'),
+  targets: z
+    .array(outboundTarget)
+    .max(64)
+    .default([])
+    .describe(
+      'A local address for each address that the app calls, for clients that can not set an authority; outrigger inject writes them',
+    ),
   limits: listenerLimits.prefault({}),
   namespace: text('a namespace such as agents', /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$/)
     .default('')
@@ -151,5 +166,6 @@ export const outboundKeys = {
 };
 
 export type InboundKeys = SettingsOf<z.ZodObject<typeof inboundKeys>>;
+export type OutboundTarget = SettingsOf<typeof outboundTarget>;
 export type OutboundKeys = SettingsOf<z.ZodObject<typeof outboundKeys>>;
 export type TlsAcceptorSettings = SettingsOf<typeof tls>;

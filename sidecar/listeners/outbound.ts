@@ -10,8 +10,16 @@ import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
-import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
+import {
+  type CallAcceptor,
+  GrpcListener,
+  type GrpcListenerEnvironment,
+  type GrpcListenerOptions,
+  type Move,
+} from './grpc-listener.ts';
+import { OutboundTargets } from './outbound-targets.ts';
 import { callPathGuard, type OutboundClusterSettings, type OutboundSettings } from './settings.ts';
+import { TargetCalls } from './target-calls.ts';
 
 /** PINGs within the pod cost no network, and GOAWAY would cost the app its calls: this only stops a loop. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
@@ -27,6 +35,8 @@ export class Outbound {
   private readonly environment: GrpcListenerEnvironment;
   private readonly upstreamLimits: UpstreamLimits;
   readonly listener: GrpcListener;
+  /** The further ports of the outbound side, one for each address that the app calls. */
+  readonly targets: OutboundTargets;
 
   constructor(
     config: OutboundSettings,
@@ -60,13 +70,15 @@ export class Outbound {
       observer: undefined,
       tracer: undefined,
     };
-    this.listener = new GrpcListener(
-      'outbound',
-      new Pipeline(this.context),
-      this.stats,
-      environment,
-      listenerOptions(outbound),
-    );
+    const pipeline = new Pipeline(this.context);
+    const options = listenerOptions(outbound);
+    const listener = (calls: CallAcceptor, name = 'outbound') =>
+      new GrpcListener(name, calls, this.stats, environment, options);
+    this.listener = listener(pipeline);
+    this.targets = new OutboundTargets(({ address }) => {
+      const calls = new TargetCalls(pipeline, this.context, address);
+      return { calls, listener: listener(calls, 'outbound.targets') };
+    });
     this.apply(config);
   }
 
@@ -75,15 +87,52 @@ export class Outbound {
     const { outbound } = config;
     this.upstreamLimits.update(outbound.limits.maxHeaderBytes);
     this.clusters.apply(outbound.clusters);
-    this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters, nameScopeOf(outbound));
+    this.context.router = new RuleRouter(
+      outbound.routes,
+      this.clusters.clusters,
+      nameScopeOf(outbound),
+      outbound.targets.map(({ address }) => address),
+    );
     this.context.settings = proxySettings(config);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.listener.update(listenerOptions(outbound));
+    this.targets.apply(outbound.targets, listenerOptions(outbound));
   }
 
-  /** @returns the address it listens on */
-  start(address: string): Promise<string> {
-    return this.listener.listen(address);
+  /** @returns the address of the listener whose callers set an authority. Throws ListenError. */
+  async start({ outbound }: OutboundSettings): Promise<string> {
+    const address = await this.listener.listen(outbound.listen);
+    await this.targets.start(outbound.targets);
+    return address;
+  }
+
+  /** Opens the addresses of the targets that are new in a configuration. Throws ListenError. */
+  openTargets({ outbound }: OutboundSettings, opened: Move[]): Promise<void> {
+    return this.targets.open(outbound.targets, opened);
+  }
+
+  /** Stops accepting connections; open connections stay. */
+  stopAccepting(): void {
+    for (const listener of this.listeners) listener.stopAccepting();
+  }
+
+  /** Sends GOAWAY on every connection. */
+  drain(): void {
+    for (const listener of this.listeners) listener.drain();
+  }
+
+  /** Ends the remaining calls with `draining`. */
+  endCalls(): void {
+    for (const listener of this.listeners) listener.endCalls();
+  }
+
+  get connectionCount(): number {
+    return this.listeners.reduce((sum, { connectionCount }) => sum + connectionCount, 0);
+  }
+
+  /** The listener and those of the targets. */
+  get listeners(): readonly GrpcListener[] {
+    return [this.listener, ...this.targets.listeners];
   }
 
   close(): void {

@@ -20,7 +20,8 @@ export function reaches(target: Address, listen: Address): boolean {
   return canonicalHost(target.host) === canonicalHost(listen.host);
 }
 
-function isLoopback(host: string): boolean {
+/** Whether the name or address of a host means this machine alone. */
+export function isLoopback(host: string): boolean {
   const name = hostName(host);
   return name === 'localhost' || name === '::1' || (isIPv4(name) && name.startsWith('127.'));
 }

@@ -155,6 +155,7 @@ class RunningSidecar {
       {
         inbound: sidecar.inboundAddress,
         outbound: sidecar.outboundAddress,
+        targets: config.outbound.targets.map(({ listen, address }) => `${listen} → ${address}`),
         llm: sidecar.llmAddress,
         app: config.inbound.app,
         admin: adminServer.address,

@@ -82,13 +82,17 @@ export class RuleRouter implements Router {
     readonly cluster: ClusterWithPolicies;
   }[];
   private readonly known = new Map<string, KnownAuthority>();
+  private readonly targets: ReadonlySet<string>;
   readonly hint: string;
 
+  /** @param targets the addresses of `outbound.targets`: calls with one as their authority need no rule */
   constructor(
     rules: readonly RouteRule[],
     clusters: ReadonlyMap<string, ClusterWithPolicies>,
     scope = NO_SCOPE,
+    targets: readonly string[] = [],
   ) {
+    this.targets = new Set(targets);
     this.rules = rules.map((rule) => {
       const { authority } = rule.match;
       return { ...rule, authority: authority === undefined ? undefined : parseAuthority(authority, scope) };
@@ -116,7 +120,7 @@ export class RuleRouter implements Router {
       if (match.agentType === undefined) return new Route(cluster, byAgentType, task);
       if (task) byAgentType.push({ agentType: match.agentType, cluster });
     }
-    return new Route(undefined, byAgentType, task);
+    return new Route(this.targets.has(head.authority) ? asked.cluster : undefined, byAgentType, task);
   }
 
   private read(authority: string): KnownAuthority {

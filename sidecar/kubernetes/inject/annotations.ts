@@ -22,6 +22,8 @@ export interface PodAnnotations {
   readonly endpointSlices: boolean;
   /** The offset of all ports of the sidecar. */
   readonly portOffset: number;
+  /** The variables whose addresses lead through the sidecar; undefined for those of the usual names. */
+  readonly outboundEnv: readonly string[] | undefined;
 }
 
 interface Resources {
@@ -45,6 +47,7 @@ const SETTINGS = [
   'tls-volume',
   'endpoint-slices',
   'port-offset',
+  'outbound-env',
 ] as const;
 const OWN = ['injected'];
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
@@ -55,6 +58,8 @@ const MEMORY = /^\d{1,15}(\.\d{1,3})?(Ki|Mi|Gi|k|M|G)?$/;
 const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 const VOLUME_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const MAX_INTERCEPT_PORTS = 32;
+/** Names of environment variables with commas between them; `none` is no name of ours. */
+const VARIABLES = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}( *, *[A-Za-z_][A-Za-z0-9_.-]{0,127}){0,31}$/;
 
 /** Reads the annotations of a pod, or reports every problem with them. */
 export function readAnnotations(
@@ -105,6 +110,7 @@ export function readAnnotations(
   const listed = raw('intercept-ports')?.split(',').map(portOf);
   if (listed?.includes(undefined) || (listed?.length ?? 0) > MAX_INTERCEPT_PORTS)
     refuse('intercept-ports', `at most ${MAX_INTERCEPT_PORTS} ports with commas between them`);
+  const variables = text('outbound-env', VARIABLES, 'names of variables with commas between them, or none');
   const cpu = 'an amount of CPU such as 100m';
   const memory = 'an amount of memory such as 128Mi';
   const annotations: PodAnnotations = {
@@ -119,6 +125,7 @@ export function readAnnotations(
     tlsVolume: text('tls-volume', VOLUME_NAME, 'the name of a volume of the pod'),
     endpointSlices: flag('endpoint-slices'),
     portOffset: Number(offset),
+    outboundEnv: variables === 'none' ? [] : variables?.split(',').map((name) => name.trim()),
   };
   if (annotations.tlsSecret !== undefined && annotations.tlsVolume !== undefined)
     problems.push(

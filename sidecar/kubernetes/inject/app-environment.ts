@@ -1,4 +1,5 @@
 /** Changes the environment of the pod's containers, and moves the model's key to the sidecar. */
+import { type AddressPlan, LOOPBACK } from './app-addresses.ts';
 import { at, isObject, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
 import { PLACEHOLDER_KEY, type Ports } from './settings.ts';
 
@@ -9,10 +10,6 @@ export interface LlmMove {
   /** Variables of the app that the sidecar receives, including the key. */
   readonly environment: readonly JsonObject[];
 }
-
-/** `RESEARCH_AGENT_ADDR`: the variable with which the gateway and other callers configure the address of an agent. */
-const AGENT_ADDRESS = /^[A-Z][A-Z0-9_]*_AGENT_ADDR$/;
-const LOOPBACK = /^(https?:\/\/)?(127\.|localhost\b|\[::1\])/;
 
 export const NOTHING_MOVES: LlmMove = { upstreams: undefined, environment: [] };
 
@@ -45,12 +42,14 @@ export function llmMoveOf(container: JsonObject): LlmMove {
  * @param isAgent whether this container serves the app's port; only that one gets the sidecar's address
  * @param llm what the sidecar took over from any container of the pod
  * @param ports the ports of the sidecar
+ * @param addresses the addresses of other agents that lead through the sidecar
  */
 export function appEnvironment(
   container: JsonObject,
   isAgent: boolean,
   llm: LlmMove,
   ports: Ports,
+  addresses: AddressPlan,
 ): JsonObject {
   const outbound = `127.0.0.1:${ports.outbound}`;
   const llmUrl = `http://127.0.0.1:${ports.llm}/v1`;
@@ -62,8 +61,8 @@ export function appEnvironment(
   const changed = variables.map((entry) => {
     const name = stringAt(entry, 'name') ?? '';
     const value = stringAt(entry, 'value') ?? '';
-    if (AGENT_ADDRESS.test(name) && at(entry, 'valueFrom') === undefined && !LOOPBACK.test(value))
-      return { name, value: outbound };
+    const local = isObject(entry) ? addresses.valueOf(container, name, value) : undefined;
+    if (local !== undefined) return { ...(entry as JsonObject), value: local };
     if (sidecarHasKey && name === 'OPENAI_API_KEY') return { name, value: PLACEHOLDER_KEY };
     if (sidecarHasKey && name === 'OPENAI_BASE_URL' && !LOOPBACK.test(value)) return { name, value: llmUrl };
     return entry;

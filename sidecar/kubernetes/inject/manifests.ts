@@ -2,10 +2,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Document, isMap, isNode, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
 import { TypedError } from '../../errors/typed-error.ts';
-import type { Json } from './json.ts';
+import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
 import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
-import type { InjectContext } from './patch.ts';
-import { injectObject, type WorkloadReport } from './workloads.ts';
+import { type InjectedPod, retargeted } from './service-retarget.ts';
+import { namespaceOf, surroundingsIn } from './surroundings.ts';
+import { injectObject, type WorkloadContext, type WorkloadReport } from './workloads.ts';
 
 /** A document that is not valid YAML; the message names its line in the whole text. */
 export class ManifestError extends TypedError {
@@ -41,18 +42,48 @@ const MAX_ALIASES = 1_000;
  */
 export function injectManifests(
   text: string,
-  context: Omit<InjectContext, 'workloadName'>,
+  context: Omit<WorkloadContext, 'around'>,
 ): { text: string; reports: WorkloadReport[] } {
-  const reports: WorkloadReport[] = [];
   let line = 1;
   const parts = splitDocuments(text).map(({ marker, body }) => {
     const markerLines = linesOf(marker);
-    const result = injectDocument(body, line + markerLines, context);
+    const part = { marker, body, ...readDocument(body, line + markerLines) };
     line += markerLines + linesOf(body);
-    reports.push(...result.reports);
-    return marker + result.text;
+    return part;
   });
-  return { text: parts.join(''), reports };
+  const around = surroundingsIn(parts.map(({ value }) => value));
+  const results = parts.map(({ value }) => injectObject(value, { ...context, around }));
+  const reports = results.flatMap((result) => result.reports);
+  const pods = reports.flatMap(injectedPods);
+  const written = parts.map(({ marker, body, document, value }, index) => {
+    const after = withServices(results[index]!.object, pods);
+    return (
+      marker + (after === value || document === undefined ? body : rewritten(document, body, value, after))
+    );
+  });
+  return { text: written.join(''), reports };
+}
+
+function injectedPods({ namespace, injection }: WorkloadReport): InjectedPod[] {
+  if (injection.outcome !== 'injected') return [];
+  const metadata = objectAt(injection.pod, 'metadata');
+  const spec = objectAt(injection.pod, 'spec');
+  return [{ labels: objectAt(metadata, 'labels'), namespace: namespace ?? namespaceOf(injection.pod), spec }];
+}
+
+/** The object with its annotated Services changed: a Service, or a List with some. */
+function withServices(object: Json, pods: readonly InjectedPod[]): Json {
+  if (!isObject(object)) return object;
+  const items = at(object, 'items');
+  const kind = stringAt(object, 'kind');
+  if (kind === 'Service' && stringAt(object, 'apiVersion') === 'v1') return retargeted(object, pods);
+  if (!kind?.endsWith('List') || !Array.isArray(items)) return object;
+  const isService = (item: JsonObject): boolean =>
+    (item['kind'] ?? kind.slice(0, -'List'.length)) === 'Service';
+  const changed = (items as readonly Json[]).map((item) =>
+    isObject(item) && isService(item) ? retargeted(item, pods) : item,
+  );
+  return changed.every((item, index) => item === items[index]) ? object : { ...object, items: changed };
 }
 
 interface Slice {
@@ -81,22 +112,19 @@ function linesOf(text: string): number {
   return text.split('\n').length - 1;
 }
 
-function injectDocument(
+/** A document that has nothing in it has no `document`. */
+function readDocument(
   text: string,
   firstLine: number,
-  context: Omit<InjectContext, 'workloadName'>,
-): { text: string; reports: WorkloadReport[] } {
-  if (text.trim() === '') return { text, reports: [] };
+): { document: Document<ParsedNode> | undefined; value: Json } {
+  if (text.trim() === '') return { document: undefined, value: null };
   const document = parseDocument(text, YAML_OPTIONS);
   const [error] = document.errors;
   if (error !== undefined) {
     const line = firstLine + (error.linePos?.[0].line ?? 1) - 1;
     throw new ManifestError(`line ${line}: ${error.message.split(' at line ')[0]}`);
   }
-  const before = toJson(document, firstLine);
-  const { object: after, reports } = injectObject(before, context);
-  if (after === before) return { text, reports };
-  return { text: rewritten(document, text, before, after), reports };
+  return { document: document as Document<ParsedNode>, value: toJson(document, firstLine) };
 }
 
 function toJson(document: Document, firstLine: number): Json {

@@ -26,6 +26,12 @@ function injected(pod: unknown, more: object = {}): Any {
   return injection.pod;
 }
 
+function injectionOf(pod: unknown, more: object = {}): Any {
+  const injection = injectPod(pod, { ...context, ...more });
+  if (injection.outcome !== 'injected') throw new Error(JSON.stringify(injection));
+  return injection;
+}
+
 function agent(container: object = {}, spec: object = {}, metadata: object = {}): JsonObject {
   return {
     apiVersion: 'v1',
@@ -187,7 +193,7 @@ t.test('injection refuses conflicting names and ports, and says what to do', asy
   const refusals: [JsonObject, RegExp][] = [
     [
       agent({ ports: [{ name: 'outrigger-live', containerPort: 1 }] }),
-      /port has the name outrigger-live, which/,
+      /container agent has the name outrigger-live, which/,
     ],
     [agent({ ports: [{ containerPort: 15006 }] }), /containerPort 15006 .*inbound port; choose another/],
     [
@@ -239,24 +245,84 @@ t.test('injection refuses conflicting names and ports, and says what to do', asy
   }
 });
 
-t.test("the app's port is the first that may be gRPC, or none", async (t) => {
-  const ports = (...list: object[]) => injected(agent({ ports: list }));
-  const appOf = (pod: Any) => envOf(sidecarOf(pod), 'OUTRIGGER_INBOUND_APP');
-  t.equal(appOf(ports({ name: 'http', containerPort: 8080 }, { containerPort: 7000 })), '127.0.0.1:7000');
-  t.equal(appOf(ports({ name: 'metrics', containerPort: 9090 })), undefined);
-  t.equal(appOf(ports({ containerPort: 53, protocol: 'UDP' }, { containerPort: 1 })), '127.0.0.1:1');
-  const web = ports({ name: 'http', containerPort: 8080 });
+t.test("the app's port is the first that is known to be gRPC; a port in doubt stays the app's", async (t) => {
+  const ports = (list: object[], more: object = {}) => injectionOf(agent({ ports: list, ...more }));
+  const appOf = ({ pod }: Any) => envOf(sidecarOf(pod), 'OUTRIGGER_INBOUND_APP');
+  const doubtsOf = ({ notes }: Any) =>
+    notes.filter(({ kind }: Any) => kind === 'doubt').map(({ text }: Any) => text);
+  const http = { name: 'http', containerPort: 8080 };
+  t.equal(appOf(ports([http, { name: 'grpc', containerPort: 7000 }])), '127.0.0.1:7000');
+  t.equal(appOf(ports([{ name: 'main', containerPort: 7000 }, { containerPort: 50051 }])), '127.0.0.1:50051');
+  t.equal(
+    appOf(ports([{ name: 'api', containerPort: 7000 }], { readinessProbe: { grpc: { port: 7000 } } })),
+    '127.0.0.1:7000',
+    'a gRPC probe tells more than a name',
+  );
+  t.equal(appOf(ports([{ name: 'metrics', containerPort: 9090 }])), undefined);
+  // REST servers under every name that they have: probed, named, or neither.
+  for (const port of [
+    { name: 'api', containerPort: 8000 },
+    { name: 'admin', containerPort: 8000 },
+    { name: 'rest', containerPort: 8000 },
+    { name: 'my-http', containerPort: 8000 },
+    { name: 'http2', containerPort: 8000 },
+  ]) {
+    const injection = ports([port]);
+    t.equal(appOf(injection), 'none', port.name);
+    t.strictSame(injection.pod.spec.containers[0].ports, [port], 'the port keeps its name');
+    t.strictSame(doubtsOf(injection), []);
+  }
+  const probed = ports([{ name: 'server', containerPort: 8000 }], {
+    livenessProbe: { httpGet: { port: 'server', path: '/' } },
+  });
+  t.equal(appOf(probed), 'none');
+  t.match(probed.notes, [
+    { kind: 'left', text: /port 8000 \(server\): not gRPC, by the httpGet of its livenessProbe/ },
+  ]);
+  t.equal(probed.pod.spec.containers[0].livenessProbe.httpGet.port, 'server');
+  const unknown = ports([{ name: 'server', containerPort: 8000 }]);
+  t.equal(appOf(unknown), 'none');
+  t.match(doubtsOf(unknown), [/whether port 8000 \(server\) is gRPC.*app-port: "8000", otherwise "none"/]);
+  const two = ports([
+    { name: 'grpc', containerPort: 7000 },
+    { name: 'grpc-admin', containerPort: 7001 },
+  ]);
+  t.match(doubtsOf(two), [/port 7001 \(grpc-admin\) also looks like gRPC/]);
+  // What the Service says of the port.
+  const service = (port: object) => ({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'writer' },
+    spec: { selector: { app: 'writer' }, ports: [port] },
+  });
+  const beside = (port: object, own: object = { name: 'main', containerPort: 8000 }) =>
+    injectionOf(agent({ ports: [own] }, {}, { labels: { app: 'writer' } }), {
+      around: { services: [service(port)], networkPolicies: [], variables: [] },
+    });
+  t.equal(appOf(beside({ port: 80, targetPort: 8000, appProtocol: 'grpc' })), '127.0.0.1:8000');
+  t.equal(
+    appOf(beside({ port: 80, targetPort: 'main', appProtocol: 'kubernetes.io/h2c' })),
+    '127.0.0.1:8000',
+  );
+  t.equal(appOf(beside({ port: 80, targetPort: 'main', name: 'grpc' })), '127.0.0.1:8000');
+  t.equal(appOf(beside({ port: 80, targetPort: 'main', appProtocol: 'http' })), 'none');
+  t.equal(
+    appOf(beside({ port: 8000, appProtocol: 'http' }, { name: 'grpc', containerPort: 8000 })),
+    'none',
+    'the Service knows better than a name',
+  );
+  const [web] = [injected(agent({ ports: [http] }))];
   t.equal(
     sidecarOf(web).readinessProbe.httpGet.path,
     '/healthz/live',
     'the app serves nothing that could be unready',
   );
-  t.strictSame(web.spec.containers[0].ports, [{ name: 'http', containerPort: 8080 }]);
   const none = injected(annotated({ 'outrigger.dev/app-port': 'none' }));
-  t.equal(appOf(none), 'none');
-  t.equal(appOf(web), 'none', 'a pod with only web ports only makes calls');
-  t.equal(appOf(ports()), undefined, 'the pod declares no ports, and may serve on the default port');
+  t.equal(appOf({ pod: none }), 'none');
   t.equal(none.spec.containers[0].ports[0].name, 'grpc');
+  const silent = ports([]);
+  t.equal(appOf(silent), undefined, 'the pod declares no ports, and may serve on the default port');
+  t.match(doubtsOf(silent), [/declares no port/]);
 });
 
 t.test('a Service that targets the port by name reaches the sidecar', async (t) => {
@@ -491,7 +557,7 @@ t.test('the key moves to the sidecar, and the app calls agents and the model thr
   const [app] = pod.spec.containers;
   t.strictSame(app.env, [
     { name: 'OPENAI_API_KEY', value: 'held-by-outrigger' },
-    { name: 'WRITING_AGENT_ADDR', value: '127.0.0.1:15001' },
+    { name: 'WRITING_AGENT_ADDR', value: '127.0.0.1:15101' },
     { name: 'CODE_AGENT_ADDR', value: '127.0.0.1:7' },
     { name: 'AGENT_OUTBOUND', value: '127.0.0.1:15001' },
     { name: 'OPENAI_BASE_URL', value: 'http://127.0.0.1:15002/v1' },
@@ -526,6 +592,79 @@ t.test('the key moves to the sidecar, and the app calls agents and the model thr
     );
   }
 });
+
+t.test(
+  "only an address that works through the sidecar leads there, and the report has the others' reasons",
+  async (t) => {
+    const addresses = (env: object[], annotations = {}, ports: object[] = []) => {
+      const { pod, notes } = injectionOf(
+        agent({ env, ports: [{ name: 'grpc', containerPort: 50051 }, ...ports] }, {}, { annotations }),
+      );
+      const targets = JSON.parse(envOf(sidecarOf(pod), 'OUTRIGGER_OUTBOUND_TARGETS') ?? '[]');
+      const [app] = pod.spec.containers;
+      return { valueOf: (name: string) => envOf(app, name), targets, notes };
+    };
+    const two = addresses([
+      { name: 'WRITING_AGENT_ADDR', value: 'writing-agent:50051' },
+      { name: 'CODE_AGENT_ADDR', value: 'dns:///code-agent.other:7000' },
+      { name: 'SECOND_WRITING_AGENT_ADDR', value: 'writing-agent:50051' },
+    ]);
+    t.strictSame(two.targets, [
+      { listen: '127.0.0.1:15101', address: 'writing-agent:50051' },
+      { listen: '127.0.0.1:15102', address: 'code-agent.other:7000' },
+    ]);
+    t.equal(two.valueOf('WRITING_AGENT_ADDR'), '127.0.0.1:15101');
+    t.equal(two.valueOf('CODE_AGENT_ADDR'), 'dns:///127.0.0.1:15102');
+    t.equal(two.valueOf('SECOND_WRITING_AGENT_ADDR'), '127.0.0.1:15101');
+    // A port that the app has itself is not taken.
+    t.strictSame(
+      addresses([{ name: 'A_AGENT_ADDR', value: 'a:1' }], {}, [{ name: 'own', containerPort: 15101 }])
+        .targets,
+      [{ listen: '127.0.0.1:15102', address: 'a:1' }],
+    );
+    for (const [entry, why] of [
+      [{ value: 'https://writing-agent:50051' }, /scheme/],
+      [{ value: 'xds:///writing-agent' }, /scheme/],
+      [{ value: 'writing-agent' }, /not one host:port/],
+      [{ value: 'one:50051,two:50051' }, /not one host:port/],
+      [{ value: 'user:secret@writing-agent:50051' }, /not one host:port/],
+      [{ value: '$(HOST):50051' }, /refers to other variables/],
+      [{ value: 'writing-agent:443' }, /port 443 means TLS/],
+      [{ value: 'http://writing-agent:8000' }, /it is a URL/],
+      [{ valueFrom: { configMapKeyRef: { name: 'a', key: 'b' } } }, /valueFrom/],
+    ] as [object, RegExp][]) {
+      const kept = addresses([{ name: 'X_AGENT_ADDR', ...entry }]);
+      t.strictSame(kept.targets, [], JSON.stringify(entry));
+      t.match(
+        kept.notes.filter(({ kind }: Any) => kind === 'left'),
+        [{ text: why }],
+      );
+      t.notMatch(JSON.stringify(kept.notes), /secret/, 'never a value that is no plain address');
+    }
+    const secured = [
+      { name: 'X_AGENT_ADDR', value: 'x:50051' },
+      { name: 'X_AGENT_TLS', value: 'true' },
+    ];
+    t.match(addresses(secured).notes.at(-1), {
+      kind: 'left',
+      text: /X_AGENT_TLS tells that the app uses TLS/,
+    });
+    t.equal(addresses(secured.with(1, { name: 'X_AGENT_TLS', value: 'false' })).targets.length, 1);
+    // Addresses under other names: told, and led when the annotation names them.
+    const other = [{ name: 'REVIEWER_GRPC_URL', value: 'http://reviewer:7000/x' }];
+    t.match(addresses(other).notes.at(-1), {
+      kind: 'left',
+      text: /add outrigger.dev\/outbound-env: REVIEWER_GRPC_URL/,
+    });
+    const named = addresses(other, { 'outrigger.dev/outbound-env': 'REVIEWER_GRPC_URL, NOBODY' });
+    t.equal(named.valueOf('REVIEWER_GRPC_URL'), 'http://127.0.0.1:15101/x');
+    t.match(named.notes.at(-1), { kind: 'doubt', text: /names NOBODY, which no container/ });
+    const off = addresses([{ name: 'X_AGENT_ADDR', value: 'x:50051' }], {
+      'outrigger.dev/outbound-env': 'none',
+    });
+    t.equal(off.valueOf('X_AGENT_ADDR'), 'x:50051');
+  },
+);
 
 t.test('a container with another key keeps it', async (t) => {
   const pod = agent({ env: [{ name: 'OPENAI_API_KEY', value: 'one' }] });

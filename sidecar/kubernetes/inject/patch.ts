@@ -1,19 +1,24 @@
 /** The injection of a sidecar, from the facts about a pod to its changed spec. */
 import { readAnnotations } from './annotations.ts';
+import { type AddressPlan, planAddresses } from './app-addresses.ts';
 import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
 import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
+import { bypassNotes, servingNotes } from './injection-notes.ts';
 import { interceptContainer, interception, interceptRules } from './intercept.ts';
 import { istioClash, withoutIstio } from './istio-proxy.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
-import { cannotHaveSidecar, clashes, hasSidecar, readFacts } from './pod-facts.ts';
+import type { Note } from './notes.ts';
+import { cannotHaveSidecar, clashes, hasSidecar, type PodFacts, readFacts } from './pod-facts.ts';
+import { servicesOf } from './service-target.ts';
 import { INJECT_LABEL, type InjectSettings, STATUS_ANNOTATION } from './settings.ts';
 import { sidecarContainer } from './sidecar-container.ts';
 import { placeOfSidecar, sidecarVolumes } from './sidecar-volumes.ts';
+import { NOTHING_AROUND, type Surroundings } from './surroundings.ts';
 
 /** The result for a pod or a pod template: an object with `metadata` and `spec`. */
 export type Injection =
-  | { readonly outcome: 'injected'; readonly pod: JsonObject }
+  | { readonly outcome: 'injected'; readonly pod: JsonObject; readonly notes: readonly Note[] }
   /** Unchanged, on purpose. */
   | { readonly outcome: 'untouched'; readonly because: string }
   /** Unchanged, though the pod requested a sidecar; each problem says what to do. */
@@ -25,6 +30,10 @@ export interface InjectContext {
   /** The version, which goes into the annotation. */
   readonly version: string;
   readonly workloadName?: string | undefined;
+  /** The namespace of the workload, where the template has none. */
+  readonly namespace?: string | undefined;
+  /** The objects beside the workload; none for a pod alone. */
+  readonly around?: Surroundings | undefined;
 }
 
 /**
@@ -42,12 +51,24 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   if (impossible !== undefined) return untouched(impossible);
   const read = readAnnotations(metadata);
   if ('problems' in read) return { outcome: 'refused', problems: read.problems };
-  const facts = readFacts(spec, read.annotations);
+  const around = context.around ?? NOTHING_AROUND;
+  const namespace = stringAt(metadata, 'namespace') ?? context.namespace;
+  const services = servicesOf(around.services, objectAt(metadata, 'labels'), namespace);
+  const { facts, notes: portNotes } = readFacts(spec, read.annotations, services);
   const problems = clashes(spec, read.annotations, facts);
   const istio = read.annotations.portOffset === 0 ? istioClash(spec, metadata) : undefined;
   if (istio !== undefined) problems.push(istio);
   if (problems.length > 0) return { outcome: 'refused', problems };
-  return { outcome: 'injected', pod: injected({ pod, metadata, spec, ...read, facts, context }) };
+  const addresses = planAddresses(spec, read.annotations, facts.ports);
+  const result = injected({ pod, metadata, spec, ...read, facts, context, addresses });
+  const after = { metadata, spec: objectAt(result, 'spec'), namespace };
+  const notes = [
+    ...servingNotes(facts),
+    ...portNotes,
+    ...addresses.notes,
+    ...bypassNotes(after, facts, read.annotations, around),
+  ];
+  return { outcome: 'injected', pod: result, notes };
 }
 
 interface Injectable {
@@ -55,11 +76,12 @@ interface Injectable {
   readonly metadata: JsonObject;
   readonly spec: JsonObject;
   readonly annotations: Extract<ReturnType<typeof readAnnotations>, { annotations: unknown }>['annotations'];
-  readonly facts: ReturnType<typeof readFacts>;
+  readonly facts: PodFacts;
   readonly context: InjectContext;
+  readonly addresses: AddressPlan;
 }
 
-function injected({ pod, metadata, spec, annotations, facts, context }: Injectable): JsonObject {
+function injected({ pod, metadata, spec, annotations, facts, context, addresses }: Injectable): JsonObject {
   const { settings, version } = context;
   const containers = at(spec, 'containers') as readonly Json[];
   const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
@@ -75,6 +97,7 @@ function injected({ pod, metadata, spec, annotations, facts, context }: Injectab
     name,
     llm,
     otel: app === undefined ? [] : otelOf(app),
+    targets: addresses.targets,
   });
   const redirect = annotations.intercept
     ? [interceptContainer(settings, interceptRules(interception(annotations, facts)))]
@@ -92,7 +115,9 @@ function injected({ pod, metadata, spec, annotations, facts, context }: Injectab
     ...spec,
     initContainers: inits.toSpliced(placeOfSidecar(inits, annotations), 0, sidecar, ...redirect),
     containers: containers.map((container) =>
-      isObject(container) ? appContainer(probed(container), container === app, facts, llm) : container,
+      isObject(container)
+        ? appContainer(probed(container), container === app, facts, llm, addresses)
+        : container,
     ),
   };
   // A token belongs to a service account; a pod without an explicit one uses this.
@@ -113,8 +138,9 @@ function appContainer(
   isApp: boolean,
   { appPort, appPortName, graceSeconds, ports }: Injectable['facts'],
   llm: LlmMove,
+  addresses: AddressPlan,
 ): JsonObject {
-  const changed = appEnvironment(container, isApp, llm, ports);
+  const changed = appEnvironment(container, isApp, llm, ports, addresses);
   if (!isApp || appPort === undefined) return changed;
   const released = appPortName === undefined ? changed : releasePortName(changed, appPort, appPortName);
   return holdSigterm(released, drainTimes(graceSeconds).appSleep);

@@ -1,6 +1,8 @@
 /** Examines a pod before the injection: its ports, its grace period, and what conflicts with a sidecar. */
 import type { PodAnnotations } from './annotations.ts';
+import { findAppPort } from './app-port.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
+import type { Note } from './notes.ts';
 import { INTERCEPT_NAME, PORT_NAMES, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
 import { lateCertificates, sidecarVolumes } from './sidecar-volumes.ts';
 
@@ -14,6 +16,8 @@ export interface PodFacts {
   readonly appContainer: string | undefined;
   /** The name of the app's port, which the sidecar's port takes over. */
   readonly appPortName: string | undefined;
+  /** What told that this is the app's port. */
+  readonly appPortEvidence: string;
   /** The pod's grace period in seconds. */
   readonly graceSeconds: number;
   /** The ports of the sidecar. */
@@ -25,63 +29,26 @@ export interface PodFacts {
 const OS_LABEL = 'kubernetes.io/os';
 /** Kubernetes' default for `terminationGracePeriodSeconds`. */
 const DEFAULT_GRACE_SECONDS = 30;
-/** Port names that exclude gRPC, as `appProtocol` and Istio use them: `http`, `https-admin`, `metrics`. */
-const NOT_GRPC = /^(https?|http2?-?web|web|metrics|prometheus|prom|udp|dns|ws|wss)(-|$)/;
-
-const WEB = /^(https?|web|ws|wss)(-|$)/;
-
-/**
- * A pod only makes calls if its annotation says so, or if it declares the port of a web server and no port that may be
- * gRPC. A pod that declares no ports, or only metrics, may still serve on the default port; and we do not know here
- * which app a config map configures.
- */
-function isOnlyCalling(
+export function readFacts(
+  spec: JsonObject,
   annotations: PodAnnotations,
-  appPort: number | undefined,
-  names: readonly (string | undefined)[],
-) {
-  if (annotations.appPort === 'none') return true;
-  if (appPort !== undefined || annotations.config !== undefined) return false;
-  return names.some((name = '') => WEB.test(name) && !/metrics|prom/.test(name));
-}
-
-export function readFacts(spec: JsonObject, annotations: PodAnnotations): PodFacts {
-  const containers = objectsAt(spec, 'containers');
-  const wanted = annotations.appPort === 'none' ? undefined : annotations.appPort;
-  const candidates = containers.flatMap((container) =>
-    objectsAt(container, 'ports').map((port) => ({
-      container: stringAt(container, 'name'),
-      number: numberAt(port, 'containerPort'),
-      name: stringAt(port, 'name'),
-      protocol: stringAt(port, 'protocol') ?? 'TCP',
-    })),
-  );
-  const found =
-    annotations.appPort === 'none'
-      ? undefined
-      : candidates.find(
-          ({ number, name, protocol }) =>
-            number !== undefined &&
-            protocol === 'TCP' &&
-            (wanted === undefined ? !NOT_GRPC.test(name ?? '') : number === wanted),
-        );
+  services: readonly JsonObject[],
+): { facts: PodFacts; notes: readonly Note[] } {
+  const { port, onlyCalls, notes } = findAppPort(spec, annotations, services);
   const grace = numberAt(spec, 'terminationGracePeriodSeconds') ?? DEFAULT_GRACE_SECONDS;
-  const appPort = found?.number ?? wanted;
-  return {
-    appPort,
-    onlyCalls: isOnlyCalling(
-      annotations,
-      appPort,
-      candidates.map(({ name }) => name),
-    ),
-    appContainer: found?.container ?? stringAt(containers[0], 'name'),
-    appPortName: found?.name,
+  const facts = {
+    appPort: port?.number,
+    onlyCalls,
+    appContainer: port?.container ?? stringAt(objectsAt(spec, 'containers')[0], 'name'),
+    appPortName: port?.name,
+    appPortEvidence: port?.evidence ?? '',
     graceSeconds: Math.max(0, Math.floor(grace)),
     ports: portsAt(annotations.portOffset),
     sharedResources: new Set(
       ['requests', 'limits'].flatMap((kind) => Object.keys(objectAt(objectAt(spec, 'resources'), kind))),
     ),
   };
+  return { facts, notes };
 }
 
 /** Why a sidecar would not help a pod or would break it; undefined when the pod can have one. */
@@ -123,6 +90,11 @@ export function clashes(spec: JsonObject, annotations: PodAnnotations, facts: Po
         `a container of the pod has the name ${name}, which the sidecar needs; rename the container`,
       );
     for (const port of objectsAt(container, 'ports')) {
+      const portName = stringAt(port, 'name');
+      if (Object.values<string | undefined>(PORT_NAMES).includes(portName))
+        problems.push(
+          `a port of the container ${name} has the name ${portName}, which a port of the sidecar needs; rename it`,
+        );
       for (const key of ['containerPort', 'hostPort']) {
         const number = numberAt(port, key) ?? 0;
         if (ports.has(number))
@@ -139,10 +111,6 @@ export function clashes(spec: JsonObject, annotations: PodAnnotations, facts: Po
   if (facts.appPort !== undefined && ports.has(facts.appPort))
     problems.push(
       `the app's port ${facts.appPort} is the sidecar's ${ports.get(facts.appPort)} port; choose another port for the app`,
-    );
-  if (Object.values<string | undefined>(PORT_NAMES).includes(facts.appPortName))
-    problems.push(
-      `the app's port has the name ${facts.appPortName}, which a port of the sidecar needs; rename the app's port`,
     );
   for (const [kind, amounts] of Object.entries({ request: annotations.requests, limit: annotations.limits }))
     for (const resource of ['cpu', 'memory'] as const)

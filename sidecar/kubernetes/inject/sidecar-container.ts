@@ -1,5 +1,6 @@
 /** Builds the sidecar's container. */
 import { type PodAnnotations, quantity } from './annotations.ts';
+import type { Target } from './app-addresses.ts';
 import type { LlmMove } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
 import { INTERCEPTING_LISTENERS } from './intercept.ts';
@@ -32,6 +33,8 @@ export interface SidecarSource {
   readonly llm: LlmMove;
   /** OTEL_… variables of the app, which the sidecar also gets. */
   readonly otel: readonly JsonObject[];
+  /** The local ports in place of the addresses that the app calls. */
+  readonly targets: readonly Target[];
 }
 
 /** The sidecar as a native sidecar: an init container that keeps running (Kubernetes 1.29 and later). */
@@ -104,7 +107,15 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
   };
 }
 
-function environment({ settings, annotations, facts, name, llm, otel }: SidecarSource): JsonObject[] {
+function environment({
+  settings,
+  annotations,
+  facts,
+  name,
+  llm,
+  otel,
+  targets,
+}: SidecarSource): JsonObject[] {
   const { delay, timeout } = drainTimes(facts.graceSeconds);
   const own: JsonObject[] = [
     // First, because `$(NAME)` refers to earlier variables.
@@ -127,6 +138,8 @@ function environment({ settings, annotations, facts, name, llm, otel }: SidecarS
     own.push({ name: 'OUTRIGGER_LOG_LEVEL', value: annotations.logLevel });
   if (annotations.config === undefined && llm.upstreams !== undefined)
     own.push({ name: 'OUTRIGGER_LLM_UPSTREAMS', value: llm.upstreams });
+  // JSON is YAML, the form of a list in a variable.
+  if (targets.length > 0) own.push({ name: 'OUTRIGGER_OUTBOUND_TARGETS', value: JSON.stringify(targets) });
   const traces: JsonObject[] = [...otel];
   if (settings.otlpEndpoint !== undefined && !names(otel).has('OTEL_EXPORTER_OTLP_ENDPOINT'))
     traces.push({ name: 'OTEL_EXPORTER_OTLP_ENDPOINT', value: settings.otlpEndpoint });

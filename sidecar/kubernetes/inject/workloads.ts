@@ -1,6 +1,7 @@
 /** Finds the pod templates in Kubernetes objects. */
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
 import { type InjectContext, type Injection, injectPod } from './patch.ts';
+import { namespaceOf } from './surroundings.ts';
 
 /** The place of the pod template in each kind; a Pod is its own template. */
 const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
@@ -15,10 +16,14 @@ const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
   'batch/CronJob': ['spec', 'jobTemplate', 'spec', 'template'],
 };
 
+/** The part of the context that is the same for all workloads. */
+export type WorkloadContext = Omit<InjectContext, 'workloadName' | 'namespace'>;
+
 /** The result for one workload of a document. */
 export interface WorkloadReport {
-  /** `Deployment agents/research-agent`. */
-  readonly what: string;
+  readonly kind: string;
+  readonly name: string;
+  readonly namespace: string | undefined;
   readonly injection: Injection;
 }
 
@@ -28,7 +33,7 @@ export interface WorkloadReport {
  */
 export function injectObject(
   object: Json,
-  context: Omit<InjectContext, 'workloadName'>,
+  context: WorkloadContext,
 ): { object: Json; reports: WorkloadReport[] } {
   if (!isObject(object)) return { object, reports: [] };
   const items = at(object, 'items');
@@ -39,8 +44,9 @@ export function injectObject(
   const workloadName = path.length === 0 ? undefined : stringAt(objectAt(object, 'metadata'), 'name');
   let template: Json | undefined = object;
   for (const key of path) template = at(template, key);
-  const injection = injectPod(template, { ...context, workloadName });
-  const reports = [{ what: nameOf(object), injection }];
+  const namespace = namespaceOf(object);
+  const injection = injectPod(template, { ...context, workloadName, namespace });
+  const reports = [{ kind: stringAt(object, 'kind')!, name: nameOf(object), namespace, injection }];
   return {
     object: injection.outcome === 'injected' ? replaced(object, path, injection.pod) : object,
     reports,
@@ -50,7 +56,7 @@ export function injectObject(
 function injectList(
   list: JsonObject,
   items: readonly Json[],
-  context: Omit<InjectContext, 'workloadName'>,
+  context: WorkloadContext,
 ): ReturnType<typeof injectObject> {
   // A DeploymentList's items may omit their kind.
   const kind = stringAt(list, 'kind')!.slice(0, -'List'.length);
@@ -87,7 +93,5 @@ function replaced(object: JsonObject, [key, ...rest]: readonly string[], value: 
 
 function nameOf(object: JsonObject): string {
   const metadata = objectAt(object, 'metadata');
-  const name = stringAt(metadata, 'name') ?? stringAt(metadata, 'generateName') ?? '(no name)';
-  const namespace = stringAt(metadata, 'namespace');
-  return `${stringAt(object, 'kind')} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
+  return stringAt(metadata, 'name') ?? stringAt(metadata, 'generateName') ?? '(no name)';
 }

@@ -30,7 +30,7 @@ const MAX_WARNINGS = 5;
 
 /**
  * Answers an AdmissionReview (admission.k8s.io/v1). It always allows a pod: with the sidecar, unchanged, or unchanged
- * with a warning that says why it has no sidecar. Throws {@link ReviewError}.
+ * with a warning that says why it has no sidecar. What injection doubts becomes a warning, too. Throws {@link ReviewError}.
  */
 export function review(body: unknown, context: InjectContext): Reviewed {
   const request = objectAt(body, 'request');
@@ -64,13 +64,18 @@ function injectionOf(request: JsonObject, object: Json, context: InjectContext):
 function changes(object: Json, injection: Injection): JsonObject {
   if (injection.outcome === 'injected') {
     const patch = JSON.stringify(jsonPatch(object, injection.pod));
-    return { patchType: 'JSONPatch', patch: Buffer.from(patch).toString('base64') };
+    const warnings = warningsOf(
+      injection.notes.filter(({ kind }) => kind === 'doubt').map(({ text }) => `Outrigger: ${text}`),
+    );
+    return { patchType: 'JSONPatch', patch: Buffer.from(patch).toString('base64'), ...warnings };
   }
   if (injection.outcome === 'untouched') return {};
-  const warnings = injection.problems
-    .slice(0, MAX_WARNINGS)
-    .map((problem) => `no Outrigger sidecar: ${problem}`.slice(0, MAX_WARNING_CHARS));
-  return { warnings };
+  return warningsOf(injection.problems.map((problem) => `no Outrigger sidecar: ${problem}`));
+}
+
+function warningsOf(texts: readonly string[]): JsonObject {
+  if (texts.length === 0) return {};
+  return { warnings: texts.slice(0, MAX_WARNINGS).map((text) => text.slice(0, MAX_WARNING_CHARS)) };
 }
 
 function becauseOf(injection: Injection): readonly string[] {

@@ -1,0 +1,79 @@
+/** The listeners of `outbound.targets`: a local port for each address that the app calls. */
+import type { GrpcListener, GrpcListenerOptions, Move } from './grpc-listener.ts';
+import type { OutboundTarget } from './listener-settings.ts';
+import type { TargetCalls } from './target-calls.ts';
+
+/** A listener, and what gives its calls their authority. */
+export interface TargetListener {
+  readonly listener: GrpcListener;
+  readonly calls: TargetCalls;
+}
+
+export class OutboundTargets {
+  private readonly create: (target: OutboundTarget) => TargetListener;
+  /** By the address of the configuration. */
+  private readonly serving = new Map<string, TargetListener>();
+  /** A reload removed these; their calls finish. */
+  private leaving: GrpcListener[] = [];
+
+  constructor(create: (target: OutboundTarget) => TargetListener) {
+    this.create = create;
+  }
+
+  /** Throws ListenError; then the caller closes what has opened. */
+  async start(targets: readonly OutboundTarget[]): Promise<void> {
+    for (const target of targets) {
+      const made = this.create(target);
+      await made.listener.listen(target.listen);
+      this.serving.set(target.listen, made);
+    }
+  }
+
+  /** Opens the new addresses of a configuration. The moves commit them and close the old ones. Throws ListenError. */
+  async open(targets: readonly OutboundTarget[], opened: Move[]): Promise<void> {
+    const wanted = new Set(targets.map(({ listen }) => listen));
+    for (const target of targets) {
+      if (this.serving.has(target.listen)) continue;
+      const made = this.create(target);
+      const address = await made.listener.listen(target.listen);
+      const commit = () => void this.serving.set(target.listen, made);
+      opened.push({ address, commit, cancel: () => made.listener.stopAccepting() });
+    }
+    const removed = [...this.serving.keys()].filter((listen) => !wanted.has(listen));
+    for (const listen of removed)
+      opened.push({ address: '', commit: () => this.remove(listen), cancel() {} });
+  }
+
+  private remove(listen: string): void {
+    const { listener } = this.serving.get(listen)!;
+    this.serving.delete(listen);
+    listener.stopAccepting();
+    listener.drain();
+    this.leaving = [...this.leaving.filter(({ connectionCount }) => connectionCount > 0), listener];
+  }
+
+  /** Gives the ports that stay their targets, and new connections their options. */
+  apply(targets: readonly OutboundTarget[], options: GrpcListenerOptions): void {
+    for (const { listen, address } of targets) {
+      const served = this.serving.get(listen);
+      served?.calls.redirect(address);
+      served?.listener.update(options);
+    }
+  }
+
+  /** Every listener with calls, also those that a reload removed. */
+  get listeners(): readonly GrpcListener[] {
+    return [...Array.from(this.serving.values(), ({ listener }) => listener), ...this.leaving];
+  }
+
+  /** The address of the configuration and the one with the port that the system chose for port 0. */
+  get addresses(): ReadonlyMap<string, string> {
+    return new Map(Array.from(this.serving, ([listen, { listener }]) => [listen, listener.address]));
+  }
+
+  /** The first port that accepts no more connections; undefined when all do. */
+  get deaf(): string | undefined {
+    for (const [listen, { listener }] of this.serving) if (!listener.isListening) return listen;
+    return undefined;
+  }
+}

@@ -1,0 +1,138 @@
+// The report of `outrigger inject`: what it did, left and doubts, for people and for programs, and never a secret.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { parseAllDocuments } from 'yaml';
+import { runProcess } from '../scripts/harness/process.ts';
+import { serviceTargets } from '../sidecar/kubernetes/inject/service-target.ts';
+
+t.setTimeout(180_000);
+
+const root = join(import.meta.dirname, '..');
+const folder = mkdtempSync(join(tmpdir(), 'outrigger-report-'));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Runs inject; standard output and error apart. */
+async function inject(t: Test, text: string, ...flags: string[]) {
+  const file = join(folder, 'in.yaml');
+  const errors = join(folder, 'stderr');
+  writeFileSync(file, text);
+  const args = [join(root, 'sidecar/main.ts'), 'inject', '-f', file, ...flags];
+  const script = `exec "$@" 2>"${errors}"`;
+  const { code, output } = await runProcess(t, 'sh', ['-c', script, 'sh', process.execPath, ...args]);
+  return { code, output, errors: readFileSync(errors, 'utf8') };
+}
+
+const service = (targetPort: string, annotations = '') => `apiVersion: v1
+kind: Service
+metadata:
+  name: writer # in front of the pods
+${annotations}spec:
+  selector: { app: writer }
+  ports:
+    - name: grpc
+      port: 50051
+${targetPort}`;
+const deployment = (name = '') => `---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: writer, namespace: team }
+spec:
+  selector: { matchLabels: { app: writer } }
+  template:
+    metadata: { labels: { app: writer } }
+    spec:
+      containers:
+        - name: writer
+          image: writer:1
+          ports: [{ ${name}containerPort: 50051 }]
+          env: [{ name: OPENAI_API_KEY, value: sk-very-secret }]
+`;
+const NAMED = '  annotations: { outrigger.dev/target-port: name }\n';
+
+t.test(
+  'a Service that goes past the sidecar by number is told, and changed when its annotation asks',
+  async (t) => {
+    const number = '      targetPort: 50051 # the number\n';
+    const input = service(number) + deployment('name: grpc, ');
+    const told = await inject(t, input);
+    t.equal(told.code, 0);
+    t.match(told.errors, /^Deployment team\/writer: injected$/m);
+    t.match(told.errors, /^ {2}did +the sidecar serves port 50051 \(grpc\) at 15006/m);
+    t.match(
+      told.errors,
+      /^ {2}doubt +the Service writer sends its port grpc to the number 50051, past the sidecar; /m,
+    );
+    t.match(told.errors, /^1 injected, 0 unchanged, 0 refused; 1 doubt$/m);
+    t.ok(told.output.startsWith(service(number)), 'the Service stays byte for byte');
+    // Without a targetPort the port's own number counts.
+    t.match((await inject(t, service('') + deployment('name: grpc, '))).errors, /past the sidecar/);
+    // A name, or a number of another pod, is right.
+    const named = service('      targetPort: grpc\n');
+    t.match((await inject(t, named + deployment('name: grpc, '))).errors, / 0 doubts$/m);
+    const elsewhere = input.replace('name: writer #', 'namespace: other\n  name: writer #');
+    t.match((await inject(t, elsewhere)).errors, / 0 doubts$/m);
+
+    const asked = await inject(t, service(number, NAMED) + deployment('name: grpc, '));
+    t.match(asked.errors, /^ {2}did +the Service writer sends its port grpc to the name grpc now/m);
+    t.match(asked.errors, / 0 doubts$/m);
+    t.match(asked.output, /targetPort: grpc # the number/);
+    const [given, { spec }] = parseAllDocuments(asked.output).map((document) => document.toJS());
+    t.match(serviceTargets(given, spec.template.spec), [{ leads: 'sidecar', number: 15006 }]);
+    const nameless = await inject(t, service(number, NAMED) + deployment());
+    t.match(nameless.output, /targetPort: grpc-outrigger # the number/, "the sidecar's own name");
+    const intercepted = input.replace(
+      'labels: { app: writer } }',
+      'labels: { app: writer }, annotations: { outrigger.dev/intercept: "true" } }',
+    );
+    t.match((await inject(t, intercepted)).errors, / 0 doubts$/m, 'interception takes the number, too');
+  },
+);
+
+t.test('a hostPort and a NetworkPolicy that know the number alone are told', async (t) => {
+  const policy = (ports: string) => `---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: to-writer }
+spec:
+  podSelector: { matchLabels: { app: writer } }
+  ingress: [{ ports: [${ports}] }]
+`;
+  const at = (ports: string) => inject(t, deployment('name: grpc, ') + policy(ports));
+  t.match(
+    (await at('{ port: 50051 }')).errors,
+    /doubt +the NetworkPolicy to-writer admits port 50051 and not 15006/,
+  );
+  t.match((await at('{ port: 50051 }, { port: 15006 }')).errors, / 0 doubts$/m);
+  t.match((await at('{ port: grpc }')).errors, / 0 doubts$/m, 'a name moves with the port');
+  const host = deployment('hostPort: 50051, ');
+  t.match((await inject(t, host)).errors, /doubt +hostPort 50051 leads to the app past the sidecar/);
+});
+
+t.test('the report as JSON goes to a file, or out with the manifests, and has no secret', async (t) => {
+  const input = deployment('name: grpc, ');
+  const file = join(folder, 'report.json');
+  const yaml = await inject(t, input, '--report', file);
+  const report = JSON.parse(readFileSync(file, 'utf8'));
+  t.match(report.workloads, [
+    { kind: 'Deployment', namespace: 'team', name: 'writer', outcome: 'injected', doubts: [], problems: [] },
+  ]);
+  const { output, errors } = await inject(t, input, '--output', 'json');
+  t.strictSame(JSON.parse(output), { report, manifests: yaml.output });
+  t.equal(errors, yaml.errors, 'people read the same');
+  t.notMatch(JSON.stringify(report) + errors, /sk-very-secret/);
+  const refused = await inject(t, input.replace('50051', '15006'), '-o', 'json', '--report', file);
+  t.equal(refused.code, 64);
+  t.match(JSON.parse(refused.output), {
+    manifests: null,
+    report: { workloads: [{ outcome: 'refused', problems: [/containerPort 15006/] }] },
+  });
+  t.match(JSON.parse(readFileSync(file, 'utf8')), { workloads: [{ outcome: 'refused' }] });
+  t.match(await inject(t, input, '-o', 'table'), { code: 64, errors: /--output takes yaml or json/ });
+  t.match(await inject(t, input, '--report', '/nowhere/x'), {
+    code: 64,
+    errors: /can't be written \(ENOENT\)/,
+  });
+  t.match((await inject(t, 'a: 1\n')).errors, /found no workload/);
+});
