@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { runProcess } from '../scripts/harness/process.ts';
 
+t.setTimeout(290_000);
+
 const main = join(import.meta.dirname, '..', 'sidecar', 'main.ts');
 const outrigger = (t: Test, ...args: string[]) => runProcess(t, process.execPath, [main, ...args]);
 

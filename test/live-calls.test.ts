@@ -6,6 +6,8 @@ import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
 
+t.setTimeout(290_000);
+
 interface Way {
   readonly number: number;
   readonly endpoint: string;
