@@ -8,6 +8,7 @@ import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/traffic-history.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
+import type { Configured } from './config-facts.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
@@ -34,11 +35,11 @@ export class Live implements LiveSource {
   private readonly now: NowWatch;
   private timer: NodeJS.Timeout | undefined = undefined;
 
-  constructor(sidecar: Sidecar, log: EventLog, failed: FailedCalls) {
+  constructor(sidecar: Sidecar, log: EventLog, failed: FailedCalls, configured: Configured) {
     this.sidecar = sidecar;
     this.log = log;
     this.failed = failed;
-    this.now = new NowWatch(sidecar);
+    this.now = new NowWatch(sidecar, configured);
   }
 
   start(): void {

@@ -25,7 +25,11 @@ const MAX_ENDPOINTS = 1_000;
 const MAX_REQUESTS = 1_000;
 
 /** @param signRequests when we sent each connection a sign-of-life request; the caller keeps it from one look to the next */
-export function nowFacts(sidecar: Sidecar, signRequests: SignRequests, wallMs: number): NowFacts {
+export function nowFacts(
+  sidecar: Sidecar,
+  signRequests: SignRequests,
+  wallMs: number,
+): Omit<NowFacts, 'mistakes'> {
   const { inbound, outbound, llm, state } = sidecar;
   const nowMs = sidecar.clock();
   const { app } = inbound;
@@ -87,6 +91,7 @@ function clusterFacts(
       .map((endpoint) => endpointFacts(cluster, endpoint, ofEndpoint.get(endpoint) ?? NO_WAITS)),
     circuits,
     methods,
+    unknownBecause: cluster.discoveryError,
     ...countCalls(stats, isError),
     behind,
   };

@@ -2,11 +2,13 @@
 
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import { Now, type NowReport } from '../policy/now/now.ts';
+import { type Configured, configMistakes } from './config-facts.ts';
 import { nowFacts } from './now-facts.ts';
 import type { SignRequests } from './waits.ts';
 
 export class NowWatch {
   private readonly sidecar: Sidecar;
+  private readonly configured: Configured;
   private readonly now = new Now();
   private readonly signRequests: SignRequests = new WeakMap();
   private looks = 0;
@@ -22,8 +24,9 @@ export class NowWatch {
     all: [],
   };
 
-  constructor(sidecar: Sidecar) {
+  constructor(sidecar: Sidecar, configured: Configured) {
     this.sidecar = sidecar;
+    this.configured = configured;
   }
 
   /** All findings, including those that the page leaves out: an alert must not depend on how much else is wrong. */
@@ -34,7 +37,8 @@ export class NowWatch {
   update(): void {
     this.looks++;
     this.lookedAtMs = this.sidecar.clock();
-    this.report = this.now.assess(nowFacts(this.sidecar, this.signRequests, Date.now()), this.lookedAtMs);
+    const facts = nowFacts(this.sidecar, this.signRequests, Date.now());
+    this.report = this.now.assess({ ...facts, mistakes: configMistakes(this.configured) }, this.lookedAtMs);
   }
 
   /** The findings of the latest look, as plain values. */

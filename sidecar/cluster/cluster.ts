@@ -67,6 +67,8 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   private readonly listener: ClusterListener;
   private readonly byAddress = new Map<string, Endpoint>();
   private discovery: Discovery | undefined = undefined;
+  /** What discovery has reported last; '' when that was endpoints. */
+  discoveryError = '';
   private balancer: Balancer<Endpoint>;
   /** The endpoints in our own zone. */
   readonly zoneEndpoints: ZoneEndpoints;
@@ -199,10 +201,12 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     this.discovery = discovery;
     discovery.start(
       (addresses, inZone = []) => {
+        this.discoveryError = '';
         this.setEndpoints(addresses, inZone);
         this.resolved();
       },
       (error) => {
+        this.discoveryError = error.message;
         this.listener.onDiscoveryError(this, error);
         this.resolved();
       },

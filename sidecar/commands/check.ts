@@ -2,6 +2,7 @@
  * `outrigger check`: prints the configuration that `run` would use, or every problem with it. Settings that work, but
  * perhaps not as intended, go to standard error.
  */
+import { formatProblem } from '../config/problems.ts';
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { EXIT, print, printError } from './command.ts';
 import { configure } from './configure.ts';
@@ -29,5 +30,6 @@ export async function check(args: readonly string[]): Promise<number> {
   print(document.toString());
   for (const { level, message } of configured.source.notices)
     printError(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
+  for (const warning of configured.source.warnings) printError(`warning: ${formatProblem(warning)}`);
   return EXIT.OK;
 }

@@ -2,6 +2,7 @@
  * Assembles the configuration: defaults, then the file, then environment variables, then flags. Either all of it is
  * valid, or the result is every problem at once and no part of it is used.
  */
+import { certificateWarnings } from './certificate-dates.ts';
 import { type Config, toConfig } from './config.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
@@ -11,6 +12,7 @@ import { valueAt } from './raw-values.ts';
 import { redact } from './redact.ts';
 import { withTargetClusters } from './target-clusters.ts';
 import { validate } from './validate.ts';
+import { findWarnings } from './warnings.ts';
 import { type ParsedFile, parseYaml, readConfigFile, type Yaml } from './yaml-file.ts';
 
 export interface LoadInputs {
@@ -34,6 +36,10 @@ export interface LoadedConfig {
   readonly effective: Readonly<Record<string, unknown>>;
   /** Settings that work, but perhaps not as the operator intended. For operators to read; they hold no secrets. */
   readonly notices: readonly Notice[];
+  /** Settings that work, and are surely a mistake, each with its place in the file. */
+  readonly warnings: readonly Problem[];
+  /** Gives the place of a setting to what is wrong with it. */
+  readonly locate: (finding: Finding) => Problem;
   /** The values before defaults; undefined where there is no file. */
   readonly given: Given | undefined;
 }
@@ -66,10 +72,19 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
     ...overridden.problems,
   ];
   if (problems.length > 0 || !('file' in validated)) return { problems: problems.sort(byPlace) };
+  const located = (finding: Finding) => locate(finding, path ?? 'defaults', file, overridden.origins);
+  const isNamed = valueAt(value, ['llm', 'upstreams']) !== undefined;
+  const hasKey = (variable: string) => isNamed || (env[variable] ?? '') !== '';
+  const warnings = [
+    ...findWarnings(validated.file, value, hasKey),
+    ...certificateWarnings(validated.file, Date.now()),
+  ];
   return {
+    warnings: warnings.map(located).sort(byPlace),
+    locate: located,
     config: toConfig(validated.file),
     effective: redact(validated.file),
-    notices: providerNotices(validated.file, valueAt(value, ['llm', 'upstreams']) !== undefined, env),
+    notices: providerNotices(validated.file, isNamed, env),
     given,
   };
 }

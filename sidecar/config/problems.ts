@@ -38,6 +38,11 @@ export function formatProblem({ path, source, line, column, message, remedy }: P
   return `${where}: ${path === '' ? '' : `${path}: `}${message}\n    ${remedy}`;
 }
 
+/** The same for a log, where a message has one line. */
+export function formatOnOneLine(problem: Problem): string {
+  return formatProblem(problem).replace('\n    ', '; ');
+}
+
 const SHOWN_CHARACTERS = 60;
 
 /** Formats a value for a message: quoted, on one line, cut when long, and masked if it may be a secret. */

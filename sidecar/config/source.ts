@@ -4,7 +4,7 @@ import { LastGood } from './last-good.ts';
 import { type LoadedConfig, type LoadResult, loadConfig } from './load.ts';
 import type { Given } from './losses.ts';
 import { CONFIG_VARIABLE, type Override, overridesFromEnv } from './overrides.ts';
-import type { Problem } from './problems.ts';
+import type { Finding, Problem } from './problems.ts';
 import type { Notice } from './provider-environment.ts';
 import { fingerprintOf, type StopWatching, untilStill, watchFile } from './watch.ts';
 
@@ -15,6 +15,10 @@ export interface ConfigSource {
   readonly effective: Readonly<Record<string, unknown>>;
   /** Settings of `current` that work, but perhaps not as the operator intended. */
   readonly notices: readonly Notice[];
+  /** Settings of `current` that work, and are surely a mistake. */
+  readonly warnings: readonly Problem[];
+  /** Gives the place of a setting of `current` to what is wrong with it. */
+  readonly locate: (finding: Finding) => Problem;
   /** The path of the file; `undefined` when there is none and the configuration can't change. */
   readonly path: string | undefined;
   /** The problems of the file, if the first configuration is the last good one instead. */
@@ -110,6 +114,12 @@ function createSource({ path, first, refused, load, watch, lastGood }: SourcePar
     },
     get notices() {
       return adopted.notices;
+    },
+    get warnings() {
+      return adopted.warnings;
+    },
+    get locate() {
+      return adopted.locate;
     },
     watch(onLoaded, onProblems) {
       return watch(() => {

@@ -6,7 +6,7 @@ import { metricsSource } from '../admin/metrics/metrics-source.ts';
 import { clustersSnapshot, statsSnapshot } from '../admin/snapshot.ts';
 import type { Config } from '../config/config.ts';
 import type { LoadedConfig } from '../config/load.ts';
-import { formatProblem, type Problem } from '../config/problems.ts';
+import { formatOnOneLine, formatProblem, type Problem } from '../config/problems.ts';
 import type { ConfigSource } from '../config/source.ts';
 import { Sidecar } from '../data-plane/sidecar.ts';
 import { reportIllegalSteps } from '../errors/illegal-step.ts';
@@ -92,7 +92,7 @@ class RunningSidecar {
     this.log = log;
     this.events = events;
     this.accessLog = new AccessLog(log);
-    this.live = new Live(sidecar, events, this.failedCalls);
+    this.live = new Live(sidecar, events, this.failedCalls, source);
   }
 
   async start(): Promise<void> {
@@ -264,6 +264,7 @@ class RunningSidecar {
 
   private logNotices(): void {
     for (const { level, message } of this.source.notices) this.log[level](message);
+    for (const warning of this.source.warnings) this.log.warn(formatOnOneLine(warning));
   }
 
   private observeCalls(config: Config): void {

@@ -36,6 +36,7 @@ const FINDING_KINDS = [
   'endpoint_probation',
   'endpoint_removed',
   'certificate_expires',
+  'configuration',
 ] as const;
 
 export type FindingKind = (typeof FINDING_KINDS)[number];

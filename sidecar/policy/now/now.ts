@@ -24,6 +24,8 @@ export interface ClusterFacts extends EndedCalls {
   readonly circuits: readonly CircuitFacts[];
   /** The methods whose answers are known, and those that wait for their first answer. */
   readonly methods: readonly MethodFacts[];
+  /** Why discovery does not know the endpoints; '' when it does. */
+  readonly unknownBecause?: string;
 }
 
 export interface NowFacts {
@@ -43,6 +45,8 @@ export interface NowFacts {
   readonly waitForOwnLimits: number;
   /** Milliseconds since 1970. */
   readonly wallMs: number;
+  /** Settings that work, and are surely a mistake. */
+  readonly mistakes?: readonly { readonly setting: string; readonly text: string }[];
 }
 
 export interface NowReport {
@@ -129,6 +133,7 @@ export class Now {
     for (const [listener, reasons] of facts.rejected)
       found.push(...this.turnedAway(listener, reasons, nowMs));
     if (facts.waitForOwnLimits > 0) found.push(ownLimits(facts.waitForOwnLimits));
+    for (const { setting, text } of facts.mistakes ?? []) found.push(mistake(setting, text));
     this.forget(facts, nowMs);
     return found;
   }
@@ -145,6 +150,7 @@ export class Now {
       add(silentCluster(name, endpoints));
       for (const endpoint of endpoints) add(endpointFinding(name, endpoint));
       if (endpoints.length > 1 && endpoints.every(({ usable }) => !usable)) add(noEndpoint(name));
+      if (endpoints.length === 0 && cluster.unknownBecause) add(noEndpoint(name, cluster.unknownBecause));
     }
     const isSilent = found.some(({ kind }) => kind === 'endpoint_silent' || kind === 'endpoint_unreachable');
     for (const method of methods) {
@@ -233,12 +239,27 @@ function simple(kind: FindingKind, severity: Finding['severity'], text: string):
   return { kind, id: kind, severity, text, detail: '', about: {}, numbers: {} };
 }
 
-function noEndpoint(cluster: string): Finding {
+function mistake(setting: string, text: string): Finding {
+  return {
+    kind: 'configuration',
+    id: `setting ${setting}`,
+    severity: 'warn',
+    text,
+    detail: '',
+    about: { setting },
+    numbers: {},
+  };
+}
+
+function noEndpoint(cluster: string, because = ''): Finding {
   return {
     kind: 'no_endpoint',
     id: `none of ${cluster}`,
     severity: 'bad',
-    text: `No endpoint of ${cluster} can be used.`,
+    text:
+      because === ''
+        ? `No endpoint of ${cluster} can be used.`
+        : `No endpoint of ${cluster} is known: ${because}.`,
     detail: '',
     about: { cluster },
     numbers: {},

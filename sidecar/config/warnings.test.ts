@@ -1,0 +1,118 @@
+// Settings that work and are surely a mistake: each gives a warning with its line, and the same setting in order gives none.
+import t from 'tap';
+import * as yaml from 'yaml';
+import { TestAuthority } from '../../scripts/harness/certificates.ts';
+import { loadConfig } from './load.ts';
+import { formatOnOneLine } from './problems.ts';
+
+/** The warnings of a file, on one line each. */
+function warningsOf(text: string, env: Record<string, string> = {}): string[] {
+  const loaded = loadConfig({ path: 'a.yaml', text, overrides: [], yaml, env });
+  if ('problems' in loaded) throw new Error(loaded.problems.map(formatOnOneLine).join('\n'));
+  return loaded.warnings.map(formatOnOneLine);
+}
+
+const clusters = (settings: string) =>
+  `outbound: { clusters: { a: { endpoints: ["10.0.0.7:1"], ${settings} } } }\n`;
+
+t.test('each mistake is a warning with its place and its remedy', async (t) => {
+  const cases: readonly (readonly [file: string, warning: RegExp])[] = [
+    [
+      `outbound:
+  routes:
+    - { match: { path_prefix: /agent. }, cluster: a }
+    - { match: { path_prefix: /agent.AgentService/, agent_type: code }, cluster: a }
+  clusters: { a: { dns: "a:1" } }
+`,
+      /^a\.yaml:4:7: outbound\.routes\[1\]: gets no call: routes\[0\] takes each call .*; move it before routes\[0\]/,
+    ],
+    [
+      'outbound: { routes: [{ cluster: a }], clusters: { a: { dns: "a:1" }, b: { dns: "b:1" } } }',
+      /outbound\.clusters\.b: gets no call: no entry of outbound\.routes names it/,
+    ],
+    ['admin: { listen: 0.0.0.0:15000 }', /^a\.yaml:1:10: admin\.listen: is open beyond this machine/],
+    [
+      'llm: { listen: "[::]:15002", upstreams: [{ name: a, url: "https://a.example/v1", api_key_env: KEY }] }',
+      /llm\.listen: .*the key of KEY/,
+    ],
+    [clusters('hedge: { delay: 1s }'), /hedge: has no effect: no method is idempotent/],
+    [
+      clusters('max_timeout: 60s, retry: { per_try_timeout: 90s }'),
+      /per_try_timeout: has no effect: max_timeout ends each call after 60s/,
+    ],
+    [
+      clusters('limits: { max_concurrent_calls: 10, max_pending_calls: 20 }'),
+      /max_pending_calls: has no effect above/,
+    ],
+    [
+      'outbound: { clusters: { a: { endpoints: ["localhost:1", "127.0.0.1:1"] } } }',
+      /endpoints\[1\]: is the same endpoint as endpoints\[0\]/,
+    ],
+    [
+      'llm: { upstreams: [{ name: a, url: "https://a.example/v1" }, { name: b, url: "https://a.example/v1/" }] }',
+      /upstreams\[1\]: is the same provider as upstreams\[0\]/,
+    ],
+    [
+      'inbound: { max_timeout: 10s, timeout: 10s, queue: { max_calls: 5, max_wait: 20s } }',
+      /inbound\.queue\.max_wait: has no effect/,
+    ],
+  ];
+  for (const [file, warning] of cases) {
+    const [first = '', ...more] = warningsOf(file);
+    t.match(first, warning);
+    t.strictSame(more, [], first);
+  }
+  t.match(warningsOf('llm: { listen: 0.0.0.0:15002 }', { OPENAI_API_KEY: 'k' }), [
+    /the key of OPENAI_API_KEY/,
+  ]);
+});
+
+t.test('settings in order, and defaults that another setting makes void, are no mistakes', async (t) => {
+  for (const file of [
+    '',
+    `outbound:
+  routes:
+    - { match: { authority: a }, cluster: a }
+    - { match: { headers: { x: "1" } }, cluster: a }
+    - { match: { headers: { y: "2" }, path_prefix: /a }, cluster: a }
+    - { cluster: a }
+  clusters: { a: { dns: "a:1" } }
+`,
+    'outbound: { clusters: { a: { dns: "a:1" }, b: { dns: "b:1" } } }',
+    'metrics: { listen: 0.0.0.0:15020 }\nadmin: { listen: "unix:/run/admin.sock" }\n',
+    'llm: { listen: 0.0.0.0:15002, upstreams: [{ name: a, url: "https://a.example/v1" }] }',
+    clusters(
+      'max_timeout: 60s, retry: { per_try_timeout: 20s, idempotent_methods: [/a.B/C] }, hedge: { delay: 1s }',
+    ),
+    clusters('limits: { max_concurrent_calls: 10 }'),
+    'inbound: { max_timeout: 3s, timeout: 3s }',
+  ])
+    t.strictSame(warningsOf(file), [], file);
+});
+
+t.test('a certificate that has expired, or soon will, is a warning', async (t) => {
+  const hour = 3_600_000;
+  const at = (hours: number) => Date.now() + hours * hour;
+  const authority = await TestAuthority.make('one', { notBeforeMs: at(-99), notAfterMs: at(999) });
+  const expired = await authority.issue({ notBeforeMs: at(-20), notAfterMs: at(-1) });
+  const soon = await authority.issue({ notBeforeMs: at(-20), notAfterMs: at(1) });
+  const fresh = await authority.issue({ notBeforeMs: at(-1), notAfterMs: at(20) });
+  const old = await TestAuthority.make('old', { notBeforeMs: at(-99), notAfterMs: at(-1) });
+  const folder = t.testdir({
+    'ca.pem': authority.ca,
+    'old.pem': old.ca,
+    expired: { cert: expired.cert, key: expired.key },
+    soon: { cert: soon.cert, key: soon.key },
+    fresh: { cert: fresh.cert, key: fresh.key },
+  });
+  const warnings = (name: string, ca = 'ca.pem') =>
+    warningsOf(
+      clusters(`tls: { ca: ${folder}/${ca}, cert: ${folder}/${name}/cert, key: ${folder}/${name}/key }`),
+    );
+  t.match(warnings('expired'), [/outbound\.clusters\.a\.tls\.cert: has expired \(20\S+\); renew it/]);
+  t.match(warnings('soon'), [/tls\.cert: expires soon \(20/]);
+  t.strictSame(warnings('fresh'), []);
+  t.match(warnings('fresh', 'old.pem'), [/tls\.ca: has expired/]);
+  const inbound = `inbound: { tls: { cert: ${folder}/expired/cert, key: ${folder}/expired/key } }`;
+  t.match(warningsOf(inbound), [/inbound\.tls\.cert: has expired/]);
+});
