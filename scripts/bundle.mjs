@@ -4,6 +4,7 @@
 //     dist/outrigger.mjs     the command; it turns the compile cache on, then loads main.mjs
 //     dist/main.mjs, …       the code, in chunks that are loaded on demand
 //     dist/dashboard/        the files of the admin page
+//     dist/page/             the files that it shares with the gateway's page
 //     dist/compile-cache/    V8's compiled code, made on the Node that will run it (--compile)
 //
 // --out FOLDER writes to another folder and deletes that folder's contents; --target node22 is for an older Node.
@@ -94,6 +95,7 @@ await import('./main.mjs');
   { mode: 0o755 },
 );
 cpSync(join(root, 'sidecar', 'listeners', 'dashboard'), join(dist, 'dashboard'), { recursive: true });
+cpSync(join(root, 'sidecar', 'node', 'page'), join(dist, 'page'), { recursive: true });
 
 if (process.argv.includes('--compile')) compile();
 

@@ -50,24 +50,21 @@ const admin = await printed(/gateway's sidecar .* admin (http:\S+)/);
 mkdirSync(images, { recursive: true });
 const browser = await chromium.launch({ executablePath: program, args: ['--no-sandbox'] });
 try {
-  const open = async (address: string, colorScheme: 'light' | 'dark', width = 1100) => {
-    const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+  const open = async (address: string, colorScheme: 'light' | 'dark', width = 1100, height = 900) => {
+    const context = await browser.newContext({ viewport: { width, height }, colorScheme });
     const page = await context.newPage();
     page.setDefaultTimeout(limitMs);
     await page.goto(address);
     return page;
   };
   const press = (page: Page, name: string) => page.getByRole('button', { name, exact: true }).click();
-  const local = await open(url, 'light');
-  await press(local, 'Send');
-  await local.locator('#outcome', { hasText: /^Done/ }).waitFor();
-  await press(local, 'Keep sending');
+  const local = await open(url, 'light', 1280, 768);
   await sleep(trafficMs);
   await press(local, 'Kill research-1');
-  await local.locator('.replicas .card', { hasText: /ejected, [1-8] s left/ }).waitFor();
+  await local.locator('[data-node="sidecar of research-1"]', { hasText: /ejected · [1-8] s/ }).waitFor();
   const dashboard = await open(admin, 'light');
   await dashboard.locator('.call summary').first().click();
-  await shoot(local, 'local-system', 1200);
+  await shoot(local, 'local-system', 768);
   await shoot(dashboard, 'dashboard', 1150);
   const dark = await open(admin, 'dark', 400);
   await dark.locator('.call').first().waitFor();

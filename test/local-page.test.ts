@@ -1,7 +1,7 @@
 // The page of the local system in a real browser: replicas are broken and mended by its buttons, and tasks go on.
 import { request } from 'node:http';
 import { pino } from 'pino';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Locator, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
 import { createGateway } from '../agents/gateway/app.ts';
 import { readGatewaySettings } from '../agents/gateway/settings.ts';
@@ -9,7 +9,7 @@ import { childrenOf, commandOf, isAlive, type Run, runStart } from '../agents/lo
 import { testAgent } from '../agents/test-support.ts';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import { openPage, overflowOf, startBrowser } from './support/browser.ts';
+import { openPage, outsideOf, overflowOf, startBrowser, violationsOf } from './support/browser.ts';
 
 // A whole system and a browser take long to start on a machine that is busy with other tests.
 t.setTimeout(290_000);
@@ -34,15 +34,17 @@ async function startSystem(t: Test, args: string[] = []): Promise<LocalSystem> {
   return { run, url };
 }
 
-const card = (page: Page, name: string) => page.locator('.replicas .card', { hasText: name });
+/** A node of the topology: `gateway`, `sidecar of research-1`, `research-1`, `model`. */
+const node = (page: Page, id: string) => page.locator(`[data-node="${id}"]`);
+const edge = (page: Page, id: string) => page.locator(`[data-edge="${id}"]`);
 
-/** Waits until the card of a replica says something. */
-function says(page: Page, name: string, pattern: RegExp): Promise<string> {
+/** Waits until an element says something. */
+function says(what: Locator, pattern: RegExp): Promise<string> {
   let text = '';
   return waitUntil(
-    `${name} says ${pattern}`,
+    `${what} says ${pattern}`,
     async () => {
-      text = await card(page, name).innerText();
+      text = (await what.textContent()) ?? '';
       return pattern.test(text) && text;
     },
     limits,
@@ -53,21 +55,35 @@ function says(page: Page, name: string, pattern: RegExp): Promise<string> {
 
 const press = (page: Page, label: string) => page.getByRole('button', { name: label, exact: true }).click();
 
-async function counts(page: Page): Promise<{ succeeded: number; failed: number }> {
-  const text = await page.locator('#sent').innerText();
-  const [, succeeded = 0, failed = 0] = /(\d+) succeeded, (\d+) failed/.exec(text) ?? [];
-  return { succeeded: Number(succeeded), failed: Number(failed) };
+/** A number of the row at the top. */
+async function numberOf(page: Page, label: string): Promise<number> {
+  const text = await page.locator('.number', { hasText: label }).locator('.value').innerText();
+  return Number(text.replaceAll(',', ''));
 }
+
+const failedTasks = (page: Page) =>
+  page.locator('.number', { hasText: 'Tasks OK' }).locator('.detail').innerText();
 
 /** Waits until so many more tasks have succeeded. */
 async function moreTasks(page: Page, count: number): Promise<void> {
-  const before = (await counts(page)).succeeded;
+  const before = await numberOf(page, 'Tasks OK');
   await waitUntil(
     `${count} more tasks have succeeded`,
-    async () => (await counts(page)).succeeded >= before + count,
+    async () => (await numberOf(page, 'Tasks OK')) >= before + count,
     limits,
   );
 }
+
+/** What a person sees of a fault and of its consequences. */
+const firstScreen = [
+  '#numbers',
+  '#topology',
+  '#history',
+  '#happened-title',
+  '#running-title',
+  '#strip',
+  '#keep',
+];
 
 /** An HTTP request as no browser would send it. */
 function ask(url: string, method: string, headers: Record<string, string>): Promise<number> {
@@ -84,7 +100,9 @@ function ask(url: string, method: string, headers: Record<string, string>): Prom
 t.test('the page works in a browser', { skip: skipWithout('chromium') }, async (t) => {
   const browser = await startBrowser(t);
   const system = await startSystem(t);
+  await tasksByThemselves(t, browser, system);
   await aTaskAndItsWay(t, browser, system);
+  await costsAndNothingYet(t, browser, system);
   await killAndRestore(t, browser, system);
   await stopAndSlow(t, browser, system);
   await byKeyboardInANarrowWindow(t, browser, system);
@@ -92,6 +110,53 @@ t.test('the page works in a browser', { skip: skipWithout('chromium') }, async (
   await theEnd(t, system);
   await aGatewayAlone(t, browser);
 });
+
+function tasksByThemselves(t: Test, browser: Browser, { url }: LocalSystem) {
+  return t.test('tasks start by themselves, and the page shows where they go', async (t) => {
+    const { page, errors } = await openPage(t, browser, url, { viewport: { width: 1280, height: 800 } });
+    await moreTasks(page, 8);
+    t.same(await outsideOf(page, firstScreen), [], 'all of it is on the first screen');
+    await page.setViewportSize({ width: 1366, height: 768 });
+    t.same(await outsideOf(page, firstScreen), [], "and on a laptop's");
+    t.equal(await page.locator('.node').count(), 10, 'gateway, four sidecars, four agents, the model');
+    for (const id of ['gateway to research-1', 'to research-1', 'research-1 to model'])
+      await says(edge(page, id), /[\d.]+\/s · 100 %/);
+    await waitUntil(
+      'calls go over each edge',
+      async () => (await page.locator('.edge.good, .edge.slow').count()) === 12,
+      limits,
+    );
+    await says(node(page, 'research-1'), /From sidecar: [\d.]+ calls a second, 100 % succeed, p95/);
+    t.match(await node(page, 'research-1').innerText(), /research-1\s*up\s*127\.0\.0\.1:\d+ · process \d+/);
+    const links = await page
+      .locator('.node a')
+      .evaluateAll((all) => all.map((link) => String((link as unknown as { href: string }).href)));
+    t.equal(links.length, 5);
+    for (const link of links) t.match(await (await fetch(link)).text(), /dashboard\.js/, link);
+    await waitUntil(
+      'the chart has a point',
+      async () =>
+        /lowest success 100 %/.test((await page.locator('#history svg').getAttribute('aria-label')) ?? ''),
+      limits,
+    );
+    t.ok((await numberOf(page, 'Tokens used')) > 100);
+    t.same(await violationsOf(page), []);
+
+    await press(page, 'Pause tasks');
+    await waitUntil(
+      'none runs',
+      async () => /(\d+) sent: \1 succeeded, 0 failed\./.test(await page.locator('#sent').innerText()),
+      limits,
+    );
+    const paused = await numberOf(page, 'Tasks OK');
+    await page.reload();
+    await page.getByRole('button', { name: 'Send tasks' }).waitFor();
+    await says(edge(page, 'gateway to research-1'), /no calls/);
+    t.equal(await numberOf(page, 'Tasks OK'), paused, 'another page does not start what the user has paused');
+    t.same(await violationsOf(page), []);
+    t.same(errors, []);
+  });
+}
 
 function aGatewayAlone(t: Test, browser: Browser) {
   return t.test('a gateway without a local system shows its agents', async (t) => {
@@ -117,10 +182,9 @@ function aGatewayAlone(t: Test, browser: Browser) {
 }
 
 function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
-  return t.test('the page sends a task, and shows its answer and route', async (t) => {
+  return t.test('the page sends a task, shows its answer and route, and finds it by its id', async (t) => {
     const { page, errors } = await openPage(t, browser, url);
-    await card(page, 'code-1').waitFor();
-    t.equal(await page.locator('.replicas .card').count(), 4);
+    await node(page, 'code-1').waitFor();
     await page.locator('select').selectOption('writing');
     await page.locator('textarea').fill('A haiku on drains <img src=x onerror="window.injected=1">');
     await press(page, 'Send');
@@ -129,61 +193,128 @@ function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
       await page.locator('#route').innerText(),
       'gateway → its sidecar → sidecar of writing-1 → writing-1: OK',
     );
-    t.match(await page.locator('#answer').innerText(), /A haiku on drains <img src=x/);
+    t.match(await page.locator('#answer').innerText(), /drains/);
     t.equal(await page.evaluate('window.injected'), undefined, 'what was asked is text');
-    const links = await page
-      .locator('.replicas a, #gateway-dashboard')
-      .evaluateAll((all) => all.map((link) => String((link as unknown as { href: string }).href)));
-    t.equal(links.length, 5);
-    for (const link of links) t.match(await (await fetch(link)).text(), /dashboard\.js/, link);
+    const { sent } = (await (await fetch(`${url}local/state`)).json()) as {
+      sent: { recent: { taskId: string }[] };
+    };
+    const id = sent.recent.at(-1)!.taskId;
+    await page.getByRole('searchbox').fill(id.slice(-12));
+    await says(page.locator('#found tbody'), new RegExp(`^${id}succeeded\\w+, [\\d.]+ m?s$`));
+    await page.getByRole('searchbox').fill('<b>');
+    await says(page.locator('#found .empty'), /No task of the last minutes has this id/);
+    t.same(errors, []);
+  });
+}
+
+/** Shows the page a report that differs from the real one. */
+async function withReport(page: Page, change: (report: Report) => object): Promise<void> {
+  await page.route('**/local/state', async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, json: change((await answer.json()) as Report) });
+  });
+  await page.reload();
+}
+
+interface Report {
+  readonly sent: object;
+  readonly model: object;
+  readonly numbers: object;
+  readonly history: object;
+}
+
+function costsAndNothingYet(t: Test, browser: Browser, { url }: LocalSystem) {
+  return t.test('tasks that cost money do not start by themselves, and an empty page says so', async (t) => {
+    const { page, errors } = await openPage(t, browser, url, { viewport: { width: 1280, height: 800 } });
+    let commands = 0;
+    page.on('request', (request) => {
+      if (request.method() === 'POST') commands++;
+    });
+    const none = { succeeded: 0, failed: 0 };
+    await withReport(page, (report) => ({
+      ...report,
+      events: [],
+      history: { ...report.history, newest_at: null },
+      numbers: { ...report.numbers, ...none },
+      model: { offline: false, url: 'https://api.openai.com/v1' },
+      sent: { ...report.sent, ...none, sending: false, paused: false, costs: true, total: 0, recent: [] },
+    }));
+    await page.getByRole('button', { name: 'Send tasks: they cost money' }).waitFor();
+    await says(
+      page.locator('#cost'),
+      /https:\/\/api\.openai\.com\/v1 with your key and cost money, so none starts by itself/,
+    );
+    await says(page.locator('#history'), /The chart begins with the first ten seconds/);
+    await says(page.locator('#running'), /No call is in flight/);
+    t.same(await violationsOf(page), []);
+    t.equal(commands, 0, 'the page starts nothing');
     t.same(errors, []);
   });
 }
 
 function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
-  return t.test('a killed replica is ejected while tasks succeed, and returns', async (t) => {
-    const { page, errors } = await openPage(t, browser, url);
-    await says(page, 'research-1', /running[\s\S]*in service/);
-    await page.locator('select').selectOption('research');
-    await press(page, 'Keep sending');
-    await moreTasks(page, 8);
+  return t.test('a fault and its consequences are on one screen, and no task fails', async (t) => {
+    const { page, errors } = await openPage(t, browser, url, { viewport: { width: 1280, height: 800 } });
+    await press(page, 'Send tasks');
+    await moreTasks(page, 12);
+    const saved = await numberOf(page, 'Saved by retries');
     await press(page, 'Kill research-1');
-    await says(page, 'research-1', /killed[\s\S]*no process/);
-    await says(page, 'research-1', /sidecar: (ejected, \d+ s left|unreachable)/);
-    await moreTasks(page, 10);
-    t.equal((await counts(page)).failed, 0, 'no task has failed');
-    t.match(
-      await page.locator('#happened').innerText(),
-      /research-1 is (ejected|unreachable)[\s\S]*You killed research-1/,
+    await says(node(page, 'research-1'), /dead.*no process/);
+    await says(node(page, 'sidecar of research-1'), /ejected · \d+ s|unreachable/);
+    await edge(page, 'gateway to research-1').and(page.locator('.bad')).waitFor();
+    t.match(await edge(page, 'gateway to research-1').textContent(), /✕/, 'not by colour alone');
+    await says(page.locator('#happened'), /research-1 \([\d.:]+\) is ejected/);
+    await says(page.locator('#happened'), /A retry saved a task: research-1 UNAVAILABLE, then research-2 OK/);
+    await waitUntil(
+      'the number of saved tasks',
+      async () => (await numberOf(page, 'Saved by retries')) > saved,
+      limits,
     );
+    t.ok((await page.locator('.mark-line.bad').count()) > 0, 'the chart marks the ejection');
+    await moreTasks(page, 10);
+    t.match(await failedTasks(page), /none failed/);
+    t.same(await outsideOf(page, [...firstScreen, '[data-node="research-1"]']), [], 'all without scrolling');
+    t.equal(await page.evaluate('scrollY'), 0);
+    t.same(await violationsOf(page), []);
     await press(page, 'Restore research-1');
-    await says(page, 'research-1', /running[\s\S]*process \d+[\s\S]*Gateway’s sidecar: in service/);
+    await says(node(page, 'research-1'), /up.*process \d+/);
+    await says(node(page, 'sidecar of research-1'), /in service/);
     await moreTasks(page, 8);
-    t.equal((await counts(page)).failed, 0);
-    await press(page, 'Stop sending');
+    t.match(await failedTasks(page), /none failed/);
     t.same(errors, []);
   });
 }
 
 function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
   return t.test('the sidecar detects a hanging and a slow replica, too', async (t) => {
-    const { page, errors } = await openPage(t, browser, url);
-    await says(page, 'research-2', /in service/);
-    await press(page, 'Keep sending');
+    const { page, errors } = await openPage(t, browser, url, { colorScheme: 'dark' });
+    const sidecar = node(page, 'sidecar of research-2');
+    await says(sidecar, /in service/);
     await moreTasks(page, 20);
     await press(page, 'Stop research-2');
-    await says(page, 'research-2', /stopped/);
-    await says(page, 'research-2', /sidecar: ejected/);
+    await says(node(page, 'research-2'), /stopped/);
+    await says(page.locator('#running tbody'), /ProcessTask…[0-9a-f]{8}1research-2/);
+    const waiting = (await (await fetch(`${url}local/state`)).json()) as {
+      running: { calls: { task_id: string; age_ms: number }[] };
+    };
+    const ages = waiting.running.calls.map(({ age_ms: age }) => age);
+    t.same(
+      ages,
+      ages.toSorted((one, other) => other - one),
+      'the oldest call is first',
+    );
+    await says(sidecar, /ejected/);
     await moreTasks(page, 10);
+    t.same(await violationsOf(page), []);
     await press(page, 'Restore research-2');
-    await says(page, 'research-2', /running[\s\S]*sidecar: in service/);
+    await says(node(page, 'research-2'), /up/);
+    await says(sidecar, /in service/);
     await press(page, 'Slow research-2');
-    await says(page, 'research-2', /slow/);
-    await says(page, 'research-2', /sidecar: ejected/);
+    await says(node(page, 'research-2'), /slow/);
+    await says(sidecar, /ejected/);
     await press(page, 'Restore research-2');
-    await says(page, 'research-2', /running/);
-    await press(page, 'Stop sending');
-    t.equal((await counts(page)).failed, 0, 'no task has failed');
+    await says(node(page, 'research-2'), /up/);
+    t.match(await failedTasks(page), /none failed/);
     t.same(errors, []);
   });
 }
@@ -191,16 +322,17 @@ function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
 function byKeyboardInANarrowWindow(t: Test, browser: Browser, { url }: LocalSystem) {
   return t.test('the page works in a narrow window, by keyboard, in light and dark', async (t) => {
     for (const colorScheme of ['light', 'dark'] as const) {
-      const viewport = { width: 360, height: 640 };
+      const viewport = { width: 390, height: 844 };
       const { page, errors } = await openPage(t, browser, url, { viewport, colorScheme });
-      await card(page, 'code-1').waitFor();
+      await node(page, 'code-1').waitFor();
       t.equal(await overflowOf(page), 0, 'nothing scrolls sideways');
       const kill = page.getByRole('button', { name: 'Kill code-1' });
       for (let count = 0; count < 60 && !(await kill.evaluate(isFocused)); count++)
         await page.keyboard.press('Tab');
       t.ok(await kill.evaluate(isFocused), 'Tab leads there');
+      t.equal(await page.evaluate('getComputedStyle(document.activeElement).outlineStyle'), 'solid');
       await page.keyboard.press('Enter');
-      await says(page, 'code-1', /killed/);
+      await says(node(page, 'code-1'), /dead/);
       t.ok(await kill.evaluate(isFocused), 'the focus stays where it was');
       const restore = page.getByRole('button', { name: 'Restore code-1' });
       for (let count = 0; count < 3; count++) await page.keyboard.press('Tab');
@@ -209,8 +341,9 @@ function byKeyboardInANarrowWindow(t: Test, browser: Browser, { url }: LocalSyst
         'it can be restored',
         async () => (await restore.getAttribute('aria-disabled')) === 'false',
       );
+      if (colorScheme === 'light') t.same(await violationsOf(page), []);
       await page.keyboard.press('Space');
-      await says(page, 'code-1', /running/);
+      await says(node(page, 'code-1'), /up/);
       t.equal(await overflowOf(page), 0);
       t.same(errors, []);
     }

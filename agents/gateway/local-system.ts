@@ -25,6 +25,10 @@ export function localSystemRoutes(app: FastifyInstance, socketPath: string): voi
     return reply.code(status).type('application/json').send(body);
   });
   if (socketPath === '') return;
+  app.get<{ Params: { text: string } }>('/local/tasks/:text', hidden, async ({ params }, reply) => {
+    const { status, body } = await ask(socketPath, 'GET', `/tasks/${encodeURIComponent(params.text)}`);
+    return reply.code(status).type('application/json').send(body);
+  });
   const commands = ['/replicas/:name/:action', '/sending/:name'];
   for (const command of commands) {
     app.post<{ Params: Record<string, string> }>(`/local${command}`, hidden, async (request, reply) => {

@@ -1,5 +1,6 @@
 /** The control socket of the local system. */
 import { createServer, type Server, type ServerResponse } from 'node:http';
+import { Happenings } from './happenings.ts';
 import { type ReplicaAction, type Replicas, replicaActions } from './replicas.ts';
 import type { Sender } from './sender.ts';
 import type { LocalSystem } from './system.ts';
@@ -11,7 +12,9 @@ import { readSystem } from './system-state.ts';
  *
  *   GET  /state                    the state of the system
  *   POST /replicas/NAME/ACTION     kill, stop, slow or restore an agent
- *   POST /sending/TYPE             sends tasks to agents of that type, one after the other; `off` ends that
+ *   GET  /tasks/TEXT               the latest sent tasks whose id contains the text
+ *   POST /sending/WHEN             `on` sends tasks to the agents in turn, `off` ends that; `auto`, from each page that
+ *                                  opens, sends them unless the user has paused them or they cost money
  *
  * @param path the path of the socket
  */
@@ -21,9 +24,11 @@ export async function startControl(
   replicas: Replicas,
   sender: Sender,
 ): Promise<Server> {
+  const happenings = new Happenings(system);
+  const parts = { system, replicas, sender, happenings };
   const server = createServer((request, response) => {
     request.resume();
-    answer(`${request.method} ${request.url}`, system, replicas, sender).then(
+    answer(`${request.method} ${request.url}`, parts).then(
       (body) => send(response, body === undefined ? 404 : 200, body ?? { error: 'no such page' }),
       (error: Error) => send(response, 500, { error: error.message.split('\n', 1)[0] }),
     );
@@ -37,22 +42,48 @@ export async function startControl(
   return server;
 }
 
+interface Parts {
+  readonly system: LocalSystem;
+  readonly replicas: Replicas;
+  readonly sender: Sender;
+  readonly happenings: Happenings;
+}
+
+const done: Readonly<Record<ReplicaAction, string>> = {
+  kill: 'killed',
+  stop: 'stopped',
+  slow: 'slowed down',
+  restore: 'restored',
+};
+
 /** Undefined for an unknown path. */
 async function answer(
   asked: string,
-  system: LocalSystem,
-  replicas: Replicas,
-  sender: Sender,
+  { system, replicas, sender, happenings }: Parts,
 ): Promise<object | undefined> {
-  const report = async () => ({ ...(await readSystem(system, replicas)), sent: sender.report() });
+  const report = async () => ({
+    ...(await readSystem(system, replicas, happenings)),
+    sent: sender.report(),
+  });
   if (asked === 'GET /state') return report();
-  const to = /^POST \/sending\/([a-z0-9-]+)$/.exec(asked)?.[1];
-  if (to === 'off') sender.stop();
-  else if (system.agents.some(({ type }) => type === to)) sender.start(to!);
-  if (to !== undefined) return report();
+  const [, text] = /^GET \/tasks\/([\w-]{1,128})$/.exec(asked) ?? [];
+  if (text !== undefined) return { tasks: sender.find(text) };
+  const [, when] = /^POST \/sending\/(on|off|auto)$/.exec(asked) ?? [];
+  if (when !== undefined) {
+    if (when === 'on') sender.start();
+    else if (when === 'off') sender.pause();
+    else sender.startByItself();
+    return report();
+  }
   const [, name = '', action = ''] = /^POST \/replicas\/([a-z0-9-]+)\/([a-z]+)$/.exec(asked) ?? [];
   if (!replicas.has(name) || !isAction(action)) return undefined;
-  await replicas.act(name, action);
+  happenings.say(`You ${done[action]} ${name}.`, action === 'restore' ? 'good' : 'warn');
+  try {
+    await replicas.act(name, action);
+  } catch (error) {
+    happenings.say(`${name} could not be ${done[action]}.`, 'bad');
+    throw error;
+  }
   return report();
 }
 

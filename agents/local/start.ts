@@ -54,7 +54,7 @@ async function run(
 
   if (given.task === undefined) {
     const replicas = new Replicas(supervisor, system.agents);
-    const sender = new Sender(`http://127.0.0.1:${system.gateway.port}`);
+    const sender = new Sender(`http://127.0.0.1:${system.gateway.port}`, system.model.kind !== 'offline');
     await startControl(controlSocket(folder), system, replicas, sender);
     console.log(`\nThe local system is running. Ctrl-C stops it.\n\n${overview(system)}\n`);
     return interrupted;

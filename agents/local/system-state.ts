@@ -1,12 +1,22 @@
 /** Gathers the state of the local system for the page. */
+import type { Happenings } from './happenings.ts';
 import type { ReplicaState, Replicas } from './replicas.ts';
+import { askSidecar, type LiveView, type RunningView, type StatsView } from './sidecar-view.ts';
 import type { LocalSystem, SidecarPorts } from './system.ts';
+
+/** Calls a second, errors a second and p95 at one listener or provider; null when unknown. */
+interface Flow {
+  readonly per_s: number;
+  readonly success: number | null;
+  readonly p95_ms: number | null;
+}
 
 /** The page's data of an agent. */
 interface ReplicaReport {
   readonly name: string;
   readonly type: string;
   readonly address: string;
+  readonly sidecarAddress: string;
   readonly state: ReplicaState;
   readonly pid: number | undefined;
   /** The URL of its sidecar's dashboard; '' without a sidecar. */
@@ -15,12 +25,27 @@ interface ReplicaReport {
   readonly notReadyBecause: string;
   /** Its state at the gateway's sidecar, as in that sidecar's `/clusters`; null when unknown. */
   readonly seen: unknown;
+  /** The calls from its sidecar to it. */
+  readonly served: Flow | null;
+  /** Its requests to the model. */
+  readonly model: (Flow & { readonly state: string }) | null;
+}
+
+interface Numbers {
+  /** Tasks that the gateway's sidecar has sent, by their end. */
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly saved: number;
+  readonly notRunTwice: number;
+  readonly usefulTokens: number;
+  readonly wastedTokens: number;
+  readonly p95_ms: number | null;
 }
 
 export interface SystemReport {
   readonly local: true;
   readonly replicas: readonly ReplicaReport[];
-  readonly gatewayDashboard: string;
+  readonly gateway: { readonly address: string; readonly sidecarAddress: string; readonly dashboard: string };
   /** Circuits of the gateway's sidecar that are not closed. */
   readonly circuits: readonly {
     readonly cluster: string;
@@ -29,75 +54,122 @@ export interface SystemReport {
     readonly because: string;
   }[];
   readonly model: { readonly offline: boolean; readonly url: string };
+  /** Null without sidecars. */
+  readonly numbers: Numbers | null;
+  /** Ten minutes of the gateway's calls; null when unknown. */
+  readonly history: object | null;
+  readonly events: ReturnType<Happenings['latest']>;
+  /** Running calls of the gateway, oldest first. */
+  readonly running: { readonly count: number; readonly calls: readonly RunningView[] };
 }
 
-/** The time limit of local requests to processes that may be stopped, so that none delays the page. */
-const limitMs = 1000;
-
-interface ClusterView {
-  readonly endpoints: readonly { readonly address: string }[];
-  readonly circuits: Readonly<Record<string, { readonly state: string; readonly because: string }>>;
-}
+const maxRunning = 50;
+const taskMethod = /\bAgentService\/(ProcessTask|StreamProcess)$/;
 
 /** Reads the state of every sidecar. */
-export async function readSystem(system: LocalSystem, replicas: Replicas): Promise<SystemReport> {
+export async function readSystem(
+  system: LocalSystem,
+  replicas: Replicas,
+  happenings: Happenings,
+): Promise<SystemReport> {
   const { gateway, agents, model } = system;
-  const [clusters, ...reasons] = await Promise.all([
-    clustersOf(gateway.sidecar),
-    ...agents.map(({ sidecar }) => notReadyBecause(sidecar)),
+  const [own, stats, running, ...others] = await Promise.all([
+    askSidecar<LiveView>(gateway.sidecar, '/live?format=json'),
+    askSidecar<StatsView>(gateway.sidecar, '/stats'),
+    askSidecar<{ running: number; calls: RunningView[] }>(gateway.sidecar, `/calls?limit=${maxRunning}`),
+    ...agents.map(({ sidecar }) => askSidecar<LiveView>(sidecar, '/live?format=json')),
   ]);
+  const clusters = own?.clusters ?? [];
   const seen = new Map(
-    Object.values(clusters).flatMap(({ endpoints }) => endpoints.map((one) => [one.address, one] as const)),
+    clusters.flatMap(({ endpoints }) => endpoints.map((one) => [one.address, one] as const)),
   );
+  if (own !== undefined) happenings.read(own);
   return {
     local: true,
     replicas: agents.map(({ name, type, port, sidecar }, at) => ({
       name,
       type,
       address: `127.0.0.1:${port}`,
+      sidecarAddress: inboundOf(sidecar),
       state: replicas.stateOf(name),
       pid: replicas.pidOf(name),
       dashboard: dashboardOf(sidecar),
-      notReadyBecause: reasons[at] ?? '',
-      seen: seen.get(`127.0.0.1:${sidecar?.inbound}`) ?? null,
+      notReadyBecause: notReadyBecause(sidecar, others[at]),
+      seen: seen.get(inboundOf(sidecar)) ?? null,
+      served: flowOf(others[at]?.listeners.find((one) => one.name === 'inbound')?.traffic),
+      model: modelOf(others[at]),
     })),
-    gatewayDashboard: dashboardOf(gateway.sidecar),
-    circuits: Object.entries(clusters).flatMap(([cluster, { circuits }]) =>
-      Object.entries(circuits)
-        .filter(([, { state }]) => state !== 'closed')
-        .map(([method, { state, because }]) => ({ cluster, method, state, because })),
+    gateway: {
+      address: `127.0.0.1:${gateway.port}`,
+      sidecarAddress: gateway.sidecar === undefined ? '' : `127.0.0.1:${gateway.sidecar.outbound}`,
+      dashboard: dashboardOf(gateway.sidecar),
+    },
+    circuits: clusters.flatMap(({ name: cluster, circuits }) =>
+      circuits
+        .filter(({ state }) => state !== 'closed')
+        .map(({ method, state, because }) => ({ cluster, method, state, because })),
     ),
     model:
       model.kind === 'offline'
         ? { offline: true, url: `http://127.0.0.1:${model.port}/v1` }
         : { offline: false, url: model.baseUrl },
+    numbers: own === undefined ? null : numbersOf(own, stats, others),
+    history: own?.listeners.find(({ name }) => name === 'outbound')?.history ?? null,
+    events: happenings.latest(),
+    running: { count: running?.running ?? 0, calls: running?.calls ?? [] },
   };
+}
+
+function numbersOf(
+  own: LiveView,
+  stats: StatsView | undefined,
+  others: readonly (LiveView | undefined)[],
+): Numbers {
+  let [succeeded, failed] = [0, 0];
+  for (const methods of Object.values(stats?.clusters ?? {}))
+    for (const [method, byStatus] of Object.entries(methods)) {
+      if (!taskMethod.test(method)) continue;
+      for (const [status, { count }] of Object.entries(byStatus))
+        if (status === 'OK') succeeded += count;
+        else failed += count;
+    }
+  const sum = (...names: string[]): number =>
+    [own, ...others].reduce(
+      (total, live) => total + names.reduce((part, name) => part + (live?.tasks[name] ?? 0), 0),
+      0,
+    );
+  return {
+    succeeded,
+    failed,
+    saved: sum('saved_by_retries'),
+    notRunTwice: sum('joined', 'replayed'),
+    usefulTokens: sum('useful_tokens'),
+    wastedTokens: sum('wasted_tokens'),
+    p95_ms: own.listeners.find(({ name }) => name === 'outbound')?.traffic?.last_minute.p95_ms ?? null,
+  };
+}
+
+function flowOf(traffic: LiveView['listeners'][number]['traffic'] | undefined): Flow | null {
+  if (traffic === null || traffic === undefined) return null;
+  const { calls_per_s: calls, errors_per_s: errors, last_minute: minute } = traffic;
+  return { per_s: calls, success: calls > 0 ? Math.max(0, 1 - errors / calls) : null, p95_ms: minute.p95_ms };
+}
+
+function modelOf(live: LiveView | undefined): (Flow & { state: string }) | null {
+  const upstream = live?.llm.upstreams[0];
+  const flow = flowOf(upstream?.traffic);
+  return upstream === undefined || flow === null ? null : { ...flow, state: upstream.state };
+}
+
+function inboundOf(sidecar: SidecarPorts | undefined): string {
+  return sidecar === undefined ? '' : `127.0.0.1:${sidecar.inbound}`;
 }
 
 function dashboardOf(sidecar: SidecarPorts | undefined): string {
   return sidecar === undefined ? '' : `http://127.0.0.1:${sidecar.admin}/`;
 }
 
-async function clustersOf(sidecar: SidecarPorts | undefined): Promise<Record<string, ClusterView>> {
-  if (sidecar === undefined) return {};
-  try {
-    return (await ask(sidecar, '/clusters')) as Record<string, ClusterView>;
-  } catch {
-    return {};
-  }
-}
-
-async function notReadyBecause(sidecar: SidecarPorts | undefined): Promise<string> {
+function notReadyBecause(sidecar: SidecarPorts | undefined, live: LiveView | undefined): string {
   if (sidecar === undefined) return '';
-  try {
-    const { ok, reason } = (await ask(sidecar, '/ready')) as { ok: boolean; reason?: string };
-    return ok ? '' : (reason ?? 'not ready');
-  } catch {
-    return 'its sidecar does not answer';
-  }
-}
-
-async function ask(sidecar: SidecarPorts, path: string): Promise<unknown> {
-  const url = `http://127.0.0.1:${sidecar.admin}${path}`;
-  return (await fetch(url, { signal: AbortSignal.timeout(limitMs) })).json();
+  return live === undefined ? 'its sidecar does not answer' : live.not_ready_because;
 }

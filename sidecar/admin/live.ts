@@ -5,7 +5,9 @@ import type { LiveSource } from '../listeners/live-stream.ts';
 import type { FailedCalls } from '../observers/failed-calls.ts';
 import { isError } from '../proxy/call-accounting.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
+import { LLM_BUCKETS } from '../telemetry/durations.ts';
 import type { EventLog } from '../telemetry/events.ts';
+import { LongHistory } from '../telemetry/long-history.ts';
 import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/traffic-history.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import type { Configured } from './config-facts.ts';
@@ -13,8 +15,11 @@ import { llmSnapshot } from './llm-snapshot.ts';
 import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
 import { statusPage } from './status-page.ts';
+import { tasksSnapshot } from './tasks-snapshot.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
+/** The samples of one point of the long history. */
+const SAMPLES_PER_POINT = 5;
 /** The endpoints shown of each cluster: a page with more helps no reader. Unusable ones come first. */
 const MAX_ENDPOINTS = 50;
 const MAX_CIRCUITS = 20;
@@ -25,6 +30,9 @@ const MAX_EVENTS = 100;
 /** A prefix distinguishes the listener from a cluster named "inbound". */
 const LISTENER = 'listener ';
 const CLUSTER = 'cluster ';
+const PROVIDER = 'provider ';
+/** Ends of model requests that are no failure of the provider: an answer, and what the caller caused. */
+const NO_ERROR: ReadonlySet<string> = new Set(['success', 'refused', 'cancelled']);
 
 export class Live implements LiveSource {
   readonly instance = randomUUID();
@@ -32,6 +40,11 @@ export class Live implements LiveSource {
   private readonly log: EventLog;
   private readonly failed: FailedCalls;
   private readonly history = new TrafficHistory();
+  private readonly longHistory = {
+    inbound: new LongHistory(SAMPLES_PER_POINT * SAMPLE_EVERY_MS),
+    outbound: new LongHistory(SAMPLES_PER_POINT * SAMPLE_EVERY_MS),
+  };
+  private samples = 0;
   private readonly now: NowWatch;
   private timer: NodeJS.Timeout | undefined = undefined;
 
@@ -79,10 +92,17 @@ export class Live implements LiveSource {
       resident_bytes: process.memoryUsage.rss(),
       failed_calls_skipped: this.failed.skipped,
       listeners: [
-        this.listener(inbound.stats, sidecar.inboundAddress),
-        this.listener(outbound.stats, sidecar.outboundAddress),
+        {
+          ...this.listener(inbound.stats, sidecar.inboundAddress),
+          history: this.longHistory.inbound.report(),
+        },
+        {
+          ...this.listener(outbound.stats, sidecar.outboundAddress),
+          history: this.longHistory.outbound.report(),
+        },
       ],
-      llm: llmSnapshot(sidecar),
+      tasks: tasksSnapshot(sidecar),
+      llm: this.llm(),
       cluster_count: Object.keys(clusters).length,
       clusters: Object.entries(clusters)
         .slice(0, MAX_CLUSTERS)
@@ -97,6 +117,15 @@ export class Live implements LiveSource {
       inbound: this.history.report(`${LISTENER}inbound`),
       outbound: this.history.report(`${LISTENER}outbound`),
     });
+  }
+
+  private llm() {
+    const llm = llmSnapshot(this.sidecar);
+    const upstreams = llm.upstreams.map((upstream) => ({
+      ...upstream,
+      traffic: this.history.report(PROVIDER + upstream.name) ?? null,
+    }));
+    return { ...llm, upstreams };
   }
 
   private listener(stats: ListenerStats, address: string) {
@@ -130,6 +159,14 @@ export class Live implements LiveSource {
   private sample(): void {
     this.history.sample(this.sources(), this.sidecar.clock());
     this.now.update();
+    if (this.samples++ % SAMPLES_PER_POINT === 0) this.addPoints();
+  }
+
+  private addPoints(): void {
+    for (const [name, history] of Object.entries(this.longHistory)) {
+      const lately = this.history.lately(LISTENER + name, SAMPLES_PER_POINT);
+      if (lately !== undefined) history.add(lately, Date.now());
+    }
   }
 
   private *sources(): Generator<TrafficSource> {
@@ -143,9 +180,30 @@ export class Live implements LiveSource {
       const { name, totalCalls: calls, totalErrors: errors } = stats;
       yield { name: LISTENER + name, calls, errors, durations: of };
     }
+    yield* this.providers();
     for (const { name, calls } of clusters) {
       const counts = countCalls(calls, isError);
       yield { name: CLUSTER + name, ...counts, durations: [calls] };
+    }
+  }
+
+  /** The requests to each upstream, whatever model they name. */
+  private *providers(): Generator<TrafficSource> {
+    const { llm, config } = this.sidecar;
+    for (const { name } of config.llm.upstreams) {
+      const pairs = Array.from(llm.stats.shown()).filter(({ upstream }) => upstream === name);
+      const count = (counts: (outcome: string) => boolean): number =>
+        pairs.reduce((sum, { outcomes }) => {
+          for (const [outcome, number] of outcomes) if (counts(outcome)) sum += number;
+          return sum;
+        }, 0);
+      yield {
+        name: PROVIDER + name,
+        calls: count(() => true),
+        errors: count((outcome) => !NO_ERROR.has(outcome)),
+        durations: [],
+        timed: { bounds: LLM_BUCKETS, durations: pairs.map(({ duration }) => duration) },
+      };
     }
   }
 }

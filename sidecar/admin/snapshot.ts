@@ -15,6 +15,8 @@ import { llmSnapshot } from './llm-snapshot.ts';
 import { endpointFacts } from './now-facts.ts';
 import { waitsAt } from './waits.ts';
 
+const RECENT_MS = 60_000;
+
 /** `/clusters`: every endpoint with its state and the reason, as plain values with the names of the admin API. */
 export function clustersSnapshot(sidecar: Sidecar) {
   const nowMs = sidecar.clock();
@@ -82,6 +84,7 @@ function endpointSnapshot(cluster: ClusterWithPolicies, endpoint: Endpoint, nowM
     connections: endpoint.pool.connectionCount,
     keepalive_ms: endpoint.pool.keepaliveTimeMs,
     latency_ms: expectedMs(endpoint, waits.longestMs, nowMs),
+    p95_ms: recentP95(endpoint, nowMs),
     waiting_calls: waits.waiting,
     longest_wait_ms: Math.round(waits.longestMs),
     attempts,
@@ -97,6 +100,20 @@ function expectedMs(endpoint: Endpoint, longestWaitMs: number, nowMs: number): n
   if (endpoint.rttMs === 0) return waitMs > 0 ? waitMs : null;
   const decayedMs = decayedRtt(endpoint, nowMs - longestWaitMs);
   return Math.max(Math.round(decayedMs * 10) / 10, waitMs);
+}
+
+/** Of the answers of the last minute that the outlier detector keeps anyway, 64 of each method; null without one. */
+function recentP95({ watched }: Endpoint, nowMs: number): number | null {
+  const recent: number[] = [];
+  for (const track of watched.latency) {
+    if (track === undefined) continue;
+    const { samplesMs, sampleStartedAtMs } = track;
+    for (let i = 0; i < Math.min(track.samples, samplesMs.length); i++)
+      if (sampleStartedAtMs[i]! + samplesMs[i]! > nowMs - RECENT_MS) recent.push(samplesMs[i]!);
+  }
+  if (recent.length === 0) return null;
+  recent.sort((one, other) => one - other);
+  return Math.round(recent[Math.ceil(recent.length * 0.95) - 1]! * 10) / 10;
 }
 
 /** Null when the cluster has no health checks. */

@@ -1,15 +1,15 @@
 /** Serves the files of the dashboard, with a content security policy that allows nothing else. */
+import { sharedPageFiles } from '../node/page-files.ts';
 import { type HttpRoute, send } from './http-server.ts';
 
 const HTML = 'text/html; charset=utf-8';
 const SCRIPT = 'text/javascript; charset=utf-8';
 
-const FILES = [
+const OWN_FILES = [
   { path: '/', file: 'index.html', type: HTML },
   { path: '/dashboard.css', file: 'dashboard.css', type: 'text/css; charset=utf-8' },
   { path: '/dashboard.js', file: 'dashboard.js', type: SCRIPT },
   { path: '/connection.js', file: 'connection.js', type: SCRIPT },
-  { path: '/page.js', file: 'page.js', type: SCRIPT },
   { path: '/traffic.js', file: 'traffic.js', type: SCRIPT },
   { path: '/clusters.js', file: 'clusters.js', type: SCRIPT },
   { path: '/llm.js', file: 'llm.js', type: SCRIPT },
@@ -18,6 +18,11 @@ const FILES = [
   { path: '/words.js', file: 'words.js', type: SCRIPT },
   { path: '/icon.svg', file: 'icon.svg', type: 'image/svg+xml' },
 ] as const;
+
+const FILES = [
+  ...OWN_FILES.map((one) => ({ ...one, file: new URL(`dashboard/${one.file}`, import.meta.url) })),
+  ...sharedPageFiles,
+];
 
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
@@ -37,7 +42,7 @@ export function dashboardRoutes(): HttpRoute[] {
     handle: async (_request, response) => {
       // Loaded here: few sidecars ever serve a dashboard.
       const { readFile } = await import('node:fs/promises');
-      const text = await readFile(new URL(`dashboard/${file}`, import.meta.url), 'utf8');
+      const text = await readFile(file, 'utf8');
       response.setHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY);
       response.setHeader('Referrer-Policy', 'no-referrer');
       send(response, 200, type, text);

@@ -1,6 +1,6 @@
 /**
  * The recent failed calls, each with its attempts, for the dashboard. A call that succeeded only after a retry is among
- * them. A record names endpoints and outcomes, never content: no message, no header value.
+ * them. A record names endpoints, outcomes and the task's id, never content: no message, no header value.
  *
  * A call that succeeds at its first attempt costs one comparison. The ring is bounded, and so is the cost of many
  * failures: beyond a number a second, they are only counted.
@@ -28,6 +28,8 @@ export interface CallRecord {
   readonly at: string;
   readonly listener: string;
   readonly method: string;
+  /** The id of the task that the call carried; '' when it carried none. The caller chose it. */
+  readonly task_id: string;
   /** '' when the call had no route. */
   readonly cluster: string;
   readonly status: string;
@@ -51,6 +53,7 @@ const CONSEQUENCES = 10;
 const MAX_CONSEQUENCES_PER_SECOND = 1;
 /** Callers choose the path; longer paths are cut. */
 const MAX_METHOD_CHARS = 200;
+const MAX_TASK_ID_CHARS = 128;
 const MAX_ATTEMPTS = 10;
 /** Ends of attempts that are no failure: the caller cancelled, or another attempt was faster. */
 const HARMLESS: ReadonlySet<string> = new Set(['cancelled', 'superseded', 'undecided']);
@@ -138,6 +141,7 @@ export class FailedCalls implements CallObserver {
       at: new Date(this.now()).toISOString(),
       listener: call.context.listener,
       method: methodOf(call.head.path),
+      task_id: (call.task?.taskId ?? '').slice(0, MAX_TASK_ID_CHARS),
       cluster: call.cluster?.name ?? '',
       status: nameOf(call.status),
       reason: call.reason ?? '',

@@ -2,6 +2,8 @@
 import t from 'tap';
 import { Status } from '../grpc/status.ts';
 import { CallStats } from './call-stats.ts';
+import { Durations, LLM_BUCKETS } from './durations.ts';
+import { LongHistory } from './long-history.ts';
 import { countCalls, TrafficHistory } from './traffic-history.ts';
 
 t.test('rates and percentiles are those of the last minute', async (t) => {
@@ -66,4 +68,45 @@ t.test('the history handles a late sample, a removed series, and one that return
   }));
   for (const second of [9, 10]) history.sample(many, second * 1_000);
   t.equal(many.filter(({ name }) => history.report(name) !== undefined).length, 64, 'bounded');
+});
+
+t.test('a source may have buckets of its own, and names what it counted lately', async (t) => {
+  const history = new TrafficHistory();
+  const requests = new Durations(LLM_BUCKETS);
+  const sample = (second: number) =>
+    history.sample(
+      [
+        {
+          name: 'p',
+          calls: requests.count,
+          errors: 0,
+          durations: [],
+          timed: { bounds: LLM_BUCKETS, durations: [requests] },
+        },
+      ],
+      second * 1_000,
+    );
+  sample(0);
+  t.equal(history.lately('p', 1), undefined, 'one sample says nothing yet');
+  for (let i = 0; i < 100; i++) requests.record(i < 90 ? 0.15 : 3, '');
+  sample(1);
+  const { calls, p95_ms: p95 } = history.lately('p', 1)!;
+  t.equal(calls, 100);
+  t.ok(p95! > 2_560 && p95! <= 5_120, String(p95));
+  sample(2);
+  t.match(history.lately('p', 1), { calls: 0, errors: 0, p95_ms: null });
+});
+
+t.test('the long history keeps ten minutes, with gaps where the process was stopped', async (t) => {
+  const history = new LongHistory(5_000);
+  t.match(history.report(), { newest_at: null, calls: [], errors: [], p95_ms: [] });
+  for (let i = 0; i < 130; i++) history.add({ calls: i, errors: 1, p95_ms: 20 }, 1_000_000 + i * 5_000);
+  const full = history.report();
+  t.equal(full.calls.length, 120, 'bounded');
+  t.equal(full.calls.at(-1), 129);
+  t.equal(full.newest_at, new Date(1_000_000 + 129 * 5_000).toISOString());
+  history.add({ calls: 7, errors: 0, p95_ms: null }, 1_000_000 + 133 * 5_000);
+  t.same(history.report().calls.slice(-5), [129, null, null, null, 7]);
+  history.add({ calls: 8, errors: 0, p95_ms: null }, 1_000_000 + 9e9);
+  t.equal(history.report().calls.length, 120, 'a long pause does not grow it');
 });

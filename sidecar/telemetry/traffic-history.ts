@@ -3,7 +3,7 @@
  * durations. Pure: its owner calls `sample` about once a second, and a call costs nothing.
  */
 import type { CallStats } from './call-stats.ts';
-import { DURATION_BUCKETS } from './durations.ts';
+import { DURATION_BUCKETS, type Durations } from './durations.ts';
 
 /** Slots of one series: a minute of seconds, and one slot before them to subtract from. */
 const SLOTS = 61;
@@ -21,6 +21,8 @@ export interface TrafficSource {
   readonly errors: number;
   /** The sources of their durations. */
   readonly durations: readonly CallStats[];
+  /** Durations with other buckets, instead of those: of the requests to models. */
+  readonly timed?: { readonly bounds: readonly number[]; readonly durations: Iterable<Durations> };
 }
 
 /** Percentiles in milliseconds; null without a call. A value in the highest bucket is its lower bound. */
@@ -45,8 +47,14 @@ class Series {
   readonly calls = new Float64Array(SLOTS);
   readonly errors = new Float64Array(SLOTS);
   readonly buckets = new Float64Array(SLOTS * BUCKETS);
+  /** The upper bounds of its buckets; at most as many as there are bounds of calls. */
+  readonly bounds: readonly number[];
   /** The number of filled slots. */
   filled = 0;
+
+  constructor(bounds: readonly number[]) {
+    this.bounds = bounds;
+  }
 }
 
 export class TrafficHistory {
@@ -66,19 +74,20 @@ export class TrafficHistory {
     for (const name of unseen) this.series.delete(name);
   }
 
-  private add({ name, calls, errors, durations }: TrafficSource): void {
+  private add({ name, calls, errors, durations, timed }: TrafficSource): void {
     let series = this.series.get(name);
     const at = this.slot;
     const before = (at + SLOTS - 1) % SLOTS;
     // A smaller count means another cluster of the same name.
     if (series === undefined || calls < series.calls[before]!) {
       if (series === undefined && this.series.size >= MAX_SERIES) return;
-      series = new Series();
+      series = new Series(timed?.bounds ?? DURATION_BUCKETS);
       this.series.set(name, series);
     }
     series.calls[at] = calls;
     series.errors[at] = errors;
-    sumBuckets(durations, series.buckets.subarray(at * BUCKETS, (at + 1) * BUCKETS));
+    const into = series.buckets.subarray(at * BUCKETS, (at + 1) * BUCKETS).fill(0);
+    for (const one of timed?.durations ?? durationsOf(durations)) addBuckets(one, into);
     series.filled = Math.min(series.filled + 1, SLOTS);
   }
 
@@ -91,13 +100,28 @@ export class TrafficHistory {
     const seconds = Math.max((this.atMs[this.slot]! - this.atMs[recent]!) / 1000, 0.001);
     const per = (counts: Float64Array) => (counts[this.slot]! - counts[recent]!) / seconds;
     const errors = series.errors[this.slot]! - series.errors[oldest]!;
-    const latency = percentiles(series.buckets, this.slot * BUCKETS, oldest * BUCKETS);
+    const latency = percentiles(series, this.slot, oldest);
     return {
       calls_per_s: hundredths(per(series.calls)),
       errors_per_s: hundredths(per(series.errors)),
       last_minute: { ...latency, errors },
       calls: this.steps(series.calls, series.filled),
       errors: this.steps(series.errors, series.filled),
+    };
+  }
+
+  /** What a series counted in the latest samples; undefined before it has as many. */
+  lately(
+    name: string,
+    samples: number,
+  ): { calls: number; errors: number; p95_ms: number | null } | undefined {
+    const series = this.series.get(name);
+    if (series === undefined || series.filled <= samples) return undefined;
+    const before = this.back(samples);
+    return {
+      calls: series.calls[this.slot]! - series.calls[before]!,
+      errors: series.errors[this.slot]! - series.errors[before]!,
+      p95_ms: percentiles(series, this.slot, before).p95_ms,
     };
   }
 
@@ -118,16 +142,13 @@ export class TrafficHistory {
   }
 }
 
-function sumBuckets(durations: readonly CallStats[], into: Float64Array): void {
-  into.fill(0);
-  for (const stats of durations) {
-    for (const { byStatus } of stats.methods.values()) {
-      for (const one of byStatus) {
-        if (one === undefined) continue;
-        for (let i = 0; i < BUCKETS; i++) into[i]! += one.buckets[i]!;
-      }
-    }
-  }
+function* durationsOf(sources: readonly CallStats[]): Generator<Durations> {
+  for (const { methods } of sources)
+    for (const { byStatus } of methods.values()) for (const one of byStatus) if (one !== undefined) yield one;
+}
+
+function addBuckets({ buckets }: Durations, into: Float64Array): void {
+  for (let i = 0; i < buckets.length; i++) into[i]! += buckets[i]!;
 }
 
 /** Counts calls, and those that ended with an error of the system, over all methods. */
@@ -145,7 +166,8 @@ export function countCalls(stats: CallStats, isError: (status: number) => boolea
 }
 
 /** Percentiles of the calls between two slots; calls count as evenly spread within each bucket. */
-function percentiles(buckets: Float64Array, newest: number, oldest: number): LatencyReport {
+function percentiles({ buckets, bounds }: Series, newestSlot: number, oldestSlot: number): LatencyReport {
+  const [newest, oldest] = [newestSlot * BUCKETS, oldestSlot * BUCKETS];
   let calls = 0;
   for (let i = 0; i < BUCKETS; i++) calls += buckets[newest + i]! - buckets[oldest + i]!;
   const at = (share: number): number | null => {
@@ -157,11 +179,11 @@ function percentiles(buckets: Float64Array, newest: number, oldest: number): Lat
         left -= inBucket;
         continue;
       }
-      const low = i === 0 ? 0 : DURATION_BUCKETS[i - 1]!;
-      const high = DURATION_BUCKETS[i] ?? low;
+      const low = i === 0 ? 0 : bounds[i - 1]!;
+      const high = bounds[i] ?? low;
       return tenths((low + (high - low) * (left / inBucket)) * 1000);
     }
-    return tenths(DURATION_BUCKETS.at(-1)! * 1000);
+    return tenths(bounds.at(-1)! * 1000);
   };
   return { calls, p50_ms: at(0.5), p90_ms: at(0.9), p95_ms: at(0.95), p99_ms: at(0.99) };
 }

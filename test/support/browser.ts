@@ -1,4 +1,5 @@
 // A real Chromium without a window. What a page logs as an error is kept: a test that opens a page says what it expects.
+import { readFileSync } from 'node:fs';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import type { Test } from 'tap';
 import { requireTool } from '../../scripts/harness/tool.ts';
@@ -49,4 +50,19 @@ export async function openPage(
 /** How far the page is wider than its window, in pixels; 0 when nothing scrolls sideways. */
 export function overflowOf(page: Page): Promise<number> {
   return page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+}
+
+/** Checks the rules of WCAG 2.2 A and AA, and axe's own best practices; returns each broken rule with its elements. */
+export async function violationsOf(page: Page): Promise<string[]> {
+  await page.evaluate(readFileSync(new URL(import.meta.resolve('axe-core/axe.min.js')), 'utf8'));
+  return page.evaluate(`axe.run({ resultTypes: ['violations'] }).then(({ violations }) =>
+    violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html, any }) => html.slice(0, 160) + ' ' + (any[0]?.message ?? '')).join(' | ')))`);
+}
+
+/** The parts of the page that do not lie within its window, by selector; an element without a size is missing. */
+export function outsideOf(page: Page, selectors: readonly string[]): Promise<string[]> {
+  return page.evaluate(`${JSON.stringify(selectors)}.filter((selector) => {
+    const box = document.querySelector(selector)?.getBoundingClientRect();
+    return !box || box.width === 0 || box.top < 0 || box.bottom > innerHeight || box.left < 0 || box.right > innerWidth;
+  })`);
 }

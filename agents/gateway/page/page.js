@@ -1,6 +1,8 @@
-// The gateway's page: sends tasks and shows their answers; in a local system it also shows and breaks replicas.
-import { happened, routeBetween, SystemView, stepToModel } from './system.js';
-import { showSent, streamTask } from './tasks.js';
+// The gateway's page: in a local system it shows the topology and breaks replicas; anywhere it sends tasks.
+import { setClass, setText } from '/shared/elements.js';
+import { FoundTasks } from './found.js';
+import { routeBetween, SystemView, showStrip, stepToModel } from './system.js';
+import { streamTask } from './tasks.js';
 
 const REFRESH_MS = 1000;
 
@@ -12,13 +14,22 @@ const cancel = at('cancel');
 const keep = at('keep');
 const submit = form.querySelector('[type=submit]');
 
-/** The type of agent to which the local system keeps sending tasks; '' for none. */
-let sendingTo = '';
+/** The latest report of the local system. */
+let latest;
 
-const view = new SystemView(at('replicas'), {
-  say: (text, tone) => happened(at('happened'), text, tone),
-  act: (name, action) => command(`replicas/${name}/${action}`),
-});
+const view = new SystemView(
+  {
+    numbers: at('numbers'),
+    topology: at('topology'),
+    history: at('history'),
+    running: at('running'),
+    events: at('happened'),
+  },
+  (name, action) => run(`replicas/${name}/${action}`),
+);
+// They scroll, so the keyboard has to reach them.
+for (const box of document.querySelectorAll('.scroll')) box.tabIndex = 0;
+const found = new FoundTasks(at('find'), at('found'), () => latest);
 
 /** Sends a command to the local system, and shows the resulting state. */
 async function command(path) {
@@ -28,14 +39,31 @@ async function command(path) {
   showSystem(body);
 }
 
+/** The command that a user gave; the page says when it failed. */
+async function run(path) {
+  try {
+    await command(path);
+    if (at('notice').dataset.from === 'command') notice('');
+  } catch (error) {
+    notice(`The local system refused: ${error.message}`, 'command');
+  }
+}
+
+function notice(text, from = '') {
+  at('notice').hidden = text === '';
+  at('notice').dataset.from = from;
+  setText(at('notice'), text);
+}
+
 async function readState() {
   const response = await fetch('/local/state', { signal: AbortSignal.timeout(5000) });
   return response.json();
 }
 
-/** The route of a task, from the increase of the counters; unavailable while other tasks of this page run. */
+/** The route of a task, from the increase of the counters; unknown while other tasks of this page run. */
 async function routeOf(before) {
-  if (!before.local || sendingTo !== '') return [];
+  if (!before.local) return [];
+  if (latest?.sent.sending) return ['Pause the tasks above to see the route of a single one.'];
   const after = await readState();
   return after.local ? routeBetween(before, after) : [];
 }
@@ -59,7 +87,7 @@ form.addEventListener('submit', async (event) => {
   cancel.disabled = false;
   let before = { local: false };
   try {
-    if (sendingTo === '') before = await readState();
+    before = await readState();
     const task = Object.fromEntries(new FormData(form));
     const done = await streamTask(task, leave.signal, (chunk) => {
       answer.textContent += chunk;
@@ -79,13 +107,7 @@ form.addEventListener('submit', async (event) => {
   }
 });
 
-keep.addEventListener('click', async () => {
-  try {
-    await command(`sending/${sendingTo === '' ? form.elements.agent_type.value : 'off'}`);
-  } catch (error) {
-    happened(at('happened'), `The local system refused: ${error.message}`, 'bad');
-  }
-});
+keep.addEventListener('click', () => run(`sending/${latest?.sent.sending ? 'off' : 'on'}`));
 
 /** Outside of a local system: shows the agents' own health. */
 async function showAgents() {
@@ -116,20 +138,34 @@ async function showLinks() {
 }
 
 function showSystem(report) {
+  latest = report;
   const { offline, url } = report.model;
-  at('about').textContent = offline
-    ? 'The local system. No OPENAI_API_KEY is set: the offline provider builds answers from the words of the question.'
-    : `The local system. The agents send model requests to ${url}.`;
-  for (const id of ['try', 'legend', 'sent-box', 'keep']) at(id).hidden = false;
-  at('agents-table').hidden = true;
+  setText(
+    at('about'),
+    offline
+      ? 'Local system. No OPENAI_API_KEY is set: an offline provider composes the answers.'
+      : `Local system. The agents send model requests to ${url}.`,
+  );
+  for (const id of ['live', 'legend', 'keep', 'find-box']) at(id).hidden = false;
+  at('agents-box').hidden = true;
   showTypes([...new Set(report.replicas.map(({ type }) => type))]);
-  at('watch').hidden = report.gatewayDashboard === '';
-  at('gateway-dashboard').href = report.gatewayDashboard;
   view.show(report);
-  sendingTo = report.sent.to;
-  showSent(at('strip'), at('sent'), report.sent);
-  keep.setAttribute('aria-pressed', String(sendingTo !== ''));
-  keep.textContent = sendingTo === '' ? 'Keep sending' : 'Stop sending';
+  setText(at('running-count'), report.running.count === 0 ? '' : String(report.running.count));
+  showStrip(at('strip'), at('sent'), report.sent);
+  showSending(report.sent, url);
+  found.refresh();
+}
+
+function showSending({ sending, costs, total }, url) {
+  setText(keep, sending ? 'Pause tasks' : costs ? 'Send tasks: they cost money' : 'Send tasks');
+  setClass(keep, sending ? '' : 'main');
+  at('cost').hidden = !costs;
+  setText(
+    at('cost'),
+    sending
+      ? `Four tasks a second go to ${url}, and your provider charges for them.`
+      : `Tasks go to ${url} with your key and cost money, so ${total === 0 ? 'none starts by itself' : 'they are paused'}: press “Send tasks” to begin.`,
+  );
 }
 
 function connected(is) {
@@ -138,14 +174,17 @@ function connected(is) {
   at('connection').className = `connection ${is ? 'live' : 'lost'}`;
 }
 
+const isVisible = () => document.visibilityState === 'visible';
+
 /** Refreshes every second while the page is visible. */
 async function refresh() {
   try {
-    if (document.visibilityState === 'visible') {
+    if (isVisible()) {
       const report = await readState();
       if (!report.local) throw new Error(report.error?.message ?? 'not local');
       showSystem(report);
       connected(true);
+      if (!report.sent.sending && !report.sent.paused && !report.sent.costs) await command('sending/auto');
     }
   } catch {
     connected(false);

@@ -1,32 +1,20 @@
-// The replicas: their state, their state at the gateway's sidecar, and the actions on them.
-
-const MAX_HAPPENED = 40;
-const ACTIONS = [
-  ['kill', 'Kill'],
-  ['stop', 'Stop'],
-  ['slow', 'Slow'],
-  ['restore', 'Restore'],
-];
-const DONE = { kill: 'killed', stop: 'stopped', slow: 'slowed down', restore: 'restored' };
-
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
+// Shows the report of the local system: numbers, topology, the last ten minutes, calls in flight and events.
+import { element, setText, sync } from '/shared/elements.js';
+import { showFigures } from '/shared/figures.js';
+import { HistoryChart } from '/shared/history.js';
+import { count, duration, latency, percent, rate, timeOf } from '/shared/numbers.js';
+import { Rates } from '/shared/rates.js';
+import { Table } from '/shared/tables.js';
+import { Topology } from '/shared/topology.js';
+import { attemptsOf, graphOf } from './graph.js';
 
 /** The route of a task: the differences of the gateway's sidecar's counters between two states, failures first. */
 export function routeBetween(before, after) {
   const steps = [];
   for (const { name, seen } of after.replicas) {
     const old = before.replicas.find((one) => one.name === name)?.seen?.attempts ?? {};
-    for (const [status, count] of Object.entries(seen?.attempts ?? {})) {
-      const grown = count - (old[status] ?? 0);
+    for (const [status, number] of Object.entries(seen?.attempts ?? {})) {
+      const grown = number - (old[status] ?? 0);
       if (grown > 0) steps.push({ name, status, grown });
     }
   }
@@ -46,142 +34,132 @@ export function stepToModel(failure) {
   return [`${through} → ${asked}: ${status > 0 ? `HTTP ${status}` : reason || 'no answer'}`];
 }
 
-/** Describes a replica's state at the gateway's sidecar, and whether the sidecar sends calls there. */
-function describeSeen(seen) {
-  if (seen === null) return { words: 'unknown', tone: 'quiet' };
-  const { usable, service, ejected_for_ms: left } = seen;
-  const because = seen.because.replace(/^(ejected|back from an ejection) \([a-z_]+\): /, '');
-  if (service === 'ejected') {
-    const seconds = left > 0 ? `, ${Math.round(left / 1000)} s left` : '';
-    return { words: `ejected${seconds}`, why: because, tone: 'bad' };
-  }
-  if (because.startsWith('connecting failed')) return { words: 'unreachable', why: because, tone: 'bad' };
-  if (seen.condition === 'no sign of life') return { words: seen.condition, tone: 'bad' };
-  if (service === 'probation')
-    return { words: 'on probation: it gets a few calls', why: because, tone: 'warn' };
-  if (!usable) return { words: 'not usable', why: because, tone: 'bad' };
-  return { words: 'in service', why: because, tone: 'good' };
-}
-
-const TONES = { running: 'good', slow: 'warn', starting: 'warn' };
-
 export class SystemView {
-  /** @param say receives a line for the list of events; act(name, action) runs an action on a replica */
-  constructor(list, { say, act }) {
-    this.list = list;
-    this.say = say;
-    this.act = act;
-    this.cards = new Map();
-    this.known = new Map();
+  /** @param boxes the elements of the page by their use; act(name, action) runs an action on a replica */
+  constructor({ numbers, topology, history, running, events }, act) {
+    this.numbers = numbers;
+    this.events = events;
+    this.rates = new Rates();
+    this.topology = new Topology(topology, { act });
+    this.chart = new HistoryChart(history);
+    this.names = new Map();
+    this.running = new Table(running, {
+      caption: 'Calls in flight, the oldest first',
+      empty: 'No call is in flight at this moment.',
+      columns: [
+        {
+          title: 'Age',
+          of: ({ age_ms: ms }) => duration(ms),
+          toneOf: ({ age_ms: ms }) => (ms > 2000 ? 'warn' : ''),
+        },
+        { title: 'Method', of: ({ method }) => method.split('/').at(-1) },
+        { title: 'Task', of: ({ task_id: id }) => shortId(id) },
+        { title: 'Attempt', of: ({ attempts }) => String(attempts) },
+        { title: 'Endpoint', of: ({ way }) => this.nameOf(way.at(-1)?.endpoint) },
+      ],
+    });
+  }
+
+  nameOf(address = '') {
+    return this.names.get(address) ?? address;
   }
 
   show(report) {
-    for (const replica of report.replicas) {
-      let card = this.cards.get(replica.name);
-      if (card === undefined) {
-        card = this.createCard(replica);
-        this.cards.set(replica.name, card);
-        this.list.append(card.item);
-      }
-      this.update(card, replica);
-      this.tell(replica);
-    }
-  }
-
-  createCard({ name, type, dashboard }) {
-    const state = element('span', 'state');
-    const process = element('p', 'quiet');
-    const seen = element('p', '');
-    const why = element('p', 'quiet why');
-    const numbers = element('p', 'quiet');
-    const own = element('p', 'quiet');
-    const buttons = element('p', 'buttons');
-    const byAction = new Map();
-    for (const [action, label] of ACTIONS) {
-      const button = element('button', action === 'restore' ? 'main' : '', label);
-      button.type = 'button';
-      button.setAttribute('aria-label', `${label} ${name}`);
-      button.addEventListener('click', () => this.press(name, action));
-      buttons.append(button);
-      byAction.set(action, button);
-    }
-    const title = element('h3', '', name);
-    const link = element('a', '', 'dashboard of its sidecar');
-    link.href = dashboard;
-    const foot = element('p', '', ...(dashboard === '' ? [] : [link]));
-    const item = element(
-      'li',
-      'card',
-      element('div', 'head', title, state),
-      process,
-      seen,
-      why,
-      numbers,
-      own,
-      buttons,
-      foot,
+    for (const { name, sidecarAddress } of report.replicas) this.names.set(sidecarAddress, name);
+    this.rates.add(attemptsOf(report), performance.now());
+    showFigures(this.numbers, figuresOf(report));
+    this.topology.show(graphOf(report, (name) => this.rates.of(name)));
+    this.chart.show(
+      report.history,
+      report.events.filter(({ marked }) => marked),
     );
-    item.dataset.type = type;
-    return { item, state, process, seen, why, numbers, own, buttons: byAction };
-  }
-
-  update(card, { address, state, pid, seen, notReadyBecause }) {
-    card.item.className = `card ${state}`;
-    card.state.className = `state ${TONES[state] ?? 'bad'}`;
-    setText(card.state, state);
-    setText(card.process, `${address}${pid === undefined ? ', no process' : `, process ${pid}`}`);
-    const { words, why = '', tone } = describeSeen(seen);
-    card.seen.className = `seen ${tone}`;
-    setText(card.seen, `Gateway’s sidecar: ${words}`);
-    setText(card.why, why);
-    card.why.hidden = why === '';
-    if (seen !== null) {
-      const { OK: ok = 0, ...others } = seen.attempts;
-      const failed = Object.values(others).reduce((sum, count) => sum + count, 0);
-      const errors = failed === 0 ? '' : `, ${failed} with errors`;
-      setText(card.numbers, `calls: ${ok} OK${errors}, ${seen.active_calls} in flight`);
-    }
-    setText(card.own, notReadyBecause === '' ? 'Own sidecar: ready' : `Own sidecar: ${notReadyBecause}`);
-    for (const [action, button] of card.buttons) {
-      const useless =
-        action === 'restore'
-          ? state === 'running'
-          : state === 'killed' || state === 'ended' || DOES[state] === action;
-      // Not disabled: the button would lose the focus while the state changes.
-      button.setAttribute('aria-disabled', String(useless));
-    }
-  }
-
-  async press(name, action) {
-    const card = this.cards.get(name);
-    if (card.buttons.get(action).getAttribute('aria-disabled') === 'true') return;
-    this.say(`You ${DONE[action]} ${name}.`, action === 'restore' ? 'good' : 'warn');
-    try {
-      await this.act(name, action);
-    } catch (error) {
-      this.say(`${name} could not be ${DONE[action]}: ${error.message}`, 'bad');
-    }
-  }
-
-  /** Reports a change of a replica's state at the gateway's sidecar. */
-  tell({ name, seen }) {
-    const { words, why = '', tone } = describeSeen(seen);
-    const what = words.replace(/, \d+ s left$/, '');
-    const before = this.known.get(name);
-    this.known.set(name, what);
-    if (before === undefined || before === what || seen === null) return;
-    this.say(`Gateway’s sidecar: ${name} is ${what}${why === '' ? '' : ` (${why})`}.`, tone);
+    this.running.show(
+      report.running.calls.map((call, at) => ({ id: call.task_id || `call ${at}`, ...call })),
+    );
+    showEvents(this.events, report.events);
   }
 }
 
-/** The action that led to a state. */
-const DOES = { killed: 'kill', stopped: 'stop', slow: 'slow' };
+/** Ids of tasks begin with the time, and end with what distinguishes them. */
+export function shortId(id) {
+  return id.length > 12 ? `…${id.slice(-8)}` : id;
+}
 
-/** Adds a line with the time, and removes the oldest. */
-export function happened(list, text, tone) {
-  const now = new Date();
-  const time = element('time', '', now.toLocaleTimeString([], { hour12: false }));
-  time.dateTime = now.toISOString();
-  list.prepend(element('li', tone, time, ' ', text));
-  while (list.childElementCount > MAX_HAPPENED) list.lastElementChild.remove();
+function figuresOf({ numbers, sent, history }) {
+  const {
+    succeeded,
+    failed,
+    saved,
+    notRunTwice,
+    usefulTokens,
+    wastedTokens,
+    p95_ms: p95,
+  } = numbers ?? {
+    ...sent,
+    saved: 0,
+    notRunTwice: 0,
+    usefulTokens: 0,
+    wastedTokens: 0,
+    p95_ms: null,
+  };
+  const lately = history?.calls.at(-1) ?? null;
+  const perS = lately === null ? '' : ` · ${rate((lately * 1000) / history.every_ms)} calls/s`;
+  const ended = succeeded + failed;
+  const share =
+    ended === 0
+      ? 'none yet'
+      : failed === 0
+        ? 'none failed'
+        : `${count(failed)} failed, ${percent(succeeded / ended)} OK`;
+  return [
+    { label: 'Tasks OK', value: count(succeeded), detail: share + perS, tone: failed > 0 ? 'warn' : '' },
+    {
+      label: 'Saved by retries',
+      value: count(saved),
+      detail: 'failed once, then succeeded',
+      tone: saved > 0 ? 'accent' : '',
+    },
+    { label: 'Runs not paid for twice', value: count(notRunTwice), detail: 'repeats got the first answer' },
+    { label: 'Tokens used', value: count(usefulTokens), detail: `${count(wastedTokens)} wasted` },
+    { label: 'p95', value: latency(p95), detail: 'of the last minute' },
+  ];
+}
+
+function showEvents(list, events) {
+  sync(
+    list,
+    events,
+    ({ id }) => id,
+    ({ at, tone, message, task }) => {
+      const time = element('time', '', timeOf(new Date(at)));
+      time.dateTime = at;
+      const line = element('li', tone, time, ' ', element('span', '', message));
+      if (task !== '') line.append(' ', element('span', 'quiet', shortId(task)));
+      return line;
+    },
+    () => {},
+  );
+}
+
+/** The tasks that the local system has sent lately: a square for each. */
+export function showStrip(strip, summary, { sending, total, succeeded, failed, recent }) {
+  while (strip.childElementCount > recent.length) strip.lastElementChild.remove();
+  for (const [at, { state, ms, error }] of recent.entries()) {
+    const square = strip.children[at] ?? strip.appendChild(document.createElement('li'));
+    const look = state === 'succeeded' && ms > 2000 ? 'slow' : state;
+    if (square.className !== look) square.className = look;
+    square.title =
+      state === 'running' ? 'running' : `${state} after ${ms} ms${error === '' ? '' : `: ${error}`}`;
+  }
+  const running = total - succeeded - failed;
+  const parts = [`${succeeded} succeeded`, `${failed} failed`];
+  if (running > 0) parts.push(`${running} running`);
+  setText(
+    summary,
+    total === 0
+      ? sending
+        ? 'The first tasks are on their way.'
+        : 'No tasks yet.'
+      : `${total} sent: ${parts.join(', ')}.`,
+  );
 }

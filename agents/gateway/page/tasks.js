@@ -1,7 +1,4 @@
-// Sends a task and shows its answer as it arrives; shows the results of the tasks that the local system sends.
-
-/** A task that takes longer has a different colour. */
-const SLOW_MS = 2000;
+// Sends a task and passes on its answer as it arrives.
 
 /** Parses server-sent events of a response's body; EventSource cannot POST. */
 async function* eventsOf(response) {
@@ -51,21 +48,4 @@ export async function streamTask(task, signal, onChunk) {
     else throw new TaskError(data.error);
   }
   throw new TaskError({ message: 'the connection closed before the end of the answer' });
-}
-
-/** The tasks that the local system sends: a square for each, and the totals. */
-export function showSent(strip, summary, { total, succeeded, failed, recent }) {
-  while (strip.childElementCount > recent.length) strip.lastElementChild.remove();
-  recent.forEach(({ state, ms, error }, i) => {
-    const square = strip.children[i] ?? strip.appendChild(document.createElement('li'));
-    const look = state === 'succeeded' && ms > SLOW_MS ? 'slow' : state;
-    if (square.className !== look) square.className = look;
-    square.title =
-      state === 'running' ? 'running' : `${state} after ${ms} ms${error === '' ? '' : `: ${error}`}`;
-  });
-  const running = total - succeeded - failed;
-  const parts = [`${succeeded} succeeded`, `${failed} failed`];
-  if (running > 0) parts.push(`${running} running`);
-  const text = total === 0 ? 'No tasks yet. Press Keep sending.' : `${total} sent: ${parts.join(', ')}.`;
-  if (summary.textContent !== text) summary.textContent = text;
 }

@@ -1,6 +1,7 @@
 // Shows failed calls, each with its attempts, and events.
-import { breakable, element, setText, sync } from './page.js';
-import { duration, explainReason, explainVerdict, shortMethod, timeOf } from './words.js';
+import { breakable, element, setText, sync } from '/shared/elements.js';
+import { duration, timeOf } from '/shared/numbers.js';
+import { explainReason, explainVerdict, shortMethod } from './words.js';
 
 const MAX_CALLS = 50;
 /** Calls that failed only because of earlier failures (an open circuit) do not displace those. */

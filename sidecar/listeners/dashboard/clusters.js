@@ -1,6 +1,7 @@
 // Shows clusters with their circuits and endpoints.
-import { breakable, element, setClass, setText, sync } from './page.js';
-import { count, duration, latency, rate, shortMethod, span } from './words.js';
+import { breakable, element, setClass, setText, sync } from '/shared/elements.js';
+import { count, duration, latency, rate, span } from '/shared/numbers.js';
+import { shortMethod } from './words.js';
 
 /** Removes the part that the state column already shows. */
 function plain(because) {

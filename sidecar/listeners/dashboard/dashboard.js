@@ -1,12 +1,13 @@
 // The dashboard: shows the data of the live stream on the page.
+
+import { setClass, setText } from '/shared/elements.js';
+import { count, span, timeOf } from '/shared/numbers.js';
 import { calls, events, showCalls, showEvents } from './calls.js';
 import { showClusters } from './clusters.js';
 import { connect } from './connection.js';
 import { showLlm } from './llm.js';
 import { showNow } from './now.js';
-import { setClass, setText } from './page.js';
 import { showTraffic } from './traffic.js';
-import { count, span, timeOf } from './words.js';
 
 /** The default of `version` in the configuration. */
 const UNSET_VERSION = '0.0.0';

@@ -1,6 +1,6 @@
 // Shows the LLM egress: each upstream with its circuit, and the requests and costs of its models.
-import { element, figure, setClass, setText, sync } from './page.js';
-import { count, span } from './words.js';
+import { element, figure, setClass, setText, sync } from '/shared/elements.js';
+import { count, span } from '/shared/numbers.js';
 
 /** Shows the egress; hides it while it has had no request. */
 export function showLlm(

@@ -1,6 +1,6 @@
 // Shows "Now": the sidecar's findings, unchanged. The page adds no judgement of its own.
-import { element, setClass, setText, sync } from './page.js';
-import { count, span, timeOf } from './words.js';
+import { element, setClass, setText, sync } from '/shared/elements.js';
+import { count, span, timeOf } from '/shared/numbers.js';
 
 /**
  * @param list shows each finding with its numbers, which change often

@@ -1,6 +1,6 @@
 // Shows the cards of the listeners: rates, percentiles, and a chart of the last minute.
-import { element, figure, setText, svg, sync } from './page.js';
-import { count, latency, rate } from './words.js';
+import { element, figure, setText, svg, sync } from '/shared/elements.js';
+import { count, latency, rate } from '/shared/numbers.js';
 
 const SECONDS = 60;
 const WIDTH = 240;
