@@ -1,12 +1,13 @@
 // The examples, as someone has them who knows nothing of this repository: installed from the packages, run beside real sidecars,
 // called through them, and hurt.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, symlinkSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
 import type { ServiceError } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { startProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout, type ToolName } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { followAgentPage } from './support/agent-page.ts';
 import { exampleScene, processTask, type StartAgent, streamTask, told } from './support/example-scene.ts';
 import { AS_STRANGER, copyCheckout, copyFolder, install, pack, runAsStranger } from './support/package.ts';
 import { installWheel } from './support/python-wheel.ts';
@@ -22,9 +23,17 @@ interface Tool {
 }
 
 const withoutPython = skipWithout('python-package');
+/** Where the Python package is installed. */
 let wheel = '';
+/** The example in TypeScript, installed and built; its node_modules are what `npm install outrigger openai` gives a reader. */
+let inTypeScript = '';
+
 t.before(async () => {
   if (withoutPython === false) wheel = await installWheel(t);
+  inTypeScript = copyFolder(t, 'examples/typescript');
+  await install(t, inTypeScript, [await pack(t, copyCheckout(t))]);
+  const { code, output } = await runAsStranger(t, 'npm', ['run', 'build'], { cwd: inTypeScript });
+  if (code !== 0) throw new Error(`the agent was not built:\n${output}`);
 });
 
 /** Starts `agent.py` of an example with the packages of a virtual environment, and the wheel. */
@@ -95,11 +104,57 @@ t.test('an agent on openai-agents', { skip: withoutPython }, async (t) => {
 });
 
 t.test('an agent in TypeScript', async (t) => {
-  const folder = copyFolder(t, 'examples/typescript');
-  await install(t, folder, [await pack(t, copyCheckout(t))]);
-  const { code, output } = await runAsStranger(t, 'npm', ['run', 'build'], { cwd: folder });
-  if (code !== 0) throw new Error(`the agent was not built:\n${output}`);
+  const program = ['env', ...AS_STRANGER, process.execPath, 'dist/agent.js'];
   const start: StartAgent = (env) =>
-    startProcess(t, 'env', [...AS_STRANGER, process.execPath, 'dist/agent.js'], { cwd: folder, env });
+    startProcess(t, program[0]!, program.slice(1), { cwd: inTypeScript, env });
   await serves(t, start, { name: 'glossary', arguments: '{"word": "sidecar"}' });
 });
+
+/** The environment of a reader with these programs first in the PATH. */
+function readerWith(...folders: string[]): Record<string, string> {
+  const path = ['node_modules/.bin', ...folders, dirname(process.execPath), process.env['PATH'] ?? ''];
+  return { PATH: path.join(delimiter), PYTHONPATH: wheel };
+}
+
+/** Whether the command installs packages; fails if one of them is not what the test has. */
+function installs(t: Test, command: string, python?: ToolName): boolean {
+  const [, how, names = ''] =
+    /^(npm init|npm install|pip install|python3 -m venv|\. \.venv)\b *(.*)$/.exec(command) ?? [];
+  if (how === 'npm install')
+    for (const name of names.split(' ')) t.ok(existsSync(join(inTypeScript, 'node_modules', name)), command);
+  if (how === 'pip install') t.ok(python !== undefined, command);
+  return how !== undefined;
+}
+
+const linkModules = (to: string): void =>
+  symlinkSync(join(inTypeScript, 'node_modules'), join(to, 'node_modules'));
+
+t.test('the page "Write an agent" holds in TypeScript', async (t) => {
+  await followAgentPage(t, 'In TypeScript', readerWith(), (command) => installs(t, command), linkModules);
+});
+
+t.test('the page "Write an agent" holds in Python', { skip: withoutPython }, async (t) => {
+  const env = readerWith(dirname(requireTool('python-package')));
+  await followAgentPage(
+    t,
+    'In Python',
+    env,
+    (command) => installs(t, command, 'python-package'),
+    linkModules,
+  );
+});
+
+t.test(
+  'the page "Write an agent" holds on plain grpcio',
+  { skip: skipWithout('python-package', 'python') },
+  async (t) => {
+    const env = { ...readerWith(dirname(requireTool('python-package'))), PYTHONPATH: '' };
+    await followAgentPage(
+      t,
+      'On plain grpcio',
+      env,
+      (command) => installs(t, command, 'python-package'),
+      linkModules,
+    );
+  },
+);

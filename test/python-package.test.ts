@@ -129,6 +129,7 @@ t.test(
   async (t) => {
     const { client, agent, sidecar } = await scene(t, 'packaged_agent.py');
     t.match(await run(client, 'hello'), { output: 'said hello', status: 'SUCCESS' });
+    t.equal((await run(client, 'whoami', { 'x-user': 'ada' })).output, 'ada');
     await t.rejects(run(client, 'refuse'), {
       code: status.FAILED_PRECONDITION,
       details: 'the agent refuses',
@@ -197,7 +198,7 @@ t.test(
 );
 
 for (const [what, program, ownPort] of [
-  ['serve() and grpc.aio', 'packaged_agent.py', false],
+  ['serve() and call_agent()', 'packaged_agent.py', false],
   ['a grpcio server of its own', 'intercepted_agent.py', true],
 ] as const) {
   t.test(`trace, budget and deadline pass on to other agents with ${what}`, { skip }, async (t) => {

@@ -21,4 +21,15 @@ export interface Agent {
   streamProcess(task: TaskRequest, context: TaskContext): AsyncIterable<string>;
 }
 
+/** An agent that serves. */
+export interface RunningAgent {
+  /** The address that it listens on: `host:port` with the real port, or `unix:/path`. */
+  readonly address: string;
+  /**
+   * Accepts no new tasks and waits for the running ones; after the limit it aborts the rest, whose callers get
+   * UNAVAILABLE. Resolves true if every task finished by itself.
+   */
+  stop(limitMs: number): Promise<boolean>;
+}
+
 export type { TaskRequest, TaskResponse };

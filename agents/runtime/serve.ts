@@ -5,7 +5,7 @@ import { createLogger } from '../process/logger.ts';
 import { loggedError } from '../process/redact.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { startTracing, stopTracing } from '../tracing/tracing.ts';
-import type { Agent } from './agent.ts';
+import type { Agent, RunningAgent } from './agent.ts';
 import { type AgentServer, startAgentServer } from './server.ts';
 import { readSettings } from './settings.ts';
 
@@ -43,6 +43,16 @@ export async function serveAgent(agent: Agent): Promise<void> {
   }
 }
 
+/**
+ * Starts an agent in this process, for its tests. The environment gives it its settings, as for `serveAgent`.
+ *
+ * @param listen `host:port` or `unix:/path`; a free port of 127.0.0.1 if omitted
+ * @throws SettingError for an invalid variable; Error if the address cannot be bound
+ */
+export async function startAgent(agent: Agent, listen = '127.0.0.1:0'): Promise<RunningAgent> {
+  return startAgentServer(agent, { ...readSettings(process.env), listen }, createLogger(agent.name));
+}
+
 function listenToSlow(server: AgentServer, byMs: number, log: Logger): void {
   let slow = false;
   process.on('SIGUSR2', () => {
@@ -52,7 +62,8 @@ function listenToSlow(server: AgentServer, byMs: number, log: Logger): void {
   });
 }
 
-export type { TaskRequest } from '../protocol/messages.ts';
-export type { TaskResult } from './agent.ts';
+export type { TaskRequest, TaskResponse } from '../protocol/messages.ts';
+export type { Agent, RunningAgent, TaskResult } from './agent.ts';
+export { type CallAgentOptions, callAgent, type NewTask, streamAgent } from './call-agent.ts';
 export { AgentError } from './errors.ts';
 export type { TaskContext } from './task-context.ts';

@@ -8,7 +8,7 @@ import {
   packageDefinition,
   reflectionService,
 } from '../protocol/definitions.ts';
-import type { Agent } from './agent.ts';
+import type { Agent, RunningAgent } from './agent.ts';
 import { Health } from './health.ts';
 import { loadModelClient } from './model.ts';
 import { AgentChannels } from './other-agents.ts';
@@ -17,14 +17,7 @@ import type { RuntimeSettings } from './settings.ts';
 import { streamHandler, unaryHandler } from './task-service.ts';
 import { removeStaleSocket } from './unix-socket.ts';
 
-export interface AgentServer {
-  /** The address that it listens on: `host:port` with the real port, or `unix:/path`. */
-  readonly address: string;
-  /**
-   * Accepts no new tasks and waits for the running ones; after the limit it aborts the rest, whose callers get
-   * UNAVAILABLE. Resolves true if every task finished by itself.
-   */
-  stop(limitMs: number): Promise<boolean>;
+export interface AgentServer extends RunningAgent {
   /** A fault for demonstrations: delays each new task by this time; 0 turns it off. */
   delayTasks(byMs: number): void;
 }

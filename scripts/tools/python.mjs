@@ -26,11 +26,12 @@ const modelClients = [
   'langchain-openai==1.7.4',
   'websockets==16.1.1',
 ];
-/** What builds the Python package (python/), and what its agents run on. */
+/** What builds the Python package (python/), and what agents with it, and on plain grpcio, run on. */
 const agentPackage = [
   'build==1.6.1',
   'hatchling==1.33.0',
   'grpcio==1.85.1',
+  'grpcio-tools==1.85.1',
   'protobuf==7.36.2',
   'openai==3.57.0',
   'openai-agents==0.24.0',

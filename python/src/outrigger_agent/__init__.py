@@ -7,6 +7,7 @@ their own; `model_client` is an openai client pointed at the sidecar. Begin with
 from typing import Any
 
 from .agent import Agent, TaskResult, ToolCall
+from .calls import call_agent, stream_agent
 from .context import TaskContext, current_task
 from .errors import AgentError
 from .interceptors import (
@@ -25,6 +26,7 @@ __all__ = [
     "ToolCall",
     "aio_client_interceptors",
     "aio_server_interceptor",
+    "call_agent",
     "client_interceptors",
     "configure_openai_agents",
     "current_task",
@@ -32,6 +34,7 @@ __all__ = [
     "serve",
     "server_interceptor",
     "start_server",
+    "stream_agent",
 ]
 
 

@@ -44,6 +44,8 @@ class TaskContext:
     deadline: float | None = None
     task_id: str = ""
     correlation_id: str = ""
+    #: The call's metadata, unchanged: what the caller says of itself, such as `authorization`.
+    incoming: Metadata = ()
 
     def time_left(self) -> float | None:
         """Seconds until the deadline, never below 0; None without one."""
@@ -89,11 +91,12 @@ def context_of(
 
     :param time_remaining: seconds, as grpcio's `ServicerContext.time_remaining` returns them
     """
-    forwarded = tuple((name, value) for name, value in metadata or () if name in FORWARDED_NAMES)
+    incoming = tuple((name, value) for name, value in metadata or ())
+    forwarded = tuple((name, value) for name, value in incoming if name in FORWARDED_NAMES)
     # Without a deadline grpcio says None, or a time of many years.
     bounded = time_remaining is not None and time_remaining < 10 * 365 * 86_400
     deadline = time.monotonic() + time_remaining if bounded and time_remaining is not None else None
-    return TaskContext(forwarded, deadline, task_id, correlation_id)
+    return TaskContext(forwarded, deadline, task_id, correlation_id, incoming)
 
 
 def _opentelemetry_is_active() -> bool:

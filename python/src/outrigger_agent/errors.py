@@ -87,7 +87,7 @@ def classify(error: BaseException, secrets: tuple[str, ...] = ()) -> AgentError:
         return _classify_agent_call(error)
     if _is_a(error, "openai", "APIError"):
         return _classify_provider(error, secrets)
-    if _is_a(error, "httpx", "TransportError"):
+    if _is_a(error, "httpx", "TransportError") or _is_a(error, "httpx2", "TransportError"):
         # The openai package does not translate what happens in the middle of a stream.
         return AgentError("UNAVAILABLE", "the connection to the model provider broke")
     return AgentError("INTERNAL", "the agent failed")

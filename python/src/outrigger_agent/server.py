@@ -44,7 +44,8 @@ def serve(agent: Agent) -> None:
         logging.basicConfig(stream=sys.stdout, level=os.environ.get("LOG_LEVEL", "info").upper(), format="%(message)s")
         logging.getLogger().handlers[0].setFormatter(_JsonLines(agent.name))
         # A line for each request to the model; the sidecar counts them, with their tokens.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for client in ("httpx", "httpx2"):
+            logging.getLogger(client).setLevel(logging.WARNING)
     asyncio.run(_serve(agent))
 
 
