@@ -297,6 +297,26 @@ t.test('the egress uses OPENAI_BASE_URL, and logs ignored variables', async (t) 
   t.notMatch(used.logs() + told.logs(), new RegExp(KEY));
 });
 
+t.test(
+  'a key may end with a line break, and one that no header can carry is named as the cause',
+  async (t) => {
+    const upstreams = [
+      { name: 'one', url: provider.script('copied-key', answerWhole), api_key_env: 'TEST_LLM_KEY' },
+    ];
+    const asked = async (key: string) => {
+      const env = { TEST_LLM_KEY: key };
+      const retry = { max_attempts: 1 };
+      const sidecar = await startSidecar(t, { llm: { upstreams, retry } }, { until: 'live', env });
+      return send(baseUrlOf(sidecar), '/chat/completions', chat()).answer;
+    };
+    t.equal((await asked(`${KEY}\n`)).status, 200);
+    t.equal(provider.requests('copied-key')[0]?.headers.authorization, `Bearer ${KEY}`);
+    const refused = await asked('sk-…');
+    t.equal(refused.status, 502);
+    t.match(refused.body.toString(), /its key has characters that no header can carry; check .*api_key_env/);
+  },
+);
+
 t.test('invented model names do not fill metrics and spans, and neither do removed upstreams', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const url = provider.script('few-models', (request, response) => {

@@ -101,7 +101,9 @@ type Describe = (
 const MESSAGES: Readonly<Record<ProviderFailureReason, Describe>> = {
   status: (_context, status, code) => `answered ${status}${code === '' ? '' : ` (${code})`}`,
   connect_failed: (_context, _status, code) =>
-    `can not be connected to (${code}); check its url and the network`,
+    code === 'ERR_INVALID_CHAR'
+      ? 'can not be asked: its key has characters that no header can carry; check the variable of its api_key_env'
+      : `can not be connected to (${code}); check its url and the network`,
   connection_lost: (_context, _status, code) =>
     `the connection was lost before an answer (${code}); look at the provider's status`,
   upstream_protocol: (_context, _status, code) => `answered ${code}`,

@@ -135,7 +135,8 @@ export class Upstream {
 
   private credentials(): Recipient['own'] {
     const { apiKeyEnv } = this.settings;
-    const key = apiKeyEnv === undefined ? undefined : this.environment.variables[apiKeyEnv];
+    // A key from a file or a Kubernetes Secret often ends with a line break, which no header can carry.
+    const key = apiKeyEnv === undefined ? undefined : this.environment.variables[apiKeyEnv]?.trim();
     if (key !== undefined && key !== '') return { authorization: `Bearer ${key}`, key };
     return this.userCredentials;
   }
