@@ -1,5 +1,6 @@
 // The examples, as someone has them who knows nothing of this repository: installed from the packages, run beside real sidecars,
 // called through them, and hurt.
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, symlinkSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import type { ServiceError } from '@grpc/grpc-js';
@@ -41,6 +42,15 @@ function inPython(t: Test, example: string, python: ToolName): StartAgent {
   const folder = copyFolder(t, `examples/${example}`);
   return (env) =>
     startProcess(t, requireTool(python), ['agent.py'], { cwd: folder, env: { PYTHONPATH: wheel, ...env } });
+}
+
+/** The same without the wheel, and with stubs of its own. */
+function withStubs(t: Test, example: string): StartAgent {
+  const folder = copyFolder(t, `examples/${example}`);
+  const python = requireTool('python-package');
+  const protoc = ['-m', 'grpc_tools.protoc', '-I', '.', '--python_out=.', '--grpc_python_out=.'];
+  execFileSync(python, [...protoc, 'agent_service.proto'], { cwd: folder });
+  return (env) => startProcess(t, python, ['agent.py'], { cwd: folder, env });
 }
 
 /** What every agent of the examples does, and survives. */
@@ -101,6 +111,20 @@ t.test('an agent on openai-agents', { skip: withoutPython }, async (t) => {
   pinnedLike(t, 'openai-agents', 'python-package');
   const tool = { name: 'order_state', arguments: '{"order": "1001"}' };
   await serves(t, inPython(t, 'openai-agents', 'python-package'), tool);
+});
+
+t.test('an agent on langgraph', { skip: skipWithout('python-package', 'langgraph') }, async (t) => {
+  pinnedLike(t, 'langgraph', 'langgraph');
+  const tool = { name: 'departure', arguments: '{"city": "Hamburg"}' };
+  await serves(t, inPython(t, 'langgraph', 'langgraph'), tool);
+});
+
+t.test('an agent on plain grpcio', { skip: withoutPython }, async (t) => {
+  pinnedLike(t, 'grpcio', 'python-package');
+  const proto = (folder: string) => readFileSync(join(root, folder, 'agent_service.proto'), 'utf8');
+  t.equal(proto('examples/grpcio'), proto('proto'), 'its copy of the protocol is the protocol');
+  const tool = { name: 'find_paper', arguments: '{"topic": "canoe"}' };
+  await serves(t, withStubs(t, 'grpcio'), tool);
 });
 
 t.test('an agent in TypeScript', async (t) => {

@@ -16,7 +16,7 @@ from .interceptors import (
     client_interceptors,
     server_interceptor,
 )
-from .models import configure_openai_agents, model_client
+from .models import configure_openai_agents, http_client, model_client
 
 __all__ = [
     "Agent",
@@ -30,6 +30,7 @@ __all__ = [
     "client_interceptors",
     "configure_openai_agents",
     "current_task",
+    "http_client",
     "model_client",
     "serve",
     "server_interceptor",

@@ -25,8 +25,20 @@ def model_client(**options: Any) -> Any:
     options.setdefault("api_key", os.environ.get("OPENAI_API_KEY") or "none")
     options.setdefault("max_retries", int(os.environ.get("OPENAI_MAX_RETRIES") or 0))
     if "http_client" not in options:
-        options["http_client"] = openai.DefaultAsyncHttpxClient(event_hooks={"request": [_add_headers]})
+        options["http_client"] = http_client()
     return openai.AsyncOpenAI(**options)
+
+
+def http_client(**options: Any) -> Any:
+    """The HTTP client of `model_client`, for other packages that take one: `ChatOpenAI(http_async_client=http_client())`.
+
+    :param options: options of httpx's `AsyncClient`
+    """
+    import openai
+
+    hooks = options.pop("event_hooks", {})
+    requests = [*hooks.get("request", []), _add_headers]
+    return openai.DefaultAsyncHttpxClient(event_hooks={**hooks, "request": requests}, **options)
 
 
 def configure_openai_agents(**options: Any) -> Any:
