@@ -172,6 +172,7 @@ const allowed: Record<string, readonly string[]> = {
     'policy',
     'telemetry',
     'cluster',
+    'tls',
     'clock',
   ],
   main: ['commands'],

@@ -49,7 +49,7 @@ export class UpstreamLimits {
 }
 
 /** The name that certificates for Services have. */
-function serviceNameOf({ service, namespace }: KubernetesSettings): string {
+export function serviceNameOf({ service, namespace }: KubernetesSettings): string {
   return namespace === '' ? service : `${service}.${namespace}.svc`;
 }
 

@@ -3,21 +3,39 @@
  * perhaps not as intended, go to standard error.
  */
 import { formatProblem } from '../config/problems.ts';
+import type { ConfigSource } from '../config/source.ts';
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { EXIT, print, printError } from './command.ts';
 import { configure } from './configure.ts';
+import { type FlagTable, readFlags, splitFlags } from './flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps, SETTINGS_NOTE } from './help.ts';
 
+const FLAGS = {
+  live: {
+    bare: true,
+    help: 'Looks at what the configuration names: names, ports, TLS, gRPC, the provider and its key',
+  },
+  output: { short: '-o', value: 'FORMAT', help: 'Of --live: text or json [text]' },
+} satisfies FlagTable;
+
 const HELP: HelpPage = {
-  usage: ['check [--config FILE] [--SETTING VALUE …]'],
+  usage: ['check [--config FILE] [--live [--output json]] [--SETTING VALUE …]'],
   about: `Prints the configuration that \`outrigger run\` would use, with every default, or every problem with its line and remedy. Settings that work, but probably not as intended, are warnings on standard error. ${SETTINGS_NOTE}`,
-  flags: CONFIG_FLAGS,
+  flags: { ...FLAGS, ...CONFIG_FLAGS },
+  exits: { 1: '--live found a problem' },
+  more: '--live connects, sends a health check to each endpoint, and asks each provider for its list of models, which costs no tokens; its report says what was sent.',
 };
 
 export async function check(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
-  const configured = await configure(args);
+  const { own, rest } = splitFlags(args, FLAGS);
+  const read = readFlags(own, FLAGS, {});
+  if ('problems' in read) return refuse(read.problems);
+  const [output = 'text'] = read.flags.output;
+  if (output !== 'text' && output !== 'json') return refuse(['--output takes text or json']);
+  const configured = await configure(rest);
   if ('exitCode' in configured) return configured.exitCode;
+  if (read.flags.live.length > 0) return live(configured.source, output === 'json');
   const { Document, isScalar, visit } = await import('yaml');
   const document = new Document(configured.source.effective);
   visit(document, {
@@ -28,8 +46,30 @@ export async function check(args: readonly string[]): Promise<number> {
     },
   });
   print(document.toString());
-  for (const { level, message } of configured.source.notices)
-    printError(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
+  printNotices(configured.source);
   for (const warning of configured.source.warnings) printError(`warning: ${formatProblem(warning)}`);
   return EXIT.OK;
+}
+
+async function live(source: ConfigSource, json: boolean): Promise<number> {
+  const { liveCheck } = await import('./live-check/live-check.ts');
+  const { reportOf, textOf } = await import('./live-check/report.ts');
+  const results = await liveCheck(source.current, process.env);
+  const report = reportOf(results, source.warnings, source.locate);
+  if (json) print(JSON.stringify(report, null, 2));
+  else {
+    printNotices(source);
+    print(textOf(report));
+  }
+  return report.ok ? EXIT.OK : EXIT.PROBLEM;
+}
+
+function printNotices({ notices }: ConfigSource): void {
+  for (const { level, message } of notices)
+    printError(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
+}
+
+function refuse(problems: readonly string[]): number {
+  printError(problems.map((problem) => `outrigger check: ${problem}`).join('\n'));
+  return EXIT.USAGE;
 }

@@ -73,6 +73,7 @@ export function startAdmin(
       path: '/events',
       handle: (request, response) => answerEvents(source.events, request, response),
     },
+    json('/events.json', () => source.events.recent()),
     {
       method: 'GET',
       path: '/live',

@@ -266,6 +266,7 @@ t.test('the event stream sends past events first, and then new ones as they happ
 t.test('events and the data of the dashboard are JSON for clients that accept JSON', async (t) => {
   const { address, events } = await startTestAdmin(t);
   events.record('reload', 'first');
+  t.match(JSON.parse((await ask(address, '/events.json')).body), [{ type: 'reload', message: 'first' }]);
   events.record('circuit', 'second');
   const json = { 'content-type': 'application/json; charset=utf-8' };
   const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8';

@@ -35,7 +35,7 @@ const MAX_ANSWER_BYTES = 1_024;
  * moves, and close the connection with the very calls that keep the agent busy.
  */
 export class HealthProbe extends Timer implements StreamHandler, ConnectionWaiter {
-  private readonly endpoint: Endpoint;
+  private readonly endpoint: Pick<Endpoint, 'address' | 'pool'>;
   private readonly wheel: TimerWheel;
   private readonly timeoutMs: number;
   private readonly request: HealthRequest;
@@ -50,7 +50,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private done = false;
 
   constructor(
-    endpoint: Endpoint,
+    endpoint: Pick<Endpoint, 'address' | 'pool'>,
     wheel: TimerWheel,
     timeoutMs: number,
     request: HealthRequest,
