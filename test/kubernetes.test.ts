@@ -372,7 +372,7 @@ t.test('inject reports problems, and then writes no YAML', async (t) => {
       output: /alias/i,
     },
   );
-  t.match(await run('a: 1\n', '--imagge=x'), { code: 64, output: /--imagge=x.*there are --file, .*--image/ });
+  t.match(await run('a: 1\n', '--imagge=x'), { code: 64, output: /--imagge=x.*did you mean --image\?/ });
   t.match(await run('a: 1\n', '--otlp-endpoint=nowhere'), { code: 64, output: /takes a URL/ });
   const missing = await runProcess(t, process.execPath, [
     join(root, 'sidecar/main.ts'),

@@ -48,7 +48,8 @@ function alike(before: readonly Json[], after: readonly Json[]): boolean {
   });
 }
 
-function same(one: Json, other: Json): boolean {
+/** Whether two values are equal. */
+export function same(one: Json, other: Json): boolean {
   if (one === other) return true;
   if (Array.isArray(one))
     return (

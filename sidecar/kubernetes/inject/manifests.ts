@@ -1,12 +1,13 @@
 /** Injects the sidecar into YAML manifests, and keeps their comments and layout. */
-import { isDeepStrictEqual } from 'node:util';
-import { Document, isMap, isNode, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
+import { Document, isMap, isNode, type ParsedNode, parseDocument, type Tags } from 'yaml';
 import { TypedError } from '../../errors/typed-error.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
-import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
+import { same } from './json-patch.ts';
 import { type InjectedPod, retargeted } from './service-retarget.ts';
 import { namespaceOf, surroundingsIn } from './surroundings.ts';
+import { editText } from './text-edit.ts';
 import { injectObject, type WorkloadContext, type WorkloadReport } from './workloads.ts';
+import { styleOf } from './yaml-places.ts';
 
 /** A document that is not valid YAML; the message names its line in the whole text. */
 export class ManifestError extends TypedError {
@@ -23,6 +24,7 @@ const YAML_OPTIONS = {
   schema: 'yaml-1.1',
   merge: true,
   logLevel: 'silent',
+  keepSourceTokens: true,
   customTags: (tags: Tags) =>
     tags.filter(
       (tag) =>
@@ -37,8 +39,7 @@ const MAX_ALIASES = 1_000;
 
 /**
  * Injects the sidecar into every workload of a YAML (or JSON) text with any number of documents. A document without a
- * workload stays byte for byte; a changed document keeps its comments and the order of its keys. Throws
- * {@link ManifestError}.
+ * workload stays byte for byte, and so does everything in a workload but what changes. Throws {@link ManifestError}.
  */
 export function injectManifests(
   text: string,
@@ -135,18 +136,22 @@ function toJson(document: Document, firstLine: number): Json {
   }
 }
 
-/** Changes the document in place, to keep its comments; if aliases or merges prevent that, writes it anew. */
+/** Changes the text in place; if aliases or merges prevent that, writes the document anew. */
 function rewritten(document: Document<ParsedNode>, text: string, before: Json, after: Json): string {
-  const options = { lineWidth: 0, indentSeq: !/^( *)[\w"']+:[^\n]*\n\1- /m.test(text) };
-  for (const operation of jsonPatch(before, after)) applyTo(document, operation);
-  let result: Document = document;
+  const edited = editText(text, document, before, after);
+  if (edited !== undefined && means(edited, after)) return edited;
+  const { indentSeq, lineEnd } = styleOf(text);
+  const written = anew(document, after).toString({ lineWidth: 0, indentSeq }).replaceAll('\n', lineEnd);
+  return text.endsWith('\n') ? written : written.replace(/\r?\n$/, '');
+}
+
+function means(text: string, value: Json): boolean {
+  const document = parseDocument(text, YAML_OPTIONS);
   try {
-    if (!isDeepStrictEqual(plain(document.toJS()), plain(after))) result = anew(document, after);
+    return document.errors.length === 0 && same(document.toJS({ maxAliasCount: MAX_ALIASES }) as Json, value);
   } catch {
-    result = anew(document, after);
+    return false;
   }
-  const written = result.toString(options);
-  return text.endsWith('\n') ? written : written.replace(/\n$/, '');
 }
 
 function anew(document: Document, contents: Json): Document {
@@ -157,49 +162,4 @@ function anew(document: Document, contents: Json): Document {
   if (isNode(first) && written.contents !== null)
     written.contents.commentBefore = first.commentBefore ?? null;
   return written;
-}
-
-function applyTo(document: Document, { op, path, value }: PatchOperation): void {
-  const keys = pathSegments(path).map((key) => (/^\d+$/.test(key) ? Number(key) : key));
-  try {
-    if (op === 'remove') document.deleteIn(keys);
-    else if (keys.at(-1) === '-') {
-      const list = document.getIn(keys.slice(0, -1));
-      if (isSeq(list)) list.add(document.createNode(value));
-    } else if (Array.isArray(value) && keys.at(-1) === 'initContainers') {
-      insert(document, keys, value);
-    } else {
-      // A scalar replaces the value of the existing node, which keeps its comment.
-      document.setIn(keys, typeof value === 'object' ? document.createNode(value) : value);
-    }
-  } catch {
-    // The comparison with the expected result detects a failure.
-  }
-}
-
-/** Inserts into a list at one place, so that its other nodes keep their comments. */
-function insert(document: Document, keys: readonly (string | number)[], value: readonly Json[]): void {
-  const list = document.getIn(keys);
-  const before = isSeq(list) ? list.items.length : 0;
-  if (!isSeq(list) || before > value.length) {
-    document.setIn(keys, document.createNode(value));
-    return;
-  }
-  const same = (item: unknown, index: number): boolean =>
-    isNode(item) && isDeepStrictEqual(plain(item.toJS(document)), plain(value[index]));
-  const changed = list.items.findIndex((item, index) => !same(item, index));
-  const place = changed === -1 ? before : changed;
-  const fresh = value.slice(place, place + value.length - before).map((item) => document.createNode(item));
-  // A comment in front of the list belongs to its first item.
-  const [first] = list.items as { commentBefore?: string | null }[];
-  if (place === 0 && first !== undefined && list.commentBefore) {
-    first.commentBefore = [list.commentBefore, first.commentBefore].filter(Boolean).join('\n');
-    list.commentBefore = null;
-  }
-  (list.items as unknown[]).splice(place, 0, ...fresh);
-}
-
-/** Removes prototypes and special types, so that only the contents are compared. */
-function plain(value: unknown): unknown {
-  return JSON.parse(JSON.stringify(value ?? null));
 }
