@@ -1,5 +1,6 @@
 // The pods and Deployments that the cluster suite creates, and what it looks for in those that came of them.
-import { get, type KubernetesObject } from './kubectl.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
+import { apply, get, type KubernetesObject, kubectl } from './kubectl.ts';
 
 export function pod(name: string, namespace: string, more: KubernetesObject = {}): KubernetesObject {
   const restricted = { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } };
@@ -44,4 +45,25 @@ export function deployment(name: string, namespace: string, replicas: number): K
       template: { metadata: { labels: { app: name } }, spec },
     },
   };
+}
+
+/** Creates pods until one is as it should be: API servers hear of a changed configuration a moment later. */
+export async function createsPodsUntil(
+  namespace: string,
+  what: string,
+  name: string,
+  isRight: (created: KubernetesObject | undefined) => boolean,
+): Promise<void> {
+  let count = 0;
+  await waitUntil(
+    what,
+    async () => {
+      const full = `${name}-${++count}`;
+      const { code } = await apply(pod(full, namespace));
+      const found = code === 0 ? await get('pod', full, '-n', namespace) : undefined;
+      if (code === 0) await kubectl(['delete', 'pod', full, '-n', namespace, '--now', '--wait=false']);
+      return isRight(found);
+    },
+    { everyMs: 250 },
+  );
 }

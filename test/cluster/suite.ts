@@ -15,8 +15,9 @@ import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { testAnyPod } from './any-pod.ts';
 import { testDocumentedCommands } from './documented.ts';
 import { testEndpoints, zonedNode } from './endpoints.ts';
+import { helmNamespaces, testHelm } from './helm.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from './kubectl.ts';
-import { deployment, pod, podsOf, sidecarsOf } from './objects.ts';
+import { createsPodsUntil, deployment, pod, podsOf, sidecarsOf } from './objects.ts';
 import { testOddPods } from './odd-pods.ts';
 import { pointHere, setFailurePolicy, startWebhook, system, writeKubeconfig } from './webhook.ts';
 
@@ -24,7 +25,7 @@ const root = join(import.meta.dirname, '..', '..');
 const overlays = readdirSync(join(root, 'k8s', 'overlays')).sort();
 const labelled = 'outrigger-test-labelled';
 const unlabelled = 'outrigger-test-unlabelled';
-const namespaces = [labelled, unlabelled, system, 'agents', 'observability'];
+const namespaces = [labelled, unlabelled, system, 'agents', 'observability', ...helmNamespaces];
 /** cert-manager's, whose Certificates an overlay has. Where it is not installed its kinds alone are made known. */
 const certManagerCrds = ['certificates.cert-manager.io', 'issuers.cert-manager.io'];
 let madeCrds = false;
@@ -38,8 +39,10 @@ if (process.env['KUBECONFIG'] === undefined)
 
 const folder = mkdtempSync(join(tmpdir(), 'outrigger-cluster-'));
 t.teardown(async () => {
-  await tryKubectl(['delete', 'mutatingwebhookconfiguration', 'outrigger', '--ignore-not-found']);
-  for (const name of ['outrigger-webhook', 'outrigger-zone', 'outrigger-prometheus'])
+  const configurations = ['outrigger', 'blue-outrigger'];
+  await tryKubectl(['delete', 'mutatingwebhookconfiguration', '--ignore-not-found', ...configurations]);
+  const roles = ['outrigger-webhook', 'outrigger-zone', 'outrigger-prometheus'];
+  for (const name of [...roles, ...roles.map((role) => `blue-${role}`)])
     await tryKubectl(['delete', 'clusterrole,clusterrolebinding', name, '--ignore-not-found']);
   await tryKubectl(['delete', 'node', zonedNode, '--ignore-not-found']);
   if (madeCrds) await tryKubectl(['delete', 'crd', ...certManagerCrds, '--ignore-not-found', '--wait=false']);
@@ -54,25 +57,11 @@ async function build(overlay: string): Promise<string> {
   return output;
 }
 
-/** Creates pods until one is as it should be: API servers hear of a changed configuration a moment later. */
-async function createsUntil(
+const createsUntil = (
   what: string,
   name: string,
   isRight: (created: KubernetesObject | undefined) => boolean,
-): Promise<void> {
-  let count = 0;
-  await waitUntil(
-    what,
-    async () => {
-      const full = `${name}-${++count}`;
-      const { code } = await apply(pod(full, labelled));
-      const found = code === 0 ? await get('pod', full, '-n', labelled) : undefined;
-      if (code === 0) await kubectl(['delete', 'pod', full, '-n', labelled, '--now', '--wait=false']);
-      return isRight(found);
-    },
-    patient,
-  );
-}
+): Promise<void> => createsPodsUntil(labelled, what, name, isRight);
 
 const port = await freePort();
 let webhook: Awaited<ReturnType<typeof startWebhook>>;
@@ -304,6 +293,8 @@ t.test('the suite leaves no object behind', async () => {
   await kubectl(['delete', 'mutatingwebhookconfiguration', 'outrigger']);
   await kubectl(['delete', 'namespace', system, 'agents', '--timeout=60s']);
 });
+
+testHelm(folder, labelled, build);
 
 testDocumentedCommands(folder);
 

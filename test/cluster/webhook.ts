@@ -12,29 +12,48 @@ const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
 export const system = 'outrigger-system';
 const patient = { everyMs: 250 };
 
+export type RunningWebhook = TestProcess & { readonly healthPort: number };
+
 /** The webhook as the manifests run it: with the rights of its service account and nothing more. */
 export async function startWebhook(
   folder: string,
   listen: number,
   more: string[] = [],
-): Promise<TestProcess & { healthPort: number }> {
+): Promise<RunningWebhook> {
+  const args = [
+    'webhook',
+    `--secret=${system}/outrigger-webhook-certificate`,
+    '--configuration=outrigger',
+    ...more,
+  ];
+  return runWebhook(args, listen, join(folder, 'webhook.kubeconfig'));
+}
+
+/**
+ * Runs a webhook with these arguments on this machine, for the API server and with a certificate for it.
+ *
+ * @param checkout another checkout whose webhook to run
+ */
+export async function runWebhook(
+  args: readonly string[],
+  listen: number,
+  kubeconfig: string,
+  checkout = join(import.meta.dirname, '..', '..'),
+): Promise<RunningWebhook> {
   const healthPort = await freePort();
   const started = startProcess(
     t,
     process.execPath,
     [
-      join(import.meta.dirname, '..', '..', 'sidecar', 'main.ts'),
-      'webhook',
+      join(checkout, 'sidecar', 'main.ts'),
+      ...args,
       `--listen=0.0.0.0:${listen}`,
       `--health=127.0.0.1:${healthPort}`,
       `--metrics=127.0.0.1:${await freePort()}`,
-      `--secret=${system}/outrigger-webhook-certificate`,
-      '--configuration=outrigger',
       `--name=${host}`,
       '--drain-delay=0s',
-      ...more,
     ],
-    { env: { KUBECONFIG: join(folder, 'webhook.kubeconfig') } },
+    { env: { KUBECONFIG: kubeconfig } },
   );
   try {
     await waitUntil(
@@ -47,6 +66,9 @@ export async function startWebhook(
   }
   return { ...started, healthPort };
 }
+
+/** Where the API server reaches a webhook of this machine. */
+export const urlOf = (port: number): string => `https://${host}:${port}/mutate`;
 
 /** A kubeconfig like the suite's, with the token of a service account. @returns the file */
 export async function writeKubeconfig(file: string, account: string, namespace: string): Promise<string> {
@@ -65,7 +87,7 @@ export async function pointHere(port: number): Promise<void> {
   const operations = webhooks.map((_: unknown, index: number) => ({
     op: 'replace',
     path: `/webhooks/${index}/clientConfig`,
-    value: { url: `https://${host}:${port}/mutate` },
+    value: { url: urlOf(port) },
   }));
   await kubectl([
     'patch',
