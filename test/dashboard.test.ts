@@ -9,7 +9,7 @@ import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { outriggerVersion } from '../sidecar/telemetry/version.ts';
 import { ok, trailersOnly } from './support/answers.ts';
-import { openPage, overflowOf, startBrowser } from './support/browser.ts';
+import { openPage, outsideOf, overflowOf, startBrowser, violationsOf } from './support/browser.ts';
 import { startUpstream } from './support/upstream.ts';
 
 // Chromium and a sidecar take long to start on a machine that is busy with other tests.
@@ -35,6 +35,7 @@ async function startSystem(t: Test, writing: object = {}) {
   const cluster = (endpoints: string[]) => ({ endpoints, balancer: 'round_robin', ...quick });
   const config = {
     name: `agent ${HOSTILE}`,
+    admin: { peers: [{ address: other.address, name: 'research-2', page: 'http://127.0.0.1:1/' }] },
     version: '7.8.9',
     inbound: { app: good.address },
     outbound: {
@@ -114,18 +115,21 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     t.match(about, `Outrigger ${outriggerVersion()}, sidecar of agent `, 'its own version');
     t.match(about, /\(app version 7\.8\.9\)/, 'and the other one, with its name');
 
+    t.same(await violationsOf(page), [], 'while nothing has happened');
+    await inFlight(page, system);
+
     await breakThings(system);
     await says(
       page,
       '#attention',
-      new RegExp(`${system.other.address} of research is ejected: 3 failures in a row`),
+      new RegExp(`research-2 · ${system.other.address} of research is ejected: 3 failures in a row`),
     );
     await says(page, '#attention', /The circuit of writing Raw\/Unary is open: 5 calls in a row failed/);
     const row = page.locator('tr.endpoint', { hasText: system.other.address });
     t.match(await row.locator('.state').innerText(), /^ejected, (\d+ min )?\d+ s left$/);
     const good = page.locator('tr.endpoint', { hasText: system.good.address }).last();
     t.match(await good.innerText(), /in service/);
-    t.match(await row.innerText(), /0 OK, 3 with an error/, 'in plain words');
+    t.match(await row.innerText(), /1 OK, 3 with an error/, 'in plain words');
     t.match(
       await textOf(page, '#clusters'),
       /Circuit open: Raw\/Unary, half-open in \d+ s, \d+ calls rejected; 5 calls in a row/,
@@ -133,10 +137,12 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     await says(page, '#events', /ejection/);
     await says(page, '#events', /the circuit of writing\/test\.Raw\/Unary is open/);
 
+    await topologyOfFaults(t, page, system);
+
     const outbound = page.locator('#traffic article', { hasText: 'Outbound' });
     await waitUntil(
       'all is counted',
-      async () => /21 calls and 12 errors/.test(await outbound.innerText()),
+      async () => /23 calls and 12 errors/.test(await outbound.innerText()),
       limits,
     );
     await waitUntil(
@@ -178,6 +184,9 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
     t.equal(way.length, 2, 'each attempt is there');
     t.match(way[0], /^127\.0\.0\.1:\d+\s*UNAVAILABLE\s*the sidecar could not connect, after/);
     t.match(way[1], new RegExp(`^${system.good.address}\\s*OK\\s*answered, after`));
+    await page.getByRole('searchbox').fill('no-such-task');
+    await says(page, '#no-calls', /No failed call has this task id/);
+    await says(page, '#running', /No call in flight has this task id/);
     t.same(errors, []);
   });
 
@@ -189,6 +198,39 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
   await hidden(t, browser);
   await flood(t, browser);
 });
+
+/** One replica holds its call for a while. */
+async function inFlight(page: Page, { call, replica, other }: System): Promise<void> {
+  const held: (() => void)[] = [];
+  const before = replica.answer;
+  replica.answer = (stream, given) => void held.push(() => ok(stream, given));
+  const calls = [call('research'), call('research')];
+  await says(
+    page,
+    '#running tbody',
+    new RegExp(`Raw/Unary\\s+–\\s+1, attempting\\s+research-2 · ${other.address}`),
+  );
+  for (const answer of held) answer();
+  await Promise.all(calls);
+  replica.answer = before;
+  await says(page, '#running', /No call is in flight/);
+}
+
+async function topologyOfFaults(t: Test, page: Page, { other, url }: System): Promise<void> {
+  const node = page.locator(`[data-node="research ${other.address}"]`);
+  t.match(await node.innerText(), new RegExp(`research-2\\s*ejected · \\d+ s\\s*${other.address}`));
+  t.equal(await node.locator('a').getAttribute('href'), 'http://127.0.0.1:1/', 'the way to the next sidecar');
+  const edge = page.locator(`[data-edge="to research ${other.address}"]`);
+  t.match(await edge.getAttribute('class'), /bad/);
+  t.match(await edge.textContent(), /✕/, 'not by colour alone');
+  t.match(await page.locator('[data-node="cluster writing"]').innerText(), /circuit open/);
+  t.match(await page.locator('.fact', { hasText: 'Saved by retries' }).innerText(), /[1-9]/);
+  await page.setViewportSize({ width: 1280, height: 800 });
+  t.same(await outsideOf(page, ['#attention', '#numbers', '#topology .node', '#topology-title']), []);
+  const ends = await page.locator('#topology').boundingBox();
+  t.ok(ends!.y + ends!.height < 1000, `${url}: the picture comes first`);
+  await page.setViewportSize({ width: 1200, height: 900 });
+}
 
 function namesAreText(t: Test, browser: Browser) {
   return t.test('the page shows names with HTML as text', async (t) => {
@@ -215,11 +257,12 @@ function narrowAndByKeyboard(t: Test, browser: Browser) {
     });
     await says(page, '#events', /circuit/);
     t.equal(await overflowOf(page), 0, 'nothing scrolls sideways');
+    t.same(await violationsOf(page), []);
     await page.keyboard.press('Tab');
     t.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to the content');
     await page.keyboard.press('Enter');
     await page.keyboard.press('Tab');
-    for (let count = 0; count < 5; count++) {
+    for (let count = 0; count < 12; count++) {
       if ((await page.evaluate('document.activeElement.tagName')) === 'SUMMARY') break;
       await page.keyboard.press('Tab');
     }
@@ -273,6 +316,7 @@ function lightAndDark(t: Test, browser: Browser) {
       await page.locator('.call summary').first().click();
       backgrounds.add(await page.evaluate('getComputedStyle(document.body).backgroundColor'));
       const { ratio, text } = (await page.evaluate(LOWEST_CONTRAST)) as { ratio: number; text: string };
+      t.same(await violationsOf(page), [], colorScheme);
       t.ok(
         ratio >= 4.5,
         `${colorScheme}: ${ratio.toFixed(2)} is the lowest contrast, of "${text.slice(0, 40)}"`,

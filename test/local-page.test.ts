@@ -57,12 +57,12 @@ const press = (page: Page, label: string) => page.getByRole('button', { name: la
 
 /** A number of the row at the top. */
 async function numberOf(page: Page, label: string): Promise<number> {
-  const text = await page.locator('.number', { hasText: label }).locator('.value').innerText();
+  const text = await page.locator('.fact', { hasText: label }).locator('.value').innerText();
   return Number(text.replaceAll(',', ''));
 }
 
 const failedTasks = (page: Page) =>
-  page.locator('.number', { hasText: 'Tasks OK' }).locator('.detail').innerText();
+  page.locator('.fact', { hasText: 'Tasks OK' }).locator('.detail').innerText();
 
 /** Waits until so many more tasks have succeeded. */
 async function moreTasks(page: Page, count: number): Promise<void> {

@@ -35,18 +35,17 @@ export function describeProcesses(
   const sidecarOf = (name: string, ports: SidecarPorts, agent?: LocalAgent): ProcessDescription => {
     const file = join(folder, `${name}.yaml`);
     const app = `127.0.0.1:${agent?.port ?? system.gateway.healthPort}`;
-    writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents, modelUrl(system.model))));
+    // The sidecar holds the key; the agent gets a placeholder.
+    const key = agent !== undefined && system.model.kind === 'provider' ? system.model.apiKey : undefined;
+    const model = modelUrl(system.model);
+    writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents, model, key !== undefined)));
     // A sidecar is ready when the process beside it is; the gateway starts after its sidecar.
     const probe = agent === undefined ? 'live' : 'ready';
     return {
       name: `${name}'s sidecar`,
       file: 'sidecar/main.ts',
       args: ['run', '--config', file],
-      // The sidecar holds the key; the agent gets a placeholder.
-      env:
-        agent !== undefined && system.model.kind === 'provider'
-          ? { ...env, OPENAI_API_KEY: system.model.apiKey }
-          : env,
+      env: key === undefined ? env : { ...env, OPENAI_API_KEY: key },
       isReady: () => answersOk(`http://127.0.0.1:${ports.health}/healthz/${probe}`),
     };
   };

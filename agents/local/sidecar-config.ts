@@ -16,6 +16,7 @@ const drainTimeout = '3s';
  *
  * @param app `host:port` of the process beside it: an agent, or the gateway's health service
  * @param model the base URL of the provider for the agent's model requests
+ * @param holdsKey whether the sidecar has the provider's key in OPENAI_API_KEY
  */
 export function sidecarConfig(
   name: string,
@@ -23,6 +24,7 @@ export function sidecarConfig(
   app: string,
   agents: readonly LocalAgent[],
   model: string,
+  holdsKey: boolean,
 ): object {
   const clusters: Record<string, { endpoints: string[] }> = {};
   for (const { type, sidecar } of agents) {
@@ -30,6 +32,14 @@ export function sidecarConfig(
     clusters[type] ??= { ...visible, endpoints: [] };
     clusters[type].endpoints.push(`127.0.0.1:${sidecar.inbound}`);
   }
+  const peers = agents.flatMap(({ name: peer, sidecar, port }) =>
+    sidecar === undefined
+      ? []
+      : [
+          { address: `127.0.0.1:${sidecar.inbound}`, name: peer, page: `http://127.0.0.1:${sidecar.admin}/` },
+          { address: `127.0.0.1:${port}`, name: peer },
+        ],
+  );
   const at = (port: number) => ({ listen: `127.0.0.1:${port}` });
   return {
     name,
@@ -42,9 +52,9 @@ export function sidecarConfig(
     },
     llm: {
       ...at(ports.llm),
-      upstreams: [{ name: providerName(model), url: model, api_key_env: 'OPENAI_API_KEY' }],
+      upstreams: [{ name: providerName(model), url: model, api_key_env: holdsKey ? 'OPENAI_API_KEY' : null }],
     },
-    admin: at(ports.admin),
+    admin: { ...at(ports.admin), peers },
     metrics: at(ports.metrics),
     health: at(ports.health),
     drain: { timeout: drainTimeout },

@@ -102,6 +102,7 @@ export class Live implements LiveSource {
         },
       ],
       tasks: tasksSnapshot(sidecar),
+      peers: config.admin.peers.map(({ address, name, page }) => ({ address, name, page: page ?? null })),
       llm: this.llm(),
       cluster_count: Object.keys(clusters).length,
       clusters: Object.entries(clusters)
@@ -143,10 +144,16 @@ export class Live implements LiveSource {
 
   private shorten(name: string, cluster: ClusterSnapshot) {
     const circuits = Object.entries(cluster.circuits).map(([method, circuit]) => ({ method, ...circuit }));
-    const { endpoints } = cluster;
+    const traffic = this.history.report(CLUSTER + name) ?? null;
+    // The outlier detector keeps no answers where there is nothing to compare: a single endpoint has the cluster's p95.
+    const [only, another] = cluster.endpoints;
+    const endpoints =
+      only === undefined || another !== undefined
+        ? cluster.endpoints
+        : [{ ...only, p95_ms: only.p95_ms ?? traffic?.last_minute.p95_ms ?? null }];
     return {
       ...cluster,
-      traffic: this.history.report(CLUSTER + name) ?? null,
+      traffic,
       circuits: first(circuits, MAX_CIRCUITS, ({ state }) => state !== 'closed'),
       circuit_count: circuits.length,
       closed_count: circuits.filter(({ state }) => state === 'closed').length,

@@ -260,7 +260,7 @@ const DEFAULTS = {
     singleFlight: false,
     logBodies: false,
   },
-  admin: { listen: '127.0.0.1:15000' },
+  admin: { listen: '127.0.0.1:15000', peers: [] },
   metrics: { listen: '0.0.0.0:15020' },
   health: { listen: '0.0.0.0:15021' },
   drain: { delayMs: 0, timeoutMs: 30_000 },

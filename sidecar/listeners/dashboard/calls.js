@@ -1,12 +1,14 @@
 // Shows failed calls, each with its attempts, and events.
 import { breakable, element, setText, sync } from '/shared/elements.js';
 import { duration, timeOf } from '/shared/numbers.js';
+import { named, showAddress } from './peers.js';
 import { explainReason, explainVerdict, shortMethod } from './words.js';
 
 const MAX_CALLS = 50;
 /** Calls that failed only because of earlier failures (an open circuit) do not displace those. */
 const MAX_CONSEQUENCES = 10;
 const MAX_EVENTS = 100;
+const NO_CALLS = 'No call has failed so far. Calls that failed, or that a retry saved, appear here.';
 
 /** Keeps the newest items of a growing list, by id, newest first. */
 export class Latest {
@@ -39,11 +41,14 @@ function timeElement(at) {
   return time;
 }
 
-export function showCalls(list, empty) {
-  empty.hidden = calls.items.length > 0;
+/** @param task shows the calls alone whose task id contains this text */
+export function showCalls(list, empty, task = '') {
+  const shown = task === '' ? calls.items : calls.items.filter(({ task_id: id }) => id.includes(task));
+  empty.hidden = shown.length > 0;
+  setText(empty, calls.items.length === 0 ? NO_CALLS : 'No failed call has this task id.');
   sync(
     list,
-    calls.items,
+    shown,
     ({ id }) => id,
     (call) => element('li', 'entry', createCall(call)),
     () => {},
@@ -68,6 +73,7 @@ function createWay(call) {
   const body = element('div', 'way');
   const why = explainReason(call.reason);
   if (why !== '') body.append(element('p', '', why));
+  if (call.task_id !== '') body.append(element('p', 'rest', `Task ${call.task_id}`));
   if (call.way.length === 0) {
     body.append(element('p', 'rest', 'The sidecar made no attempt.'));
     return body;
@@ -81,7 +87,7 @@ function createWay(call) {
 /** An attempt, with a bar that shows when in the call it ran. */
 function createAttempt(attempt, callMs) {
   const endpoint = element('span', 'address');
-  breakable(endpoint, attempt.endpoint);
+  showAddress(endpoint, attempt.endpoint);
   const status = element(
     'span',
     `status ${attempt.outcome === 'success' ? 'saved' : attempt.outcome === 'failure' ? 'bad' : 'neutral'}`,
@@ -107,7 +113,7 @@ function createAttempt(attempt, callMs) {
 }
 
 /** Returns the severity of an event, by its own fields. */
-function toneOf({ type, details }) {
+export function toneOf({ type, details }) {
   if (type === 'circuit') return details.to === 'open' ? 'bad' : details.to === 'closed' ? 'good' : 'warn';
   if (type === 'ejection') return details.kind === 'ejected' ? 'bad' : 'good';
   if (type === 'endpoint') return details.usable ? 'good' : 'bad';
@@ -124,7 +130,7 @@ export function showEvents(list, empty) {
     ({ id }) => id,
     (event) => {
       const message = element('span', 'message');
-      setText(message, event.message);
+      setText(message, named(event.message));
       return element(
         'li',
         `entry event ${toneOf(event)}`,

@@ -1,6 +1,7 @@
 // Shows clusters with their circuits and endpoints.
 import { breakable, element, setClass, setText, sync } from '/shared/elements.js';
 import { count, duration, latency, rate, span } from '/shared/numbers.js';
+import { showAddress } from './peers.js';
 import { shortMethod } from './words.js';
 
 /** Removes the part that the state column already shows. */
@@ -119,7 +120,7 @@ function createRow({ endpoint }) {
     return row;
   }
   const address = Object.assign(element('th', 'address'), { scope: 'row' });
-  breakable(address, endpoint.address);
+  showAddress(address, endpoint.address);
   const cells = [
     element('td', 'state'),
     element('td', 'number'),

@@ -2,11 +2,13 @@
 
 import { setClass, setText } from '/shared/elements.js';
 import { count, span, timeOf } from '/shared/numbers.js';
-import { calls, events, showCalls, showEvents } from './calls.js';
+import { calls, events, showCalls, showEvents, toneOf } from './calls.js';
 import { showClusters } from './clusters.js';
 import { connect } from './connection.js';
 import { showLlm } from './llm.js';
 import { showNow } from './now.js';
+import { Overview } from './overview.js';
+import { setPeers } from './peers.js';
 import { showTraffic } from './traffic.js';
 
 /** The default of `version` in the configuration. */
@@ -15,6 +17,31 @@ const UNSET_VERSION = '0.0.0';
 const at = (id) => document.querySelector(`#${id}`);
 let instance;
 let lostSinceMs;
+
+const overview = new Overview({
+  numbers: at('numbers'),
+  topology: at('topology'),
+  history: at('history'),
+  running: at('running'),
+  find: at('find'),
+});
+// They scroll, so the keyboard has to reach them.
+for (const id of ['running', 'events']) at(id).tabIndex = 0;
+at('find').addEventListener('input', () => {
+  void overview.showRunning();
+  showFailedCalls();
+});
+
+function showFailedCalls() {
+  showCalls(at('calls'), at('no-calls'), at('find').value.trim());
+}
+
+/** The changes that explain a change of the curves. */
+function marksOf() {
+  return events.items
+    .filter(({ type }) => type === 'ejection' || type === 'circuit')
+    .map((event) => ({ id: event.id, at: event.at, tone: toneOf(event), message: event.message }));
+}
 
 function show(snapshot) {
   const {
@@ -36,7 +63,11 @@ function show(snapshot) {
   const good = notReady === '';
   setText(at('ready'), good ? 'ready' : snapshot.state === 'running' ? 'not ready' : 'draining');
   setClass(at('ready'), `pill ${good ? 'good' : 'bad'}`);
+  setPeers(snapshot.peers);
   showNow(at('attention'), at('attention-said'), snapshot.now);
+  overview.show(snapshot, marksOf());
+  showEvents(at('events'), at('no-events'));
+  showFailedCalls();
   showTraffic(at('traffic'), snapshot.listeners);
   // The cluster of the own app comes last, because the inbound card shows it, too.
   const [own, ...others] = snapshot.clusters;
@@ -60,7 +91,7 @@ connect({
     if (instance !== undefined && instance !== next) {
       calls.clear();
       events.clear();
-      showCalls(at('calls'), at('no-calls'));
+      showFailedCalls();
       showEvents(at('events'), at('no-events'));
       notice(
         `The sidecar was restarted; this page connected again at ${timeOf(new Date())}. The counts start at zero.`,
@@ -69,14 +100,9 @@ connect({
     instance = next;
   },
   onSnapshot: show,
-  onEvents(added) {
-    events.add(added);
-    showEvents(at('events'), at('no-events'));
-  },
-  onCalls(added) {
-    calls.add(added);
-    showCalls(at('calls'), at('no-calls'));
-  },
+  // They come with a snapshot, which names the endpoints.
+  onEvents: (added) => events.add(added),
+  onCalls: (added) => calls.add(added),
   onState(state, sinceMs) {
     document.body.classList.toggle('stale', state === 'lost' || state === 'silent');
     setClass(at('connection'), `connection ${state}`);

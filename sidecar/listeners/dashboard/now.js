@@ -1,6 +1,7 @@
 // Shows "Now": the sidecar's findings, unchanged. The page adds no judgement of its own.
 import { element, setClass, setText, sync } from '/shared/elements.js';
 import { count, span, timeOf } from '/shared/numbers.js';
+import { named } from './peers.js';
 
 /**
  * @param list shows each finding with its numbers, which change often
@@ -10,7 +11,7 @@ export function showNow(list, said, { well, summary, detail, findings, left_out:
   const items =
     findings.length === 0
       ? [{ id: 'well', severity: well ? 'good' : 'warn', text: summary, detail }]
-      : findings.map((finding) => ({ ...finding, detail: detailOf(finding) }));
+      : findings.map((finding) => ({ ...finding, text: named(finding.text), detail: detailOf(finding) }));
   if (leftOut > 0)
     items.push({ id: 'more', severity: 'warn', text: `and ${count(leftOut)} more.`, detail: '' });
   sync(list, items, ({ id }) => id, create, update);

@@ -9,7 +9,7 @@ export function showFigures(list, figures) {
 function create({ label }) {
   const value = element('dd', 'value');
   const detail = element('dd', 'detail');
-  const item = element('div', 'number', element('dt', '', label), value, detail);
+  const item = element('div', 'fact', element('dt', '', label), value, detail);
   item.parts = { value, detail };
   return item;
 }

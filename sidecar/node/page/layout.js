@@ -64,7 +64,7 @@ function across(edge, from, to, edges) {
   const [x2, y2] = [to.x, to.y + to.height / 2];
   const room = x2 - x1;
   const meets = edges.filter((other) => other.to === edge.to).length > 1;
-  const bend = room * 0.4;
+  const bend = room * 0.34;
   if (Math.abs(y1 - y2) < 1) {
     // Where others bend, the label keeps in line with theirs.
     const forks = edges.filter((other) => other.from === edge.from).length > 1;
