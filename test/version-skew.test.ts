@@ -290,6 +290,24 @@ t.test('the saved last good file of one version serves the other', { skip }, asy
   }
 });
 
+t.test(`agents of ${EARLIER} and ${version} speak one protocol`, { skip }, async (t) => {
+  const names = readdirSync(join(earlier, 'proto')).filter((name) => name.endsWith('.proto'));
+  t.ok(names.length >= 2, names.join(' '));
+  const lines = (checkout: string, name: string) =>
+    readFileSync(join(checkout, 'proto', name), 'utf8')
+      .split('\n')
+      .map((line) => line.replace(/\/\/.*/, '').trim())
+      .filter((line) => line !== '');
+  for (const name of names) {
+    const now = lines(root, name);
+    t.strictSame(
+      lines(earlier, name).filter((line) => !now.includes(line)),
+      [],
+      `${name} has lost nothing`,
+    );
+  }
+});
+
 t.test(`pods that ${EARLIER} has injected`, { skip }, async (t) => {
   const file = join(root, 'test/inject/deployment.in.yaml');
   const injected = await runProcess(t, 'sh', [

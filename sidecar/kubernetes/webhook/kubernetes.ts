@@ -117,8 +117,8 @@ async function awaitResponse<T>(action: string, response: Promise<T>): Promise<T
 
 const REMEDIES: Readonly<Record<number, string>> = {
   401: 'the API server does not know this service account (401); check that its token is mounted',
-  403: 'this service account lacks the permission (403); apply the Role and ClusterRole of k8s/webhook',
-  404: 'it does not exist (404); apply k8s/webhook, which creates it',
+  403: 'this service account lacks the permission (403); install the Roles of k8s/overlays/webhook or of the chart',
+  404: 'it does not exist (404); k8s/overlays/webhook and the chart create it',
   [CONFLICT]: 'another client changed it meanwhile (409)',
 };
 
