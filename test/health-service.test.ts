@@ -100,6 +100,47 @@ t.test('Check answers for the agent under each of its names', async (t) => {
   t.equal(plane.sidecar.inbound.stats.totalCalls, 0, 'none of these is counted as a call');
 });
 
+t.test('a sidecar that starts before its app serves as soon as the app does', async (t) => {
+  const clock = new TestClock();
+  const port = await freePort();
+  const content = { inbound: { app: `127.0.0.1:${port}`, health: rare } };
+  const plane = await startDataPlane(t, content, {}, clock);
+  const { appHealth, app } = plane.sidecar.inbound;
+  const calls = new RawClient(t, plane.inboundPort);
+  /** The virtual time until it is so: the machine may be slow, the sidecar may not. */
+  const until = async (what: string, check: () => boolean, stepMs: number): Promise<number> => {
+    const from = clock.nowMs;
+    await waitUntil(what, () => {
+      clock.advance(stepMs);
+      return check();
+    });
+    return clock.nowMs - from;
+  };
+  await until('it is missed', () => appHealth.state === 'unreachable', 10);
+  const failures = () => [...app.connectFailures.values()].reduce((sum, count) => sum + count, 0);
+  // Each advance lets the refusals arrive: no more tries than one in 100 ms, and those of the calls.
+  const before = failures();
+  for (let step = 0; step < 20; step++) {
+    clock.advance(10);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  t.ok(failures() - before <= 3, `${failures() - before} tries in 200 ms are no storm`);
+  t.match(await calls.unary(Buffer.from('x')), { code: grpc.status.UNAVAILABLE, details: /takes no calls/ });
+
+  let serves = false;
+  const answer = (call: SeenCall) => {
+    const isHealth = call.headers[':path'] === checkPath;
+    answerWith(call.stream, isHealth ? Buffer.from([8, serves ? 1 : 2]) : 'here');
+  };
+  await startUpstream(t, { port, health: true, onCall: answer });
+  await until('it is there', () => appHealth.state === 'not_serving', 110);
+  serves = true;
+  await until('it serves', () => appHealth.state === 'serving', 1_010);
+  t.equal((await calls.unary(Buffer.from('x'))).code, grpc.status.OK);
+  t.equal(plane.sidecar.notReadyBecause, undefined);
+  t.ok(clock.nowMs < 1_000_000 + 3_600_000, 'long before the next check of a healthy app');
+});
+
 t.test('an unreadable health request is INVALID_ARGUMENT', async (t) => {
   const plane = await startDataPlane(t, {
     inbound: { app: (await startRawServer(t)).address, health: fast },

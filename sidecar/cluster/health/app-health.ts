@@ -9,8 +9,11 @@ import { HealthProbe, type ProbeResult } from './probe.ts';
 export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown' | 'none';
 
 const REQUEST = grpcHealth('');
-/** How often we try to reach an absent app: it may be starting. */
-const ABSENT_INTERVAL_MS = 250;
+/**
+ * How often we probe an app that may be starting: one that can't be reached, which costs a refused connection, and one that says
+ * that it does not serve yet. The interval of healthy apps would let callers wait for an app that is there.
+ */
+const STARTING_INTERVALS_MS: Partial<Record<AppState, number>> = { unreachable: 100, not_serving: 1_000 };
 
 /**
  * Checks whether the local app serves. It keeps a connection to the app, probes the app's own health service, and notifies
@@ -125,9 +128,9 @@ export class AppHealth extends Timer {
     const before = this.healthy;
     this.state = state;
     const { intervalMs } = this.options;
-    // With the interval off, a healthy app is not probed again, but an absent one still is.
-    const waitMs =
-      state === 'unreachable' ? Math.min(ABSENT_INTERVAL_MS, intervalMs || ABSENT_INTERVAL_MS) : intervalMs;
+    // With the interval off, a healthy app is not probed again, but one that may be starting still is.
+    const startingMs = STARTING_INTERVALS_MS[state];
+    const waitMs = startingMs === undefined ? intervalMs : Math.min(startingMs, intervalMs || startingMs);
     if (waitMs > 0 && state !== 'none') this.wheel.arm(this, this.clock() + waitMs);
     if (this.healthy !== before) for (const listener of this.listeners) listener(this.healthy);
   }
