@@ -26,7 +26,7 @@ COPY sidecar sidecar
 # The user of the image, because the cache of another user is not used; --max-semi-space-size, because the flags count.
 RUN mkdir dist && chown 15000:15000 dist
 USER 15000:15000
-RUN node --max-semi-space-size=4 scripts/bundle.mjs --compile \
+RUN node --max-semi-space-size=4 scripts/bundle.mjs --compile --packages /tmp/bundled \
  && sed -i '1s|.*|#!/usr/local/bin/node --max-semi-space-size=4|' dist/outrigger.mjs
 
 # --- A root with Node, the libraries it loads, and nothing else.
@@ -42,19 +42,20 @@ RUN mkdir -p /image/usr/local/bin /image/etc /image/tmp \
  && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
  && ln -s /outrigger/dist/outrigger.mjs /image/usr/local/bin/outrigger
 
-# --- What the images contain: npm's packages, Node, and Debian's packages, of which the sidecar's has a few libraries.
+# --- What the images contain: npm's packages, Node, and Debian's. The sidecar's has those of the bundle, and libraries.
 FROM ${NODE_IMAGE} AS sbom
 WORKDIR /outrigger
 COPY package.json package-lock.json Dockerfile ./
 COPY scripts scripts
 COPY --from=root /tmp/libraries ./
+COPY --from=bundle /tmp/bundled ./
 RUN dpkg-query --show --showformat '${Package} ${Version} ${Architecture}\n' > packages \
  && sed 's|.*/|*/|' libraries > patterns \
  && xargs dpkg --search < patterns > found \
  && cut -d: -f1 found > owners \
  && awk 'NR == FNR { owns[$1]; next } $1 in owns' owners packages > owned \
  && node scripts/sbom.mjs --debian packages --out agents.cdx.json \
- && node scripts/sbom.mjs --debian owned --out sidecar.cdx.json
+ && node scripts/sbom.mjs --packages bundled --debian owned --out sidecar.cdx.json
 
 # --- Gateway, agents and provider run from their sources; Node strips the types.
 FROM ${NODE_IMAGE} AS agents

@@ -7,7 +7,8 @@
 //     dist/page/             the files that it shares with the gateway's page
 //     dist/compile-cache/    V8's compiled code, made on the Node that will run it (--compile)
 //
-// --out FOLDER writes to another folder and deletes that folder's contents; --target node22 is for an older Node.
+// --out FOLDER writes to another folder and deletes that folder's contents; --target node22 is for an older Node;
+// --packages FILE lists the npm packages in the bundle as NAME@VERSION, for scripts/sbom.mjs.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -97,12 +98,30 @@ await import('./main.mjs');
 cpSync(join(root, 'sidecar', 'listeners', 'dashboard'), join(dist, 'dashboard'), { recursive: true });
 cpSync(join(root, 'sidecar', 'node', 'page'), join(dist, 'page'), { recursive: true });
 
+const list = option('--packages');
+if (list !== undefined) writeFileSync(list, `${bundledPackages().join('\n')}\n`);
 if (process.argv.includes('--compile')) compile();
 
 const bytes = Object.values(metafile.outputs).reduce((total, output) => total + output.bytes, 0);
 console.log(
   `dist/: ${Object.keys(metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB; main.mjs ${(statSync(join(dist, 'main.mjs')).size / 1024).toFixed(0)} KiB`,
 );
+
+/** `pino@10.4.0`, …: the packages of which code is in the bundle. */
+function bundledPackages() {
+  const inputs = Object.values(metafile.outputs).flatMap((output) => Object.keys(output.inputs));
+  // `builtin:url?…` is code of a plugin.
+  const files = inputs.filter((file) => !/^\w+:/.test(file));
+  const folders = files.flatMap(
+    (file) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(resolve(file))?.[0] ?? [],
+  );
+  return [...new Set(folders)]
+    .map((folder) => {
+      const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+      return `${name}@${version}`;
+    })
+    .sort();
+}
 
 /** Runs the sidecar once, so that the cache holds the code that a start needs. */
 function compile() {

@@ -2,7 +2,8 @@
 // with --out FILE. The images have it at /outrigger/sbom.cdx.json.
 //
 // npm generates it from package-lock.json: every package that runs, with its version, hash and licence. This script
-// removes the packages that only tests and builds need. It adds Node itself, which comes with the images' base, and
+// removes the packages that only tests and builds need, and with --packages FILE (of scripts/bundle.mjs) those that are
+// not in the bundle. It adds Node itself, which comes with the images' base, and
 // Debian's packages from --debian FILE, which has a line for each: name, version, architecture.
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -24,8 +25,13 @@ if (made.status !== 0) {
 const bom = JSON.parse(made.stdout);
 // npm uses the folder's name.
 bom.metadata.component.name = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).name;
-// npm's own --omit=dev also removes packages that tests need and that run as well.
-bom.components = bom.components.filter(({ properties = [] }) => !properties.some(isForDevelopment));
+const bundled = option('--packages');
+const names = bundled === undefined ? undefined : new Set(readFileSync(bundled, 'utf8').split('\n'));
+bom.components = bom.components.filter(({ name, version, properties = [] }) =>
+  // npm's own --omit=dev also removes packages that tests need and that run as well. A bundle may have code of a package
+  // that only tests ask for: what is there counts.
+  names === undefined ? !properties.some(isForDevelopment) : names.has(`${name}@${version}`),
+);
 const refs = new Set([bom.metadata.component, ...bom.components].map((one) => one['bom-ref']));
 bom.dependencies = bom.dependencies
   .filter(({ ref }) => refs.has(ref))

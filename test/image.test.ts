@@ -17,9 +17,9 @@ t.setTimeout(290_000);
 t.test('the bundle runs without node_modules and without types', async (t) => {
   // Outside of the checkout, where nothing could be found by accident.
   const folder = t.testdir();
-  const made = await runProcess(t, node, [join(root, 'scripts/bundle.mjs'), '--out', folder], {
-    limitMs: 120_000,
-  });
+  const list = join(t.testdirName, 'packages');
+  const bundling = [join(root, 'scripts/bundle.mjs'), '--out', folder, '--packages', list];
+  const made = await runProcess(t, node, bundling, { limitMs: 120_000 });
   t.equal(made.code, 0, made.output);
   const bundle = join(folder, 'outrigger.mjs');
   const run = (...args: string[]) => runProcess(t, node, [bundle, ...args], { cwd: folder });
@@ -63,6 +63,22 @@ t.test('the bundle runs without node_modules and without types', async (t) => {
   t.match(await page(admin, '/'), /<html/, 'the files of the dashboard are there');
   t.match(await page(metrics, '/metrics'), /outrigger_build_info/);
   t.equal(await sidecar.stop(20_000), 0);
+
+  const packages = readFileSync(list, 'utf8').trim().split('\n');
+  const { output } = await runProcess(t, node, [join(root, 'scripts/sbom.mjs'), '--packages', list]);
+  const listed = (JSON.parse(output).components as { name: string; version: string; purl: string }[])
+    .filter(({ purl }) => purl.startsWith('pkg:npm/'))
+    .map(({ name, version }) => `${name}@${version}`);
+  t.strictSame(
+    listed.sort(),
+    [...new Set(packages)].sort(),
+    "the list has the bundle's packages, and no other",
+  );
+  t.ok(listed.some((name) => name.startsWith('pino@')));
+  t.notOk(
+    listed.some((name) => name.startsWith('fastify@')),
+    'the gateway is in the other image',
+  );
 });
 
 t.test('the Dockerfile linter finds nothing', { skip: skipWithout('hadolint') }, async (t) => {
