@@ -136,3 +136,44 @@ t.test('the report as JSON goes to a file, or out with the manifests, and has no
   });
   t.match((await inject(t, 'a: 1\n')).errors, /found no workload/);
 });
+
+t.test('kinds of others are injected, or named; templates of Helm are refused with their line', async (t) => {
+  const rollout = deployment('name: grpc, ')
+    .replace('apps/v1', 'argoproj.io/v1alpha1')
+    .replace('Deployment', 'Rollout');
+  const told = await inject(t, rollout);
+  t.match(told.errors, /^Rollout team\/writer: injected$/m);
+  t.match(told.output, /- name: outrigger$/m);
+  const reference =
+    'apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: r}\nspec: {workloadRef: {kind: Deployment, name: writer}}\n';
+  t.match(
+    (await inject(t, reference)).errors,
+    /left +its pods come from the Deployment writer \(workloadRef\); inject that/,
+  );
+  const knative = rollout
+    .replace('argoproj.io/v1alpha1', 'serving.knative.dev/v1')
+    .replace('Rollout', 'Service');
+  const left = await inject(t, knative);
+  t.match(left.errors, /^Service team\/writer: unchanged\n {2}left +Knative accepts no native sidecar/m);
+  t.equal(left.output, knative);
+  const own = rollout.replace('argoproj.io/v1alpha1', 'agents.example/v1').replace('Rollout', 'AgentFleet');
+  t.match(
+    (await inject(t, own)).errors,
+    /left +inject does not know the kind AgentFleet of agents.example; the webhook/,
+  );
+  for (const [image, line] of [
+    ['{{ .Values.image }}', 11],
+    ['"{{ .Values.image }}:{{ .Chart.AppVersion }}"', 11],
+    ['{{ include "writer.image" . }}', 11],
+  ] as const)
+    t.match(await inject(t, deployment().replace('image: writer:1', `image: ${image}`)), {
+      code: 64,
+      output: '',
+      errors: new RegExp(`line ${line}: this is a template of Helm.*helm template NAME CHART`),
+    });
+  const argument = deployment('name: grpc, ').replace(
+    'image: writer:1',
+    'image: writer:1\n          args: ["--format={{.Name}}"]',
+  );
+  t.equal((await inject(t, argument)).code, 0, 'a program may have templates of its own');
+});

@@ -49,7 +49,8 @@ const SETTINGS = [
   'port-offset',
   'outbound-env',
 ] as const;
-const OWN = ['injected'];
+/** Our mark, and the label, which some write as an annotation. */
+const OWN = ['injected', 'inject'];
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** A Kubernetes quantity without exponents: 100m, 0.5, 128Mi. */
 const CPU = /^(\d{1,6}m|\d{1,3}(\.\d{1,3})?)$/;
@@ -136,6 +137,11 @@ export function readAnnotations(
       `the annotations ${PREFIX}intercept and ${PREFIX}port-offset exclude each other: the proxy that uses the sidecar's default ports redirects the pod's connections itself; remove one of them`,
     );
   for (const resource of ['cpu', 'memory'] as const) {
+    const given = annotations.limits[resource];
+    if (given !== undefined && quantity(given) < quantity(LEAST_LIMITS[resource]))
+      problems.push(
+        `the annotation ${PREFIX}${resource}-limit (${given}) is too small for the sidecar to run in; give it ${LEAST_LIMITS[resource]} or more`,
+      );
     const [request, limit] = [annotations.requests[resource], annotations.limits[resource]];
     if (request !== undefined && limit !== undefined && quantity(request) > quantity(limit))
       problems.push(
@@ -145,14 +151,22 @@ export function readAnnotations(
   return problems.length > 0 ? { problems } : { annotations };
 }
 
+/**
+ * The smallest limits in which the sidecar starts, in time for its startup probe, and carries calls: docs/kubernetes.md
+ * has its memory when idle.
+ */
+export const LEAST_LIMITS = { cpu: '50m', memory: '96Mi' } as const;
+
 const UNITS: Readonly<Record<string, number>> = {
   m: 1e-3,
   k: 1e3,
   M: 1e6,
   G: 1e9,
+  T: 1e12,
   Ki: 2 ** 10,
   Mi: 2 ** 20,
   Gi: 2 ** 30,
+  Ti: 2 ** 40,
 };
 
 /** Converts an amount of CPU or memory to a number, for comparisons. */

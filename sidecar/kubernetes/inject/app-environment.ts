@@ -1,63 +1,36 @@
-/** Changes the environment of the pod's containers, and moves the model's key to the sidecar. */
+/** Changes the environment of the pod's containers: addresses of agents, the model's key and its address. */
 import { type AddressPlan, LOOPBACK } from './app-addresses.ts';
-import { at, isObject, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
+import { at, isObject, type JsonObject, objectsAt, stringAt } from './json.ts';
+import { type LlmMove, type ModelAccess, NOTHING_MOVES, refersToOthers } from './model-access.ts';
 import { PLACEHOLDER_KEY, type Ports } from './settings.ts';
 
-/** The parts of the app's environment that move to the sidecar. */
-export interface LlmMove {
-  /** `llm.upstreams` for the sidecar; undefined keeps its default. */
-  readonly upstreams: string | undefined;
-  /** Variables of the app that the sidecar receives, including the key. */
-  readonly environment: readonly JsonObject[];
-}
-
-export const NOTHING_MOVES: LlmMove = { upstreams: undefined, environment: [] };
-
-/**
- * The key and the provider's address in a container's environment, for the sidecar. A key from `envFrom` or a file is
- * invisible here, and then no key moves.
- */
-export function llmMoveOf(container: JsonObject): LlmMove {
-  const key = variable(container, 'OPENAI_API_KEY');
-  const url = variable(container, 'OPENAI_BASE_URL');
-  if (key === undefined || !canMove(key)) return NOTHING_MOVES;
-  const literal = stringAt(url, 'value') ?? '';
-  if (url === undefined || LOOPBACK.test(literal)) return { upstreams: undefined, environment: [key] };
-  // A variable that may be missing would give the sidecar the address `$(OPENAI_BASE_URL)`.
-  if (!canMove(url) || mayBeMissing(url)) return NOTHING_MOVES;
-  const isReference = isObject(at(url, 'valueFrom'));
-  const upstream = {
-    name: 'provider',
-    url: isReference ? '$(OPENAI_BASE_URL)' : literal,
-    api_key_env: 'OPENAI_API_KEY',
-  };
-  // JSON is YAML, the form of a list in a variable.
-  return { upstreams: JSON.stringify([upstream]), environment: isReference ? [key, url] : [key] };
+/** What a container's environment gets. */
+export interface EnvironmentPlan {
+  /** Whether this container serves the app's port; only that one gets the sidecar's address. */
+  readonly isAgent: boolean;
+  /** How this container reaches its model. */
+  readonly model: ModelAccess;
+  /** What the sidecar took over, from any container of the pod. */
+  readonly moved: LlmMove;
+  readonly ports: Ports;
+  /** The addresses of other agents that lead through the sidecar. */
+  readonly addresses: AddressPlan;
 }
 
 /**
  * The environment of an app beside a sidecar: the app calls agents through the sidecar, and also its model, if the
- * sidecar holds the key.
- *
- * @param isAgent whether this container serves the app's port; only that one gets the sidecar's address
- * @param llm what the sidecar took over from any container of the pod
- * @param ports the ports of the sidecar
- * @param addresses the addresses of other agents that lead through the sidecar
+ * sidecar holds the key or passes the app's own key on.
  */
 export function appEnvironment(
   container: JsonObject,
-  isAgent: boolean,
-  llm: LlmMove,
-  ports: Ports,
-  addresses: AddressPlan,
+  { isAgent, model, moved, ports, addresses }: EnvironmentPlan,
 ): JsonObject {
-  const outbound = `127.0.0.1:${ports.outbound}`;
   const llmUrl = `http://127.0.0.1:${ports.llm}/v1`;
   const before = at(container, 'env');
   const variables = Array.isArray(before) ? before : [];
   const known = new Set(objectsAt(container, 'env').map((entry) => stringAt(entry, 'name')));
   // A container with another key or provider keeps its own.
-  const sidecarHasKey = llm !== NOTHING_MOVES && JSON.stringify(llmMoveOf(container)) === JSON.stringify(llm);
+  const sidecarHasKey = moved !== NOTHING_MOVES && JSON.stringify(model.move) === JSON.stringify(moved);
   const changed = variables.map((entry) => {
     const name = stringAt(entry, 'name') ?? '';
     const value = stringAt(entry, 'value') ?? '';
@@ -70,12 +43,10 @@ export function appEnvironment(
   const add = (name: string, value: string): void => {
     if (!known.has(name)) changed.push({ name, value });
   };
-  if (isAgent) add('AGENT_OUTBOUND', outbound);
-  // The sidecar passes through the key of an app whose key it does not hold. If a whole config map or Secret (envFrom)
-  // may set the provider, a variable would hide it.
-  const fromElsewhere = objectsAt(container, 'envFrom').length > 0;
-  if (sidecarHasKey || (isAgent && !fromElsewhere && llm === NOTHING_MOVES && !known.has('OPENAI_API_KEY')))
-    add('OPENAI_BASE_URL', llmUrl);
+  if (isAgent) add('AGENT_OUTBOUND', `127.0.0.1:${ports.outbound}`);
+  // A key of envFrom is hidden by a variable of the same name.
+  if (sidecarHasKey) add('OPENAI_API_KEY', PLACEHOLDER_KEY);
+  if (sidecarHasKey || (model.passesThrough && moved === NOTHING_MOVES)) add('OPENAI_BASE_URL', llmUrl);
   const untouched =
     changed.length === variables.length && changed.every((entry, index) => entry === variables[index]);
   return untouched ? container : { ...container, env: changed };
@@ -90,24 +61,4 @@ export function otelOf(container: JsonObject): JsonObject[] {
     const name = stringAt(entry, 'name') ?? '';
     return name.startsWith('OTEL_') && name !== 'OTEL_SERVICE_NAME' && !refersToOthers(entry);
   });
-}
-
-/** The last variable of a name counts, as in Kubernetes; an empty one counts as absent. */
-function variable(container: JsonObject, name: string): JsonObject | undefined {
-  const found = objectsAt(container, 'env').findLast((entry) => entry['name'] === name);
-  return isObject(at(found, 'valueFrom')) || (stringAt(found, 'value') ?? '') !== '' ? found : undefined;
-}
-
-function canMove(entry: JsonObject): boolean {
-  return !refersToOthers(entry) && stringAt(entry, 'value') !== PLACEHOLDER_KEY;
-}
-
-/** Kubernetes expands `$(OTHER)` from the variables of the same container; the sidecar does not have them. */
-function refersToOthers(entry: JsonObject): boolean {
-  return /\$\([^)]*\)/.test(stringAt(entry, 'value') ?? '');
-}
-
-function mayBeMissing(entry: JsonObject): boolean {
-  const source = objectAt(entry, 'valueFrom');
-  return ['secretKeyRef', 'configMapKeyRef'].some((kind) => at(objectAt(source, kind), 'optional') === true);
 }

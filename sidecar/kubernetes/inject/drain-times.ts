@@ -26,10 +26,11 @@ const MARGIN = 2;
  * after the other containers have ended.
  */
 export function drainTimes(graceSeconds: number): DrainTimes {
-  const delay = Math.min(LONGEST_DELAY, Math.floor(graceSeconds / 6));
+  // A second is the least in which callers learn of the end; less than three leave no time for it.
+  const delay = graceSeconds < 3 ? 0 : Math.min(LONGEST_DELAY, Math.max(1, Math.floor(graceSeconds / 6)));
   return {
     delay,
-    appSleep: graceSeconds >= 6 ? delay + 1 : 0,
+    appSleep: graceSeconds >= 4 ? delay + 1 : 0,
     timeout: Math.max(1, graceSeconds - delay - MARGIN),
   };
 }

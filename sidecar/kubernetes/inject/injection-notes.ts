@@ -1,10 +1,12 @@
 /** What the report tells of an injected pod, beyond what its ports and addresses told while they were read. */
 import type { PodAnnotations } from './annotations.ts';
+import { drainTimes } from './drain-times.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
 import { did, doubt, type Note, shown } from './notes.ts';
 import type { PodFacts } from './pod-facts.ts';
 import { asksForName, inboundPortName, TARGET_ANNOTATION } from './service-retarget.ts';
 import { servicesOf, serviceTargets } from './service-target.ts';
+import { INJECT_LABEL } from './settings.ts';
 import { inOneNamespace, namespaceOf, type Surroundings } from './surroundings.ts';
 
 /** How callers reach the app now. */
@@ -17,6 +19,39 @@ export function servingNotes(facts: PodFacts): Note[] {
   return [
     did(`the sidecar serves port ${appPort}${name} at ${ports.inbound}: gRPC, by ${appPortEvidence}${moved}`),
   ];
+}
+
+/** Less leaves the calls in flight too little time to end. */
+const SHORT_GRACE_SECONDS = 15;
+
+export function graceNotes({ appPort, graceSeconds }: PodFacts): Note[] {
+  if (appPort === undefined || graceSeconds >= SHORT_GRACE_SECONDS) return [];
+  const { delay, timeout } = drainTimes(graceSeconds);
+  return [
+    doubt(
+      `terminationGracePeriodSeconds is ${graceSeconds}: when the pod ends, callers have ${delay} s to go elsewhere and calls ${timeout} s to finish; calls of models take longer, so give it 30 or more`,
+    ),
+  ];
+}
+
+/** Settings in a place where they have no effect. */
+export function misplacedNotes(metadata: JsonObject, workloadAnnotations: JsonObject): Note[] {
+  const notes: Note[] = [];
+  const own = objectAt(metadata, 'annotations');
+  if (Object.hasOwn(own, INJECT_LABEL))
+    notes.push(
+      doubt(
+        `${INJECT_LABEL} is an annotation here, but the webhook reads the label of that name; move it to labels`,
+      ),
+    );
+  for (const key of Object.keys(workloadAnnotations))
+    if (key.startsWith('outrigger.dev/') && !Object.hasOwn(own, key))
+      notes.push(
+        doubt(
+          `the annotation ${shown(key)} of the workload has no effect; write it in the template's metadata (spec.template.metadata.annotations)`,
+        ),
+      );
+  return notes;
 }
 
 /** The ways past the sidecar that the manifests show. */

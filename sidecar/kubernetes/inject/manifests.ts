@@ -6,7 +6,7 @@ import { same } from './json-patch.ts';
 import { type InjectedPod, retargeted } from './service-retarget.ts';
 import { namespaceOf, surroundingsIn } from './surroundings.ts';
 import { editText } from './text-edit.ts';
-import { injectObject, type WorkloadContext, type WorkloadReport } from './workloads.ts';
+import { injectObject, isWorkload, type WorkloadContext, type WorkloadReport } from './workloads.ts';
 import { styleOf } from './yaml-places.ts';
 
 /** A document that is not valid YAML; the message names its line in the whole text. */
@@ -123,9 +123,26 @@ function readDocument(
   const [error] = document.errors;
   if (error !== undefined) {
     const line = firstLine + (error.linePos?.[0].line ?? 1) - 1;
+    refuseTemplate(text, firstLine);
     throw new ManifestError(`line ${line}: ${error.message.split(' at line ')[0]}`);
   }
-  return { document: document as Document<ParsedNode>, value: toJson(document, firstLine) };
+  const value = toJson(document, firstLine);
+  if (isWorkload(value)) refuseTemplate(text, firstLine);
+  return { document: document as Document<ParsedNode>, value };
+}
+
+/** What Helm's templates contain, and the arguments of programs that have templates of their own do not. */
+const HELM =
+  /\{\{-?\s*(?:[^}\n]*\.(?:Values|Release|Chart|Capabilities|Files)\b|(?:include|define|template|tpl|toYaml)\s)/;
+
+/** A template that happens to be YAML would be injected with values that nobody means. */
+function refuseTemplate(text: string, firstLine: number): void {
+  const index = text.search(HELM);
+  if (index < 0) return;
+  const line = firstLine + linesOf(text.slice(0, index));
+  throw new ManifestError(
+    `line ${line}: this is a template of Helm and no manifest; render it first: helm template NAME CHART | outrigger inject`,
+  );
 }
 
 function toJson(document: Document, firstLine: number): Json {

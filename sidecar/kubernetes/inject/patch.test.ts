@@ -48,6 +48,7 @@ function agent(container: object = {}, spec: object = {}, metadata: object = {})
 
 const annotated = (annotations: Record<string, string>) => agent({}, {}, { annotations });
 const sidecarOf = (pod: Any) => pod.spec.initContainers[0];
+const isLeft = ({ kind }: Any) => kind === 'left';
 const envOf = (container: Any, name: string) =>
   container.env?.find((entry: Any) => entry.name === name)?.value;
 
@@ -163,8 +164,24 @@ t.test('injection refuses resources that Kubernetes would refuse', async (t) => 
   t.equal(of('1001m', '1', 'cpu'), 'refused');
   t.equal(of('1000m', '1', 'cpu'), 'injected');
   t.equal(of('1G', '1Gi'), 'injected');
-  const small = sidecarOf(injected(annotated({ 'outrigger.dev/memory-limit': '64Mi' })));
-  t.equal(small.resources.requests.memory, '64Mi', 'the default request gives way to a lower limit');
+  const limited = (cpu: string, memory: string) =>
+    sidecarOf(injected(annotated({ 'outrigger.dev/memory-limit': memory, 'outrigger.dev/cpu-limit': cpu })))
+      .resources.requests;
+  t.strictSame(limited('50m', '96Mi'), { cpu: '50m', memory: '96Mi' }, 'a lower limit lowers the request');
+  t.strictSame(limited('2', '2Gi'), { cpu: '100m', memory: '128Mi' }, 'a higher limit does not raise it');
+  for (const [name, value] of [
+    ['memory-limit', '16Mi'],
+    ['memory-limit', '95Mi'],
+    ['cpu-limit', '10m'],
+  ])
+    t.match(injectPod(annotated({ [`outrigger.dev/${name}`]: value! }), context), {
+      outcome: 'refused',
+      problems: [/too small for the sidecar to run in; give it (96Mi|50m) or more/],
+    });
+  t.match(injectPod(agent({}, { resources: { limits: { memory: '64Mi' } } }), context), {
+    outcome: 'refused',
+    problems: [/spec.resources.limits.memory \(64Mi\) is too small/],
+  });
   for (const [request, limit] of [
     ['64Mi', '512Mi'],
     ['1Gi', '1Gi'],
@@ -529,10 +546,11 @@ t.test("injection disables Istio's proxy, or moves the sidecar's ports, or refus
 });
 
 t.test("delay, app and sidecar share the pod's grace period", async (t) => {
-  for (const grace of [0, 1, 5, 6, 10, 30, 60, 600]) {
+  for (const grace of [0, 1, 2, 3, 4, 5, 6, 10, 30, 60, 600]) {
     const { delay, appSleep, timeout } = drainTimes(grace);
     t.ok(delay >= 0 && appSleep >= 0 && timeout > 0, `${grace} s`);
     t.ok(appSleep < Math.max(1, grace), 'the app gets SIGTERM before SIGKILL');
+    if (grace >= 5) t.ok(delay > 0 && appSleep > delay, `${grace} s: callers have time to go elsewhere`);
     if (grace > 3) t.ok(delay + timeout < grace, 'the last call is answered before SIGKILL');
   }
   const pod = injected(agent({}, { terminationGracePeriodSeconds: 90 }));
@@ -575,7 +593,7 @@ t.test('the key moves to the sidecar, and the app calls agents and the model thr
     'in the order of references',
   );
   for (const unseen of [
-    agent({ envFrom: [{ secretRef: { name: 'openai' } }] }),
+    agent({ envFrom: [{ secretRef: { name: 'settings' } }] }),
     agent({ env: [key, { name: 'OPENAI_BASE_URL', value: 'https://$(HOST)/v1' }] }),
     agent({
       env: [
@@ -645,26 +663,133 @@ t.test(
       { name: 'X_AGENT_ADDR', value: 'x:50051' },
       { name: 'X_AGENT_TLS', value: 'true' },
     ];
-    t.match(addresses(secured).notes.at(-1), {
+    t.match(addresses(secured).notes.filter(isLeft).at(-1), {
       kind: 'left',
       text: /X_AGENT_TLS tells that the app uses TLS/,
     });
     t.equal(addresses(secured.with(1, { name: 'X_AGENT_TLS', value: 'false' })).targets.length, 1);
     // Addresses under other names: told, and led when the annotation names them.
     const other = [{ name: 'REVIEWER_GRPC_URL', value: 'http://reviewer:7000/x' }];
-    t.match(addresses(other).notes.at(-1), {
+    t.match(addresses(other).notes.filter(isLeft).at(-1), {
       kind: 'left',
       text: /add outrigger.dev\/outbound-env: REVIEWER_GRPC_URL/,
     });
     const named = addresses(other, { 'outrigger.dev/outbound-env': 'REVIEWER_GRPC_URL, NOBODY' });
     t.equal(named.valueOf('REVIEWER_GRPC_URL'), 'http://127.0.0.1:15101/x');
-    t.match(named.notes.at(-1), { kind: 'doubt', text: /names NOBODY, which no container/ });
+    t.match(
+      named.notes.find(({ kind }: Any) => kind === 'doubt'),
+      { kind: 'doubt', text: /names NOBODY, which no container/ },
+    );
     const off = addresses([{ name: 'X_AGENT_ADDR', value: 'x:50051' }], {
       'outrigger.dev/outbound-env': 'none',
     });
     t.equal(off.valueOf('X_AGENT_ADDR'), 'x:50051');
   },
 );
+
+t.test(
+  'a key of envFrom moves where the input has its Secret; otherwise it passes through, or is told',
+  async (t) => {
+    const around = (...variables: object[]) => ({ around: { services: [], networkPolicies: [], variables } });
+    const secret = (name: string, stringData: object) => ({
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name },
+      stringData,
+    });
+    const map = (name: string, data: object) => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name },
+      data,
+    });
+    const from = (...envFrom: object[]) => agent({ envFrom });
+    const keys = { secretRef: { name: 'llm-keys' } };
+    const parts = (injection: Any) => ({
+      app: Object.fromEntries(
+        injection.pod.spec.containers[0].env.map(({ name, value }: Any) => [name, value]),
+      ),
+      sidecar: sidecarOf(injection.pod).env,
+      texts: injection.notes.map(({ kind, text }: Any) => `${kind} ${text}`).join('\n'),
+    });
+    const key = (name: string, field: string, kind = 'secretKeyRef') => ({
+      name: field,
+      valueFrom: { [kind]: { name, key: field } },
+    });
+    const seen = parts(
+      injectionOf(
+        from(keys, { configMapRef: { name: 'settings' } }),
+        around(
+          secret('llm-keys', { OPENAI_API_KEY: 'sk-secret' }),
+          map('settings', { OPENAI_BASE_URL: 'https://llm.example/v1' }),
+        ),
+      ),
+    );
+    t.match(seen.app, { OPENAI_API_KEY: 'held-by-outrigger', OPENAI_BASE_URL: 'http://127.0.0.1:15002/v1' });
+    t.strictSame(seen.sidecar.slice(0, 2), [
+      key('llm-keys', 'OPENAI_API_KEY'),
+      key('settings', 'OPENAI_BASE_URL', 'configMapKeyRef'),
+    ]);
+    t.match(seen.texts, /did OPENAI_API_KEY of the container agent moves to the sidecar/);
+    t.notMatch(JSON.stringify(seen), /sk-secret|llm\.example/, 'only keys of a Secret are read');
+    const prefixed = parts(
+      injectionOf(from({ ...keys, prefix: 'OPENAI_' }), around(secret('llm-keys', { API_KEY: 'x' }))),
+    );
+    t.match(prefixed.sidecar[0].valueFrom.secretKeyRef, { key: 'API_KEY' });
+    // Not in the input: the sidecar learns the provider, and the key passes through.
+    const likely = parts(injectionOf(from(keys)));
+    t.equal(likely.app.OPENAI_BASE_URL, 'http://127.0.0.1:15002/v1');
+    t.equal(likely.app.OPENAI_API_KEY, undefined);
+    t.match(likely.sidecar[0], {
+      name: 'OPENAI_BASE_URL',
+      valueFrom: { secretKeyRef: { name: 'llm-keys', optional: true } },
+    });
+    t.match(
+      likely.texts,
+      /left a key in the Secret llm-keys stays with the container agent and passes through/,
+    );
+    for (const unlikely of [
+      from({ secretRef: { name: 'settings' } }),
+      from(keys, { secretRef: { name: 'more' } }),
+    ]) {
+      const { app, texts } = parts(injectionOf(unlikely));
+      t.equal(app.OPENAI_BASE_URL, undefined, 'a variable might hide another provider');
+      t.match(texts, /left the container agent has variables from the Secret .* to move it, write it in env/);
+    }
+    // A key in sight does not go to another provider than the one that may be out of sight.
+    const apart = parts(
+      injectionOf(agent({ env: [{ name: 'OPENAI_API_KEY', value: 'k' }], envFrom: [keys] })),
+    );
+    t.match(apart.sidecar[1], { name: 'OPENAI_BASE_URL', valueFrom: { secretKeyRef: { optional: true } } });
+    const azure = parts(injectionOf(agent({ env: [{ name: 'AZURE_OPENAI_ENDPOINT', value: 'https://x' }] })));
+    t.equal(azure.app.OPENAI_BASE_URL, undefined, 'its clients refuse a second address');
+    t.match(
+      azure.texts,
+      /left AZURE_OPENAI_ENDPOINT of the container agent: requests to this provider bypass/,
+    );
+  },
+);
+
+t.test('the label in a wrong place counts where it says no, and is told where it says yes', async (t) => {
+  const labels = { 'outrigger.dev/inject': 'false' };
+  t.match(injectPod(agent({}, {}, { annotations: labels }), context), {
+    outcome: 'untouched',
+    because: /annotation/,
+  });
+  t.match(injectPod(agent(), { ...context, workloadLabels: labels }), {
+    outcome: 'untouched',
+    because: /workload/,
+  });
+  const yes = injectionOf(annotated({ 'outrigger.dev/inject': 'true' }));
+  t.match(yes.notes.at(-1), { kind: 'doubt', text: /is an annotation here.* move it to labels/ });
+  const above = injectionOf(agent(), { workloadAnnotations: { 'outrigger.dev/app-port': '7000' } });
+  t.match(above.notes.at(-1), {
+    kind: 'doubt',
+    text: /app-port of the workload has no effect; write it in the template/,
+  });
+  const short = injectionOf(agent({}, { terminationGracePeriodSeconds: 5 }));
+  t.match(short.notes.at(-1), { kind: 'doubt', text: /is 5: .*1 s to go elsewhere and calls 2 s to finish/ });
+});
 
 t.test('a container with another key keeps it', async (t) => {
   const pod = agent({ env: [{ name: 'OPENAI_API_KEY', value: 'one' }] });

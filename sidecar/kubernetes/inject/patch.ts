@@ -2,12 +2,13 @@
 import { readAnnotations } from './annotations.ts';
 import { type AddressPlan, planAddresses } from './app-addresses.ts';
 import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
-import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';
+import { appEnvironment, otelOf } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
-import { bypassNotes, servingNotes } from './injection-notes.ts';
+import { bypassNotes, graceNotes, misplacedNotes, servingNotes } from './injection-notes.ts';
 import { interceptContainer, interception, interceptRules } from './intercept.ts';
 import { istioClash, withoutIstio } from './istio-proxy.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
+import { type ModelPlan, planModels } from './model-plan.ts';
 import type { Note } from './notes.ts';
 import { cannotHaveSidecar, clashes, hasSidecar, type PodFacts, readFacts } from './pod-facts.ts';
 import { servicesOf } from './service-target.ts';
@@ -32,6 +33,9 @@ export interface InjectContext {
   readonly workloadName?: string | undefined;
   /** The namespace of the workload, where the template has none. */
   readonly namespace?: string | undefined;
+  /** The labels and annotations of the workload around the template. */
+  readonly workloadLabels?: JsonObject | undefined;
+  readonly workloadAnnotations?: JsonObject | undefined;
   /** The objects beside the workload; none for a pod alone. */
   readonly around?: Surroundings | undefined;
 }
@@ -46,6 +50,10 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   const spec = objectAt(pod, 'spec');
   if (String(at(objectAt(metadata, 'labels'), INJECT_LABEL)) === 'false')
     return untouched(`its label ${INJECT_LABEL} says "false"`);
+  const asAnnotation = at(objectAt(metadata, 'annotations'), INJECT_LABEL);
+  if (String(asAnnotation) === 'false') return untouched(`its annotation ${INJECT_LABEL} says "false"`);
+  if (String(at(context.workloadLabels ?? {}, INJECT_LABEL)) === 'false')
+    return untouched(`the label ${INJECT_LABEL} of its workload says "false"`);
   if (hasSidecar(spec)) return untouched('it has the sidecar already');
   const impossible = cannotHaveSidecar(spec, metadata);
   if (impossible !== undefined) return untouched(impossible);
@@ -60,12 +68,17 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   if (istio !== undefined) problems.push(istio);
   if (problems.length > 0) return { outcome: 'refused', problems };
   const addresses = planAddresses(spec, read.annotations, facts.ports);
-  const result = injected({ pod, metadata, spec, ...read, facts, context, addresses });
+  const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
+  const models = planModels(spec, app, around.variables, namespace);
+  const result = injected({ pod, metadata, spec, ...read, facts, context, addresses, app, models });
   const after = { metadata, spec: objectAt(result, 'spec'), namespace };
   const notes = [
     ...servingNotes(facts),
     ...portNotes,
     ...addresses.notes,
+    ...models.notes,
+    ...misplacedNotes(metadata, context.workloadAnnotations ?? {}),
+    ...graceNotes(facts),
     ...bypassNotes(after, facts, read.annotations, around),
   ];
   return { outcome: 'injected', pod: result, notes };
@@ -79,23 +92,24 @@ interface Injectable {
   readonly facts: PodFacts;
   readonly context: InjectContext;
   readonly addresses: AddressPlan;
+  readonly app: JsonObject | undefined;
+  readonly models: ModelPlan;
 }
 
-function injected({ pod, metadata, spec, annotations, facts, context, addresses }: Injectable): JsonObject {
+function injected(source: Injectable): JsonObject {
+  const { pod, metadata, spec, annotations, facts, context, addresses, app, models } = source;
   const { settings, version } = context;
   const containers = at(spec, 'containers') as readonly Json[];
-  const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
   // Many workloads share one config map, so the pod's own name overrides the name in there.
   const name =
     givenName(metadata) ??
     (annotations.config === undefined ? nameOf(metadata, context.workloadName) : undefined);
-  const llm = firstMove(objectsAt(spec, 'containers'), app);
   const sidecar = sidecarContainer({
     settings,
     annotations,
     facts,
     name,
-    llm,
+    llm: models.forSidecar,
     otel: app === undefined ? [] : otelOf(app),
     targets: addresses.targets,
   });
@@ -115,9 +129,7 @@ function injected({ pod, metadata, spec, annotations, facts, context, addresses 
     ...spec,
     initContainers: inits.toSpliced(placeOfSidecar(inits, annotations), 0, sidecar, ...redirect),
     containers: containers.map((container) =>
-      isObject(container)
-        ? appContainer(probed(container), container === app, facts, llm, addresses)
-        : container,
+      isObject(container) ? appContainer(probed(container), container, source) : container,
     ),
   };
   // A token belongs to a service account; a pod without an explicit one uses this.
@@ -133,14 +145,16 @@ function injected({ pod, metadata, spec, annotations, facts, context, addresses 
   return { ...pod, metadata: { ...metadata, ...labels, ...marked }, spec: newSpec };
 }
 
+/** @param original the container as it was given */
 function appContainer(
   container: JsonObject,
-  isApp: boolean,
-  { appPort, appPortName, graceSeconds, ports }: Injectable['facts'],
-  llm: LlmMove,
-  addresses: AddressPlan,
+  original: JsonObject,
+  { facts, addresses, app, models }: Injectable,
 ): JsonObject {
-  const changed = appEnvironment(container, isApp, llm, ports, addresses);
+  const { appPort, appPortName, graceSeconds, ports } = facts;
+  const isApp = original === app;
+  const model = models.accessOf(original);
+  const changed = appEnvironment(container, { isAgent: isApp, model, moved: models.moved, ports, addresses });
   if (!isApp || appPort === undefined) return changed;
   const released = appPortName === undefined ? changed : releasePortName(changed, appPort, appPortName);
   return holdSigterm(released, drainTimes(graceSeconds).appSleep);
@@ -149,12 +163,6 @@ function appContainer(
 function listAt(value: JsonObject, key: string): readonly Json[] {
   const list = at(value, key);
   return Array.isArray(list) ? list : [];
-}
-
-/** The key of the app's container, or else of the first container with a key. */
-function firstMove(containers: readonly JsonObject[], app: JsonObject | undefined): LlmMove {
-  const ordered = app === undefined ? containers : [app, ...containers.filter((other) => other !== app)];
-  return ordered.map(llmMoveOf).find((move) => move !== NOTHING_MOVES) ?? NOTHING_MOVES;
 }
 
 function givenName(metadata: JsonObject): string | undefined {

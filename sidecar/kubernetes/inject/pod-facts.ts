@@ -1,5 +1,5 @@
 /** Examines a pod before the injection: its ports, its grace period, and what conflicts with a sidecar. */
-import type { PodAnnotations } from './annotations.ts';
+import { LEAST_LIMITS, type PodAnnotations, quantity } from './annotations.ts';
 import { findAppPort } from './app-port.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
 import type { Note } from './notes.ts';
@@ -118,6 +118,17 @@ export function clashes(spec: JsonObject, annotations: PodAnnotations, facts: Po
         problems.push(
           `the annotation outrigger.dev/${resource}-${kind} has no effect in a pod with spec.resources, whose ${resource} the sidecar shares; remove the annotation`,
         );
+  for (const resource of ['cpu', 'memory'] as const) {
+    const whole = String(at(objectAt(objectAt(spec, 'resources'), 'limits'), resource) ?? '');
+    // Amounts with exponents are rare, and left to Kubernetes.
+    if (
+      /^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$/.test(whole) &&
+      quantity(whole) < quantity(LEAST_LIMITS[resource])
+    )
+      problems.push(
+        `spec.resources.limits.${resource} (${whole}) is too small for the sidecar, which shares it; give the pod ${LEAST_LIMITS[resource]} more than its app needs`,
+      );
+  }
   const volumes = new Set(objectsAt(spec, 'volumes').map((volume) => stringAt(volume, 'name')));
   for (const { name } of sidecarVolumes(annotations))
     if (volumes.has(name))

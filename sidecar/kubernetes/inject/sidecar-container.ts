@@ -1,10 +1,10 @@
 /** Builds the sidecar's container. */
 import { type PodAnnotations, quantity } from './annotations.ts';
 import type { Target } from './app-addresses.ts';
-import type { LlmMove } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
 import { INTERCEPTING_LISTENERS } from './intercept.ts';
 import type { JsonObject } from './json.ts';
+import type { LlmMove } from './model-access.ts';
 import type { PodFacts } from './pod-facts.ts';
 import {
   CONFIG_FILE,
@@ -174,8 +174,12 @@ function probe(path: string, port: number): JsonObject {
  */
 function resources({ requests, limits }: PodAnnotations, shared: ReadonlySet<string>): JsonObject {
   const { cpuRequest, memoryRequest, memoryLimit } = DEFAULTS;
-  const cpu = requests.cpu ?? limits.cpu ?? (shared.has('cpu') ? undefined : cpuRequest);
-  const memory = requests.memory ?? limits.memory ?? (shared.has('memory') ? undefined : memoryRequest);
+  // A limit lowers the default request and never raises it: the node reserves what is requested.
+  const byDefault = (amount: string, limit: string | undefined): string =>
+    limit !== undefined && quantity(limit) < quantity(amount) ? limit : amount;
+  const cpu = requests.cpu ?? (shared.has('cpu') ? undefined : byDefault(cpuRequest, limits.cpu));
+  const memory =
+    requests.memory ?? (shared.has('memory') ? undefined : byDefault(memoryRequest, limits.memory));
   const ownLimit = quantity(memory ?? '0') > quantity(memoryLimit) ? memory : memoryLimit;
   const mostMemory = limits.memory ?? (shared.has('memory') ? undefined : ownLimit);
   return { requests: given({ cpu, memory }), limits: given({ cpu: limits.cpu, memory: mostMemory }) };

@@ -1,6 +1,8 @@
 /** Finds the pod templates in Kubernetes objects. */
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
+import { shown } from './notes.ts';
 import { type InjectContext, type Injection, injectPod } from './patch.ts';
+import { INJECT_LABEL } from './settings.ts';
 import { namespaceOf } from './surroundings.ts';
 
 /** The place of the pod template in each kind; a Pod is its own template. */
@@ -12,12 +14,17 @@ const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
   'apps/StatefulSet': ['spec', 'template'],
   'apps/DaemonSet': ['spec', 'template'],
   'apps/ReplicaSet': ['spec', 'template'],
+  'argoproj.io/Rollout': ['spec', 'template'],
+  'apps.openshift.io/DeploymentConfig': ['spec', 'template'],
   'batch/Job': ['spec', 'template'],
   'batch/CronJob': ['spec', 'jobTemplate', 'spec', 'template'],
 };
 
 /** The part of the context that is the same for all workloads. */
-export type WorkloadContext = Omit<InjectContext, 'workloadName' | 'namespace'>;
+export type WorkloadContext = Omit<
+  InjectContext,
+  'workloadName' | 'namespace' | 'workloadLabels' | 'workloadAnnotations'
+>;
 
 /** The result for one workload of a document. */
 export interface WorkloadReport {
@@ -29,7 +36,7 @@ export interface WorkloadReport {
 
 /**
  * Injects the sidecar into every workload of one object: the workload itself, or a List of workloads. An object of
- * another kind stays unchanged, without a report.
+ * another kind stays unchanged; the report names it if it has pods.
  */
 export function injectObject(
   object: Json,
@@ -40,17 +47,68 @@ export function injectObject(
   if (stringAt(object, 'kind')?.endsWith('List') && Array.isArray(items))
     return injectList(object, items, context);
   const path = TEMPLATES[kindOf(object)];
-  if (path === undefined) return { object, reports: [] };
+  if (path === undefined) return { object, reports: foreign(object) };
   const workloadName = path.length === 0 ? undefined : stringAt(objectAt(object, 'metadata'), 'name');
   let template: Json | undefined = object;
   for (const key of path) template = at(template, key);
   const namespace = namespaceOf(object);
-  const injection = injectPod(template, { ...context, workloadName, namespace });
+  const around = path.length === 0 ? {} : objectAt(object, 'metadata');
+  const injection = injectionOf(object, template, {
+    ...context,
+    workloadName,
+    namespace,
+    workloadLabels: objectAt(around, 'labels'),
+    workloadAnnotations: objectAt(around, 'annotations'),
+  });
   const reports = [{ kind: stringAt(object, 'kind')!, name: nameOf(object), namespace, injection }];
   return {
     object: injection.outcome === 'injected' ? replaced(object, path, injection.pod) : object,
     reports,
   };
+}
+
+function injectionOf(object: JsonObject, template: Json | undefined, context: InjectContext): Injection {
+  const reference = objectAt(objectAt(object, 'spec'), 'workloadRef');
+  if (template === undefined && stringAt(reference, 'name') !== undefined) {
+    const of = `${stringAt(reference, 'kind') ?? 'workload'} ${stringAt(reference, 'name')}`;
+    return {
+      outcome: 'untouched',
+      because: `its pods come from the ${shown(of)} (workloadRef); inject that`,
+    };
+  }
+  return injectPod(template, context);
+}
+
+/** The report of an object of another kind that has pods, so that nobody believes it to be injected. */
+function foreign(object: JsonObject): WorkloadReport[] {
+  const group = (stringAt(object, 'apiVersion') ?? '').split('/')[0]!;
+  const kind = stringAt(object, 'kind');
+  if (kind === undefined || !hasPods(object, 0)) return [];
+  const because =
+    group === 'serving.knative.dev'
+      ? "Knative accepts no native sidecar among a Service's init containers; run the app as a Deployment to protect it"
+      : `inject does not know the kind ${shown(kind)} of ${shown(group)}; the webhook injects into its pods, if they or their namespace have the label ${INJECT_LABEL}: "true"`;
+  return [
+    {
+      kind,
+      name: nameOf(object),
+      namespace: namespaceOf(object),
+      injection: { outcome: 'untouched', because },
+    },
+  ];
+}
+
+/** How deep we look for the pods of an unknown kind. */
+const MAX_DEPTH = 8;
+
+function hasPods(value: Json, depth: number): boolean {
+  if (depth > MAX_DEPTH) return false;
+  if (Array.isArray(value)) return value.some((item: Json) => hasPods(item, depth + 1));
+  if (!isObject(value)) return false;
+  const containers = at(objectAt(value, 'spec'), 'containers');
+  if (Array.isArray(containers) && containers.some((each: Json) => stringAt(each, 'image') !== undefined))
+    return true;
+  return Object.values(value).some((inner) => hasPods(inner, depth + 1));
 }
 
 function injectList(
@@ -84,6 +142,13 @@ function kindOf(object: JsonObject): string {
   const group = apiVersion === 'v1' ? 'v1' : apiVersion.split('/')[0];
   const key = `${group}/${stringAt(object, 'kind') ?? ''}`;
   return Object.hasOwn(TEMPLATES, key) ? key : '';
+}
+
+/** Whether injection knows where the object has its pods, or an item of a List does. */
+export function isWorkload(object: Json): boolean {
+  if (!isObject(object)) return false;
+  const items = at(object, 'items');
+  return kindOf(object) !== '' || (Array.isArray(items) && items.some((item: Json) => isWorkload(item)));
 }
 
 function replaced(object: JsonObject, [key, ...rest]: readonly string[], value: JsonObject): JsonObject {
