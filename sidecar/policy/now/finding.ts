@@ -8,7 +8,7 @@
  * time-outs eject it and open a circuit; an expired certificate makes endpoints unreachable; a provider that refuses
  * makes an agent's calls fail.
  */
-const FINDING_KINDS = [
+export const FINDING_KINDS = [
   'certificate_expired',
   'certificate_unusable',
   'draining',
