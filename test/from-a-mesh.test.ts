@@ -2,42 +2,21 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { schemaOfKey } from '../scripts/harness/config-schema.ts';
 
 const root = join(import.meta.dirname, '..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
-
-interface Schema {
-  default?: unknown;
-  properties?: Record<string, Schema>;
-  additionalProperties?: Schema | boolean;
-  anyOf?: Schema[];
-}
-
-/** The schema at a key of the page; NAME is the name of a cluster. */
-function at(schema: Schema, [first, ...rest]: string[]): Schema | undefined {
-  if (first === undefined) return schema;
-  const { properties, additionalProperties, anyOf = [] } = schema;
-  const next =
-    first === 'NAME' && typeof additionalProperties === 'object' ? additionalProperties : properties?.[first];
-  if (next !== undefined) return at(next, rest);
-  for (const one of anyOf) {
-    const found = at(one, [first, ...rest]);
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}
 
 const page = read('docs/from-a-mesh.md');
 const ours = page.split('\n').filter((line) => line.startsWith('| **Outrigger** |'));
 
 t.test('each key of ours exists, with the default that the page names', async (t) => {
-  const schema = JSON.parse(read('sidecar/config/schema.json')) as Schema;
   const keys = ours.flatMap((row) => [
     ...row.matchAll(/`((?:inbound|outbound|llm|drain)\.[\w.]+)`(?: \(([^)]*)\))?/g),
   ]);
   t.ok(keys.length > 50, `${keys.length} keys`);
   for (const [, key = '', named] of keys) {
-    const found = at(schema, key.split('.'));
+    const found = schemaOfKey(key);
     t.ok(found, key);
     if (named !== undefined) t.equal(String(found?.default), named, `the default of ${key}`);
   }
