@@ -160,7 +160,7 @@ t.test('without sidecars: a task from end to end', async (t) => {
   const run = runStart(t, ['--no-sidecar', '--task', 'Sort a list of canoes', '--agent', 'code']);
   const [code] = await run.ended;
   t.equal(code, 0, run.output());
-  t.match(run.output(), /OPENAI_API_KEY is not set: the offline provider builds answers/);
+  t.match(run.output(), /OPENAI_API_KEY is not set: the offline provider composes the answers/);
   t.match(run.output(), /```ts/);
   t.match(run.output(), /SUCCESS after \d+ ms, task [0-9a-f-]{36}/);
   t.match(run.output(), /received 1 request/);

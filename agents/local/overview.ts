@@ -30,6 +30,6 @@ export function overview({ agents, gateway, model }: LocalSystem): string {
 /** Whether a real model answers or only our offline provider. */
 export function aboutModel({ model }: LocalSystem): string {
   return model.kind === 'offline'
-    ? 'OPENAI_API_KEY is not set: the offline provider builds answers from the words of the question, without a model.'
+    ? 'OPENAI_API_KEY is not set: the offline provider composes the answers, without a model.'
     : `The agents send model requests to ${model.baseUrl} with the key from OPENAI_API_KEY.`;
 }

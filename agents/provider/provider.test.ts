@@ -1,9 +1,15 @@
 // The offline provider: its API, checked with the openai client, and its faults.
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
+import { compose } from './compose.ts';
+import { programTitles } from './programs.ts';
 import { type Provider, startProvider } from './server.ts';
+import { subjects } from './subjects.ts';
 
 const question = 'Why do circuit breakers matter for circuit safety?';
 const messages = [
@@ -37,7 +43,10 @@ t.test('chat completions, whole and streamed, give the same text and usage', asy
   const { openai } = await provider(t);
   const whole = await openai.chat.completions.create({ model: 'm', messages });
   const text = whole.choices[0]!.message.content!;
-  t.match(text, /Finding: .*Why do circuit breakers matter/);
+  t.match(
+    text,
+    /^Finding: A circuit breaker stops sending calls.*Offline answer to the research instructions and the question "Why do circuit breakers matter/s,
+  );
   t.equal(whole.choices[0]!.finish_reason, 'stop');
   t.equal(whole.usage!.total_tokens, whole.usage!.prompt_tokens + whole.usage!.completion_tokens);
   t.ok(whole.usage!.prompt_tokens > 5);
@@ -68,6 +77,73 @@ t.test('chat completions, whole and streamed, give the same text and usage', asy
     messages: [{ role: 'system', content: 'You are a code agent.' }, messages[1]!],
   });
   t.match(other.choices[0]!.message.content, /```ts/, 'other instructions give another kind of answer');
+});
+
+t.test('answers have the form that was asked for, and are the same each time', async (t) => {
+  const asked: [role: string, question: string, RegExp][] = [
+    [
+      'writing',
+      'Write a haiku on draining a server',
+      /^# Draining\n\nNo new guests tonight\.\n.*\n.*\n\n\(Offline/,
+    ],
+    [
+      'research',
+      'Compare retries and hedging',
+      /^Finding: Retries and hedging answer.*Retries: A retry.*Hedging: A hedge/s,
+    ],
+    ['research', 'Compare retries and magic wands', /^Finding: A retry.*knows nothing of magic wands/s],
+    ['writing', 'Explain deadlines to me', /^# Deadlines\n\n.*A deadline travels with a request/],
+    ['general', 'How do I drain a server?', /^A drain takes.*\n1\. Decide whether you need it\..*\n4\. /s],
+    ['general', 'Please tell me about tracing', /^A trace follows one request/],
+    [
+      'research',
+      'What is the capital of France?',
+      /^Finding: nothing here supports an answer about "the capital of France"/,
+    ],
+    [
+      'writing',
+      'Explain gRPC to a child',
+      /^# gRPC to a child\n\nThis could have been a text about "gRPC to a child"/,
+    ],
+    ['code', 'Write a poem in Prolog', /has no program for "Prolog", and a wrong one would be worse/],
+    ['general', '', /^This could have been a text about "the question"/],
+  ];
+  for (const [role, question, form] of asked) {
+    const answer = compose(role, question);
+    t.match(answer, form);
+    t.match(answer, /no model answered this\.\)$/, 'it says that it is offline');
+    t.equal(compose(role, question), answer);
+    t.notMatch(answer, /undefined|\.\.| {2}/);
+  }
+  t.ok(
+    compose('writing', `Explain ${'very '.repeat(5000)}long questions`).length < 1500,
+    'a long question gets no long answer',
+  );
+  for (const { title, does } of subjects)
+    t.ok(compose('research', `Why do we need ${title.toLowerCase()}?`).includes(does), title);
+});
+
+t.test('the programs of the offline provider run as they stand', async (t) => {
+  const folder = t.testdir();
+  const load = async (title: string) => {
+    const [, code = ''] = /^```ts\n(.*)\n```/s.exec(compose('code', `Write a function for ${title}`)) ?? [];
+    const file = join(folder, `${title.replaceAll(/\W/g, '-')}.ts`);
+    writeFileSync(file, code);
+    return import(pathToFileURL(file).href);
+  };
+  for (const title of programTitles) t.ok(Object.keys(await load(title)).length > 0, title);
+  const { isPrime } = await load('prime numbers');
+  t.same([-1, 0, 1, 2, 9, 97].filter(isPrime), [2, 97]);
+  const { retry } = await load('retries with back-off');
+  let runs = 0;
+  const failsTwice = async () => (++runs < 3 ? Promise.reject(new Error('not yet')) : runs);
+  t.equal(await retry(failsTwice, 4, 1), 3);
+  const { RateLimit } = await load('a rate limit');
+  const limit = new RateLimit(2, 3);
+  t.same(
+    [0, 0, 0, 0, 500, 500].map((atMs) => limit.take(atMs)),
+    [true, true, true, false, true, false],
+  );
 });
 
 t.test('responses, whole and streamed, are what the client expects', async (t) => {
