@@ -26,6 +26,11 @@ if (image !== 'outrigger-intercept') {
     components.filter(({ purl }) => purl.startsWith(`pkg:${kind}/`)).length;
   assert.ok(count('npm') > 20);
   assert.ok(components.some(({ name }) => name === 'libc6'));
+  // What only the gateway has is not in the sidecar's image.
+  assert.equal(
+    components.some(({ name }) => name === 'fastify'),
+    image === 'outrigger-agents',
+  );
   // The sidecar's image has the libraries that Node loads, the agents' has the whole of Debian.
   assert.equal(count('deb') < 10, image === 'outrigger');
   console.log(`${image}: ${count('npm')} packages of npm, ${count('deb')} of Debian`);

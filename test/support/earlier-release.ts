@@ -12,7 +12,7 @@ const tag = `v${EARLIER}`;
 /** The value of `skip`: false when git has the release, otherwise why not. */
 export function skipWithoutEarlier(): string | false {
   const { status } = spawnSync('git', ['rev-parse', '--verify', '--quiet', `${tag}^{commit}`], { cwd: root });
-  return status === 0 ? false : `without the tag ${tag}: git fetch --tags --unshallow`;
+  return status === 0 ? false : `without the tag ${tag}: git fetch origin tag ${tag} --no-tags`;
 }
 
 /** Its files, with this checkout's node_modules. They go with the test. @returns the folder */
