@@ -162,9 +162,9 @@ t.test('kinds of others are injected, or named; templates of Helm are refused wi
     /left +inject does not know the kind AgentFleet of agents.example; the webhook/,
   );
   for (const [image, line] of [
-    ['{{ .Values.image }}', 11],
-    ['"{{ .Values.image }}:{{ .Chart.AppVersion }}"', 11],
-    ['{{ include "writer.image" . }}', 11],
+    ['{{ .Values.image }}', 12],
+    ['"{{ .Values.image }}:{{ .Chart.AppVersion }}"', 12],
+    ['{{ include "writer.image" . }}', 12],
   ] as const)
     t.match(await inject(t, deployment().replace('image: writer:1', `image: ${image}`)), {
       code: 64,

@@ -72,8 +72,16 @@ export function bypassNotes(
       notes.push(
         doubt(`the Service ${name}: the annotation ${TARGET_ANNOTATION} takes name, and has no effect`),
       );
-    for (const { port, leads } of serviceTargets(service, pod.spec)) {
+    for (const { port, leads, isHeadless } of serviceTargets(service, pod.spec)) {
       if (leads !== 'bypass' || annotations.intercept) continue;
+      if (isHeadless) {
+        notes.push(
+          doubt(
+            `the headless Service ${name} has the app's port ${appPort}: callers that find the pods by DNS dial it, past the sidecar; give them the port ${ports.inbound}, or annotate the pod with outrigger.dev/intercept: "true"`,
+          ),
+        );
+        continue;
+      }
       const inbound = inboundPortName(pod.spec);
       if (asksForName(service) && inbound !== undefined) {
         notes.push(

@@ -31,9 +31,9 @@ export function retargeted(service: JsonObject, pods: readonly InjectedPod[]): J
   );
   const changed = new Map<string, string>();
   for (const { spec } of selected)
-    for (const { port, leads } of serviceTargets(service, spec)) {
+    for (const { port, leads, isHeadless } of serviceTargets(service, spec)) {
       const name = inboundPortName(spec);
-      if (leads === 'bypass' && name !== undefined) changed.set(port, name);
+      if (leads === 'bypass' && !isHeadless && name !== undefined) changed.set(port, name);
     }
   const ports = at(objectAt(service, 'spec'), 'ports');
   if (changed.size === 0 || !Array.isArray(ports)) return service;

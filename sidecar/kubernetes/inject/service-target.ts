@@ -16,6 +16,8 @@ export interface ServiceTarget {
   readonly number: number | undefined;
   /** `bypass`: to the app's own port, past the sidecar; `other`: to a port that is neither's. */
   readonly leads: 'sidecar' | 'bypass' | 'other';
+  /** The Service has no address: callers find the pods by DNS, and dial the port that they know. */
+  readonly isHeadless: boolean;
 }
 
 /** The Services that select a pod with these labels. */
@@ -37,11 +39,13 @@ export function serviceTargets(service: JsonObject, spec: JsonObject): readonly 
   const inbound =
     sidecar === undefined ? undefined : numberAt(objectsAt(sidecar, 'ports')[0], 'containerPort');
   const app = sidecar === undefined ? undefined : appPortOf(sidecar);
-  return portsOf(service).map(({ port, target }) => {
-    const number = resolvePort(spec, target);
+  const isHeadless = at(objectAt(service, 'spec'), 'clusterIP') === 'None';
+  return portsOf(service).map(({ port, target, written }) => {
+    const dialled = numberAt(written, 'port');
+    const number = isHeadless && dialled === app ? app : resolvePort(spec, target);
     const leads =
       number === undefined ? 'other' : number === inbound ? 'sidecar' : number === app ? 'bypass' : 'other';
-    return { port, target, number, leads };
+    return { port, target, number, leads, isHeadless };
   });
 }
 

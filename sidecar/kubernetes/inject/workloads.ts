@@ -1,8 +1,8 @@
 /** Finds the pod templates in Kubernetes objects. */
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
-import { shown } from './notes.ts';
+import { doubt, shown } from './notes.ts';
 import { type InjectContext, type Injection, injectPod } from './patch.ts';
-import { INJECT_LABEL } from './settings.ts';
+import { INJECT_LABEL, SIDECAR_USER } from './settings.ts';
 import { namespaceOf } from './surroundings.ts';
 
 /** The place of the pod template in each kind; a Pod is its own template. */
@@ -76,7 +76,10 @@ function injectionOf(object: JsonObject, template: Json | undefined, context: In
       because: `its pods come from the ${shown(of)} (workloadRef); inject that`,
     };
   }
-  return injectPod(template, context);
+  const injection = injectPod(template, context);
+  if (injection.outcome !== 'injected' || !kindOf(object).startsWith('apps.openshift.io/')) return injection;
+  const text = `OpenShift's restricted-v2 admits no user of a container's own choice, and the sidecar runs as ${SIDECAR_USER}; let the pod's service account use nonroot-v2`;
+  return { ...injection, notes: [...injection.notes, doubt(text)] };
 }
 
 /** The report of an object of another kind that has pods, so that nobody believes it to be injected. */
