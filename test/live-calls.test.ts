@@ -1,5 +1,7 @@
 // The running calls with their attempts, as the admin page and `outrigger calls` show them, of a real sidecar.
-import t from 'tap';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
@@ -34,6 +36,9 @@ interface Page {
   readonly left_out: number;
   readonly calls: readonly LiveCall[];
 }
+
+const main = join(import.meta.dirname, '..', 'sidecar', 'main.ts');
+const outrigger = (t: Test, ...args: string[]) => runProcess(t, process.execPath, [main, 'calls', ...args]);
 
 const SECRET = 'a-word-that-no-page-shows';
 
@@ -152,6 +157,41 @@ t.test('/calls lists the running calls with their attempts, oldest first', async
     t.equal(refused.status, 400, query);
     t.notMatch(await refused.text(), SECRET);
   }
+
+  await t.test('outrigger calls shows them as a table', async (t) => {
+    const at = `127.0.0.1:${sidecar.adminPort}`;
+    const shown = await outrigger(t, '--config', sidecar.configFile);
+    t.equal(shown.code, 0, shown.output);
+    const [header = '', ...rows] = shown.output.trimEnd().split('\n');
+    t.match(header, /^AGE +STATE +METHOD +TASK +CLUSTER +CALLER +LEFT +TRIES +ATTEMPTS$/);
+    t.equal(rows.length, 6);
+    t.match(rows[0], /^\d\S*.* attempting +AgentService\/ProcessTask +task-1 +app +127\.0\.0\.1 /);
+    t.match(
+      shown.output,
+      new RegExp(` attempting .* 2 +${failing.address} UNAVAILABLE .*, ${keeping.address} waiting `),
+    );
+    t.notMatch(shown.output, SECRET);
+    const one = await outrigger(t, '--at', at, '--task', 'task-2', '--output', 'json');
+    t.match(JSON.parse(one.output), { matching: 1, calls: [{ task_id: 'task-2' }] });
+    t.match(await outrigger(t, '--at', at, '--older-than', '1h'), {
+      code: 0,
+      output: 'none of 6 running calls matches\n',
+    });
+    t.match(await outrigger(t, '--at', at, '--limit', '0'), {
+      code: 64,
+      output: /limit takes a whole number/,
+    });
+    t.match(await outrigger(t, '--at', `127.0.0.1:${sidecar.healthPort}`), {
+      code: 69,
+      output: /no \/calls/,
+    });
+    t.match(await outrigger(t, '--at', '127.0.0.1:1'), { code: 69, output: /nothing listens there/ });
+
+    const watching = startProcess(t, process.execPath, [main, 'calls', '--at', at, '-w', '-o', 'json']);
+    await waitUntil('it has looked twice', () => watching.logs().trim().split('\n').length >= 2);
+    watching.kill('SIGINT');
+    t.equal(await watching.ended, 0, 'Ctrl-C ends it in order');
+  });
 
   for (const { stream: open } of [...silent, app.calls[0]!]) answerWith(open, 'done');
   await waitUntil('ended calls are gone', async () => (await page(sidecar)).running === 2);
