@@ -62,12 +62,13 @@ try {
   await sleep(trafficMs);
   await press(local, 'Kill research-1');
   await local.locator('[data-node="sidecar of research-1"]', { hasText: /ejected · [1-8] s/ }).waitFor();
-  const dashboard = await open(admin, 'light');
-  await dashboard.locator('.call summary').first().click();
+  const dashboard = await open(admin, 'light', 1280);
+  // Three clusters, and their endpoints that are in service.
+  await dashboard.locator('.edge.good').nth(5).waitFor({ state: 'attached' });
   await shoot(local, 'local-system', 768);
-  await shoot(dashboard, 'dashboard', 1150);
+  await shoot(dashboard, 'dashboard', 900);
   const dark = await open(admin, 'dark', 400);
-  await dark.locator('.call').first().waitFor();
+  await dark.locator('.edge.good').nth(5).waitFor({ state: 'attached' });
   await shoot(dark, 'dashboard-narrow-dark', 1000);
 } finally {
   await browser.close();

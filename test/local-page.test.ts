@@ -248,6 +248,15 @@ function costsAndNothingYet(t: Test, browser: Browser, { url }: LocalSystem) {
     await says(page.locator('#running'), /No call is in flight/);
     t.same(await violationsOf(page), []);
     t.equal(commands, 0, 'the page starts nothing');
+
+    let requests = 0;
+    await page.evaluate(
+      `Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true })`,
+    );
+    await page.waitForResponse('**/local/state');
+    page.on('request', () => requests++);
+    await new Promise((resolve) => setTimeout(resolve, 2_200));
+    t.ok(requests <= 1, `a hidden page asks for nothing: ${requests} requests`);
     t.same(errors, []);
   });
 }

@@ -12,6 +12,7 @@ import { ManagedProcess } from './process.ts';
 import { describeProcesses } from './processes.ts';
 import { growth, parsePrometheus } from './prometheus-text.ts';
 import { routeOf } from './route.ts';
+import { Sender } from './sender.ts';
 import { planSystem } from './system.ts';
 import { childrenOf, isAlive, runStart, start } from './test-support.ts';
 
@@ -58,7 +59,7 @@ t.test('another port replaces a taken one, with a notice', async (t) => {
 t.test('a process becomes ready, fails, or ignores SIGTERM', async (t) => {
   const folder = t.testdir({
     'works.js':
-      "console.log('hello'); process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000);",
+      "process.on('SIGTERM', () => process.exit(0)); console.log('hello'); setInterval(() => {}, 1000);",
     'fails.js': "console.log('first'); console.error('no port'); process.exitCode = 3;",
     'stubborn.js': "process.on('SIGTERM', () => {}); console.log('up'); setInterval(() => {}, 1000);",
   });
@@ -114,6 +115,25 @@ t.test("the sidecars' counters show the route of a task", async (t) => {
   t.same(growth(parsePrometheus('a{b="c\\"d\\\\"} 1'), parsePrometheus('a{b="c\\"d\\\\"} 3')), [
     { name: 'a', labels: { b: 'c"d\\' }, value: 2 },
   ]);
+});
+
+t.test('tasks start by themselves only where they cost nothing and nobody paused them', async (t) => {
+  const free = new Sender('http://127.0.0.1:1', false);
+  const costly = new Sender('http://127.0.0.1:1', true);
+  t.teardown(() => [free, costly].forEach((sender) => void sender.pause()));
+  for (const sender of [free, costly]) sender.startByItself();
+  t.match(free.report(), { sending: true, costs: false });
+  t.match(costly.report(), { sending: false, costs: true });
+  free.pause();
+  free.startByItself();
+  t.match(free.report(), { sending: false, paused: true });
+  for (const sender of [free, costly]) sender.start();
+  t.equal(free.report().sending, true);
+  t.equal(costly.report().sending, true, 'its user has agreed');
+  await until(() => costly.report().failed > 0);
+  const { recent, succeeded } = costly.report();
+  t.equal(succeeded, 0);
+  t.match(recent[0], { state: 'failed', agent: 'writing' });
 });
 
 t.test('keys and settings of the shell reach only the processes that need them', async (t) => {

@@ -3,6 +3,8 @@ import { element, setText, svg, sync } from './elements.js';
 import { latency, percent, rate } from './numbers.js';
 
 const LABELS = 74;
+/** Half a mark's width, for an event of this moment. */
+const RIGHT = 5;
 const STRIP = 44;
 const STRIP_GAP = 8;
 const AXIS = 18;
@@ -49,7 +51,7 @@ export class HistoryChart {
       this.picture.setAttribute(name, String(value));
     const values = valuesOf(history);
     const points = SPANS.find((span) => span >= values.calls.length) ?? SPANS.at(-1);
-    const room = { left: LABELS, width: width - LABELS, points };
+    const room = { left: LABELS, width: width - LABELS - RIGHT, points };
     for (const [at, strip] of this.strips.entries())
       drawStrip(strip, values, room, TOP + at * (STRIP + STRIP_GAP));
     this.drawMarks(history, events, room, height - AXIS);

@@ -1,6 +1,8 @@
 // Computes rates from counters that a page reads about once a second. Pure: the time comes in.
 
 const WINDOW_MS = 10_000;
+/** Over less time, a single call would look like many a second. */
+const MIN_SPAN_MS = 1_500;
 const MAX_KEYS = 500;
 
 /** Remembers the counters of the last ten seconds. */
@@ -22,11 +24,11 @@ export class Rates {
     this.samples = next;
   }
 
-  /** Calls a second and the share of successes; `success` is null without a call. Null before the second sample. */
+  /** Calls a second and the share of successes; `success` is null without a call. Null in the first seconds. */
   of(key) {
     const samples = this.samples.get(key) ?? [];
     const [first, last] = [samples[0], samples.at(-1)];
-    if (samples.length < 2) return null;
+    if (samples.length < 2 || last.atMs - first.atMs < MIN_SPAN_MS) return null;
     const calls = last.all - first.all;
     const seconds = (last.atMs - first.atMs) / 1000;
     return { perS: calls / seconds, success: calls === 0 ? null : 1 - (last.bad - first.bad) / calls };

@@ -186,7 +186,9 @@ function updateEdge({ parts }, edge, picture) {
   const mark = MARKS[tone] ?? '';
   const narrow = picture.isNarrow;
   // Above and below a level line; in one line where the picture is narrow.
-  const text = narrow ? [[mark, first, second].filter(Boolean).join('  '), ''] : [first, second];
+  const text = narrow
+    ? [[[mark, first].filter(Boolean).join(' '), second].filter(Boolean).join(' · '), '']
+    : [first, second];
   const marked = mark !== '' && !narrow;
   const off = marked ? 5 : 0;
   set(parts.above, {
