@@ -11,6 +11,7 @@ import { runProcess } from '../scripts/harness/process.ts';
 import { startRawServer } from '../scripts/harness/raw-grpc.ts';
 import { startSidecar } from '../scripts/harness/sidecar.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { FakeKubernetesApi } from './support/kubernetes-api.ts';
 
 t.setTimeout(290_000);
 
@@ -155,6 +156,48 @@ admin: { listen: 0.0.0.0:15000 }
     fine.output,
     /^ok {6}inbound\.app .*\nok {6}llm\.upstreams\[0\] .*\nsent .*\n0 problems, 0 warnings\n$/,
   );
+});
+
+t.test('check --live finds the Services that lead past the sidecars', async (t) => {
+  const app = await startRawServer(t);
+  const { url } = await startProvider(t, 200);
+  const api = await FakeKubernetesApi.start(t);
+  const labels = { app: 'research' };
+  const service = (name: string, targetPort: string | number) => ({
+    metadata: { name, namespace: 'agents' },
+    spec: { selector: labels, clusterIP: '10.0.0.1', ports: [{ port: 50_051, targetPort }] },
+  });
+  const sidecar = {
+    name: 'outrigger',
+    restartPolicy: 'Always',
+    env: [{ name: 'OUTRIGGER_INBOUND_APP', value: '127.0.0.1:50051' }],
+    ports: [{ containerPort: 15_006, name: 'grpc' }],
+  };
+  const containers = [{ name: 'research', ports: [{ containerPort: 50_051 }] }];
+  const pod = (annotations: Record<string, string>) => ({
+    metadata: { name: 'research-0', namespace: 'agents', labels, annotations },
+    spec: { initContainers: [sidecar], containers },
+  });
+  api.services = [service('research', 'grpc'), service('past', 50_051)];
+  api.pods = [pod({})];
+  const file = `${t.testdir({})}/outrigger.yaml`;
+  const upstreams = `llm: { upstreams: [{ name: a, url: "${url}" }] }`;
+  writeFileSync(file, `inbound: { app: "${app.address}" }\n${upstreams}\n`);
+  const look = () => check(t, file, { KUBECONFIG: api.kubeconfig }, '--services', 'agents');
+  const past = await look();
+  t.equal(past.code, 0, 'calls succeed: it is a warning');
+  t.match(
+    past.output,
+    /^warning Service agents\/past port 50051: its targetPort 50051 is the app's own port/m,
+  );
+  t.notMatch(past.output, 'agents/research');
+  api.pods = [pod({ 'outrigger.dev/intercept': 'true' })];
+  t.match(
+    (await look()).output,
+    /^ok {6}namespace agents: no Service leads past the sidecars of its 1 injected pods$/m,
+  );
+  api.failWith = 403;
+  t.match(await look(), { code: 1, output: /namespace agents: its Services can not be listed/ });
 });
 
 t.test(

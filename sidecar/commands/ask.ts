@@ -44,7 +44,7 @@ export function askJson(target: Target, path: string, timeoutMs: number): Promis
     const headers = { Host: 'localhost', Accept: 'application/json', ...options.headers };
     if (secure) delete (headers as { Host?: string }).Host;
     const asked = (secure ? httpsRequest : httpRequest)(
-      { ...options, path, headers, agent: false },
+      { ...options, path, headers, agent: options.agent ?? false },
       (response) => {
         const { statusCode = 0 } = response;
         const chunks: Buffer[] = [];

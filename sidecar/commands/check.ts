@@ -15,6 +15,11 @@ const FLAGS = {
     bare: true,
     help: 'Looks at what the configuration names: names, ports, TLS, gRPC, the provider and its key',
   },
+  services: {
+    value: 'NAMESPACE',
+    many: true,
+    help: 'Of --live: looks for Services there whose numeric targetPort leads past the sidecars',
+  },
   output: { short: '-o', value: 'FORMAT', help: 'Of --live: text or json [text]' },
 } satisfies FlagTable;
 
@@ -35,7 +40,7 @@ export async function check(args: readonly string[]): Promise<number> {
   if (output !== 'text' && output !== 'json') return refuse(['--output takes text or json']);
   const configured = await configure(rest);
   if ('exitCode' in configured) return configured.exitCode;
-  if (read.flags.live.length > 0) return live(configured.source, output === 'json');
+  if (read.flags.live.length > 0) return live(configured.source, read.flags.services, output === 'json');
   const { Document, isScalar, visit } = await import('yaml');
   const document = new Document(configured.source.effective);
   visit(document, {
@@ -51,10 +56,10 @@ export async function check(args: readonly string[]): Promise<number> {
   return EXIT.OK;
 }
 
-async function live(source: ConfigSource, json: boolean): Promise<number> {
+async function live(source: ConfigSource, namespaces: readonly string[], json: boolean): Promise<number> {
   const { liveCheck } = await import('./live-check/live-check.ts');
   const { reportOf, textOf } = await import('./live-check/report.ts');
-  const results = await liveCheck(source.current, process.env);
+  const results = await liveCheck(source.current, process.env, namespaces);
   const report = reportOf(results, source.warnings, source.locate);
   if (json) print(JSON.stringify(report, null, 2));
   else {

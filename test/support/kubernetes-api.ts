@@ -32,6 +32,9 @@ export class FakeKubernetesApi {
   /** `list`, or `watch` with the version it began from. */
   readonly requests: string[] = [];
   readonly zones = new Map<string, string>();
+  /** What lists of pods and Services have. */
+  pods: readonly object[] = [];
+  services: readonly object[] = [];
   /** What the next requests are answered with instead; 0 is as usual, -1 no answer at all. */
   failWith = 0;
   /** Requests that got no answer for it. */
@@ -198,6 +201,8 @@ export class FakeKubernetesApi {
         metadata: { name: node, labels: { 'topology.kubernetes.io/zone': zone } },
       });
     }
+    const kind = /^\/api\/v1\/namespaces\/agents\/(services|pods)$/.exec(url.pathname)?.[1];
+    if (kind !== undefined) return json(200, { items: kind === 'pods' ? this.pods : this.services });
     const proxied = /^\/api\/v1\/namespaces\/agents\/pods\/([a-z0-9-]+):(\d+)\/proxy(\/.*)$/.exec(
       decodeURIComponent(url.pathname),
     );

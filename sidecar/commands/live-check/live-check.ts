@@ -11,6 +11,7 @@ import { NOBODY } from '../../tls/credentials.ts';
 import { type Connect, lookAtEndpoint, unresolved } from './endpoint.ts';
 import { type LiveResult, LOOK_MS, problem, warning, within } from './finding.ts';
 import { lookAtProvider } from './provider.ts';
+import { lookAtServices } from './services.ts';
 
 const AT_A_TIME = 16;
 /** Of a large Service, a part says enough. */
@@ -19,7 +20,11 @@ const MAX_ENDPOINTS = 20;
 type Look = () => Promise<readonly LiveResult[]>;
 
 /** Looks at everything that the configuration names, some at a time. */
-export async function liveCheck(config: Config, env: NodeJS.ProcessEnv): Promise<LiveResult[]> {
+export async function liveCheck(
+  config: Config,
+  env: NodeJS.ProcessEnv,
+  namespaces: readonly string[] = [],
+): Promise<LiveResult[]> {
   const { app } = config.inbound;
   const looks: Look[] = [];
   if (app !== NO_APP) looks.push(async () => [await lookAtEndpoint(['inbound', 'app'], app, 'the agent')]);
@@ -33,6 +38,7 @@ export async function liveCheck(config: Config, env: NodeJS.ProcessEnv): Promise
         key: apiKeyEnv === undefined ? undefined : env[apiKeyEnv] || undefined,
       }),
     );
+  for (const namespace of namespaces) looks.push(() => lookAtServices(namespace));
   return (await someAtATime(looks)).flat();
 }
 

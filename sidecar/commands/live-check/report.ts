@@ -22,6 +22,9 @@ export interface LiveReport {
   readonly sent: readonly string[];
 }
 
+/** Of what the cluster has, and no setting. */
+const NOWHERE = { source: '', line: undefined, column: undefined };
+
 /** @param warnings of the configuration itself, which the report repeats */
 export function reportOf(
   results: readonly LiveResult[],
@@ -29,7 +32,8 @@ export function reportOf(
   locate: (finding: Finding) => Problem,
 ): LiveReport {
   const placed = results.map(({ level, path, target, message, remedy }): PlacedResult => {
-    const { source, line, column } = locate({ path, part: 'value', message, remedy });
+    const place = path.length === 0 ? NOWHERE : locate({ path, part: 'value', message, remedy });
+    const { source, line, column } = place;
     return {
       level,
       path: formatPath(path),
@@ -63,7 +67,7 @@ export function reportOf(
 export function textOf({ results, sent }: LiveReport): string {
   const lines = results.flatMap(({ level, path, source, line, column, target, message, remedy }) => {
     const where = level === 'ok' || line === null ? '' : `${source}:${line}:${column}: `;
-    const what = `${path}${target === '' ? '' : ` ${target}`}: ${message}`;
+    const what = `${[path, target].filter((part) => part !== '').join(' ')}: ${message}`;
     const said = clean(`${level.padEnd(8)}${where}${what}`);
     return remedy === '' ? [said] : [said, `        ${clean(remedy)}`];
   });

@@ -2,9 +2,9 @@
  * Finds the sidecars behind a Kubernetes Service by its EndpointSlices. Inside the cluster they are asked directly; outside,
  * where no pod's address is reachable, through the API server, with the permissions of the kubeconfig (`pods/proxy`).
  */
-import type { RequestOptions } from 'node:https';
 import { formatHostPort } from '../../net/address.ts';
-import { AskError, askJson, type Target } from '../ask.ts';
+import { ApiServerError, apiServer } from '../api-server.ts';
+import { AskError, askJson } from '../ask.ts';
 import { FleetError, type Found } from './fleet.ts';
 
 const LIST_TIMEOUT_MS = 10_000;
@@ -20,7 +20,10 @@ interface SliceList {
 
 /** @param name `NAMESPACE/SERVICE`, or a Service of the own namespace; throws {@link FleetError} */
 export async function byService(name: string, port: number): Promise<Found[]> {
-  const api = await apiServer();
+  const api = await apiServer().catch((error: unknown) => {
+    if (!(error instanceof ApiServerError)) throw error;
+    throw new FleetError(`${error.message}, or use --dns or --at`, error);
+  });
   const [namespace = '', service = ''] = name.includes('/') ? name.split('/') : [api.namespace, name];
   const where = `/api/v1/namespaces/${encodeURIComponent(namespace)}`;
   const selector = encodeURIComponent(`kubernetes.io/service-name=${service}`);
@@ -42,47 +45,6 @@ export async function byService(name: string, port: number): Promise<Found[]> {
       found.set(pod || ip, isDirect ? direct : { ...direct, target: api.target, path: proxied });
     }
   return [...found.values()];
-}
-
-interface ApiServer {
-  readonly target: Target;
-  /** The path of the server's URL, before that of the API. */
-  readonly path: string;
-  /** The own namespace. */
-  readonly namespace: string;
-  readonly inCluster: boolean;
-}
-
-/** The API server of the kubeconfig (KUBECONFIG, ~/.kube/config), or of the cluster that this process runs in. */
-async function apiServer(): Promise<ApiServer> {
-  const { KubeConfig } = await import('@kubernetes/client-node');
-  const config = new KubeConfig();
-  try {
-    config.loadFromDefault();
-    const server = config.getCurrentCluster()?.server;
-    if (server === undefined) throw new Error('it names no cluster');
-    const { protocol, hostname, port, pathname } = new URL(server);
-    const options: RequestOptions = {};
-    await config.applyToHTTPSOptions(options);
-    const { agent: _, ...credentials } = options;
-    const secure = protocol === 'https:';
-    return {
-      target: {
-        ...credentials,
-        host: hostname.replace(/^\[|\]$/g, ''),
-        port: port === '' ? (secure ? 443 : 80) : Number(port),
-        secure,
-      },
-      path: pathname.replace(/\/$/, ''),
-      namespace: config.getContextObject(config.getCurrentContext())?.namespace ?? 'default',
-      inCluster: config.getCurrentContext() === 'inClusterContext',
-    };
-  } catch (error) {
-    throw new FleetError(
-      `no Kubernetes cluster can be asked (${(error as Error).message}); set KUBECONFIG, or use --dns or --at`,
-      error,
-    );
-  }
 }
 
 const REMEDIES: Readonly<Record<number, string>> = {
