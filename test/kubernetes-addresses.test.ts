@@ -1,14 +1,19 @@
 // What injection makes of an app's addresses works for clients that nobody here wrote: the injected pod's own values,
 // dialled by grpcio and grpc-js as they are, lead through a real sidecar to the agent that the app meant.
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createServer as createSecureServer, get as httpsGet } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseAllDocuments } from 'yaml';
+import { TestAuthority } from '../scripts/harness/certificates.ts';
 import { startDataPlane } from '../scripts/harness/data-plane.ts';
 import { freePort } from '../scripts/harness/free-port.ts';
 import { runProcess } from '../scripts/harness/process.ts';
-import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
 import { startSidecar } from '../scripts/harness/sidecar.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
@@ -159,6 +164,71 @@ t.test(
     t.equal(plane.sidecar.notLiveBecause, undefined);
   },
 );
+
+t.test('an app that does not speak gRPC at its address goes on as without a sidecar', async (t) => {
+  const web = createServer((request, response) => {
+    let length = 0;
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+    });
+    request.on('end', () => response.end(`${request.method} ${request.url} ${length}`));
+  });
+  await new Promise<void>((resolve) => web.listen(0, '127.0.0.1', resolve));
+  const authority = await TestAuthority.make();
+  const secured = createSecureServer(await authority.issue({ names: ['writer.example'] }), (_, response) =>
+    response.end('secret'),
+  );
+  await new Promise<void>((resolve) => secured.listen(0, '127.0.0.1', resolve));
+  for (const server of [web, secured])
+    t.teardown(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+  const grpc = await startRawServer(t);
+  const addressOf = (server: { address(): unknown }) => `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const ports = [await freePort(), await freePort(), await freePort()] as const;
+  const addresses = [addressOf(web), addressOf(secured), grpc.address];
+  const targets = ports.map((port, index) => ({ listen: `127.0.0.1:${port}`, address: addresses[index] }));
+  const notices: string[] = [];
+  const plane = await startDataPlane(
+    t,
+    { inbound: { app: 'none' }, outbound: { targets } },
+    { onConnectionError: (_, error) => void notices.push(error.message) },
+  );
+  const answer = await fetch(`http://127.0.0.1:${ports[0]}/page?x=1`, {
+    method: 'POST',
+    body: 'b'.repeat(1 << 20),
+  });
+  t.equal(await answer.text(), `POST /page?x=1 ${1 << 20}`);
+  t.equal((await fetch(`http://127.0.0.1:${ports[0]}/`)).status, 200);
+  const text = await new Promise<string>((resolve, reject) => {
+    const options = { port: ports[1], host: '127.0.0.1', servername: 'writer.example', ca: authority.ca };
+    httpsGet(options, (response) => response.on('data', (chunk) => resolve(String(chunk)))).on(
+      'error',
+      reject,
+    );
+  });
+  t.equal(text, 'secret', 'TLS ends at the target, with its own certificate');
+  t.match(
+    notices,
+    [/is no HTTP\/2 in plain text; such connections pass without policies/, /TLS/],
+    'told once each',
+  );
+  // What does speak gRPC, many calls and large ones, is not mistaken.
+  const client = new RawClient(t, ports[2]);
+  const large = Buffer.alloc(3 << 20, 7);
+  const outcomes = await Promise.all(
+    Array.from({ length: 60 }, (_, index) =>
+      client.unary(index % 20 === 0 ? large : Buffer.from(`${index}`)),
+    ),
+  );
+  for (const [index, { code, response }] of outcomes.entries()) {
+    t.equal(code, 0);
+    if (index % 20 === 0) t.equal(response?.length, large.length);
+    else t.equal(response?.toString(), `${index}`);
+  }
+  t.equal(plane.sidecar.notLiveBecause, undefined);
+});
 
 t.test('outrigger check refuses targets that clash or loop, and shows the clusters they imply', async (t) => {
   const check = async (targets: object[]) => {

@@ -213,7 +213,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     this.seconds.get(server)?.close();
   }
 
-  private acceptSocket(socket: Socket, server: Server): void {
+  protected acceptSocket(socket: Socket, server: Server): void {
     const place = this.placeFor(socket);
     if (place === undefined) {
       this.stats.reject('too_many_connections');

@@ -1,13 +1,7 @@
 /** The listeners of `outbound.targets`: a local port for each address that the app calls. */
 import type { GrpcListener, GrpcListenerOptions, Move } from './grpc-listener.ts';
 import type { OutboundTarget } from './listener-settings.ts';
-import type { TargetCalls } from './target-calls.ts';
-
-/** A listener, and what gives its calls their authority. */
-export interface TargetListener {
-  readonly listener: GrpcListener;
-  readonly calls: TargetCalls;
-}
+import type { TargetListener } from './target-listener.ts';
 
 export class OutboundTargets {
   private readonly create: (target: OutboundTarget) => TargetListener;
@@ -24,7 +18,7 @@ export class OutboundTargets {
   async start(targets: readonly OutboundTarget[]): Promise<void> {
     for (const target of targets) {
       const made = this.create(target);
-      await made.listener.listen(target.listen);
+      await made.listen(target.listen);
       this.serving.set(target.listen, made);
     }
   }
@@ -35,9 +29,9 @@ export class OutboundTargets {
     for (const target of targets) {
       if (this.serving.has(target.listen)) continue;
       const made = this.create(target);
-      const address = await made.listener.listen(target.listen);
+      const address = await made.listen(target.listen);
       const commit = () => void this.serving.set(target.listen, made);
-      opened.push({ address, commit, cancel: () => made.listener.stopAccepting() });
+      opened.push({ address, commit, cancel: () => made.stopAccepting() });
     }
     const removed = [...this.serving.keys()].filter((listen) => !wanted.has(listen));
     for (const listen of removed)
@@ -45,7 +39,7 @@ export class OutboundTargets {
   }
 
   private remove(listen: string): void {
-    const { listener } = this.serving.get(listen)!;
+    const listener = this.serving.get(listen)!;
     this.serving.delete(listen);
     listener.stopAccepting();
     listener.drain();
@@ -56,24 +50,19 @@ export class OutboundTargets {
   apply(targets: readonly OutboundTarget[], options: GrpcListenerOptions): void {
     for (const { listen, address } of targets) {
       const served = this.serving.get(listen);
-      served?.calls.redirect(address);
-      served?.listener.update(options);
+      served?.direction.redirect(address);
+      served?.update(options);
     }
   }
 
   /** Every listener with calls, also those that a reload removed. */
   get listeners(): readonly GrpcListener[] {
-    return [...Array.from(this.serving.values(), ({ listener }) => listener), ...this.leaving];
-  }
-
-  /** The address of the configuration and the one with the port that the system chose for port 0. */
-  get addresses(): ReadonlyMap<string, string> {
-    return new Map(Array.from(this.serving, ([listen, { listener }]) => [listen, listener.address]));
+    return [...this.serving.values(), ...this.leaving];
   }
 
   /** The first port that accepts no more connections; undefined when all do. */
   get deaf(): string | undefined {
-    for (const [listen, { listener }] of this.serving) if (!listener.isListening) return listen;
+    for (const [listen, { isListening }] of this.serving) if (!isListening) return listen;
     return undefined;
   }
 }

@@ -11,7 +11,6 @@ import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import {
-  type CallAcceptor,
   GrpcListener,
   type GrpcListenerEnvironment,
   type GrpcListenerOptions,
@@ -20,6 +19,7 @@ import {
 import { OutboundTargets } from './outbound-targets.ts';
 import { callPathGuard, type OutboundClusterSettings, type OutboundSettings } from './settings.ts';
 import { TargetCalls } from './target-calls.ts';
+import { TargetListener } from './target-listener.ts';
 
 /** PINGs within the pod cost no network, and GOAWAY would cost the app its calls: this only stops a loop. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
@@ -72,12 +72,10 @@ export class Outbound {
     };
     const pipeline = new Pipeline(this.context);
     const options = listenerOptions(outbound);
-    const listener = (calls: CallAcceptor, name = 'outbound') =>
-      new GrpcListener(name, calls, this.stats, environment, options);
-    this.listener = listener(pipeline);
+    this.listener = new GrpcListener('outbound', pipeline, this.stats, environment, options);
     this.targets = new OutboundTargets(({ address }) => {
       const calls = new TargetCalls(pipeline, this.context, address);
-      return { calls, listener: listener(calls, 'outbound.targets') };
+      return new TargetListener(calls, this.stats, environment, options);
     });
     this.apply(config);
   }

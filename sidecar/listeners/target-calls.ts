@@ -25,7 +25,8 @@ export class TargetCalls implements CallAcceptor {
   private readonly context: { readonly router: Router };
   /** By the received list, which a client repeats. */
   private known = new WeakMap<HeaderList, Directed>();
-  private target: string;
+  /** The address of the target. */
+  target: string;
 
   constructor(calls: CallAcceptor, context: { readonly router: Router }, target: string) {
     this.calls = calls;

@@ -137,6 +137,7 @@ export class LoggingObserver implements SidecarObserver {
     const details = { listener, reason: error.reason };
     // A defect of ours is logged with its cause and stack; an error of the peer needs one line.
     if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
+    else if (error.reason === 'passed_on') this.log.warn(details, error.message);
     else if (error.reason.startsWith('tls_'))
       this.log.warn(details, `refused a caller (${error.reason}): ${error.message}`);
     else this.log.info(details, `closed a downstream connection: ${error.message}`);
