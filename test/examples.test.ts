@@ -1,14 +1,13 @@
 // The examples, as someone has them who knows nothing of this repository: installed from the packages, run beside real sidecars,
 // called through them, and hurt.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, symlinkSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
-import type { ServiceError } from '@grpc/grpc-js';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { startProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout, type ToolName } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import { followAgentPage } from './support/agent-page.ts';
 import { exampleScene, processTask, type StartAgent, streamTask, told } from './support/example-scene.ts';
 import { AS_STRANGER, copyCheckout, copyFolder, install, pack, runAsStranger } from './support/package.ts';
 import { installWheel } from './support/python-wheel.ts';
@@ -26,7 +25,7 @@ interface Tool {
 const withoutPython = skipWithout('python-package');
 /** Where the Python package is installed. */
 let wheel = '';
-/** The example in TypeScript, installed and built; its node_modules are what `npm install outrigger openai` gives a reader. */
+/** The example in TypeScript, installed and built. */
 let inTypeScript = '';
 
 t.before(async () => {
@@ -77,6 +76,13 @@ async function serves(t: Test, startAgent: StartAgent, tool: Tool): Promise<void
   );
   t.equal(stats.read().by_status[429], 1);
 
+  // After the caller has got some of it, so that nobody begins again.
+  for (const broken of [{ cut_after_chunks: 12 }, { end_after_chunks: 12 }]) {
+    faults.add({ times: 1, behaviour: broken });
+    const half = await streamTask(client, 'Break off').then(String, ({ code }: ServiceError) => code);
+    t.equal(half, status.UNAVAILABLE, `half an answer is no answer: ${Object.keys(broken)}`);
+  }
+
   faults.add({ behaviour: { fail: { status: 401 } } });
   const refused = await processTask(client, 'Use the wrong key').catch((error: ServiceError) => error);
   t.match(
@@ -91,8 +97,8 @@ async function serves(t: Test, startAgent: StartAgent, tool: Tool): Promise<void
   await waitUntil('each replica works', () => stats.read().active === 4);
   replicas[0].agent.kill('SIGKILL');
   await waitUntil('the tasks of the killed replica have gone', () => stats.read().aborted > 0);
-  for (const { status } of await Promise.all(running))
-    t.equal(status, 'SUCCESS', 'the other replica takes over');
+  for (const answered of await Promise.all(running))
+    t.equal(answered.status, 'SUCCESS', 'the other replica takes over');
   faults.clear();
   t.match(await processTask(client, 'And afterwards'), { status: 'SUCCESS' });
   t.equal(await replicas[1].agent.stop(), 0, 'the agent ends in order');
@@ -133,52 +139,3 @@ t.test('an agent in TypeScript', async (t) => {
     startProcess(t, program[0]!, program.slice(1), { cwd: inTypeScript, env });
   await serves(t, start, { name: 'glossary', arguments: '{"word": "sidecar"}' });
 });
-
-/** The environment of a reader with these programs first in the PATH. */
-function readerWith(...folders: string[]): Record<string, string> {
-  const path = ['node_modules/.bin', ...folders, dirname(process.execPath), process.env['PATH'] ?? ''];
-  return { PATH: path.join(delimiter), PYTHONPATH: wheel };
-}
-
-/** Whether the command installs packages; fails if one of them is not what the test has. */
-function installs(t: Test, command: string, python?: ToolName): boolean {
-  const [, how, names = ''] =
-    /^(npm init|npm install|pip install|python3 -m venv|\. \.venv)\b *(.*)$/.exec(command) ?? [];
-  if (how === 'npm install')
-    for (const name of names.split(' ')) t.ok(existsSync(join(inTypeScript, 'node_modules', name)), command);
-  if (how === 'pip install') t.ok(python !== undefined, command);
-  return how !== undefined;
-}
-
-const linkModules = (to: string): void =>
-  symlinkSync(join(inTypeScript, 'node_modules'), join(to, 'node_modules'));
-
-t.test('the page "Write an agent" holds in TypeScript', async (t) => {
-  await followAgentPage(t, 'In TypeScript', readerWith(), (command) => installs(t, command), linkModules);
-});
-
-t.test('the page "Write an agent" holds in Python', { skip: withoutPython }, async (t) => {
-  const env = readerWith(dirname(requireTool('python-package')));
-  await followAgentPage(
-    t,
-    'In Python',
-    env,
-    (command) => installs(t, command, 'python-package'),
-    linkModules,
-  );
-});
-
-t.test(
-  'the page "Write an agent" holds on plain grpcio',
-  { skip: skipWithout('python-package', 'python') },
-  async (t) => {
-    const env = { ...readerWith(dirname(requireTool('python-package'))), PYTHONPATH: '' };
-    await followAgentPage(
-      t,
-      'On plain grpcio',
-      env,
-      (command) => installs(t, command, 'python-package'),
-      linkModules,
-    );
-  },
-);

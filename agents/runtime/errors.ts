@@ -14,15 +14,8 @@ import {
   type ProviderError,
 } from './provider-error.ts';
 
-/** The statuses with which an agent answers itself. */
-export type AgentErrorCode =
-  | 'INVALID_ARGUMENT'
-  | 'FAILED_PRECONDITION'
-  | 'RESOURCE_EXHAUSTED'
-  | 'UNAVAILABLE'
-  | 'DEADLINE_EXCEEDED'
-  | 'CANCELLED'
-  | 'INTERNAL';
+/** The statuses with which an agent answers itself: all of gRPC's but OK. */
+export type AgentErrorCode = Exclude<keyof typeof status, 'OK'>;
 
 export interface AgentErrorOptions {
   /** The invalid field of TaskRequest; sent as the trailer `agent-error-field`. */

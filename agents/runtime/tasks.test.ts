@@ -261,6 +261,7 @@ t.test("only an AgentError's message reaches the caller", async (t) => {
   const thrown: unknown[] = [
     new AgentError('FAILED_PRECONDITION', 'no index yet', { retryAfterMs: 1500 }),
     new AgentError('INVALID_ARGUMENT', 'needs a language', { field: 'input' }),
+    new AgentError('PERMISSION_DENIED', 'not for you'),
     new TypeError('cannot read Bearer abc.def of sk-live-12345678 test-key-0123'),
     'a text',
     undefined,
@@ -273,11 +274,12 @@ t.test("only an AgentError's message reaches the caller", async (t) => {
   const failures = [];
   for (const index of thrown.keys())
     failures.push(await failureOf(processTask(client, { input: `${index}` })));
-  const [meant, field, ...others] = failures;
+  const [meant, field, denied, ...others] = failures;
   t.match(meant, { code: status.FAILED_PRECONDITION, details: 'no index yet' });
   t.same(meant!.metadata.get('grpc-retry-pushback-ms'), ['1500']);
   t.match(field, { code: status.INVALID_ARGUMENT, details: 'needs a language' });
   t.same(field!.metadata.get('agent-error-field'), ['input']);
+  t.match(denied, { code: status.PERMISSION_DENIED, details: 'not for you' });
   for (const other of others) t.match(other, { code: status.INTERNAL, details: 'the agent failed' });
   t.match(log.join(''), /cannot read Bearer \[secret\] of \[secret\] \[secret\]/, 'logged without keys');
   t.notMatch(log.join(''), /sk-live|test-key-0123|abc\.def/);

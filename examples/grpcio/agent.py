@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from concurrent import futures
+from contextlib import contextmanager
 
 import agent_service_pb2 as messages
 import agent_service_pb2_grpc as services
@@ -41,7 +42,8 @@ class Research(services.AgentServiceServicer):
     def ProcessTask(self, task, context):
         tokens, calls, turns = 0, [], question(task)
         for _ in range(MAX_TURNS):
-            answer = self.ask(turns, context)
+            with model_errors(context):
+                answer = self.ask(turns, context)
             tokens += answer.usage.total_tokens
             said = answer.choices[0].message
             if not said.tool_calls:
@@ -55,8 +57,9 @@ class Research(services.AgentServiceServicer):
     def StreamProcess(self, task, context):
         turns = question(task)
         for _ in range(MAX_TURNS):
-            with self.ask(turns, context, stream=True) as chunks:
-                message = {"role": "assistant", "content": "", "tool_calls": []}
+            message = {"role": "assistant", "content": "", "tool_calls": []}
+            # Errors arise in the middle of a stream, too.
+            with model_errors(context), self.ask(turns, context, stream=True) as chunks:
                 for chunk in chunks:
                     for choice in chunk.choices:
                         if choice.delta.content:
@@ -70,25 +73,31 @@ class Research(services.AgentServiceServicer):
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"no answer after {MAX_TURNS} turns")
 
     def ask(self, turns, context, stream=False):
-        """:raises Exception: after it has ended the call with the status that fits"""
         headers = {name: value for name, value in context.invocation_metadata() if name in PASSED_ON}
-        try:
-            return self.model.chat.completions.create(
-                model="gpt-4o-mini",
-                messages=turns,
-                tools=TOOLS,
-                stream=stream,
-                extra_headers=headers,
-                timeout=context.time_remaining(),
-            )
-        except openai.APIConnectionError:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the model cannot be reached")
-        except openai.RateLimitError as error:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
-        except openai.APIStatusError as error:
-            # A wrong key or model is a defect of this agent: no other caller can help it by trying again.
-            later = error.status_code >= 500
-            context.abort(grpc.StatusCode.UNAVAILABLE if later else grpc.StatusCode.INTERNAL, error.message)
+        return self.model.chat.completions.create(
+            model="gpt-4o-mini",
+            messages=turns,
+            tools=TOOLS,
+            stream=stream,
+            extra_headers=headers,
+            timeout=context.time_remaining(),
+        )
+
+
+@contextmanager
+def model_errors(context):
+    """Ends the call with the status that fits: sidecars try UNAVAILABLE again, and nothing else."""
+    try:
+        yield
+    except openai.RateLimitError as error:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
+    except openai.APIStatusError as error:
+        # A wrong key or model is a defect of this agent, and trying again does not help.
+        later = error.status_code >= 500
+        context.abort(grpc.StatusCode.UNAVAILABLE if later else grpc.StatusCode.INTERNAL, error.message)
+    except openai.APIError as error:
+        # Not reached, or broken off in the middle of an answer.
+        context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
 
 
 def question(task):

@@ -1,9 +1,9 @@
 /** A translation agent. It asks its model through the sidecar, with a tool that knows the customer's own words. */
-import { AgentError, serveAgent, type TaskContext, type TaskRequest } from 'outrigger/agent';
+import { type Agent, AgentError, serveAgent, type TaskContext, type TaskRequest } from 'outrigger/agent';
 
 const GLOSSARY: Readonly<Record<string, string>> = { outrigger: 'Ausleger', sidecar: 'Beiwagen' };
 
-await serveAgent({
+const translation: Agent = {
   name: 'translation-agent',
   version: '1.0.0',
 
@@ -19,7 +19,7 @@ await serveAgent({
     // Throws if the model breaks off, so that half an answer is no answer.
     yield* context.answerText(run);
   },
-});
+};
 
 function request(task: TaskRequest, context: TaskContext) {
   const language = task.metadata['language'] ?? 'German';
@@ -46,3 +46,5 @@ const glossary = {
     function: ({ word }: { word: string }) => GLOSSARY[word.toLowerCase()] ?? 'no entry',
   },
 };
+
+await serveAgent(translation);
