@@ -114,7 +114,7 @@ t.test('the page works in a browser', { skip: skipWithout('chromium') }, async (
 function tasksByThemselves(t: Test, browser: Browser, { url }: LocalSystem) {
   return t.test('tasks start by themselves, and the page shows where they go', async (t) => {
     const { page, errors } = await openPage(t, browser, url, { viewport: { width: 1280, height: 800 } });
-    await moreTasks(page, 8);
+    await moreTasks(page, 4);
     t.same(await outsideOf(page, firstScreen), [], 'all of it is on the first screen');
     await page.setViewportSize({ width: 1366, height: 768 });
     t.same(await outsideOf(page, firstScreen), [], "and on a laptop's");
@@ -201,6 +201,9 @@ function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
     const id = sent.recent.at(-1)!.taskId;
     await page.getByRole('searchbox').fill(id.slice(-12));
     await says(page.locator('#found tbody'), new RegExp(`^${id}succeeded\\w+, [\\d.]+ m?s$`));
+    const own = (await page.locator('#outcome').innerText()).slice(-36);
+    await page.getByRole('searchbox').fill(own);
+    await says(page.locator('#found tbody'), new RegExp(`^${own}succeededwriting, `));
     await page.getByRole('searchbox').fill('<b>');
     await says(page.locator('#found .empty'), /No task of the last minutes has this id/);
     t.same(errors, []);
@@ -265,7 +268,7 @@ function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
   return t.test('a fault and its consequences are on one screen, and no task fails', async (t) => {
     const { page, errors } = await openPage(t, browser, url, { viewport: { width: 1280, height: 800 } });
     await press(page, 'Send tasks');
-    await moreTasks(page, 12);
+    await moreTasks(page, 6);
     const saved = await numberOf(page, 'Saved by retries');
     await press(page, 'Kill research-1');
     await says(node(page, 'research-1'), /dead.*no process/);
@@ -280,7 +283,7 @@ function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
       limits,
     );
     t.ok((await page.locator('.mark-line.bad').count()) > 0, 'the chart marks the ejection');
-    await moreTasks(page, 10);
+    await moreTasks(page, 6);
     t.match(await failedTasks(page), /none failed/);
     t.same(await outsideOf(page, [...firstScreen, '[data-node="research-1"]']), [], 'all without scrolling');
     t.equal(await page.evaluate('scrollY'), 0);
@@ -288,7 +291,7 @@ function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
     await press(page, 'Restore research-1');
     await says(node(page, 'research-1'), /up.*process \d+/);
     await says(node(page, 'sidecar of research-1'), /in service/);
-    await moreTasks(page, 8);
+    await moreTasks(page, 4);
     t.match(await failedTasks(page), /none failed/);
     t.same(errors, []);
   });
@@ -299,7 +302,7 @@ function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
     const { page, errors } = await openPage(t, browser, url, { colorScheme: 'dark' });
     const sidecar = node(page, 'sidecar of research-2');
     await says(sidecar, /in service/);
-    await moreTasks(page, 20);
+    await moreTasks(page, 10);
     await press(page, 'Stop research-2');
     await says(node(page, 'research-2'), /stopped/);
     await says(page.locator('#running tbody'), /ProcessTask…[0-9a-f]{8}1research-2/);

@@ -3,6 +3,8 @@ import { duration } from '/shared/numbers.js';
 import { Table } from '/shared/tables.js';
 
 const WAIT_MS = 250;
+/** The tasks that were sent from this page. */
+const MAX_OWN = 50;
 
 export class FoundTasks {
   /** @param report returns the latest report of the local system */
@@ -10,6 +12,7 @@ export class FoundTasks {
     this.input = form.elements.text;
     this.report = report;
     this.finished = [];
+    this.own = [];
     this.asked = '';
     this.table = new Table(box, {
       caption: 'Tasks that were found',
@@ -28,6 +31,12 @@ export class FoundTasks {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.ask(), WAIT_MS);
     });
+    this.refresh();
+  }
+
+  /** A task of this page has ended: { taskId, agent, state, ms, error }. */
+  add(task) {
+    this.own = [task, ...this.own].slice(0, MAX_OWN);
     this.refresh();
   }
 
@@ -64,7 +73,7 @@ export class FoundTasks {
         what: `${state.replaceAll('_', ' ')} for ${duration(age)}, attempt ${attempts}, at ${way.at(-1)?.endpoint ?? 'no endpoint'}`,
       }));
     const known = new Set(running.map(({ id }) => id));
-    const ended = this.finished
+    const ended = [...this.own.filter(({ taskId }) => taskId.includes(text)), ...this.finished]
       .filter(({ taskId, state }) => state !== 'running' && !known.has(taskId))
       .map(({ taskId: id, agent, state, ms, error }) => ({
         id,

@@ -74,8 +74,11 @@ function gatewayNode({ gateway, circuits }, row) {
     label: 'Gateway: the page of its sidecar',
     href: gateway.dashboard,
     detail: gateway.address,
-    state: open === undefined ? 'up' : `circuit ${open.state}`,
-    note: open === undefined ? '' : `to ${[...new Set(circuits.map(({ cluster }) => cluster))].join(', ')}`,
+    state: open?.state ?? 'up',
+    note:
+      open === undefined
+        ? ''
+        : `circuit to ${[...new Set(circuits.map(({ cluster }) => cluster))].join(', ')}`,
     why: circuits
       .map(({ cluster, state, because }) => `circuit of ${cluster} ${state}: ${because}`)
       .join('; '),

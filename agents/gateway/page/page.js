@@ -85,27 +85,35 @@ form.addEventListener('submit', async (event) => {
   outcome.textContent = 'Running';
   submit.disabled = true;
   cancel.disabled = false;
+  const task = Object.fromEntries(new FormData(form));
+  const startedMs = performance.now();
   let before = { local: false };
   try {
     before = await readState();
-    const task = Object.fromEntries(new FormData(form));
     const done = await streamTask(task, leave.signal, (chunk) => {
       answer.textContent += chunk;
     });
     showRoute(await routeOf(before));
     outcome.textContent = `Done in ${done.latency_ms} ms, task ${done.task_id}`;
+    found.add(endedTask(task, done.task_id, done.latency_ms));
   } catch (error) {
     if (leave.signal.aborted) {
       outcome.textContent = 'Cancelled';
     } else {
       showRoute([...(await routeOf(before).catch(() => [])), ...stepToModel(error.model)]);
       outcome.textContent = `Failed: ${error.message}`;
+      if (error.taskId)
+        found.add(endedTask(task, error.taskId, performance.now() - startedMs, error.message));
     }
   } finally {
     submit.disabled = false;
     cancel.disabled = true;
   }
 });
+
+function endedTask({ agent_type: agent }, taskId, ms, error = '') {
+  return { taskId, agent, state: error === '' ? 'succeeded' : 'failed', ms, error };
+}
 
 keep.addEventListener('click', () => run(`sending/${latest?.sent.sending ? 'off' : 'on'}`));
 

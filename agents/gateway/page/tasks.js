@@ -26,9 +26,10 @@ function post(task, accept, signal) {
 
 /** Why a task failed; `model` is set if its agent's model did not answer. */
 class TaskError extends Error {
-  constructor({ code, message, model }) {
+  constructor({ code, message, model, task_id: taskId }) {
     super(code === undefined ? message : `${code}: ${message}`);
     this.model = model;
+    this.taskId = taskId;
   }
 }
 

@@ -14,16 +14,17 @@ export function peerOf(address) {
   return peers.get(address);
 }
 
-/** Puts the names before the addresses of a text. */
+/** Puts the names before the addresses of a text; 10.0.0.7:80 is no part of 10.0.0.7:8080 or 110.0.0.7:80. */
 export function named(text) {
   let result = text;
   for (const [address, { name }] of peers) {
     if (!result.includes(address)) continue;
-    // Not within a longer number: 10.0.0.7:80 is no part of 10.0.0.7:8080.
-    const parts = result.split(address);
-    result = parts.reduce(
-      (done, part) => done + (/^\d/.test(part) ? address : `${name} · ${address}`) + part,
-    );
+    result = result
+      .split(address)
+      .reduce(
+        (done, rest) =>
+          done + (/[\w.]$/.test(done) || /^\d/.test(rest) ? address : `${name} · ${address}`) + rest,
+      );
   }
   return result;
 }
