@@ -143,9 +143,14 @@ function tasksByThemselves(t: Test, browser: Browser, { url }: LocalSystem) {
     t.same(await violationsOf(page), []);
 
     await press(page, 'Pause tasks');
+    await page.getByRole('button', { name: 'Send tasks' }).waitFor();
     await waitUntil(
-      'none runs',
-      async () => /(\d+) sent: \1 succeeded, 0 failed\./.test(await page.locator('#sent').innerText()),
+      'the last ones have ended, and the numbers agree',
+      async () => {
+        const [, sent] =
+          /^(\d+) sent: \1 succeeded, 0 failed\./.exec(await page.locator('#sent').innerText()) ?? [];
+        return Number(sent) === (await numberOf(page, 'Tasks OK'));
+      },
       limits,
     );
     const paused = await numberOf(page, 'Tasks OK');
@@ -316,7 +321,7 @@ function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
       'the oldest call is first',
     );
     await says(sidecar, /ejected/);
-    await moreTasks(page, 10);
+    await moreTasks(page, 6);
     t.same(await violationsOf(page), []);
     await press(page, 'Restore research-2');
     await says(node(page, 'research-2'), /up/);

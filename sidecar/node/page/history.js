@@ -11,6 +11,8 @@ const AXIS = 18;
 const TOP = 12;
 /** The chart begins with two minutes and grows to ten: it shows no more empty time than it has to. */
 const SPANS = [24, 60, 120];
+const BEGINS = 'The chart begins with the first ten seconds of traffic.';
+const UNKNOWN = 'Nothing is known of the traffic: no sidecar counts it.';
 const STRIPS = ['success', 'calls', 'p95'];
 const TITLES = { success: 'success', calls: 'calls/s', p95: 'p95' };
 const SHAPES = { bad: 'M0 0L4.5 -8H-4.5Z', warn: 'M0 0L4.5 -4L0 -8L-4.5 -4Z', good: 'M-4 -8H4V0H-4Z' };
@@ -23,7 +25,7 @@ export class HistoryChart {
     this.marks = svg('g', { class: 'marks' });
     this.axis = [svg('text', { class: 'axis' }), svg('text', { class: 'axis', 'text-anchor': 'end' })];
     this.picture.append(...this.strips.map(({ group }) => group), this.marks, ...this.axis);
-    this.empty = element('p', 'empty', 'The chart begins with the first ten seconds of traffic.');
+    this.empty = element('p', 'empty');
     box.append(this.picture, this.empty);
     this.shown = undefined;
     new ResizeObserver(() => this.draw()).observe(box);
@@ -43,6 +45,7 @@ export class HistoryChart {
     const { history, events } = this.shown;
     const none = history === null || history.newest_at === null;
     this.empty.hidden = !none;
+    setText(this.empty, history === null ? UNKNOWN : BEGINS);
     this.picture.toggleAttribute('hidden', none);
     if (none) return;
     const width = Math.max(this.box.clientWidth, LABELS + 40);
