@@ -21,6 +21,8 @@ import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 
+t.setTimeout(290_000);
+
 const MAX_MESSAGE_BYTES = 100_000;
 const GOOD = '/good.Service/Call';
 /** Its answer is a message above the limit. */

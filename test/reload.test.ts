@@ -19,6 +19,8 @@ import {
   type Upstream,
 } from './support/upstream.ts';
 
+t.setTimeout(290_000);
+
 type Section = Record<string, unknown>;
 interface Content {
   inbound?: Section;
@@ -357,9 +359,15 @@ t.test('a reload during a drain opens no address that nothing would close', asyn
   });
   t.equal(code, 422);
   t.match(body, /inbound\.listen.*the sidecar is draining/);
+  const stays = { listen: `127.0.0.1:${sidecar.inboundPort}`, timeout: '5s' };
+  const targets = [{ listen: `127.0.0.1:${port}`, address: a.address }];
+  const { outbound } = toOne(a.address);
+  const withTarget = { outbound: { ...outbound, targets }, inbound: stays };
+  const refused = await reload(sidecar, withTarget as never);
+  t.equal(refused.code, 422);
+  t.match(refused.body, /outbound\.targets.*the sidecar is draining/);
   t.equal(await canConnect(port), false);
   t.equal(await canConnect(sidecar.inboundPort), true);
-  const stays = { listen: `127.0.0.1:${sidecar.inboundPort}`, timeout: '5s' };
   t.equal((await reload(sidecar, { ...toOne(a.address), inbound: stays })).code, 200);
 });
 

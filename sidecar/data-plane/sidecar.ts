@@ -180,9 +180,14 @@ export class Sidecar {
       await open('inbound', inbound.listener);
       await open('outbound', outbound.listener);
       await open('llm', llm);
-      if (this.state === 'running') await outbound.openTargets(config, moves);
-      if (this.state !== 'running')
-        throw new ListenError('outbound.targets', config.outbound.listen, DRAINING);
+      const target = outbound.targets.firstNew(config.outbound.targets);
+      const refuseTarget = (): void => {
+        if (target !== undefined && this.state !== 'running')
+          throw new ListenError('outbound.targets', target, DRAINING);
+      };
+      refuseTarget();
+      await outbound.openTargets(config, moves);
+      refuseTarget();
     } catch (error) {
       for (const move of moves) move.cancel();
       throw error;

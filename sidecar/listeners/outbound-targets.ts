@@ -23,6 +23,11 @@ export class OutboundTargets {
     }
   }
 
+  /** The first address of a configuration that is not open yet. */
+  firstNew(targets: readonly OutboundTarget[]): string | undefined {
+    return targets.find(({ listen }) => !this.serving.has(listen))?.listen;
+  }
+
   /** Opens the new addresses of a configuration. The moves commit them and close the old ones. Throws ListenError. */
   async open(targets: readonly OutboundTarget[], opened: Move[]): Promise<void> {
     const wanted = new Set(targets.map(({ listen }) => listen));
