@@ -81,6 +81,9 @@ t.test(
       config.inbound.listen = `127.0.0.1:${port}`;
       const given = sidecar.env.filter(({ value }: KubernetesObject) => value !== undefined);
       const env = Object.fromEntries(given.map((entry: KubernetesObject) => [entry.name, entry.value]));
+      // Pods have the ports of their targets for themselves, and the processes of a test share a machine.
+      for (const [port] of String(env['OUTRIGGER_OUTBOUND_TARGETS'] ?? '').matchAll(/\b151\d\d\b/g))
+        env['OUTRIGGER_OUTBOUND_TARGETS'] = env['OUTRIGGER_OUTBOUND_TARGETS'].replace(port, await freePort());
       t.match(env, { OUTRIGGER_INBOUND_APP: name === 'gateway' ? 'none' : '127.0.0.1:50051' });
       return startSidecar(t, config, {
         env: { ...env, OUTRIGGER_INBOUND_APP: app },
