@@ -2,7 +2,8 @@
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { TypedError } from '../errors/typed-error.ts';
-import { injectManifests, ManifestError } from '../kubernetes/inject/manifests.ts';
+import { ManifestError } from '../kubernetes/inject/manifest-document.ts';
+import { injectManifests } from '../kubernetes/inject/manifests.ts';
 import { type Report, reportOf, reportText, title } from '../kubernetes/inject/report.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import { EXIT, print, printError } from './command.ts';

@@ -1,41 +1,13 @@
 /** Injects the sidecar into YAML manifests, and keeps their comments and layout. */
-import { Document, isMap, isNode, type ParsedNode, parseDocument, type Tags } from 'yaml';
-import { TypedError } from '../../errors/typed-error.ts';
+import { Document, isMap, isNode, type ParsedNode } from 'yaml';
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
 import { same } from './json-patch.ts';
+import { linesOf, ManifestError, parseManifest, YAML_OPTIONS } from './manifest-document.ts';
 import { type InjectedPod, retargeted } from './service-retarget.ts';
 import { namespaceOf, surroundingsIn } from './surroundings.ts';
 import { editText } from './text-edit.ts';
 import { injectObject, isWorkload, type WorkloadContext, type WorkloadReport } from './workloads.ts';
 import { styleOf } from './yaml-places.ts';
-
-/** A document that is not valid YAML; the message names its line in the whole text. */
-export class ManifestError extends TypedError {
-  override readonly name = 'ManifestError';
-  override readonly source = 'downstream';
-  override readonly isSafeToRetry = false;
-}
-
-/**
- * YAML 1.1 as Kubernetes' own parser accepts it, including `0644` and `yes`; without types that JSON lacks, and without
- * sexagesimal numbers, which that parser does not support either.
- */
-const YAML_OPTIONS = {
-  schema: 'yaml-1.1',
-  merge: true,
-  logLevel: 'silent',
-  keepSourceTokens: true,
-  customTags: (tags: Tags) =>
-    tags.filter(
-      (tag) =>
-        typeof tag === 'string' ||
-        ((tag as { format?: string }).format !== 'TIME' &&
-          !/:(timestamp|binary|omap|pairs|set)$/.test(tag.tag)),
-    ),
-} as const;
-
-/** More alias expansions than this are an attack or a mistake ("billion laughs"). */
-const MAX_ALIASES = 1_000;
 
 /**
  * Injects the sidecar into every workload of a YAML (or JSON) text with any number of documents. A document without a
@@ -109,26 +81,21 @@ function splitDocuments(text: string): Slice[] {
   return slices;
 }
 
-function linesOf(text: string): number {
-  return text.split('\n').length - 1;
-}
-
 /** A document that has nothing in it has no `document`. */
 function readDocument(
   text: string,
   firstLine: number,
 ): { document: Document<ParsedNode> | undefined; value: Json } {
   if (text.trim() === '') return { document: undefined, value: null };
-  const document = parseDocument(text, YAML_OPTIONS);
-  const [error] = document.errors;
-  if (error !== undefined) {
-    const line = firstLine + (error.linePos?.[0].line ?? 1) - 1;
+  try {
+    const read = parseManifest(text, firstLine);
+    if (isWorkload(read.value)) refuseTemplate(text, firstLine);
+    return read;
+  } catch (error) {
+    // A template is rarely YAML, and what is wrong with it as YAML helps nobody.
     refuseTemplate(text, firstLine);
-    throw new ManifestError(`line ${line}: ${error.message.split(' at line ')[0]}`);
+    throw error;
   }
-  const value = toJson(document, firstLine);
-  if (isWorkload(value)) refuseTemplate(text, firstLine);
-  return { document: document as Document<ParsedNode>, value };
 }
 
 /** What Helm's templates contain, and the arguments of programs that have templates of their own do not. */
@@ -145,14 +112,6 @@ function refuseTemplate(text: string, firstLine: number): void {
   );
 }
 
-function toJson(document: Document, firstLine: number): Json {
-  try {
-    return document.toJS({ maxAliasCount: MAX_ALIASES }) as Json;
-  } catch (error) {
-    throw new ManifestError(`line ${firstLine}: ${(error as Error).message}`);
-  }
-}
-
 /** Changes the text in place; if aliases or merges prevent that, writes the document anew. */
 function rewritten(document: Document<ParsedNode>, text: string, before: Json, after: Json): string {
   const edited = editText(text, document, before, after);
@@ -163,9 +122,8 @@ function rewritten(document: Document<ParsedNode>, text: string, before: Json, a
 }
 
 function means(text: string, value: Json): boolean {
-  const document = parseDocument(text, YAML_OPTIONS);
   try {
-    return document.errors.length === 0 && same(document.toJS({ maxAliasCount: MAX_ALIASES }) as Json, value);
+    return same(parseManifest(text, 1).value, value);
   } catch {
     return false;
   }

@@ -9,6 +9,8 @@ import { editText } from './text-edit.ts';
 
 const options = { schema: 'yaml-1.1', merge: true, keepSourceTokens: true, logLevel: 'silent' } as const;
 
+const settings = { image: 'o:1', interceptImage: 'i:1', pullPolicy: undefined, otlpEndpoint: undefined };
+
 function edited(text: string, after: Json): string | undefined {
   const document = parseDocument(text, options);
   return editText(text, document, document.toJS() as Json, after);
@@ -199,11 +201,49 @@ function sorted(value: unknown): unknown {
 }
 
 t.test('a document written anew keeps its line ends', async (t) => {
-  const settings = { image: 'o:1', interceptImage: 'i:1', pullPolicy: undefined, otlpEndpoint: undefined };
   // The list behind the alias loses nothing, but the block text in its key can't be replaced in place.
   const text =
     'kind: Pod\r\napiVersion: v1\r\nspec:\r\n  containers:\r\n  - name: a\r\n    env:\r\n    - name: X_AGENT_ADDR\r\n      value: |-\r\n        x:1\r\n';
   const { text: result } = injectManifests(text, { settings, version: '1' });
   t.match(result, /X_AGENT_ADDR\r\n {6,}value: 127\.0\.0\.1:15101\r\n/);
   t.notMatch(result, /[^\r]\n/);
+});
+
+t.test('an error names the right line, and quotes nothing of the text, which may hold a secret', (t) => {
+  const before = 'kind: ConfigMap\napiVersion: v1\n---\n# a comment\nkind: Pod\nspec:\n';
+  const secret = 's3cr3t';
+  const deep = 5_000;
+  for (const [line, offset, problem] of [
+    [`  env: [{name: OPENAI_API_KEY, value: *${secret}}]`, 0, /an alias .* has no anchor/],
+    [`  x: &${secret} {name: p, x: *${secret}}`, 0, /an alias .* is inside its own anchor/],
+    [`  x: &a [&${secret} {y: 1}, {z: *${secret}, w: *later${secret}}]`, 0, /has no anchor/],
+    [`  x: @${secret}`, 0, /begins with a character that YAML reserves/],
+    [`  x: "\\${secret}"`, 0, /double quotes hold an escape/],
+    [`  x: %${secret}: [`, 0, /quote text/],
+    [`  ${secret}: 1\n  ${secret}: 2`, 1, /same key twice/],
+    [`  x: |${secret}`, 0, /where YAML does not expect it/],
+    [`  x: "${secret}" ${secret}`, 0, /where YAML does not expect it/],
+    [`  x:\n    <<: ${secret}`, 1, /merge key/],
+    [`  x: ${'['.repeat(deep)}${secret}${']'.repeat(deep)}`, 0, /nested too deeply/],
+    [`  x: ${'{a: '.repeat(deep)}${secret}`, 0, /nested too deeply/],
+    [`  x:\n    ${'- '.repeat(deep)}${secret}`, 1, /nested too deeply/],
+    [
+      `  a: &a ${'['.repeat(150)}1${']'.repeat(150)}\n  b: &${secret} ${'['.repeat(60)}*a${']'.repeat(60)}`,
+      1,
+      /nested too deeply/,
+    ],
+  ] as const) {
+    try {
+      injectManifests(`${before}${line}\n`, { settings, version: '1' });
+      t.fail(`accepted: ${line.slice(0, 60)}`);
+    } catch (error) {
+      const { message } = error as Error;
+      t.match(message, problem, line.slice(0, 60));
+      t.match(message, new RegExp(`^line ${7 + offset}: `), line.slice(0, 60));
+      t.notMatch(message, /s3cr3t/);
+    }
+  }
+  const shared = `${before}  x: &a {b: &b [1]}\n  y: *a\n  z: [*b, {<<: *a, c: ${'['.repeat(150)}1${']'.repeat(150)}}]\n`;
+  t.equal(injectManifests(shared, { settings, version: '1' }).text, shared);
+  t.end();
 });
