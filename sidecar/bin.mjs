@@ -12,6 +12,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 /** The first Node that runs the bundle of the package, and the first that strips types without a flag. */
 const OLDEST = { bundle: [22, 12], sources: [22, 18] };
 const EX_UNAVAILABLE = 69;
+/** Set for the process on the newer Node. Its channel to the older one closes when that ends, by SIGKILL, too. */
+const LAUNCHER = 'SIDECAR_LAUNCHER';
 
 // The package brings a bundle beside this file; a checkout has the sources.
 const bundle = new URL('command/outrigger.mjs', import.meta.url);
@@ -20,7 +22,15 @@ const main = hasBundle ? bundle : new URL('main.ts', import.meta.url);
 const [oldestMajor, oldestMinor] = hasBundle ? OLDEST.bundle : OLDEST.sources;
 const [major, minor] = process.versions.node.split('.').map(Number);
 
-if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) {
+const isLaunched = process.env[LAUNCHER] !== undefined;
+if (isLaunched) {
+  delete process.env[LAUNCHER];
+  // Otherwise a sidecar whose launcher was killed would keep its ports and its key.
+  process.once('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+  process.channel?.unref();
+}
+
+if (isLaunched || major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) {
   // Before main.ts, so that its own types are stripped only once; it says why there.
   if (!hasBundle)
     module.enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/outrigger', import.meta.url)));
@@ -48,7 +58,10 @@ function nodeOfPackage() {
 
 /** Runs the command on the other Node; signals go through, and its end is ours. */
 function takeOver(node) {
-  const child = spawn(node, [fileURLToPath(main), ...process.argv.slice(2)], { stdio: 'inherit' });
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, [LAUNCHER]: '1' },
+  });
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('error', (error) => {
     console.error(`outrigger: can not start ${node}: ${error.message}`);

@@ -2,6 +2,7 @@
 // Node that it says it runs on.
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { Metadata } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
@@ -129,26 +130,32 @@ for (const [name, node, skip] of versions) {
         `127.0.0.1:${await freePort()}`,
       ]),
     );
-    const sidecar = startProcess(
-      t,
-      'env',
-      [
-        ...AS_STRANGER,
-        node!,
-        join(installed, 'node_modules/.bin/outrigger'),
-        'run',
-        '--inbound.app',
-        `127.0.0.1:${agentPort}`,
-        '--inbound.listen',
-        `127.0.0.1:${port}`,
-        ...others.flat(),
-      ],
-      { cwd: installed, env },
-    );
-    await waitUntil('the sidecar listens', () => sidecar.logs().includes('"msg":"listening"'));
+    const start = async () => {
+      const program = [node!, join(installed, 'node_modules/.bin/outrigger'), 'run'];
+      const addresses = ['--inbound.app', `127.0.0.1:${agentPort}`, '--inbound.listen', `127.0.0.1:${port}`];
+      const args = [...AS_STRANGER, ...program, ...addresses, ...others.flat()];
+      const sidecar = startProcess(t, 'env', args, { cwd: installed, env });
+      await waitUntil('the sidecar listens', () => sidecar.logs().includes('"msg":"listening"'));
+      return sidecar;
+    };
+    const sidecar = await start();
     await answers(t, port);
     t.equal(await sidecar.stop(), 0, sidecar.logs());
+    const killed = await start();
+    killed.kill('SIGKILL');
+    await waitUntil('the killed sidecar has left its port', () => isFree(port));
     t.equal(await agent.stop(), 0, agent.logs());
+  });
+}
+
+/** Whether nobody listens at the port. */
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once('error', () => resolve(true));
   });
 }
 

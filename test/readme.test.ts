@@ -18,8 +18,10 @@ const version = (JSON.parse(read('package.json')) as { version: string }).versio
 const ELSEWHERE: readonly [command: RegExp, file: string, part: RegExp][] = [
   [/^npm start -- --task /, 'agents/local/with-sidecars.test.ts', /runStart\(t, \['--task'/],
   [/^npm test$/, '.ci/run', /^npm test /m],
+  [/^npm ci$/, '.ci/run', /npm test/],
   [/^npm pack$/, 'test/support/package.ts', /'pack'/],
   [/^npm install outrigger$/, 'test/package.test.ts', /install/],
+  [/^pip install build$/, 'scripts/tools/python.mjs', /build==|build/],
   [/^python3 -m build --wheel python$/, 'test/support/python-wheel.ts', /'build'/],
   [/^pip install 'outrigger-agent\[openai\]'$/, 'test/examples.test.ts', /wheel/i],
   [/^docker build -t outrigger:\S+ \.$/, 'test/image/run.sh', /build/],

@@ -24,6 +24,8 @@ const follows = (fields: Record<string, string | undefined>): boolean =>
 t.test("requests of gRPC's clients follow the rules, and requests that servers refuse do not", async (t) => {
   for (const fields of [
     {},
+    { ':path': '/a.B/C?q=%20', ':authority': '[fe80::1%25eth0]:443' },
+    { ':authority': '%2Frun%2Fagent.sock' },
     { ':scheme': 'https', te: ' trailers', 'user-agent': 'grpc-node-js/1.14' },
     { 'grpc-encoding': 'gzip', 'grpc-accept-encoding': 'zstd,br', 'grpc-timeout': '5S' },
     { 'x-user_id.v2': 'zoë', 'trace-bin': 'AAEC', 'pair-bin': 'AA==,AAE= , AAEC' },
@@ -35,6 +37,11 @@ t.test("requests of gRPC's clients follow the rules, and requests that servers r
     { ':method': 'GET' },
     { ':scheme': 'ftp' },
     { ':path': '*' },
+    { ':path': '/a b/C' },
+    { ':path': '/a.B/é' },
+    { ':authority': '/run/agent.sock' },
+    { ':authority': 'a b' },
+    { ':authority': '<x>' },
     { 'grpc-encoding': 'zstd' },
     { 'x-id-bin': 'no base64!' },
     { x$: '1' },

@@ -11,6 +11,11 @@ import { type HeaderList, trimmed } from '../http2/hpack/header-list.ts';
  */
 const COMMON_ENCODINGS: ReadonlySet<string> = new Set(['identity', 'gzip', 'deflate']);
 
+/** A path as gRPC writes it: a slash, and characters that a URI may have (RFC 3986 §3.3). HTTP/2 libraries reset others. */
+const PATH = /^\/[!-~]*$/;
+/** The characters of a host with a port (RFC 3986 §3.2). HTTP/2 libraries reset others. */
+const AUTHORITY = /^[\w.~!$&'()*+,;=:@%[\]-]*$/;
+
 /** Whether the head follows the rules that servers check, except the rule on content-type. */
 export function followsRequestRules({ fields }: HeaderList): boolean {
   let te = false;
@@ -30,13 +35,13 @@ function followsRule(name: string, value: string): boolean {
     case ':scheme':
       return value === 'http' || value === 'https';
     case ':path':
-      return value.startsWith('/');
+      return PATH.test(value);
     case 'te':
       return value === 'trailers';
     case 'grpc-encoding':
       return COMMON_ENCODINGS.has(value);
     case ':authority':
-      return true;
+      return AUTHORITY.test(value);
     default:
       // "Header-Name", and "Binary-Header" with a list of values.
       return /^[\d_.a-z-]+$/.test(name) && (!name.endsWith('-bin') || /^[\d+/=A-Za-z, ]*$/.test(value));
