@@ -1,5 +1,6 @@
 // `outrigger status`: the fleet, one line a sidecar, from real sidecars by address, by DNS, and by a Service of an API server.
 import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { openBlackHole } from '../scripts/harness/faults/black-hole.ts';
 import { freePort } from '../scripts/harness/free-port.ts';
@@ -108,6 +109,55 @@ t.test('status shows one line a sidecar, also of those that do not answer', asyn
     ],
   ] as const)
     t.match(await outrigger(t, args), { code: 64, output: message }, args.join(' '));
+});
+
+t.test('refused calls are no success of the caller, on no page', async (t) => {
+  let answer: (() => void) | undefined;
+  const app = await startRawServer(t, {
+    unary: (call, callback) => {
+      if (call.request.toString() === 'wrong') callback({ code: status.INVALID_ARGUMENT });
+      else answer = () => callback(null, call.request);
+    },
+  });
+  const callee = await startSidecar(t, {
+    inbound: { app: app.address, max_concurrent_calls: 1, queue: { max_calls: 0 } },
+  });
+  const caller = await startSidecar(t, {
+    name: 'asking',
+    inbound: { app: 'none' },
+    ...outboundTo(`127.0.0.1:${callee.inboundPort}`),
+  });
+  const client = new RawClient(t, caller.outboundPort);
+  t.equal((await client.unary(Buffer.from('wrong'))).code, status.INVALID_ARGUMENT);
+  const served = client.unary(Buffer.from('x'));
+  await waitUntil('the app has the call', async () => answer !== undefined);
+  for (let call = 0; call < 4; call++)
+    t.equal((await client.unary(Buffer.from('x'))).code, status.RESOURCE_EXHAUSTED);
+  answer!();
+  t.equal((await served).code, status.OK);
+
+  const get = async (port: number, path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    return (await response.json()) as Record<string, never>;
+  };
+  const totals = { total_requests: 6, total_ok: 1, total_errors: 0, total_refused: 4 };
+  t.match(await get(caller.adminPort, '/stats'), { listeners: { outbound: totals } });
+  // The caller's sidecar has tried some of them again.
+  t.match(await get(callee.adminPort, '/stats'), {
+    listeners: { inbound: { total_ok: 1, total_errors: 0 } },
+  });
+  const row = await waitUntil('the calls are in the history', async () => {
+    const { output } = await outrigger(t, ['--at', `127.0.0.1:${caller.metricsPort}`]);
+    return /^asking .* [1-9]\S* +\d+\.\d%/m.test(output) && output;
+  });
+  t.match(row, / 20\.0% /, 'one of the five that did not end by a fault of their caller');
+  const { listeners } = (await get(caller.adminPort, '/live?format=json')) as unknown as {
+    listeners: { name: string; traffic: object }[];
+  };
+  t.match(
+    listeners.find(({ name }) => name === 'outbound'),
+    { ...totals, traffic: { last_minute: { calls: 6, errors: 0, refused: 4, success: 0.2 } } },
+  );
 });
 
 t.test('status finds the pods of a Service, and asks them through the API server', async (t) => {

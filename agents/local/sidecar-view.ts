@@ -6,7 +6,7 @@ const limitMs = 1000;
 
 interface Traffic {
   readonly calls_per_s: number;
-  readonly errors_per_s: number;
+  readonly success: number | null;
   readonly last_minute: { readonly p95_ms: number | null };
 }
 

@@ -151,8 +151,8 @@ function numbersOf(
 
 function flowOf(traffic: LiveView['listeners'][number]['traffic'] | undefined): Flow | null {
   if (traffic === null || traffic === undefined) return null;
-  const { calls_per_s: calls, errors_per_s: errors, last_minute: minute } = traffic;
-  return { per_s: calls, success: calls > 0 ? Math.max(0, 1 - errors / calls) : null, p95_ms: minute.p95_ms };
+  const { calls_per_s: perS, success, last_minute: minute } = traffic;
+  return { per_s: perS, success, p95_ms: minute.p95_ms };
 }
 
 function modelOf(live: LiveView | undefined): (Flow & { state: string }) | null {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { LiveSource } from '../listeners/live-stream.ts';
 import type { FailedCalls } from '../observers/failed-calls.ts';
-import { isError } from '../proxy/call-accounting.ts';
+import { endOf } from '../proxy/call-accounting.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { LLM_BUCKETS } from '../telemetry/durations.ts';
 import type { EventLog } from '../telemetry/events.ts';
@@ -136,7 +136,9 @@ export class Live implements LiveSource {
       active_calls: stats.activeCalls,
       active_connections: stats.activeConnections,
       total_requests: stats.totalCalls,
+      total_ok: stats.totalOk,
       total_errors: stats.totalErrors,
+      total_refused: stats.totalRefused,
       rejected: Object.fromEntries(stats.rejected),
       traffic: this.history.report(LISTENER + stats.name) ?? null,
     };
@@ -184,12 +186,12 @@ export class Live implements LiveSource {
       { stats: inbound.stats, of: [inbound.stats.calls] },
       { stats: outbound.stats, of: durations },
     ]) {
-      const { name, totalCalls: calls, totalErrors: errors } = stats;
-      yield { name: LISTENER + name, calls, errors, durations: of };
+      const { name, totalCalls: calls, totalOk: ok, totalErrors: errors, totalRefused: refused } = stats;
+      yield { name: LISTENER + name, calls, ok, errors, refused, durations: of };
     }
     yield* this.providers();
     for (const { name, calls } of clusters) {
-      const counts = countCalls(calls, isError);
+      const counts = countCalls(calls, endOf);
       yield { name: CLUSTER + name, ...counts, durations: [calls] };
     }
   }
@@ -207,7 +209,9 @@ export class Live implements LiveSource {
       yield {
         name: PROVIDER + name,
         calls: count(() => true),
+        ok: count((outcome) => outcome === 'success'),
         errors: count((outcome) => !NO_ERROR.has(outcome)),
+        refused: 0,
         durations: [],
         timed: { bounds: LLM_BUCKETS, durations: pairs.map(({ duration }) => duration) },
       };

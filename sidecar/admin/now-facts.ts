@@ -11,7 +11,7 @@ import type { CircuitFacts, EndpointFacts } from '../policy/now/endpoints.ts';
 import type { ClusterFacts, NowFacts } from '../policy/now/now.ts';
 import type { ModelFacts, ProviderFacts, StreakFacts } from '../policy/now/providers.ts';
 import { LongestWaits, type MethodFacts, NO_WAITS, type WaitFacts } from '../policy/now/waits.ts';
-import { isError } from '../proxy/call-accounting.ts';
+import { endOf } from '../proxy/call-accounting.ts';
 import type { AnswerTimes, ClusterWithPolicies } from '../proxy/cluster-policies.ts';
 import { modelFailureBehind } from '../proxy/model-failures.ts';
 import type { CallStats } from '../telemetry/call-stats.ts';
@@ -92,7 +92,7 @@ function clusterFacts(
     circuits,
     methods,
     unknownBecause: cluster.discoveryError,
-    ...countCalls(stats, isError),
+    ...countCalls(stats, endOf),
     behind,
   };
 }

@@ -180,7 +180,9 @@ function listenerSnapshot(stats: ListenerStats, calls: CallStats) {
     active_calls: stats.activeCalls,
     active_connections: stats.activeConnections,
     total_requests: stats.totalCalls,
+    total_ok: stats.totalOk,
     total_errors: stats.totalErrors,
+    total_refused: stats.totalRefused,
     error_rate: stats.totalCalls === 0 ? 0 : stats.totalErrors / stats.totalCalls,
     rejected: Object.fromEntries(stats.rejected),
     // Outbound: the calls that reached no cluster.

@@ -41,12 +41,12 @@ export function statusPage(sidecar: Sidecar, { findings, inbound, outbound }: St
 
 /** The calls of the last minute, or of the time since the start; null where no call ended. */
 function lastMinute(activeCalls: number, report: TrafficReport | undefined) {
-  const { calls = 0, errors = 0, p95_ms: p95Ms = null } = report?.last_minute ?? {};
+  const { calls = 0, success = null, p95_ms: p95Ms = null } = report?.last_minute ?? {};
   const seconds = Math.max(report?.calls.length ?? 0, 1);
   return {
     active_calls: activeCalls,
     calls_per_s: Math.round((calls / seconds) * 100) / 100,
-    success: calls === 0 ? null : Math.round((1 - errors / calls) * 10_000) / 10_000,
+    success,
     p95_ms: p95Ms,
   };
 }

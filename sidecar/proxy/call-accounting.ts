@@ -31,29 +31,32 @@ export interface HeardCall extends CountedCall {
   };
 }
 
-/** Whether a status counts as an error of the listener. Errors that the caller made do not. */
-const ERRORS: Readonly<Record<number, boolean>> = {
-  [Status.OK]: false,
-  [Status.CANCELLED]: false,
-  [Status.UNKNOWN]: true,
-  [Status.INVALID_ARGUMENT]: false,
-  [Status.DEADLINE_EXCEEDED]: true,
-  [Status.NOT_FOUND]: false,
-  [Status.ALREADY_EXISTS]: false,
-  [Status.PERMISSION_DENIED]: false,
-  [Status.RESOURCE_EXHAUSTED]: false,
-  [Status.FAILED_PRECONDITION]: false,
-  [Status.ABORTED]: false,
-  [Status.OUT_OF_RANGE]: false,
-  [Status.UNIMPLEMENTED]: false,
-  [Status.INTERNAL]: true,
-  [Status.UNAVAILABLE]: true,
-  [Status.DATA_LOSS]: true,
-  [Status.UNAUTHENTICATED]: false,
-} satisfies Record<StatusCode, boolean>;
+/** What a status says of the system: it served the call, failed, refused it by a limit, or the caller spoiled or left it. */
+export type EndWord = 'ok' | 'failed' | 'refused' | 'by_caller';
 
-export function isError(status: number): boolean {
-  return ERRORS[status] === true;
+const ENDS: Readonly<Record<number, EndWord>> = {
+  [Status.OK]: 'ok',
+  [Status.CANCELLED]: 'by_caller',
+  [Status.UNKNOWN]: 'failed',
+  [Status.INVALID_ARGUMENT]: 'by_caller',
+  [Status.DEADLINE_EXCEEDED]: 'failed',
+  [Status.NOT_FOUND]: 'by_caller',
+  [Status.ALREADY_EXISTS]: 'by_caller',
+  [Status.PERMISSION_DENIED]: 'by_caller',
+  [Status.RESOURCE_EXHAUSTED]: 'refused',
+  [Status.FAILED_PRECONDITION]: 'by_caller',
+  [Status.ABORTED]: 'by_caller',
+  [Status.OUT_OF_RANGE]: 'by_caller',
+  [Status.UNIMPLEMENTED]: 'by_caller',
+  [Status.INTERNAL]: 'failed',
+  [Status.UNAVAILABLE]: 'failed',
+  [Status.DATA_LOSS]: 'failed',
+  [Status.UNAUTHENTICATED]: 'by_caller',
+} satisfies Record<StatusCode, EndWord>;
+
+/** A status that gRPC does not define is no success. */
+export function endOf(status: number): EndWord {
+  return ENDS[status] ?? 'failed';
 }
 
 /**
@@ -62,9 +65,24 @@ export function isError(status: number): boolean {
  */
 export function countCall(call: CountedCall, status: StatusCode): void {
   const { attempt, cluster, context } = call;
-  if (isError(status)) context.stats.totalErrors++;
+  countTotal(context.stats, status);
   if (status === Status.OK && wasRetry(attempt)) cluster?.count(cluster.retries, 'success');
   countDuration(call, status);
+}
+
+function countTotal(stats: ListenerStats, status: StatusCode): void {
+  switch (endOf(status)) {
+    case 'ok':
+      stats.totalOk++;
+      break;
+    case 'failed':
+      stats.totalErrors++;
+      break;
+    case 'refused':
+      stats.totalRefused++;
+      break;
+    case 'by_caller':
+  }
 }
 
 /**

@@ -79,7 +79,10 @@ export class ListenerStats {
   /** Inbound: all calls. Outbound: the calls that reached no cluster; each cluster counts its own. */
   readonly calls = new CallStats();
   totalCalls = 0;
+  /** Calls that ended with OK, failed, or were refused; those that their caller spoiled or left are in none of them. */
+  totalOk = 0;
   totalErrors = 0;
+  totalRefused = 0;
 
   constructor(name: string) {
     this.name = name;

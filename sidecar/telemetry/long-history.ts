@@ -7,6 +7,8 @@ const POINTS = 120;
 export interface HistoryPoint {
   readonly calls: number;
   readonly errors: number;
+  /** The share of OK; null where no call ended with OK, failed or was refused. */
+  readonly success: number | null;
   readonly p95_ms: number | null;
 }
 
@@ -41,6 +43,7 @@ export class LongHistory {
       newest_at: this.newestAtMs === 0 ? null : new Date(this.newestAtMs).toISOString(),
       calls: of('calls'),
       errors: of('errors'),
+      success: of('success'),
       p95_ms: of('p95_ms'),
     };
   }

@@ -18,7 +18,9 @@ export interface TrafficSource {
   readonly name: string;
   /** All calls so far. */
   readonly calls: number;
+  readonly ok: number;
   readonly errors: number;
+  readonly refused: number;
   /** The sources of their durations. */
   readonly durations: readonly CallStats[];
   /** Durations with other buckets, instead of those: of the requests to models. */
@@ -37,7 +39,14 @@ interface LatencyReport {
 export interface TrafficReport {
   readonly calls_per_s: number;
   readonly errors_per_s: number;
-  readonly last_minute: LatencyReport & { readonly errors: number };
+  readonly refused_per_s: number;
+  /** Of the same seconds as the rates; see {@link successOf}. */
+  readonly success: number | null;
+  readonly last_minute: LatencyReport & {
+    readonly errors: number;
+    readonly refused: number;
+    readonly success: number | null;
+  };
   /** One number a second, oldest first, up to sixty. */
   readonly calls: readonly number[];
   readonly errors: readonly number[];
@@ -45,7 +54,9 @@ export interface TrafficReport {
 
 class Series {
   readonly calls = new Float64Array(SLOTS);
+  readonly ok = new Float64Array(SLOTS);
   readonly errors = new Float64Array(SLOTS);
+  readonly refused = new Float64Array(SLOTS);
   readonly buckets = new Float64Array(SLOTS * BUCKETS);
   /** The upper bounds of its buckets; at most as many as there are bounds of calls. */
   readonly bounds: readonly number[];
@@ -74,7 +85,7 @@ export class TrafficHistory {
     for (const name of unseen) this.series.delete(name);
   }
 
-  private add({ name, calls, errors, durations, timed }: TrafficSource): void {
+  private add({ name, calls, ok, errors, refused, durations, timed }: TrafficSource): void {
     let series = this.series.get(name);
     const at = this.slot;
     const before = (at + SLOTS - 1) % SLOTS;
@@ -85,7 +96,9 @@ export class TrafficHistory {
       this.series.set(name, series);
     }
     series.calls[at] = calls;
+    series.ok[at] = ok;
     series.errors[at] = errors;
+    series.refused[at] = refused;
     const into = series.buckets.subarray(at * BUCKETS, (at + 1) * BUCKETS).fill(0);
     for (const one of timed?.durations ?? durationsOf(durations)) addBuckets(one, into);
     series.filled = Math.min(series.filled + 1, SLOTS);
@@ -99,12 +112,19 @@ export class TrafficHistory {
     const recent = this.back(Math.min(series.filled - 1, RATE_SECONDS));
     const seconds = Math.max((this.atMs[this.slot]! - this.atMs[recent]!) / 1000, 0.001);
     const per = (counts: Float64Array) => (counts[this.slot]! - counts[recent]!) / seconds;
-    const errors = series.errors[this.slot]! - series.errors[oldest]!;
+    const minute = grown(series, this.slot, oldest);
     const latency = percentiles(series, this.slot, oldest);
     return {
       calls_per_s: hundredths(per(series.calls)),
       errors_per_s: hundredths(per(series.errors)),
-      last_minute: { ...latency, errors },
+      refused_per_s: hundredths(per(series.refused)),
+      success: successOf(grown(series, this.slot, recent)),
+      last_minute: {
+        ...latency,
+        errors: minute.errors,
+        refused: minute.refused,
+        success: successOf(minute),
+      },
       calls: this.steps(series.calls, series.filled),
       errors: this.steps(series.errors, series.filled),
     };
@@ -114,13 +134,14 @@ export class TrafficHistory {
   lately(
     name: string,
     samples: number,
-  ): { calls: number; errors: number; p95_ms: number | null } | undefined {
+  ): { calls: number; errors: number; success: number | null; p95_ms: number | null } | undefined {
     const series = this.series.get(name);
     if (series === undefined || series.filled <= samples) return undefined;
     const before = this.back(samples);
     return {
       calls: series.calls[this.slot]! - series.calls[before]!,
       errors: series.errors[this.slot]! - series.errors[before]!,
+      success: successOf(grown(series, this.slot, before)),
       p95_ms: percentiles(series, this.slot, before).p95_ms,
     };
   }
@@ -151,18 +172,41 @@ function addBuckets({ buckets }: Durations, into: Float64Array): void {
   for (let i = 0; i < buckets.length; i++) into[i]! += buckets[i]!;
 }
 
-/** Counts calls, and those that ended with an error of the system, over all methods. */
-export function countCalls(stats: CallStats, isError: (status: number) => boolean) {
-  let calls = 0;
-  let errors = 0;
+/** How calls ended; those that their caller spoiled or left are in none of these. */
+interface Ends {
+  readonly ok: number;
+  readonly errors: number;
+  readonly refused: number;
+}
+
+/** The share of OK among the calls that ended with OK, failed or were refused, not rounded up to 1; null without one. */
+function successOf({ ok, errors, refused }: Ends): number | null {
+  const judged = ok + errors + refused;
+  return judged <= 0 ? null : Math.floor((ok / judged) * 10_000) / 10_000;
+}
+
+/** How the calls between two slots ended. */
+function grown({ ok, errors, refused }: Series, newest: number, oldest: number): Ends {
+  return {
+    ok: ok[newest]! - ok[oldest]!,
+    errors: errors[newest]! - errors[oldest]!,
+    refused: refused[newest]! - refused[oldest]!,
+  };
+}
+
+/** Counts calls, and how they ended, over all methods. */
+export function countCalls(
+  stats: CallStats,
+  endOf: (status: number) => 'ok' | 'failed' | 'refused' | 'by_caller',
+) {
+  const counts = { ok: 0, failed: 0, refused: 0, by_caller: 0 };
   for (const { byStatus } of stats.methods.values()) {
     byStatus.forEach((durations, status) => {
-      if (durations === undefined) return;
-      calls += durations.count;
-      if (isError(status)) errors += durations.count;
+      if (durations !== undefined) counts[endOf(status)] += durations.count;
     });
   }
-  return { calls, errors };
+  const { ok, failed: errors, refused, by_caller: others } = counts;
+  return { calls: ok + errors + refused + others, ok, errors, refused };
 }
 
 /** Percentiles of the calls between two slots; calls count as evenly spread within each bucket. */

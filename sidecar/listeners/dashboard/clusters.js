@@ -50,6 +50,7 @@ function updateCluster({ parts }, cluster) {
   ];
   if (minute?.calls > 0) {
     figures.push(`${rate(traffic.calls_per_s)} calls/s`, `${rate(traffic.errors_per_s)} errors/s`);
+    if (traffic.refused_per_s > 0) figures.push(`${rate(traffic.refused_per_s)} refused/s`);
     figures.push(`p50 ${latency(minute.p50_ms)}, p99 ${latency(minute.p99_ms)}`);
   }
   if (retried > 0) figures.push(`${count(retried)} retries, ${count(success)} calls saved`);

@@ -164,7 +164,7 @@ function addProviders(graph, { upstreams, requests, active_requests: active, add
   const bad = flows.reduce((sum, flow) => sum + (flow.perS ?? 0) * (1 - (flow.success ?? 1)), 0);
   const total = {
     perS,
-    success: perS > 0 ? 1 - bad / perS : null,
+    success: flows.some(({ success }) => success !== null) && perS > 0 ? 1 - bad / perS : null,
     p95: Math.max(...flows.map(({ p95 }) => p95 ?? 0)) || null,
   };
   graph.edges.push({
@@ -206,6 +206,6 @@ function keyOf(cluster, address) {
 
 function flowOf(traffic) {
   if (traffic === null || traffic === undefined) return { perS: null, success: null, p95: null };
-  const { calls_per_s: calls, errors_per_s: errors, last_minute: minute } = traffic;
-  return { perS: calls, success: calls > 0 ? Math.max(0, 1 - errors / calls) : null, p95: minute.p95_ms };
+  const { calls_per_s: perS, success, last_minute: minute } = traffic;
+  return { perS, success, p95: minute.p95_ms };
 }

@@ -79,10 +79,12 @@ async function ask(path) {
   return response.ok ? response.json() : { calls: [] };
 }
 
-function figuresOf({ tasks }, { total_requests: calls, total_errors: errors, traffic }) {
+function figuresOf({ tasks }, { total_ok: ok, total_errors: errors, total_refused: refused, traffic }) {
   const own = tasks.succeeded + tasks.failed > 0;
-  const [good, bad] = own ? [tasks.succeeded, tasks.failed] : [calls - errors, errors];
-  const share = bad === 0 ? 'none failed' : `${count(bad)} failed, ${percent(good / (good + bad))} OK`;
+  const [good, failed, turned] = own ? [tasks.succeeded, tasks.failed, 0] : [ok, errors, refused];
+  const bad = failed + turned;
+  const parts = [`${count(failed)} failed`, ...(turned > 0 ? [`${count(turned)} refused`] : [])];
+  const share = bad === 0 ? 'none failed' : `${parts.join(', ')}, ${percent(good / (good + bad))} OK`;
   const perS = traffic === null ? '' : ` · ${rate(traffic.calls_per_s)}/s`;
   return [
     {

@@ -31,6 +31,7 @@ function createCard({ name }) {
   card.parts = {
     calls: figure(figures, 'Calls/s'),
     errors: figure(figures, 'Errors/s'),
+    refused: figure(figures, 'Refused/s'),
     p50: figure(figures, 'p50'),
     p90: figure(figures, 'p90'),
     p99: figure(figures, 'p99'),
@@ -47,10 +48,13 @@ function updateCard({ parts }, listener) {
   setText(parts.calls, traffic ? rate(traffic.calls_per_s) : '–');
   setText(parts.errors, traffic ? rate(traffic.errors_per_s) : '–');
   parts.errors.classList.toggle('bad', (traffic?.errors_per_s ?? 0) > 0);
+  setText(parts.refused, traffic ? rate(traffic.refused_per_s) : '–');
+  parts.refused.classList.toggle('bad', (traffic?.refused_per_s ?? 0) > 0);
   for (const name of ['p50', 'p90', 'p99']) setText(parts[name], latency(minute?.[`${name}_ms`]));
   setText(parts.active, count(listener.active_calls));
   const rejected = Object.entries(listener.rejected).map(([reason, number]) => `${reason} ${count(number)}`);
-  const since = `${count(listener.total_requests)} calls and ${count(listener.total_errors)} errors since the start`;
+  const refused = listener.total_refused > 0 ? ` and ${count(listener.total_refused)} refused` : '';
+  const since = `${count(listener.total_requests)} calls and ${count(listener.total_errors)} errors${refused} since the start`;
   const connections = `${count(listener.active_connections)} ${listener.active_connections === 1 ? 'connection' : 'connections'}`;
   setText(
     parts.rest,

@@ -120,9 +120,9 @@ function createStrip(name) {
 }
 
 /** The values of each strip, null where nothing is known. */
-function valuesOf({ every_ms: everyMs, calls, errors, p95_ms: p95 }) {
+function valuesOf({ every_ms: everyMs, calls, success, p95_ms: p95 }) {
   return {
-    success: calls.map((count, at) => (count > 0 ? 1 - errors[at] / count : null)),
+    success,
     calls: calls.map((count) => (count === null ? null : (count * 1000) / everyMs)),
     p95,
   };

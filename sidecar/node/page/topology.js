@@ -144,7 +144,7 @@ function describe({ perS, success, p95, note = '' }) {
   if (perS === null || perS === undefined) return 'nothing is known yet';
   if (perS < 0.05) return 'no calls';
   const answers = p95 === null || p95 === undefined ? '' : `, p95 ${latency(p95)}`;
-  return `${rate(perS)} calls a second, ${success === null ? 'none ended' : `${percent(success)} succeed`}${answers}`;
+  return `${rate(perS)} calls a second, ${success === null ? 'none ended in success or failure' : `${percent(success)} succeed`}${answers}`;
 }
 
 /** What is written above and below a line. */
