@@ -14,7 +14,7 @@ const folder = mkdtempSync(join(tmpdir(), 'outrigger-report-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs inject; standard output and error apart. */
-async function inject(t: Test, text: string, ...flags: string[]) {
+async function inject(t: Test, text: string | Buffer, ...flags: string[]) {
   const file = join(folder, 'in.yaml');
   const errors = join(folder, 'stderr');
   writeFileSync(file, text);
@@ -176,4 +176,24 @@ t.test('kinds of others are injected, or named; templates of Helm are refused wi
     'image: writer:1\n          args: ["--format={{.Name}}"]',
   );
   t.equal((await inject(t, argument)).code, 0, 'a program may have templates of its own');
+});
+
+t.test('input that is not UTF-8 is refused, and a byte order mark of UTF-8 stays', async (t) => {
+  const text = deployment('name: grpc, ');
+  const inputs: readonly [string, Buffer, RegExp][] = [
+    ['Latin-1', Buffer.from(`# caf\u00e9\n${text}`, 'latin1'), /in\.yaml is not UTF-8; save it as UTF-8$/m],
+    ['binary', Buffer.from([0x1f, 0x8b, 8, 0, 0xff, 0xc0]), /in\.yaml is not UTF-8; save it as UTF-8$/m],
+    ['UTF-16, little end first', Buffer.from(`\ufeff${text}`, 'utf16le'), /is UTF-16 and not UTF-8; save it/],
+    [
+      'UTF-16, big end first',
+      Buffer.from(`\ufeff${text}`, 'utf16le').swap16(),
+      /is UTF-16 and not UTF-8; save/,
+    ],
+  ];
+  for (const [name, bytes, errors] of inputs)
+    t.match(await inject(t, bytes), { code: 64, output: '', errors }, name);
+  const marked = await inject(t, `\ufeff# caf\u00e9 \ufffd\n${text}`);
+  t.equal(marked.code, 0);
+  t.match(marked.output, /^\ufeff# caf\u00e9 \ufffd\n/, 'the same characters');
+  t.match(marked.output, /- name: outrigger$/m);
 });

@@ -94,7 +94,7 @@ async function readText(file: string): Promise<string> {
   try {
     const bytes = await readFile(file);
     if (bytes.length > MAX_BYTES) throw new InputError(tooLarge(file));
-    return bytes.toString('utf8');
+    return decoded(bytes, file);
   } catch (error) {
     if (error instanceof InputError) throw error;
     const { code } = error as NodeJS.ErrnoException;
@@ -111,7 +111,20 @@ async function readStandardInput(): Promise<string> {
     if (bytes > MAX_BYTES) throw new InputError(tooLarge('standard input'));
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return decoded(Buffer.concat(chunks), 'standard input');
+}
+
+/** Anything but UTF-8 would come out changed, and without its workloads. A byte order mark of UTF-8 stays. */
+function decoded(bytes: Buffer, what: string): string {
+  const isUtf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
+  try {
+    if (!isUtf16) return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new InputError(`${what} is not UTF-8; save it as UTF-8`);
+  }
+  throw new InputError(
+    `${what} is UTF-16 and not UTF-8; save it as UTF-8, in PowerShell by Out-File -Encoding utf8`,
+  );
 }
 
 function tooLarge(what: string): string {
