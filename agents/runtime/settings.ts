@@ -28,6 +28,14 @@ export interface ModelSettings {
   maxRetries: number;
 }
 
+/** What the openai client sends where no key is set. A provider quotes it, and who reads that learns that the key is missing. */
+const NO_KEY = 'none';
+
+/** The texts that no log and no message may have. */
+export function secretsOf({ apiKey }: ModelSettings): readonly string[] {
+  return apiKey === NO_KEY ? [] : [apiKey];
+}
+
 /** @throws SettingError with the name of the invalid variable */
 export function readSettings(environment: Environment): RuntimeSettings {
   return {
@@ -37,7 +45,7 @@ export function readSettings(environment: Environment): RuntimeSettings {
     slowByMs: durationMs(environment, 'AGENT_SLOW_BY', 0),
     model: {
       baseUrl: environment['OPENAI_BASE_URL'] || 'http://127.0.0.1:15002/v1',
-      apiKey: environment['OPENAI_API_KEY'] || 'none',
+      apiKey: environment['OPENAI_API_KEY'] || NO_KEY,
       name: environment['OPENAI_MODEL'] || 'gpt-4o-mini',
       maxRetries: wholeNumber(environment, 'OPENAI_MAX_RETRIES', 0, [0, 10]),
     },

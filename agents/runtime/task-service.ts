@@ -7,6 +7,7 @@ import { loggedError } from '../process/redact.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
 import { type AgentError, classify, type ErrorStatus, toStatus } from './errors.ts';
+import { secretsOf } from './settings.ts';
 import { type ContextSettings, type IncomingCall, startTask, type TaskContext } from './task-context.ts';
 import { validateTask } from './validate-task.ts';
 
@@ -80,7 +81,7 @@ async function run(
     // Once the signal has fired, it is the cause of whatever the agent threw.
     const error = context.signal.aborted
       ? (context.signal.reason as AgentError)
-      : classify(thrown, [settings.model.apiKey]);
+      : classify(thrown, secretsOf(settings.model));
     failedWith = error.code;
     report(settings, call.request, error, thrown);
     fail(toStatus(error));
@@ -108,7 +109,7 @@ async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T
 }
 
 function report(settings: TaskServiceSettings, task: TaskRequest, error: AgentError, thrown: unknown): void {
-  const secrets = [settings.model.apiKey];
+  const secrets = secretsOf(settings.model);
   const level = error.code === 'INTERNAL' ? 'error' : error.code === 'CANCELLED' ? 'debug' : 'warn';
   const { task_id, correlation_id } = task;
   settings.log[level](

@@ -5,7 +5,8 @@ import t from 'tap';
 import { maxMessageBytes } from '../protocol/definitions.ts';
 import { failureOf, processTask, streamProcess, testAgent, testProvider, until } from '../test-support.ts';
 import type { Agent } from './agent.ts';
-import { AgentError } from './errors.ts';
+import { AgentError, classify } from './errors.ts';
+import { readSettings, secretsOf } from './settings.ts';
 
 /** An agent that uses the model like the real agents. */
 const modelAgent: Partial<Agent> = {
@@ -255,6 +256,19 @@ t.test("the status includes the provider's own message, without keys", async (t)
       'callers must never retry an unpaid request',
     );
   }
+});
+
+t.test('without a key the caller reads that there is none', async (t) => {
+  const { model } = readSettings({});
+  t.same(secretsOf(model), []);
+  const refused = OpenAI.APIError.generate(
+    401,
+    { error: { message: `Incorrect API key provided: ${model.apiKey}.` } },
+    undefined,
+    new Headers(),
+  );
+  t.match(classify(refused, secretsOf(model)).message, /Incorrect API key provided: none\.$/);
+  t.same(secretsOf(readSettings({ OPENAI_API_KEY: 'test-key-0123' }).model), ['test-key-0123']);
 });
 
 t.test("only an AgentError's message reaches the caller", async (t) => {
