@@ -15,7 +15,11 @@ t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs inject; standard output and error apart. */
 async function inject(t: Test, text: string | Buffer, ...flags: string[]) {
-  const file = join(folder, 'in.yaml');
+  return injectFile(t, 'in.yaml', text, ...flags);
+}
+
+async function injectFile(t: Test, name: string, text: string | Buffer, ...flags: string[]) {
+  const file = join(folder, name);
   const errors = join(folder, 'stderr');
   writeFileSync(file, text);
   const args = [join(root, 'sidecar/main.ts'), 'inject', '-f', file, ...flags];
@@ -196,4 +200,30 @@ t.test('input that is not UTF-8 is refused, and a byte order mark of UTF-8 stays
   t.equal(marked.code, 0);
   t.match(marked.output, /^\ufeff# caf\u00e9 \ufffd\n/, 'the same characters');
   t.match(marked.output, /- name: outrigger$/m);
+});
+
+t.test('control characters of the input and of its path reach no terminal', async (t) => {
+  const esc = '\\e[32m\\x9b\\u202e\\a';
+  const pod = (metadata: string, spec: string) =>
+    `{apiVersion: v1, kind: Pod, metadata: {${metadata}}, spec: {containers: [{name: a, image: a, ${spec}}]}}\n`;
+  for (const [input, code] of [
+    [pod(`name: "${esc}", annotations: {"outrigger.dev/${esc}foo": x}`, ''), 64],
+    [pod(`name: a, annotations: {outrigger.dev/log-level: "${esc}"}`, ''), 64],
+    [pod(`name: a, annotations: {outrigger.dev/endpoint-slices: "${esc}"}`, ''), 64],
+    [
+      pod('name: a', `ports: [{name: outrigger-in, containerPort: 1}]`).replace(
+        'name: a,',
+        `name: "${esc}",`,
+      ),
+      0,
+    ],
+    [pod('name: a', `ports: [{containerPort: 15006}]`).replace('[{name: a', `[{name: "${esc}"`), 64],
+    [pod('name: a', `env: [{name: "${esc}_AGENT_ADDR", value: "w:1"}]`), 0],
+    [`a: "${esc}\n`, 64],
+  ] as const) {
+    const told = await injectFile(t, 'in\u001b[31m\u009b.yaml', input);
+    t.equal(told.code, code, told.errors);
+    t.notMatch(told.errors, /(?!\n)[\p{Cc}\p{Cf}]/u, input);
+    t.match(told.errors, /\ufffd/, 'shown, not left out');
+  }
 });

@@ -31,10 +31,13 @@ export function print(text: string): void {
   process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 }
 
-/** Writes to standard error. */
+/** Writes to standard error, without what a terminal would obey: a path or an argument may have control characters. */
 export function printError(text: string): void {
-  process.stderr.write(`${text}\n`);
+  process.stderr.write(`${text.replaceAll(CONTROLS, '\ufffd')}\n`);
 }
+
+/** All but the line feed and the tab. */
+const CONTROLS = /(?![\n\t])[\p{Cc}\p{Cf}\u2028\u2029]/gu;
 
 function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE') throw error;

@@ -1,5 +1,6 @@
 /** Reads the annotations with which a pod configures its sidecar. */
 import { isObject, type JsonObject, objectAt } from './json.ts';
+import { shown } from './notes.ts';
 import { MAX_PORT_OFFSET, MIN_PORT_OFFSET } from './settings.ts';
 
 /** The settings of a pod's annotations. */
@@ -76,8 +77,8 @@ export function readAnnotations(
     return String(value).trim();
   };
   const refuse = (name: string, takes: string): undefined => {
-    const shown = JSON.stringify(String(written[PREFIX + name]).slice(0, 60));
-    problems.push(`the annotation ${PREFIX}${name} takes ${takes}, not ${shown}`);
+    const given = JSON.stringify(shown(String(written[PREFIX + name])));
+    problems.push(`the annotation ${PREFIX}${name} takes ${takes}, not ${given}`);
     return undefined;
   };
   const text = (name: (typeof SETTINGS)[number], form: RegExp, takes: string): string | undefined => {
@@ -89,7 +90,7 @@ export function readAnnotations(
     const name = key.startsWith(PREFIX) ? key.slice(PREFIX.length) : undefined;
     if (name !== undefined && !(SETTINGS as readonly string[]).includes(name) && !OWN.includes(name))
       problems.push(
-        `the annotation ${key.slice(0, 80)} is unknown; the known ones are ${SETTINGS.map((setting) => PREFIX + setting).join(', ')}`,
+        `the annotation ${shown(key)} is unknown; the known ones are ${SETTINGS.map((setting) => PREFIX + setting).join(', ')}`,
       );
   }
   const port = raw('app-port');

@@ -12,15 +12,20 @@ export interface Note {
   readonly text: string;
 }
 
-export const did = (text: string): Note => ({ kind: 'did', text });
-export const left = (text: string): Note => ({ kind: 'left', text });
-export const doubt = (text: string): Note => ({ kind: 'doubt', text });
+export const did = (text: string): Note => ({ kind: 'did', text: harmless(text) });
+export const left = (text: string): Note => ({ kind: 'left', text: harmless(text) });
+export const doubt = (text: string): Note => ({ kind: 'doubt', text: harmless(text) });
 
 /** The most characters of a name or value from a manifest in a text. */
 const SHOWN_MAX = 80;
 
-/** A name or a value from a manifest, short and without control characters, which a terminal would obey. */
+/** A name or a value from a manifest, short and {@link harmless}. */
 export function shown(text: string): string {
-  const plain = text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '\ufffd');
+  const plain = harmless(text);
   return plain.length > SHOWN_MAX ? `${plain.slice(0, SHOWN_MAX)}…` : plain;
+}
+
+/** Text without control characters, which a terminal would obey; each becomes U+FFFD. */
+export function harmless(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '\ufffd');
 }

@@ -9,7 +9,7 @@ import { interceptContainer, interception, interceptRules } from './intercept.ts
 import { istioClash, withoutIstio } from './istio-proxy.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
 import { type ModelPlan, planModels } from './model-plan.ts';
-import type { Note } from './notes.ts';
+import { harmless, type Note } from './notes.ts';
 import { cannotHaveSidecar, clashes, hasSidecar, type PodFacts, readFacts } from './pod-facts.ts';
 import { servicesOf } from './service-target.ts';
 import { INJECT_LABEL, type InjectSettings, STATUS_ANNOTATION } from './settings.ts';
@@ -58,7 +58,7 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   const impossible = cannotHaveSidecar(spec, metadata);
   if (impossible !== undefined) return untouched(impossible);
   const read = readAnnotations(metadata);
-  if ('problems' in read) return { outcome: 'refused', problems: read.problems };
+  if ('problems' in read) return refused(read.problems);
   const around = context.around ?? NOTHING_AROUND;
   const namespace = stringAt(metadata, 'namespace') ?? context.namespace;
   const services = servicesOf(around.services, objectAt(metadata, 'labels'), namespace);
@@ -66,7 +66,7 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   const problems = clashes(spec, read.annotations, facts);
   const istio = read.annotations.portOffset === 0 ? istioClash(spec, metadata) : undefined;
   if (istio !== undefined) problems.push(istio);
-  if (problems.length > 0) return { outcome: 'refused', problems };
+  if (problems.length > 0) return refused(problems);
   const addresses = planAddresses(spec, read.annotations, facts.ports);
   const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
   const models = planModels(spec, app, around.variables, namespace);
@@ -180,5 +180,9 @@ function nameOf(metadata: JsonObject, workloadName: string | undefined): string 
 }
 
 function untouched(because: string): Injection {
-  return { outcome: 'untouched', because };
+  return { outcome: 'untouched', because: harmless(because) };
+}
+
+function refused(problems: readonly string[]): Injection {
+  return { outcome: 'refused', problems: problems.map(harmless) };
 }
