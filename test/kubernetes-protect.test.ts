@@ -55,7 +55,7 @@ t.test(
 t.test('the page has a line for all that the report may doubt', async (t) => {
   const table = /^## What the report may say$(.*)/ms.exec(readFileSync(page, 'utf8'))![1]!;
   const rows = [...table.matchAll(/^\| (.*?) \|/gm)].map(([, row = '']) => row.replaceAll('`', ''));
-  const told = ['app-port', 'injection-notes']
+  const told = ['app-port', 'injection-notes', 'target-services']
     .map((file) => readFileSync(join(root, `sidecar/kubernetes/inject/${file}.ts`), 'utf8'))
     .join('\n');
   // A row quotes the report's own words.
@@ -70,6 +70,8 @@ t.test('the page has a line for all that the report may doubt', async (t) => {
     'terminationGracePeriodSeconds is',
     'of the workload has no effect',
     'is an annotation here',
+    'reach the one address of the Service',
+    'nothing here shows the Services behind',
   ]) {
     t.ok(told.includes(words), `the report says "${words}"`);
     t.ok(
@@ -78,5 +80,5 @@ t.test('the page has a line for all that the report may doubt', async (t) => {
     );
   }
   const doubts = told.match(/\bdoubt\(/g)?.length ?? 0;
-  t.equal(doubts, 11, 'a new doubt needs a row, and its words here');
+  t.equal(doubts, 12, 'a new doubt needs a row, and its words here');
 });

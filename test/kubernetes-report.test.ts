@@ -227,3 +227,45 @@ t.test('control characters of the input and of its path reach no terminal', asyn
     t.match(told.errors, /\ufffd/, 'shown, not left out');
   }
 });
+
+t.test(
+  'a called Service with one address of its own is told, because its pods are out of sight',
+  async (t) => {
+    const caller = (address: string, annotations = '') =>
+      deployment('name: grpc, ')
+        .replace('labels: { app: writer }', `labels: { app: writer }${annotations}`)
+        .replace('env: [', `env: [{ name: EDITOR_AGENT_ADDR, value: "${address}" }, `);
+    const called = (spec: string, metadata = 'name: editor') =>
+      `apiVersion: v1\nkind: Service\nmetadata: { ${metadata} }\nspec: { ${spec} }\n`;
+    const ports = 'selector: { app: editor }, ports: [{ name: calls, port: 7777, targetPort: 9000 }]';
+    const doubted =
+      /doubt +calls to editor\S*:7777 reach the one address of the Service editor, .*balance.*headless.*EndpointSlices/;
+    for (const host of ['editor', 'editor.team', 'editor.team.svc', 'editor.team.svc.cluster.local']) {
+      const { errors } = await inject(t, called(ports) + caller(`${host}:7777`));
+      t.match(errors, doubted, host);
+      t.match(
+        errors,
+        /left +the Service editor sends its port calls to the number 9000: if its pods have a sidecar/,
+      );
+      t.notMatch(errors, /nothing here shows/);
+    }
+    const none = /reach the one address|nothing here shows/;
+    for (const [name, input] of [
+      ['headless', called(`clusterIP: None, ${ports}`) + caller('editor:7777')],
+      ['elsewhere', called('type: ExternalName, externalName: editor.example') + caller('editor:7777')],
+      ['by the API', caller('editor:7777', '\n      annotations: { outrigger.dev/endpoint-slices: "true" }')],
+      ['a host of the internet', caller('editor.team.example:7777')],
+      ['an address', caller('10.0.0.7:7777')],
+    ] as const)
+      t.notMatch((await inject(t, input)).errors, none, name);
+    const named = await inject(t, called(ports.replace('9000', 'calls')) + caller('editor:7777'));
+    t.match(named.errors, doubted);
+    t.notMatch(named.errors, /to the number/);
+    const other = called(ports, 'name: editor, namespace: other') + caller('editor:7777');
+    const two = other.replace('env: [', 'env: [{ name: JUDGE_AGENT_ADDR, value: "judge.x.svc:1" }, ');
+    t.match(
+      (await inject(t, two)).errors,
+      /left +nothing here shows the Services behind judge\.x\.svc:1, editor:7777; /,
+    );
+  },
+);

@@ -16,6 +16,7 @@ import { INJECT_LABEL, type InjectSettings, STATUS_ANNOTATION } from './settings
 import { sidecarContainer } from './sidecar-container.ts';
 import { placeOfSidecar, sidecarVolumes } from './sidecar-volumes.ts';
 import { NOTHING_AROUND, type Surroundings } from './surroundings.ts';
+import { targetNotes } from './target-services.ts';
 
 /** The result for a pod or a pod template: an object with `metadata` and `spec`. */
 export type Injection =
@@ -76,6 +77,7 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
     ...servingNotes(facts),
     ...portNotes,
     ...addresses.notes,
+    ...targetNotes(addresses.targets, around.services, namespace, read.annotations),
     ...models.notes,
     ...misplacedNotes(metadata, context.workloadAnnotations ?? {}),
     ...graceNotes(facts),
