@@ -330,3 +330,22 @@ t.test(
     }
   },
 );
+
+t.test("/status at the metrics port quotes no provider, and the admin port's does", async (t) => {
+  const { inboundPort, adminPort, metricsPort } = await startStranger(t, 'quoting');
+  const client = new RawClient(t, inboundPort);
+  const statusOf = async (port: number): Promise<string> =>
+    (await fetch(`http://127.0.0.1:${port}/status`)).text();
+  await waitUntil('a finding quotes the provider', async () => {
+    const request = taskRequest({ id: `q ${Math.random()}`, input: 'asks busy' });
+    await client.unary(request, { path: '/agent.AgentService/ProcessTask' });
+    return /The engine is overloaded/.test(await statusOf(adminPort));
+  });
+  const text = await statusOf(metricsPort);
+  t.notMatch(text, /engine/);
+  const { findings } = JSON.parse(text) as { findings: { kind: string; text: string; about: object }[] };
+  t.match(
+    findings.find(({ kind }) => kind === 'circuit_open' || kind === 'calls_fail'),
+    { severity: 'bad', about: { cluster: 'app' }, text: /^(A circuit of app is open|Calls to app fail)\.$/ },
+  );
+});

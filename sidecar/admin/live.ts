@@ -14,7 +14,7 @@ import type { Configured } from './config-facts.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
-import { statusPage } from './status-page.ts';
+import { type StatusReader, statusPage } from './status-page.ts';
 import { tasksSnapshot } from './tasks-snapshot.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
@@ -112,12 +112,13 @@ export class Live implements LiveSource {
   }
 
   /** `/status` of this sidecar. */
-  status() {
-    return statusPage(this.sidecar, {
+  status(reader: StatusReader) {
+    const sources = {
       findings: this.now.findings,
       inbound: this.history.report(`${LISTENER}inbound`),
       outbound: this.history.report(`${LISTENER}outbound`),
-    });
+    };
+    return statusPage(this.sidecar, sources, reader);
   }
 
   private llm() {

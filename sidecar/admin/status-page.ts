@@ -1,11 +1,13 @@
 /**
- * `/status`: one sidecar in a few lines, for `outrigger status`. The metrics listener serves it, which other pods can reach, so it
- * says no more than the metrics do: names, rates, circuits, and the findings without their details.
+ * `/status`: one sidecar in a few lines, for `outrigger status`. The metrics listener serves it, which other pods can reach, so
+ * there it says no more than the metrics do: names, rates, circuits, and the findings in words of our own. On the admin
+ * listener the findings have their texts, which may quote a peer.
  */
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { Finding } from '../policy/now/finding.ts';
 import type { TrafficReport } from '../telemetry/traffic-history.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
+import { publicFinding } from './public-finding.ts';
 
 const MAX_FINDINGS = 20;
 const MAX_CIRCUITS = 20;
@@ -16,7 +18,14 @@ interface StatusSources {
   readonly outbound: TrafficReport | undefined;
 }
 
-export function statusPage(sidecar: Sidecar, { findings, inbound, outbound }: StatusSources) {
+/** Who reads the page: everybody who reaches the metrics listener, or the operator at the admin listener. */
+export type StatusReader = 'everybody' | 'operator';
+
+export function statusPage(
+  sidecar: Sidecar,
+  { findings, inbound, outbound }: StatusSources,
+  reader: StatusReader,
+) {
   const { config, state, notReadyBecause } = sidecar;
   const circuits = Array.from(openCircuits(sidecar));
   return {
@@ -35,7 +44,10 @@ export function statusPage(sidecar: Sidecar, { findings, inbound, outbound }: St
     circuits: circuits.slice(0, MAX_CIRCUITS),
     ejected_endpoints: ejectedEndpoints(sidecar),
     problems: findings.length,
-    findings: findings.slice(0, MAX_FINDINGS).map(({ kind, severity, text }) => ({ kind, severity, text })),
+    findings: findings.slice(0, MAX_FINDINGS).map((finding) => {
+      const known = publicFinding(finding, notReadyBecause ?? '');
+      return reader === 'everybody' ? known : { ...known, text: finding.text };
+    }),
   };
 }
 

@@ -23,7 +23,7 @@ export interface AdminSource {
   /** The effective configuration in the file's form, without secrets. */
   config(): object;
   stats(): object;
-  /** The state in a few lines, which the metrics listener serves, too. */
+  /** The state in a few lines; the metrics listener serves it without texts that quote a peer. */
   status(): object;
   /** The running calls that the query asks for; a text when the query is wrong. */
   calls(query: URLSearchParams): object | string;

@@ -133,12 +133,12 @@ class RunningSidecar {
           ? undefined
           : `the file was refused at ${this.refusedSince.toISOString()}, and the last good configuration is in use; the log says why`,
     };
-    const status = () => this.live.status();
+    const publicStatus = () => this.live.status('everybody');
     const admin = {
       clusters: () => clustersSnapshot(sidecar),
       config: () => source.effective,
       stats: () => statsSnapshot(sidecar),
-      status,
+      status: () => this.live.status('operator'),
       calls: (query: URLSearchParams) => liveCalls(sidecar, this.failedCalls, query),
       notReadyBecause: probes.notReadyBecause,
       metrics,
@@ -149,7 +149,9 @@ class RunningSidecar {
       reload: () => this.reload(),
     };
     const health = await this.keep(startHealth(config.health.listen, probes, onError));
-    const metricsServer = await this.keep(startMetrics(config.metrics.listen, metrics, onError, status));
+    const metricsServer = await this.keep(
+      startMetrics(config.metrics.listen, metrics, onError, publicStatus),
+    );
     const adminServer = await this.keep(startAdmin(config.admin.listen, admin, onError));
     log.info(
       {

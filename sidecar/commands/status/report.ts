@@ -23,7 +23,12 @@ interface StatusPage {
   readonly open_circuits: number;
   readonly ejected_endpoints: number;
   readonly problems: number;
-  readonly findings: readonly { readonly kind: string; readonly severity: string; readonly text: string }[];
+  readonly findings: readonly {
+    readonly kind: string;
+    readonly severity: string;
+    readonly text: string;
+    readonly numbers?: Readonly<Record<string, unknown>> | null;
+  }[];
 }
 
 interface Traffic {
@@ -142,5 +147,14 @@ function cells({ address, pod, state, status }: Row): string[] {
 
 function problemsOf({ address, problem, status }: Row): string[] {
   if (status === null) return [`${address}: ${clean(problem)}`];
-  return status.findings.map(({ text }) => `${clean(status.name)} ${address}: ${clean(text)}`);
+  return status.findings.map(
+    ({ text, numbers }) => `${clean(status.name)} ${address}: ${clean(`${text}${numbersOf(numbers)}`)}`,
+  );
+}
+
+/** ` (failed calls 5, ended calls 8)`. */
+function numbersOf(numbers: object | null | undefined): string {
+  const known = Object.entries(numbers ?? {}).filter(([, value]) => typeof value === 'number');
+  if (known.length === 0) return '';
+  return ` (${known.map(([name, value]) => `${name.replaceAll('_', ' ')} ${value}`).join(', ')})`;
 }
