@@ -1,5 +1,6 @@
 /** Detects requests that another web site sends through the user's browser. */
 import type { IncomingHttpHeaders } from 'node:http';
+import { isFromOtherSite } from '../../sidecar/node/other-site.ts';
 
 const loopbackName = /^(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])$/i;
 
@@ -20,13 +21,9 @@ export function otherSite(
   if (!loopbackName.test(name) && !names.includes(name.toLowerCase())) {
     return `this gateway has no name "${name.slice(0, 64)}"; GATEWAY_HOSTS adds names`;
   }
-  const site = headers['sec-fetch-site'];
-  // A link or a typed address may lead here from anywhere; it only shows a page.
-  const isNavigation = method === 'GET' && headers['sec-fetch-mode'] === 'navigate';
-  if ((site === 'cross-site' || site === 'same-site') && !isNavigation) {
-    return 'this gateway refuses requests from pages of other sites';
-  }
-  return undefined;
+  return isFromOtherSite(method, headers)
+    ? 'this gateway refuses requests from pages of other sites'
+    : undefined;
 }
 
 /** Whether only this machine can reach an address to listen on. */

@@ -1,13 +1,14 @@
 /**
  * The admin listener: a dashboard and JSON for operators on this machine, and the commands drain and reload.
  *
- * It asks for no password, so other sites must not reach it through the operator's browser: it rejects commands from pages
- * of other sites (Origin), and requests whose Host is a foreign name that resolves to 127.0.0.1 (DNS rebinding). Its
+ * It asks for no password, so other sites must not reach it through the operator's browser: it rejects requests from pages
+ * of other sites (Origin, Sec-Fetch-Site) but a link to a page, and requests whose Host is a foreign name that resolves to 127.0.0.1 (DNS rebinding). Its
  * answers contain no secrets.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { hostName, splitAuthority } from '../net/authority.ts';
+import { isFromOtherSite } from '../node/other-site.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import { dashboardRoutes } from './dashboard.ts';
 import { answerEvents } from './event-stream.ts';
@@ -113,11 +114,9 @@ function refuseOtherSites(request: IncomingMessage): string | undefined {
   if (host === undefined || !isOurs(host, request)) {
     return 'the Host header names another machine; use http://localhost or http://127.0.0.1';
   }
-  // Only browsers send Origin, and they send it with every POST.
-  const otherSite = origin !== undefined && origin !== `http://${host}`;
-  const site = request.headers['sec-fetch-site'];
-  const crossSite = site !== undefined && site !== 'same-origin' && site !== 'none';
-  if (request.method === 'POST' && (otherSite || crossSite)) {
+  // Only browsers send Origin: with every POST, and with a GET by a script of another site.
+  const otherOrigin = origin !== undefined && origin !== `http://${host}`;
+  if (otherOrigin || isFromOtherSite(request.method, request.headers)) {
     return 'a page of another site has sent the request';
   }
   return undefined;

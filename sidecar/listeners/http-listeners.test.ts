@@ -178,6 +178,19 @@ t.test('admin refuses requests from other sites and for other names', async (t) 
   }
   t.match(await sendRaw(address, 'GET /clusters HTTP/1.0\r\n\r\n'), /^HTTP\/1\.1 403 /, 'no Host at all');
   t.strictSame(done, []);
+  const elsewhere = { host: `localhost:${port}`, 'sec-fetch-site': 'cross-site' };
+  const link = { ...elsewhere, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' };
+  for (const path of ['/', '/clusters', '/config', '/stats', '/calls', '/live', '/events', '/events.json']) {
+    for (const headers of [
+      { origin: 'http://evil.example' },
+      { origin: 'null' },
+      elsewhere,
+      { ...elsewhere, 'sec-fetch-site': 'same-site', 'sec-fetch-mode': 'no-cors' },
+      { ...link, 'sec-fetch-dest': 'iframe' },
+    ])
+      t.equal((await ask(address, path, { headers })).status, 403, `${path} ${JSON.stringify(headers)}`);
+  }
+  t.equal((await ask(address, '/', { headers: link })).status, 200, 'a link opens the page');
 
   for (const host of [
     'localhost',
