@@ -196,6 +196,35 @@ t.test('the webhook answers reviews over TLS, and refuses other requests', async
     patchType: 'JSONPatch',
     warnings: [/^Outrigger: nothing tells whether port 8000 is gRPC/],
   });
+  const hidden = {
+    containers: [{ name: 'app', image: 'x', envFrom: [{ secretRef: { name: 'shop-secrets' } }] }],
+  };
+  const bypassed = JSON.parse((await ask(reviewOf(pod(hidden)))).body);
+  t.match(bypassed.response, {
+    patchType: 'JSONPatch',
+    warnings: [/^Outrigger: the pod declares no port/, String],
+  });
+  const unseen =
+    /the container app has variables from the Secret shop-secrets, .* requests with it bypass the sidecar/;
+  t.match(
+    bypassed.response.warnings[1],
+    unseen,
+    'what stays past the sidecar is a warning, after the doubts',
+  );
+  t.ok(bypassed.response.warnings.every((warning: string) => warning.length <= 250));
+  const line = (): string | undefined =>
+    webhook
+      .logs()
+      .split('\n')
+      .find((each) => each.includes('shop-secrets') && each.endsWith('}'));
+  await waitUntil('the review is logged', () => line() !== undefined);
+  const logged = JSON.parse(line()!);
+  t.match(
+    logged,
+    { outcome: 'injected', because: [], left: [unseen], doubts: [/the pod declares no port/] },
+    'the log has the same, in whole',
+  );
+  t.match(logged.left[0], /to move it, write it in env: OPENAI_API_KEY with valueFrom.secretKeyRef, and/);
 
   const refused = async (): Promise<Record<string, number>> => {
     const page = parseExposition(await (await fetch(`${webhook.metrics}/metrics`)).text());
@@ -234,7 +263,7 @@ t.test('the webhook answers reviews over TLS, and refuses other requests', async
   t.equal((await ask(reviewOf(pod()))).status, 200, 'it still serves');
 
   const metrics = await (await fetch(`${webhook.metrics}/metrics`)).text();
-  t.match(metrics, 'outrigger_webhook_reviews_total{outcome="injected"} 3');
+  t.match(metrics, 'outrigger_webhook_reviews_total{outcome="injected"} 4');
   t.match(metrics, 'outrigger_webhook_reviews_total{outcome="refused"} 1');
   t.match(metrics, 'outrigger_webhook_refused_total{status="413"} 2');
   t.match(metrics, /certificate_expiry_timestamp_seconds 1\d{9}/);

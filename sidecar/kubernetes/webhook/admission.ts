@@ -2,6 +2,7 @@
 import { TypedError } from '../../errors/typed-error.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from '../inject/json.ts';
 import { jsonPatch } from '../inject/json-patch.ts';
+import type { NoteKind } from '../inject/notes.ts';
 import { type InjectContext, type Injection, injectPod } from '../inject/patch.ts';
 
 /** The request is not an AdmissionReview; the message says why. The server answers 400. */
@@ -21,16 +22,20 @@ export interface Reviewed {
   readonly pod: string;
   /** Why there is no sidecar; empty when there is one. */
   readonly because: readonly string[];
+  /** What injection left as it was, and what it doubts, as `outrigger inject` reports it. */
+  readonly left: readonly string[];
+  readonly doubts: readonly string[];
 }
 
 const API_VERSION = 'admission.k8s.io/v1';
-/** kubectl shows this much of a warning. */
+/** The API server may cut longer ones; the log has all. */
 const MAX_WARNING_CHARS = 250;
 const MAX_WARNINGS = 5;
 
 /**
  * Answers an AdmissionReview (admission.k8s.io/v1). It always allows a pod: with the sidecar, unchanged, or unchanged
- * with a warning that says why it has no sidecar. What injection doubts becomes a warning, too. Throws {@link ReviewError}.
+ * with a warning that says why it has no sidecar. What injection doubts becomes a warning, too, and after it what stays
+ * past the sidecar. Throws {@link ReviewError}.
  */
 export function review(body: unknown, context: InjectContext): Reviewed {
   const request = objectAt(body, 'request');
@@ -48,6 +53,8 @@ export function review(body: unknown, context: InjectContext): Reviewed {
     outcome: injection.outcome,
     pod: `${stringAt(request, 'namespace') ?? ''}/${name}`.slice(0, 300),
     because: becauseOf(injection),
+    left: told(injection, 'left'),
+    doubts: told(injection, 'doubt'),
   };
 }
 
@@ -64,9 +71,8 @@ function injectionOf(request: JsonObject, object: Json, context: InjectContext):
 function changes(object: Json, injection: Injection): JsonObject {
   if (injection.outcome === 'injected') {
     const patch = JSON.stringify(jsonPatch(object, injection.pod));
-    const warnings = warningsOf(
-      injection.notes.filter(({ kind }) => kind === 'doubt').map(({ text }) => `Outrigger: ${text}`),
-    );
+    const texts = [...told(injection, 'doubt'), ...told(injection, 'left')];
+    const warnings = warningsOf(texts.map((text) => `Outrigger: ${text}`));
     return { patchType: 'JSONPatch', patch: Buffer.from(patch).toString('base64'), ...warnings };
   }
   if (injection.outcome === 'untouched') return {};
@@ -75,7 +81,14 @@ function changes(object: Json, injection: Injection): JsonObject {
 
 function warningsOf(texts: readonly string[]): JsonObject {
   if (texts.length === 0) return {};
-  return { warnings: texts.slice(0, MAX_WARNINGS).map((text) => text.slice(0, MAX_WARNING_CHARS)) };
+  const short = (text: string): string =>
+    text.length > MAX_WARNING_CHARS ? `${text.slice(0, MAX_WARNING_CHARS - 1)}…` : text;
+  return { warnings: texts.slice(0, MAX_WARNINGS).map(short) };
+}
+
+function told(injection: Injection, kind: NoteKind): readonly string[] {
+  if (injection.outcome !== 'injected') return [];
+  return [...new Set(injection.notes.filter((note) => note.kind === kind).map(({ text }) => text))];
 }
 
 function becauseOf(injection: Injection): readonly string[] {

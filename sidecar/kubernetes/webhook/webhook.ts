@@ -64,10 +64,12 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
     listen: options.listen,
     inject: options.inject,
     onError,
-    onReviewed: ({ outcome, pod, because }, durationMs) => {
+    onReviewed: ({ outcome, pod, because, left, doubts }, durationMs) => {
       metrics.reviewed(outcome, durationMs);
       const level = outcome === 'refused' ? 'warn' : 'info';
-      log[level]({ pod, outcome, because }, outcome === 'injected' ? 'injected' : because.join('; '));
+      const told = outcome === 'injected' ? { left, doubts } : {};
+      const message = outcome === 'injected' ? 'injected' : because.join('; ');
+      log[level]({ pod, outcome, because, ...told }, message);
     },
     onRefused: (status, reason) => {
       metrics.refuse(status);
