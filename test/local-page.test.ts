@@ -1,5 +1,8 @@
 // The page of the local system in a real browser: replicas are broken and mended by its buttons, and tasks go on.
+import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { pino } from 'pino';
 import type { Browser, Locator, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
@@ -7,6 +10,7 @@ import { createGateway } from '../agents/gateway/app.ts';
 import { readGatewaySettings } from '../agents/gateway/settings.ts';
 import { childrenOf, commandOf, isAlive, type Run, runStart } from '../agents/local/test-support.ts';
 import { testAgent } from '../agents/test-support.ts';
+import { runProcess } from '../scripts/harness/process.ts';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { openPage, outsideOf, overflowOf, startBrowser, violationsOf } from './support/browser.ts';
@@ -106,6 +110,8 @@ t.test('the page works in a browser', { skip: skipWithout('chromium') }, async (
   await killAndRestore(t, browser, system);
   await stopAndSlow(t, browser, system);
   await byKeyboardInANarrowWindow(t, browser, system);
+  await theApiPage(t, browser, system);
+  await theReportOfALoad(t, browser, system);
   await onlyItsOwnPage(t, system);
   await theEnd(t, system);
   await aGatewayAlone(t, browser);
@@ -362,6 +368,36 @@ function byKeyboardInANarrowWindow(t: Test, browser: Browser, { url }: LocalSyst
       await page.keyboard.press('Space');
       await says(node(page, 'code-1'), /up/);
       t.equal(await overflowOf(page), 0);
+      t.same(errors, []);
+    }
+  });
+}
+
+function theApiPage(t: Test, browser: Browser, { url }: LocalSystem) {
+  return t.test('the page of the API is for everybody, too', async (t) => {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const viewport = { width: 390, height: 844 };
+      const { page, errors } = await openPage(t, browser, `${url}docs`, { viewport, colorScheme });
+      t.match(await page.locator('h2').allInnerTexts(), [/POST \/api\/v1\/tasks/, /GET \/api\/v1\/health/]);
+      t.same(await violationsOf(page), []);
+      t.equal(await overflowOf(page), 0);
+      t.same(errors, []);
+    }
+  });
+}
+
+function theReportOfALoad(t: Test, browser: Browser, { run }: LocalSystem) {
+  return t.test('the report of a load is for everybody, too', async (t) => {
+    const [, target = ''] = /writing-1 .*sidecar ([\d.:]+),/.exec(run.output()) ?? [];
+    const folder = mkdtempSync(join(tmpdir(), 'outrigger-report-'));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    const program = join(import.meta.dirname, '..', 'bench', 'load', 'main.ts');
+    const options = ['--rate', '10', '--duration', '1s', '--warmup', '0s', '--out', join(folder, 'report')];
+    await runProcess(t, process.execPath, [program, '--target', target, ...options]);
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const { page, errors } = await openPage(t, browser, `file://${folder}/report.html`, { colorScheme });
+      await page.getByRole('heading', { name: /ProcessTask to/ }).waitFor();
+      t.same(await violationsOf(page), []);
       t.same(errors, []);
     }
   });

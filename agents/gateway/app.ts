@@ -1,11 +1,11 @@
 /** Assembles the gateway's HTTP server: limits, routes, errors and shutdown. */
 import swagger from '@fastify/swagger';
-import swaggerUi from '@fastify/swagger-ui';
 import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import { SentAhead } from '../../sidecar/node/sent-ahead.ts';
 import { maxMessageBytes } from '../protocol/definitions.ts';
 import { ApiError } from './api-error.ts';
+import { apiPageRoutes } from './api-page.ts';
 import { boundBodies } from './bodies.ts';
 import { boundConnections, sentAhead } from './connections.ts';
 import { errorHandler, notFoundHandler } from './error-handler.ts';
@@ -78,12 +78,12 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
       info: { title: 'Outrigger gateway', description: 'Sends tasks to agents.', version: '1.0.0' },
     },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
   await app.register(async (routes) => {
     const { timeoutMs, maxInputChars, links } = settings;
     taskRoute(routes, { registry, timeoutMs, maxInputChars, stopping: stopping.signal });
     healthRoute(routes, registry);
     pageRoutes(routes, links);
+    apiPageRoutes(routes);
     // Only if no other machine can reach the gateway.
     localSystemRoutes(routes, isLoopback(settings.host) ? settings.localSystem : '');
   });

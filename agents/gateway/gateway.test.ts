@@ -473,7 +473,11 @@ t.test('the gateway serves health, the API description and the page', async (t) 
     '503',
     '504',
   ]);
-  t.equal((await fetch(`${url}/docs`)).status, 200);
+  const docs = await fetch(`${url}/docs`);
+  t.match(docs.headers.get('content-security-policy'), /default-src 'none'/);
+  const api = await docs.text();
+  for (const path of Object.keys(description.paths)) t.match(api, `</span> ${path}</h2>`);
+  t.match(api, '<code>error.field</code>');
 
   const page = await fetch(`${url}/`);
   t.match(page.headers.get('content-security-policy'), /default-src 'self'/);

@@ -15,7 +15,7 @@ import type { LoadReport } from './report.ts';
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --soft: #5b6675; --grid: #dfe4ea;
-  --first: #1f6fd1; --second: #b45309; --third: #8a94a3; --ok: #2f8f5b; --failed: #c62f3b; --unsent: #8250c4; }
+  --first: #1f6fd1; --second: #b45309; --third: #8a94a3; --ok: #1f7a49; --failed: #c62f3b; --unsent: #8250c4; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ecf2; --paper: #12161d; --soft: #a3adba; --grid: #2b3340;
   --first: #6aa9ff; --second: #f0a04b; --third: #8a94a3; --ok: #4cbf83; --failed: #ff6b74; --unsent: #b692f6; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 900px;
@@ -63,7 +63,7 @@ export function pageOf(report: LoadReport): string {
   return (
     `<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n` +
     `<meta name="viewport" content="width=device-width, initial-scale=1">\n` +
-    `<title>Load on ${escapeHtml(settings.target)}</title>\n<style>${STYLE}</style>\n${parts.join('\n')}\n</html>\n`
+    `<title>Load on ${escapeHtml(settings.target)}</title>\n<style>${STYLE}</style>\n<main>\n${parts.join('\n')}\n</main>\n</html>\n`
   );
 }
 
@@ -95,7 +95,7 @@ function percentileTable({ latency, stream, generator }: LoadReport): string {
   rows.push(["the generator's own lag", generator.scheduleLag]);
   const columns = ['p50', 'p75', 'p90', 'p95', 'p99', 'p99.9', 'max'] as const;
   return table(
-    ['', 'count', ...columns],
+    ['latency', 'count', ...columns],
     rows.map(([name, values]) => [
       name,
       formatCount(values.count),
@@ -169,7 +169,7 @@ function errorTables({ errors, calls }: LoadReport): string[] {
   if (errors.pushbacks > 0)
     rows.push(['of the failed calls, with grpc-retry-pushback-ms', formatCount(errors.pushbacks), '']);
   if (rows.length === 0) return [];
-  const parts = ['<h2>Errors</h2>', table(['', 'calls', 'example'], rows, true)];
+  const parts = ['<h2>Errors</h2>', table(['error', 'calls', 'example'], rows, true)];
   if (errors.byReason.length > 0)
     parts.push(
       '<h2>Errors from a sidecar</h2>',
@@ -205,7 +205,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[], la
   const cell = (text: string, i: number): string =>
     `<td${lastIsText && i === head.length - 1 ? ' class="text"' : ''}>${escapeHtml(text)}</td>`;
   return (
-    `<div class="scroll"><table><tr>${head.map((name) => `<th>${escapeHtml(name)}</th>`).join('')}</tr>` +
+    `<div class="scroll" tabindex="0" role="group" aria-label="Table"><table><tr>${head.map((name) => `<th>${escapeHtml(name)}</th>`).join('')}</tr>` +
     `${rows.map((row) => `<tr>${row.map(cell).join('')}</tr>`).join('')}</table></div>`
   );
 }
