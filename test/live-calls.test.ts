@@ -1,4 +1,5 @@
 // The running calls with their attempts, as the admin page and `outrigger calls` show them, of a real sidecar.
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { runProcess, startProcess } from '../scripts/harness/process.ts';
@@ -184,6 +185,35 @@ t.test('/calls lists the running calls with their attempts, oldest first', async
     t.match(await outrigger(t, '--at', `127.0.0.1:${sidecar.healthPort}`), {
       code: 69,
       output: /no \/calls/,
+    });
+    const strangers = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', (bytes) => {
+        const name = /older_than=(\d)/.exec(bytes.toString())?.[1];
+        const call = { ...listed, age_ms: '12' };
+        const body = ['{}', '{"calls":[null]}', 'null', JSON.stringify({ ...empty, calls: [call] })][
+          Number(name)
+        ];
+        socket.end(
+          body === undefined ? 'SSH-2.0-x\r\n' : `HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n${body}`,
+        );
+      });
+    });
+    const empty = { running: 1, matching: 1, left_out: 0 };
+    const text = { state: '', method: '', task_id: '', cluster: '', caller: '' };
+    const listed = { ...text, attempts: 0, deadline_in_ms: null, way: [] };
+    await new Promise<void>((resolve) => strangers.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => strangers.close());
+    const stranger = `127.0.0.1:${(strangers.address() as AddressInfo).port}`;
+    for (const which of ['0s', '1s', '2s', '3s'])
+      t.match(
+        await outrigger(t, '--at', stranger, '--older-than', which),
+        { code: 69, output: /another server answers there; check the port/ },
+        which,
+      );
+    t.match(await outrigger(t, '--at', stranger, '--older-than', '9s'), {
+      code: 69,
+      output: /it does not answer in HTTP \(HPE_\w+\); check/,
     });
     t.match(await outrigger(t, '--at', '127.0.0.1:1'), { code: 69, output: /nothing listens there/ });
 

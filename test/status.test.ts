@@ -101,6 +101,9 @@ t.test('status shows one line a sidecar, also of those that do not answer', asyn
   t.equal(local.code, 0, 'without an address it asks the sidecar of this machine');
   t.match(local.output, /\nresearch /);
 
+  const coloured = await outrigger(t, ['--at', 'x\u001b[31my:1', '--timeout', '1s']);
+  t.notMatch(coloured.output, '\u001b', 'an address can not command the terminal');
+
   for (const [args, message] of [
     [['--att', one], /"--att" is not expected here; did you mean --at\?/],
     [

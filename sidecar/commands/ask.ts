@@ -90,9 +90,12 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTFOUND: 'the name does not exist (ENOTFOUND)',
   EAI_AGAIN: 'the DNS service does not answer (EAI_AGAIN)',
   EHOSTUNREACH: 'no route leads there (EHOSTUNREACH)',
+  ECONNRESET: 'it closed the connection without an answer (ECONNRESET); check the port',
   ENETUNREACH: 'no route leads there (ENETUNREACH)',
 };
 
 function describe(error: NodeJS.ErrnoException): string {
-  return REASONS[error.code ?? ''] ?? error.code ?? error.message;
+  const { code = '' } = error;
+  if (code.startsWith('HPE_')) return `it does not answer in HTTP (${code}); check the port`;
+  return REASONS[code] ?? (code || error.message);
 }

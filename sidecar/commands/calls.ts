@@ -37,6 +37,8 @@ const HELP: HelpPage = {
 };
 
 const TIMEOUT_MS = 5_000;
+/** The HTTP status of an answer that is no list of calls. */
+const NO_CALLS = 200;
 
 interface Attempt {
   readonly number: number;
@@ -91,6 +93,7 @@ export async function calls(args: readonly string[]): Promise<number> {
   return repeat(watch, async (clears) => {
     try {
       const page = (await askJson(where.target, `/calls?${query}`, TIMEOUT_MS)) as CallsPage;
+      if (!isCalls(page)) throw new AskError('another server answers there; check the port', NO_CALLS);
       if (output === 'json') print(JSON.stringify(page, null, watch ? undefined : 2));
       else print(`${clears ? CLEAR : ''}${textOf(page)}`);
       return EXIT.OK;
@@ -100,6 +103,38 @@ export async function calls(args: readonly string[]): Promise<number> {
       return error.status === 400 ? EXIT.USAGE : EXIT.UNAVAILABLE;
     }
   });
+}
+
+/** Any JSON may come back from a port that is not ours. */
+function isCalls(page: Partial<CallsPage> | null): page is CallsPage {
+  return (
+    typeof page === 'object' &&
+    [page?.running, page?.matching, page?.left_out].every(Number.isFinite) &&
+    Array.isArray(page?.calls) &&
+    page.calls.every(isCall)
+  );
+}
+
+function isCall(call: Partial<LiveCall> | null): boolean {
+  return (
+    typeof call === 'object' &&
+    [call?.state, call?.method, call?.task_id, call?.cluster, call?.caller].every(isText) &&
+    [call?.age_ms, call?.attempts, call?.deadline_in_ms ?? 0].every(Number.isFinite) &&
+    Array.isArray(call?.way) &&
+    call.way.every(isAttempt)
+  );
+}
+
+function isAttempt(attempt: Partial<Attempt> | null): boolean {
+  return (
+    typeof attempt === 'object' &&
+    [attempt?.endpoint, attempt?.state, attempt?.verdict, attempt?.status].every(isText) &&
+    Number.isFinite(attempt?.elapsed_ms)
+  );
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string';
 }
 
 /** The admin port to ask; a number is an exit code. */

@@ -84,11 +84,15 @@ function isStatus(value: Partial<StatusPage> | null): value is StatusPage {
     typeof value === 'object' &&
     typeof value?.name === 'string' &&
     typeof value.version === 'string' &&
+    isTraffic(value.inbound) &&
+    isTraffic(value.outbound) &&
     Array.isArray(value.findings) &&
-    value.findings.every((finding) => typeof finding?.text === 'string') &&
-    typeof value.inbound?.calls_per_s === 'number' &&
-    typeof value.outbound?.calls_per_s === 'number'
+    value.findings.every((finding) => typeof finding?.text === 'string')
   );
+}
+
+function isTraffic(traffic: Partial<Traffic> | undefined): boolean {
+  return [traffic?.calls_per_s, traffic?.success ?? 0, traffic?.p95_ms ?? 0].every(Number.isFinite);
 }
 
 function explain({ status, message }: AskError): string {
@@ -146,9 +150,9 @@ function cells({ address, pod, state, status }: Row): string[] {
 }
 
 function problemsOf({ address, problem, status }: Row): string[] {
-  if (status === null) return [`${address}: ${clean(problem)}`];
-  return status.findings.map(
-    ({ text, numbers }) => `${clean(status.name)} ${address}: ${clean(`${text}${numbersOf(numbers)}`)}`,
+  if (status === null) return [clean(`${address}: ${problem}`)];
+  return status.findings.map(({ text, numbers }) =>
+    clean(`${status.name} ${address}: ${text}${numbersOf(numbers)}`),
   );
 }
 

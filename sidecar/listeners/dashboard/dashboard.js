@@ -58,7 +58,7 @@ function show(snapshot) {
   const appVersion = app.version === UNSET_VERSION ? '' : ` (app version ${app.version})`;
   setText(
     at('about'),
-    `Outrigger ${version}, sidecar of ${name}${appVersion}${app.state === 'none' ? ', which serves no calls,' : ` at ${app.address}`} · up ${span(uptime)} · ${megabytes} MB`,
+    `Outrigger ${version}, sidecar of ${name}${appVersion}${app.state === 'none' ? ' (no app of its own)' : ` at ${app.address}`} · up ${span(uptime)} · ${megabytes} MB`,
   );
   const good = notReady === '';
   setText(at('ready'), good ? 'ready' : snapshot.state === 'running' ? 'not ready' : 'draining');
