@@ -6,6 +6,8 @@ import type { Found } from './fleet.ts';
 /** So many at a time: enough for a fleet, few enough for an API server in between. */
 const AT_A_TIME = 16;
 const MAX_PROBLEM_LINES = 30;
+/** The default of the setting `version`. */
+const UNSET_VERSION = '0.0.0';
 
 /** What `/status` says (`admin/status-page.ts`), as far as the table needs it. */
 interface StatusPage {
@@ -136,9 +138,7 @@ function cells({ address, pod, state, status }: Row): string[] {
   return [
     status.name,
     where,
-    status.outrigger_version === status.version
-      ? status.version
-      : `${status.version} (${status.outrigger_version})`,
+    versionOf(status),
     state,
     perSecond.toFixed(perSecond < 10 ? 2 : 0),
     success === null ? '-' : `${(Math.floor(success * 1000) / 10).toFixed(1)}%`,
@@ -147,6 +147,11 @@ function cells({ address, pod, state, status }: Row): string[] {
     String(status.ejected_endpoints),
     String(status.problems),
   ];
+}
+
+/** The agent's version is the setting `version`, which may be unset; the one in brackets is Outrigger's. */
+function versionOf({ version, outrigger_version: own }: StatusPage): string {
+  return `${version === UNSET_VERSION ? '-' : version} (${own})`;
 }
 
 function problemsOf({ address, problem, status }: Row): string[] {
