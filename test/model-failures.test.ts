@@ -147,7 +147,7 @@ t.test("the gateway's answer and the page show the provider's message", async (t
   await t.test('the page shows the failure', { skip: skipWithout('chromium') }, async (t) => {
     const browser = await startBrowser(t);
     const { page, errors } = await openPage(t, browser, `${url}/`);
-    await page.locator('.replicas .card').first().waitFor();
+    await page.locator('.node').first().waitFor();
     await page.locator('select').selectOption('writing');
     await page.locator('textarea').fill('asks wrong-key <img src=x onerror="window.injected=1">');
     await page.getByRole('button', { name: 'Send', exact: true }).click();
