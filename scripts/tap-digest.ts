@@ -20,6 +20,8 @@ export class TapDigest {
   private rest = '';
   private file: string[] = [];
   private closing = '';
+  /** After a failed file: its exit code or signal may follow, in a block from `  ---` to `  ...`. */
+  private diagnosis: 'none' | 'may_follow' | 'begun' = 'none';
 
   constructor(print: (line: string) => void) {
     this.print = print;
@@ -42,7 +44,8 @@ export class TapDigest {
   }
 
   private line(line: string): void {
-    if (/^# \{ total: /.test(line)) {
+    if (this.diagnosis !== 'none' && this.isDiagnosis(line)) this.print(line);
+    else if (/^# \{ total: /.test(line)) {
       this.closing = line;
     } else if (/^ok \d+/.test(line)) {
       for (const inner of this.file) if (/^\s+ok \d+ .*# (SKIP|TODO)/.test(inner)) this.print(inner);
@@ -52,10 +55,18 @@ export class TapDigest {
       for (const inner of this.file) this.print(inner);
       this.print(line);
       this.file = [];
+      this.diagnosis = 'may_follow';
     } else if (/^\s/.test(line)) {
       this.file.push(line);
     } else if (line !== '' && !/^(TAP version|\d+\.\.\d+|# (Subtest|No coverage|time=))/.test(line)) {
       this.print(line);
     }
+  }
+
+  private isDiagnosis(line: string): boolean {
+    if (this.diagnosis === 'may_follow') this.diagnosis = line === '  ---' ? 'begun' : 'none';
+    const belongs = this.diagnosis === 'begun';
+    if (line === '  ...') this.diagnosis = 'none';
+    return belongs;
   }
 }

@@ -149,16 +149,22 @@ function digestOf(
 
 t.test('the digest counts tests, and shows failures and skips', async (t) => {
   const { lines, digest, code } = digestOf(t, {
+    'ending.test.ts': "t.ok(1); process.on('exit', () => { process.exitCode = 3; });",
     'good.test.ts': "t.equal(1, 1); t.test('inner', async (t) => { t.ok(true); t.ok(1); });",
     'bad.test.ts': "t.equal(1, 2, 'one is two');",
     'skipping.test.ts': "t.ok(1); t.test('needs a tool', { skip: 'without it' }, async () => {});",
   });
-  t.strictSame(digest.counts, { passed: 4, failed: 1, skipped: 1 });
+  t.strictSame(digest.counts, { passed: 5, failed: 2, skipped: 1 });
   t.not(code, 0);
   const text = lines.join('\n');
   t.match(text, /not ok 1 - one is two/);
   t.match(text, /ok 2 - needs a tool # SKIP without it/);
   t.match(text, /^ok \d - .*good\.test\.ts/m);
+  t.match(
+    text,
+    /^not ok \d - .*ending\.test\.ts.*\n {2}---\n(?: .*\n)* {2}exitCode: 3$/m,
+    'why a file failed',
+  );
   t.notMatch(text, /inner/, 'a passed file has one line');
 });
 
