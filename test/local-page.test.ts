@@ -267,10 +267,11 @@ function costsAndNothingYet(t: Test, browser: Browser, { url }: LocalSystem) {
     await page.evaluate(
       `Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true })`,
     );
-    await page.waitForResponse('**/local/state');
+    // A request that was due may still go out.
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
     page.on('request', () => requests++);
     await new Promise((resolve) => setTimeout(resolve, 2_200));
-    t.ok(requests <= 1, `a hidden page asks for nothing: ${requests} requests`);
+    t.equal(requests, 0, 'a hidden page asks for nothing');
     t.same(errors, []);
   });
 }
