@@ -2,12 +2,12 @@
 import { AddressError } from '../net/address.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { AskError, askJson, localTarget, type Target } from './ask.ts';
-import { EXIT, print, printError } from './command.ts';
+import { EXIT, print, printError, refuse } from './command.ts';
 import { configure } from './configure.ts';
 import { type FlagTable, misspelled, readFlags, splitFlags } from './flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps } from './help.ts';
 import { age, clean, table } from './table.ts';
-import { CLEAR, repeat } from './watch.ts';
+import { CLEAR, LOOK_FLAGS, repeat, tableOrJson } from './watch.ts';
 
 const FLAGS = {
   at: {
@@ -19,12 +19,7 @@ const FLAGS = {
   cluster: { value: 'NAME', help: 'Calls of this cluster; app is the own agent' },
   'older-than': { value: 'DURATION', help: 'Calls that have run for at least this long' },
   limit: { value: 'N', help: 'The number of calls to show, oldest first [100]' },
-  watch: { short: '-w', bare: true, help: 'Ask every two seconds, until Ctrl-C' },
-  output: {
-    short: '-o',
-    value: 'FORMAT',
-    help: 'table or json; json with --watch writes one line a look [table]',
-  },
+  ...LOOK_FLAGS,
 } satisfies FlagTable;
 
 const HELP: HelpPage = {
@@ -73,17 +68,17 @@ export async function calls(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
   const { own, rest } = splitFlags(args, FLAGS);
   const read = readFlags(own, FLAGS, {});
-  if ('problems' in read) return refuse(read.problems);
+  if ('problems' in read) return refuse('calls', read.problems);
   const unknown = misspelled(rest, FLAGS);
-  if (unknown.length > 0) return refuse(unknown);
+  if (unknown.length > 0) return refuse('calls', unknown);
   const { flags } = read;
-  const [output = 'table'] = flags.output;
+  const output = tableOrJson(flags.output);
   const [olderThan = '0s'] = flags['older-than'];
   const problems: string[] = [];
-  if (output !== 'table' && output !== 'json') problems.push('--output takes table or json');
+  if (output === undefined) problems.push('--output takes table or json');
   if (parseDurationMs(olderThan) === undefined)
     problems.push('--older-than takes a duration with its unit, such as 10s');
-  if (problems.length > 0) return refuse(problems);
+  if (problems.length > 0) return refuse('calls', problems);
   const where = await admin(flags.at[0], rest);
   if (typeof where === 'number') return where;
   const query = new URLSearchParams({ older_than: olderThan });
@@ -150,7 +145,7 @@ async function admin(
     return { listen, target: localTarget(listen) };
   } catch (error) {
     if (!(error instanceof AddressError)) throw error;
-    return refuse([`--at: ${error.message}`]);
+    return refuse('calls', [`--at: ${error.message}`]);
   }
 }
 
@@ -183,9 +178,4 @@ function textOf({ running, matching, left_out: leftOut, calls: shown }: CallsPag
 function attemptOf({ endpoint, state, verdict, status, elapsed_ms: elapsedMs }: Attempt): string {
   const what = state === 'ended' ? status || verdict : state;
   return clean(`${endpoint} ${what} ${age(elapsedMs)}`);
-}
-
-function refuse(problems: readonly string[]): number {
-  printError(problems.map((problem) => `outrigger calls: ${problem}`).join('\n'));
-  return EXIT.USAGE;
 }

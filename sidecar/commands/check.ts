@@ -5,7 +5,7 @@
 import { formatProblem } from '../config/problems.ts';
 import type { ConfigSource } from '../config/source.ts';
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
-import { EXIT, print, printError } from './command.ts';
+import { EXIT, print, printError, refuse } from './command.ts';
 import { configure } from './configure.ts';
 import { type FlagTable, readFlags, splitFlags } from './flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps, SETTINGS_NOTE } from './help.ts';
@@ -35,9 +35,9 @@ export async function check(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
   const { own, rest } = splitFlags(args, FLAGS);
   const read = readFlags(own, FLAGS, {});
-  if ('problems' in read) return refuse(read.problems);
+  if ('problems' in read) return refuse('check', read.problems);
   const [output = 'text'] = read.flags.output;
-  if (output !== 'text' && output !== 'json') return refuse(['--output takes text or json']);
+  if (output !== 'text' && output !== 'json') return refuse('check', ['--output takes text or json']);
   const configured = await configure(rest);
   if ('exitCode' in configured) return configured.exitCode;
   if (read.flags.live.length > 0) return live(configured.source, read.flags.services, output === 'json');
@@ -72,9 +72,4 @@ async function live(source: ConfigSource, namespaces: readonly string[], json: b
 function printNotices({ notices }: ConfigSource): void {
   for (const { level, message } of notices)
     printError(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
-}
-
-function refuse(problems: readonly string[]): number {
-  printError(problems.map((problem) => `outrigger check: ${problem}`).join('\n'));
-  return EXIT.USAGE;
 }

@@ -36,6 +36,12 @@ export function printError(text: string): void {
   process.stderr.write(`${text.replaceAll(CONTROLS, '\ufffd')}\n`);
 }
 
+/** Says what is wrong with the command line. @returns the exit code for that */
+export function refuse(command: string, problems: readonly string[]): number {
+  printError(problems.map((problem) => `outrigger ${command}: ${problem}`).join('\n'));
+  return EXIT.USAGE;
+}
+
 /** All but the line feed and the tab. */
 const CONTROLS = /(?![\n\t])[\p{Cc}\p{Cf}\u2028\u2029]/gu;
 

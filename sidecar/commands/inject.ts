@@ -6,7 +6,7 @@ import { ManifestError } from '../kubernetes/inject/manifest-document.ts';
 import { injectManifests } from '../kubernetes/inject/manifests.ts';
 import { type Report, reportOf, reportText, title } from '../kubernetes/inject/report.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { EXIT, print, printError } from './command.ts';
+import { EXIT, print, printError, refuse } from './command.ts';
 import { type FlagTable, readFlags } from './flags.ts';
 import { type HelpPage, helps } from './help.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
@@ -41,10 +41,11 @@ export async function inject(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
   const read = readFlags(args, FLAGS, process.env);
   const given = 'flags' in read ? readInjectSettings(read.flags) : read;
-  if (!('flags' in read) || 'problems' in given) return refuse('problems' in given ? given.problems : []);
+  if (!('flags' in read) || 'problems' in given)
+    return refuse('inject', 'problems' in given ? given.problems : []);
   const [file = '-'] = read.flags.file;
   const [output = 'yaml'] = read.flags.output;
-  if (output !== 'yaml' && output !== 'json') return refuse(['--output takes yaml or json']);
+  if (output !== 'yaml' && output !== 'json') return refuse('inject', ['--output takes yaml or json']);
   try {
     const text = file === '-' ? await readStandardInput() : await readText(file);
     const result = injectManifests(text, { settings: given.settings, version: outriggerVersion() });
@@ -57,14 +58,14 @@ export async function inject(args: readonly string[]): Promise<number> {
     if (reportFile !== undefined) await writeReport(reportFile, report);
     if (output === 'json')
       print(JSON.stringify({ report, manifests: isRefused ? null : result.text }, null, 2));
-    if (isRefused) return refuse(problems);
+    if (isRefused) return refuse('inject', problems);
     printError(reportText(report));
     if (output === 'yaml') process.stdout.write(result.text);
     return EXIT.OK;
   } catch (error) {
     if (error instanceof ManifestError)
-      return refuse([`${file === '-' ? 'standard input' : file}: ${error.message}`]);
-    if (error instanceof InputError) return refuse([error.message]);
+      return refuse('inject', [`${file === '-' ? 'standard input' : file}: ${error.message}`]);
+    if (error instanceof InputError) return refuse('inject', [error.message]);
     throw error;
   }
 }
@@ -76,11 +77,6 @@ async function writeReport(file: string, report: Report): Promise<void> {
     const { code } = error as NodeJS.ErrnoException;
     throw new InputError(`${file} can't be written (${code}); check the path of --report`);
   }
-}
-
-function refuse(problems: readonly string[]): number {
-  printError(problems.map((problem) => `outrigger inject: ${problem}`).join('\n'));
-  return EXIT.USAGE;
 }
 
 /** The input is unreadable; the message says why. */

@@ -1,7 +1,7 @@
 /** `outrigger istio`: writes the configuration as Istio's resources. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EXIT, print, printError } from './command.ts';
+import { EXIT, print, printError, refuse } from './command.ts';
 import { configure } from './configure.ts';
 import { type FlagTable, readFlags, splitFlags } from './flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps, SETTINGS_NOTE } from './help.ts';
@@ -38,7 +38,7 @@ export async function istio(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
   const { own, rest } = splitFlags(args, FLAGS);
   const read = readFlags(own, FLAGS, {});
-  if ('problems' in read) return refuse(read.problems);
+  if ('problems' in read) return refuse('istio', read.problems);
   const [given] = read.flags.namespace;
   const [trustDomain = 'cluster.local'] = read.flags['trust-domain'];
   const callers = read.flags.caller;
@@ -53,7 +53,7 @@ export async function istio(args: readonly string[]): Promise<number> {
       .filter((caller) => !CALLER.test(caller))
       .map((caller) => `--caller ${shown(caller)}: write a service account, as NAME or NAMESPACE/NAME`),
   ];
-  if (problems.length > 0) return refuse(problems);
+  if (problems.length > 0) return refuse('istio', problems);
   const configured = await configure(rest);
   if ('exitCode' in configured) return configured.exitCode;
   const { istioSets } = await import('../kubernetes/istio/sets.ts');
@@ -75,15 +75,10 @@ export async function istio(args: readonly string[]): Promise<number> {
     for (const [name, text] of files) writeFileSync(join(directory, name), text);
   } catch (error) {
     const { code, path } = error as NodeJS.ErrnoException;
-    return refuse([`${path ?? directory} can't be written (${code}); check --directory`]);
+    return refuse('istio', [`${path ?? directory} can't be written (${code}); check --directory`]);
   }
   printError(files.map(([name]) => join(directory, name)).join('\n'));
   return EXIT.OK;
-}
-
-function refuse(problems: readonly string[]): number {
-  printError(problems.map((problem) => `outrigger istio: ${problem}`).join('\n'));
-  return EXIT.USAGE;
 }
 
 function shown(text: string): string {

@@ -1,7 +1,23 @@
 /** Shows something again and again, for `--watch`. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { FlagTable } from './flags.ts';
 
 const EVERY_MS = 2_000;
+
+/** The flags of commands that show something, once or with `--watch`. */
+export const LOOK_FLAGS = {
+  watch: { short: '-w', bare: true, help: 'Ask every two seconds, until Ctrl-C' },
+  output: {
+    short: '-o',
+    value: 'FORMAT',
+    help: 'table or json; json with --watch writes one line a look [table]',
+  },
+} satisfies FlagTable;
+
+/** The format that `--output` names. Undefined: it names none of the two. */
+export function tableOrJson([output = 'table']: readonly string[]): 'table' | 'json' | undefined {
+  return output === 'table' || output === 'json' ? output : undefined;
+}
 
 /**
  * Calls `show` once, or with `watch` every two seconds until Ctrl-C. Resolves with the exit code of the last look. `show`

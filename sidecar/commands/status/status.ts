@@ -1,11 +1,11 @@
 /** `outrigger status`: the fleet at a glance, one line a sidecar. */
 import { AddressError } from '../../net/address.ts';
 import { parseDurationMs } from '../../settings/duration.ts';
-import { EXIT, print, printError } from '../command.ts';
+import { EXIT, print, printError, refuse } from '../command.ts';
 import { configure } from '../configure.ts';
 import { type Flags, type FlagTable, misspelled, readFlags, splitFlags } from '../flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps } from '../help.ts';
-import { CLEAR, repeat } from '../watch.ts';
+import { CLEAR, LOOK_FLAGS, repeat, tableOrJson } from '../watch.ts';
 import { atAddress, byDns, FleetError, type Found, MAX_SIDECARS, METRICS_PORT } from './fleet.ts';
 import { askFleet, textOf } from './report.ts';
 import { byService } from './service.ts';
@@ -20,12 +20,7 @@ const FLAGS = {
   },
   port: { value: 'PORT', help: 'The metrics port of the sidecars [15020]' },
   timeout: { value: 'DURATION', help: 'How long one sidecar may take to answer [3s]' },
-  watch: { short: '-w', bare: true, help: 'Ask every two seconds, until Ctrl-C' },
-  output: {
-    short: '-o',
-    value: 'FORMAT',
-    help: 'table or json; json with --watch writes one line a look [table]',
-  },
+  ...LOOK_FLAGS,
 } satisfies FlagTable;
 
 const HELP: HelpPage = {
@@ -53,19 +48,19 @@ export async function status(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
   const { own, rest } = splitFlags(args, FLAGS);
   const read = readFlags(own, FLAGS, {});
-  if ('problems' in read) return refuse(read.problems);
+  if ('problems' in read) return refuse('status', read.problems);
   const unknown = misspelled(rest, FLAGS);
-  if (unknown.length > 0) return refuse(unknown);
+  if (unknown.length > 0) return refuse('status', unknown);
   const { flags } = read;
   const named = flags.at.length + flags.dns.length + flags.service.length > 0;
   const local = named ? undefined : await localMetrics(rest);
   if (typeof local === 'number') return local;
   if (named && rest.length > 0)
-    return refuse([
+    return refuse('status', [
       `${JSON.stringify(rest[0]!.slice(0, 60))} is not expected here; see outrigger status --help`,
     ]);
   const options = readOptions(flags, local);
-  if ('problems' in options) return refuse(options.problems);
+  if ('problems' in options) return refuse('status', options.problems);
   return repeat(flags.watch.length > 0, (clears) => show(options, clears, flags.watch.length > 0));
 }
 
@@ -86,8 +81,8 @@ function readOptions(
   const timeoutMs = parseDurationMs(flags.timeout[0] ?? '3s') ?? 0;
   if (timeoutMs < 1 || timeoutMs > MAX_TIMEOUT_MS)
     problems.push('--timeout takes a duration up to 1m, such as 3s');
-  const [output = 'table'] = flags.output;
-  if (output !== 'table' && output !== 'json') problems.push('--output takes table or json');
+  const output = tableOrJson(flags.output);
+  if (output === undefined) problems.push('--output takes table or json');
   for (const name of flags.service)
     if (!/^([a-z0-9-]{1,63}\/)?[a-z0-9-]{1,63}$/.test(name))
       problems.push('--service takes NAMESPACE/NAME, such as agents/research');
@@ -134,9 +129,4 @@ async function show({ timeoutMs, json, find }: Options, clears: boolean, watch: 
   if (json) print(JSON.stringify({ at, ok: !wrong, sidecars: rows }, null, watch ? undefined : 2));
   else print(`${clears ? CLEAR : ''}${watch ? `${at}\n` : ''}${textOf(rows)}`);
   return wrong ? EXIT.PROBLEM : EXIT.OK;
-}
-
-function refuse(problems: readonly string[]): number {
-  printError(problems.map((problem) => `outrigger status: ${problem}`).join('\n'));
-  return EXIT.USAGE;
 }
