@@ -164,30 +164,28 @@ export class Sidecar {
   private async openMoves(config: Config): Promise<readonly Move[]> {
     const { inbound, outbound, llm, config: before } = this;
     const moves: Move[] = [];
+    // A draining sidecar closes the addresses that it has, and the drain may begin while one is opened.
+    const mustRun = (setting: string, address: string): void => {
+      if (this.state !== 'running') throw new ListenError(setting, address, DRAINING);
+    };
     const open = async (
       name: 'inbound' | 'outbound' | 'llm',
       listener: { open(address: string): Promise<Move> },
     ): Promise<void> => {
       const { listen } = config[name];
       if (listen === before[name].listen) return;
-      // A draining sidecar closes the addresses that it has.
-      if (this.state !== 'running') throw new ListenError(`${name}.listen`, listen, DRAINING);
+      mustRun(`${name}.listen`, listen);
       moves.push(await listener.open(listen));
-      // The drain began while the address was opened.
-      if (this.state !== 'running') throw new ListenError(`${name}.listen`, listen, DRAINING);
+      mustRun(`${name}.listen`, listen);
     };
     try {
       await open('inbound', inbound.listener);
       await open('outbound', outbound.listener);
       await open('llm', llm);
       const target = outbound.targets.firstNew(config.outbound.targets);
-      const refuseTarget = (): void => {
-        if (target !== undefined && this.state !== 'running')
-          throw new ListenError('outbound.targets', target, DRAINING);
-      };
-      refuseTarget();
+      if (target !== undefined) mustRun('outbound.targets', target);
       await outbound.openTargets(config, moves);
-      refuseTarget();
+      if (target !== undefined) mustRun('outbound.targets', target);
     } catch (error) {
       for (const move of moves) move.cancel();
       throw error;
