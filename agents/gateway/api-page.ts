@@ -60,6 +60,7 @@ function apiPage({ info, paths }: ApiDocument): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${text(info.title)}: API</title>
 <link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/shared/colours.css">
 <link rel="stylesheet" href="/api.css">
 </head>
 <body>

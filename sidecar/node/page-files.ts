@@ -10,9 +10,9 @@ export const sharedPageFiles: readonly { path: string; file: URL; type: string }
     file: new URL(`${name}.js`, folder),
     type: SCRIPT,
   })),
-  {
-    path: '/shared/picture.css',
-    file: new URL('picture.css', folder),
+  ...['colours', 'picture'].map((name) => ({
+    path: `/shared/${name}.css`,
+    file: new URL(`${name}.css`, folder),
     type: 'text/css; charset=utf-8',
-  },
+  })),
 ];
