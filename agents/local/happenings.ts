@@ -1,4 +1,4 @@
-/** What has happened in the local system: actions of the page's user, the events of the gateway's sidecar, saved tasks. */
+/** Events of the local system: actions of the page's user, the events of the gateway's sidecar, saved tasks. */
 import type { CallView, EventView, LiveView } from './sidecar-view.ts';
 import type { LocalSystem } from './system.ts';
 

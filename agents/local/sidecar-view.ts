@@ -1,4 +1,4 @@
-/** What a sidecar's admin page tells of itself, in the parts that the page of the local system shows. */
+/** The parts of a sidecar's admin JSON that the page of the local system shows. */
 import type { SidecarPorts } from './system.ts';
 
 /** The time limit of local requests to processes that may be stopped, so that none delays the page. */

@@ -8,7 +8,7 @@ import { type Subject, subjects, subjectsOf } from './subjects.ts';
 
 const quoteChars = 240;
 
-/** What is known about a subject, as full sentences. */
+/** Facts about a subject, as full sentences. */
 interface Facts {
   readonly title: string;
   readonly what: string;

@@ -4,14 +4,14 @@ export type Kind = 'haiku' | 'compare' | 'code' | 'steps' | 'explain';
 
 export interface Question {
   readonly kind: Kind;
-  /** What the question is about: a short part of it. */
+  /** The subject of the question: a short part of it. */
   readonly about: string;
   /** The two sides of a comparison. */
   readonly sides: readonly [string, string] | undefined;
 }
 
 const maxAboutChars = 80;
-/** What is searched of a long question. */
+/** The searched part of a long question. */
 const maxReadChars = 2000;
 
 const kinds: readonly (readonly [Kind, RegExp])[] = [

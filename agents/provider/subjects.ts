@@ -1,4 +1,4 @@
-/** What the offline provider knows: the subjects that people ask this system about, each in a few true sentences. */
+/** The offline provider's knowledge: the subjects that people ask this system about, each in a few true sentences. */
 
 export interface Subject {
   readonly match: RegExp;

@@ -28,7 +28,7 @@ export interface ModelSettings {
   maxRetries: number;
 }
 
-/** What the openai client sends where no key is set. A provider quotes it, and who reads that learns that the key is missing. */
+/** The openai client sends this in place of a key. A provider quotes it, and its reader learns that the key is missing. */
 const NO_KEY = 'none';
 
 /** The texts that no log and no message may have. */

@@ -1,5 +1,5 @@
 /**
- * What tasks cost the sidecar beside their agent: an agent of the repository asks the offline provider once for each task,
+ * Measures the cost of tasks for the sidecar beside their agent: an agent of the repository asks the offline provider once for each task,
  * so that a task is a call and a model request. CPU time of the sidecar's process for each task, its resident memory and its
  * file descriptors, at several rates; then what idle connections of callers add.
  *
