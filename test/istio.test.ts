@@ -2,10 +2,10 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { runProcess } from '../scripts/harness/process.ts';
+import fc from '../scripts/harness/properties.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { openConfigSource } from '../sidecar/config/source.ts';
 import { istioSets } from '../sidecar/kubernetes/istio/sets.ts';

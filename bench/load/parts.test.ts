@@ -1,6 +1,7 @@
 // The parts of `npm run load` that need no target.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { linearAxis, logAxis, percentileAxis } from '../../scripts/reports/chart.ts';
 import {
   formatDuration,

@@ -1,8 +1,8 @@
 // The churn map against a `Map`, and its effect on the old generation.
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { ChurnMap, hashOf } from './churn-map.ts';
 
 t.test('the churn map holds the same entries as a Map', async (t) => {

@@ -8,8 +8,8 @@ import {
   gzipSync,
   zstdCompressSync,
 } from 'node:zlib';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { encodingBit, inflateMessage, READABLE_ENCODINGS } from './message-encoding.ts';
 
 const compress: Record<string, (bytes: Buffer) => Buffer> = {

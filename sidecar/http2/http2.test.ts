@@ -1,8 +1,8 @@
 // The parts of the engine, each alone.
 import { createHash } from 'node:crypto';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { socketPair } from '../../test/support/socket-pair.ts';
 import { ClosedStreams } from './closed-streams.ts';

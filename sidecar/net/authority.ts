@@ -49,13 +49,22 @@ export function isSameAuthority(asked: Authority, known: Authority): boolean {
   return asked.host === known.host && (known.port === 0 || known.port === asked.port);
 }
 
-/** Returns a host's name or address in lower case, without brackets and without the dot at its end. */
+/**
+ * Returns a host's name or address in lower case, without brackets and without the dot at its end. A text that is neither
+ * is cut only as far as the result, read again, stays the same: what is left never looks like a host with a port.
+ */
 export function hostName(host: string): string {
   let name = host.toLowerCase();
-  if (name.startsWith('[') && name.endsWith(']')) name = name.slice(1, -1);
-  if (name.length > 1 && name.endsWith('.')) name = name.slice(0, -1);
-  // Look for a colon first: the first call of isIPv6 compiles a large regular expression.
-  return name.includes(':') && isIPv6(name) ? shortIPv6(name) : name;
+  for (;;) {
+    const colon = name.includes(':');
+    if (name.startsWith('[') && name.endsWith(']')) {
+      const inside = name.slice(1, -1);
+      if (colon && !isIPv6(inside)) return name;
+      name = inside;
+    } else if (!colon && name.length > 1 && name.endsWith('.')) name = name.slice(0, -1);
+    // Look for a colon first: the first call of isIPv6 compiles a large regular expression.
+    else return colon && isIPv6(name) ? shortIPv6(name) : name;
+  }
 }
 
 /** The URL parser writes the shortest form. It rejects an address with a zone, which then stays as it is. */

@@ -1,7 +1,8 @@
 /** Tests the adaptive limit of concurrent calls against simulated agents, on a virtual clock. */
-import fc from 'fast-check';
+
 import t from 'tap';
 import { EventQueue } from '../../scripts/harness/event-queue.ts';
+import fc from '../../scripts/harness/properties.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { AdaptiveConcurrency } from './adaptive-concurrency.ts';
 

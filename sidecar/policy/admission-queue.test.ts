@@ -1,7 +1,8 @@
 /** Tests the queue of admission: order, fairness among callers, rejections and their reasons. */
-import fc from 'fast-check';
+
 import t from 'tap';
 import { EventQueue } from '../../scripts/harness/event-queue.ts';
+import fc from '../../scripts/harness/properties.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import {
   AdmissionQueue,

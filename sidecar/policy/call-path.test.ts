@@ -1,6 +1,7 @@
 /** Tests that paths of calls end loops and chains that are too deep. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { CallPathGuard, DEFAULT_MAX_DEPTH } from './call-path.ts';
 
 const guardOf = (self: string, maxDepth: number) => new CallPathGuard(self, { maxDepth, allowCycles: false });

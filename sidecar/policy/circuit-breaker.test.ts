@@ -1,6 +1,7 @@
 /** Tests the circuit breaker: its states, the evidence that opens it, and its probes. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { checkArrows } from '../../test/support/arrows.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';

@@ -1,7 +1,7 @@
 // Circuits that opened because no endpoint was reachable, and end when one is.
 
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
 import { type CircuitEvidence, type CircuitRejection, describeRejection, isProbe } from './circuit-state.ts';

@@ -1,6 +1,7 @@
 /** Tests how callers share places that are few. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { FairPlaces, Holder } from './fair-places.ts';
 
 /** Takes places until this caller may have no more. */

@@ -1,6 +1,7 @@
 /** Tests the token buckets of callers. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { RateLimiter } from './rate-limit.ts';
 
 const SETTINGS = { callsPerSecond: 10, burst: 3, maxCallers: 4 };

@@ -1,6 +1,7 @@
 /** Tests that retries stay a small share of calls, however many fail. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { RetryBudget } from './retry-budget.ts';
 
 const DEFAULTS = { percent: 20, minConcurrent: 3 };

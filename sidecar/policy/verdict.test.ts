@@ -1,6 +1,7 @@
 /** Tests what the end of an attempt says about its endpoint and about a retry. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { STATUS_NAMES, Status, type StatusCode, type StatusName } from '../grpc/status.ts';
 import { type AttemptEnd, type EndKind, neverReachedApp, Progress } from './attempt-end.ts';
 import { NotAgain } from './pushback.ts';

@@ -1,6 +1,7 @@
 /** Tests the part of a request that is kept for another attempt, and the memory for it. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { Attempt } from './attempt.ts';
 import { CallRequest } from './call-request.ts';

@@ -4,8 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { OutcomeScanner } from './outcome-scanner.ts';
 
 interface TaskResponse {

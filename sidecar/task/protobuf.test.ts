@@ -1,8 +1,8 @@
 // The field reader against protobufjs, and on malformed bytes.
 import { join } from 'node:path';
 import { loadSync, type MethodDefinition } from '@grpc/proto-loader';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { bytesField, FieldReader, stringField, varintField, WireType } from './protobuf.ts';
 import { readTaskKey, readTaskOutcome } from './task-message.ts';
 

@@ -1,6 +1,7 @@
 // The task store: join, replay, refusal, bounds and callers that leave.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import { checkArrows } from '../../test/support/arrows.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { Status } from '../grpc/status.ts';

@@ -1,6 +1,7 @@
 // Parsing of trace context, against the rules of W3C and random texts.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../scripts/harness/properties.ts';
 import {
   cleanTracestate,
   formatTraceparent,

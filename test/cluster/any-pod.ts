@@ -1,8 +1,9 @@
 // Pods of every kind: what the API server takes, it takes with the sidecar in it.
-import fc from 'fast-check';
+
 import t from 'tap';
 import { freePort } from '../../scripts/harness/free-port.ts';
 import { startProcess } from '../../scripts/harness/process.ts';
+import fc from '../../scripts/harness/properties.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { type KubernetesObject, program } from './kubectl.ts';
 import { sidecarsOf } from './objects.ts';

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
-import fc from 'fast-check';
 import t from 'tap';
 import { type Exposition, parseExposition } from '../../../scripts/harness/exposition.ts';
+import fc from '../../../scripts/harness/properties.ts';
 import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { Cluster } from '../../cluster/cluster.ts';
 import { Status } from '../../grpc/status.ts';

@@ -1,6 +1,7 @@
 // The outlier detector: ejection, probation, latency, cooldown and health checks.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { DEFAULTS } from '../../../test/support/outlier-simulation.ts';
 import {
   type AttemptOutcome,

@@ -1,6 +1,7 @@
 /** Tests the decoder and the encoder on random blocks and lists. */
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { HpackDecoder } from './decoder.ts';
 import { HpackEncoder, literalSize, writeLiteral } from './encoder.ts';
 import { HeaderList } from './header-list.ts';

@@ -5,8 +5,8 @@
 import http2 from 'node:http2';
 import net from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { HpackDecoder } from './decoder.ts';
 import { HpackEncoder } from './encoder.ts';
 import { HeaderList } from './header-list.ts';

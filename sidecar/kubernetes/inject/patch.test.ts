@@ -1,6 +1,7 @@
 // The patch: its effect on the pods that it supports, and that it breaks no others.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { drainTimes } from './drain-times.ts';
 import type { Json, JsonObject } from './json.ts';
 import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';

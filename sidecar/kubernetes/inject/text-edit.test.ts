@@ -1,7 +1,8 @@
 // Edits of YAML texts: what changes means what it should, and nothing else changes by a byte.
-import fc from 'fast-check';
+
 import t from 'tap';
 import { Document, parseDocument, visit } from 'yaml';
+import fc from '../../../scripts/harness/properties.ts';
 import { seededRandom } from '../../../test/support/seeded-random.ts';
 import type { Json, JsonObject } from './json.ts';
 import { injectManifests } from './manifests.ts';

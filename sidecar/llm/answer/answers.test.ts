@@ -1,6 +1,7 @@
 // What the egress reads of answers: streams of events, plain JSON, errors in either, and what an answer is at all.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import type { EventDialect } from '../shared/operations.ts';
 import { errorInEvent, errorInsteadOf } from './answer-error.ts';
 import { expectationOf, kindOf } from './answer-kind.ts';

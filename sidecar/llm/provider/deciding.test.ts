@@ -1,6 +1,7 @@
 // What the egress decides: where a request goes, when, and what may be sent; on a virtual clock.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { JointBudget, TokenBudget } from '../../policy/token-budget.ts';
 import { FairLimiter } from '../limits/fair-limiter.ts';
 import { LearnedLimit } from '../limits/learned-limit.ts';

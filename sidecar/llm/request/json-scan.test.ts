@@ -1,6 +1,7 @@
 // Large requests are read as they come: what is found, however they are cut, and what is no JSON.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { BodyMemory, bodyMemoryFor, type Claim } from '../limits/body-memory.ts';
 import { TURN_BYTES, TurnShare } from '../limits/turn-share.ts';
 import { type Body, BodyParts, bodyOf, viewsOf } from '../shared/body.ts';

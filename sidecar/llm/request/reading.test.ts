@@ -1,6 +1,7 @@
 // What the egress reads of requests, and of headers that say how long to wait.
-import fc from 'fast-check';
+
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { resetMs, retryAfterMs } from '../limits/retry-after.ts';
 import { bodyOf } from '../shared/body.ts';
 import { type Operation, operationOf, spendsUncounted } from '../shared/operations.ts';

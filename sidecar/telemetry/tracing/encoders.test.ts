@@ -1,8 +1,8 @@
 // Compares both encoders with the SDK's own: a collector must read the same span from each.
 import { createRequire } from 'node:module';
 import type { Link } from '@opentelemetry/api';
-import fc from 'fast-check';
 import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
 import { type ReceivedSpan, readJson, readProtobuf } from '../../../test/support/otlp.ts';
 import { spanIdText } from '../ids.ts';
 import { JsonSpanEncoder } from './json-encoder.ts';
