@@ -56,7 +56,7 @@ const tables: readonly Readonly<Record<string, number>>[] = [
     'what calls that run keep of their requests, to send them to the app again': KEPT_REQUESTS_MAX_BYTES,
     'heads that repeat, kept to be found again': HEADS_BYTES,
     'bytes that wait for readers': 2 * queuedMemory.maxBytes,
-    'answers to tasks, kept to be given again': numberOf('inbound.tasks.max_bytes'),
+    'answers to tasks and parts of streams, kept to be given again': numberOf('inbound.tasks.max_bytes'),
     'pages of metrics and states that nobody reads': MAX_UNREAD_BYTES,
   },
   {

@@ -40,6 +40,8 @@ function* runningCalls({ inbound, outbound, inboundCalls }: Sidecar): Generator<
     for (const call of listener.calls()) if (call.callerGoneAtMs === 0 && !call.progress.isDone) yield call;
   for (const call of inboundCalls.running())
     if (call instanceof Call && call.callerGoneAtMs > 0 && !call.progress.isDone) yield call;
+  for (const call of inbound.resumptions.away())
+    if (call instanceof Call && call.callerGoneAtMs === 0) yield call;
 }
 
 function matches(call: Call, filter: CallFilter, nowMs: number): boolean {
@@ -93,11 +95,14 @@ function describe(call: Call, failed: FailedCalls, nowMs: number) {
  * - `joined`: it receives the answer of another call of the same task;
  * - `backing_off`: an attempt failed, and the next one begins after a pause;
  * - `attempting`: an attempt waits for its answer;
- * - `answering`: the answer has begun.
+ * - `answering`: the answer has begun;
+ * - `resuming`: the connection to the endpoint was lost in the middle of the answer, and the sidecar asks for the rest;
+ * - `cut`: the connection of its caller was lost in the middle of the answer, and the caller may come back.
  */
 function stateOf(call: Call): string {
   const { progress, place, tries } = call;
-  if (progress.isAnswering) return 'answering';
+  if (call.resumable?.isCut === true) return 'cut';
+  if (progress.isAnswering) return call.attempt?.resume?.isResumed === false ? 'resuming' : 'answering';
   if (progress.isAwaitingMessage) return 'awaiting_message';
   if (call.follower !== undefined) return 'joined';
   if (place !== undefined && place.admittedAtMs === 0) return 'queued';
@@ -127,10 +132,14 @@ function running(call: Call, attempt: Attempt, nowMs: number) {
   };
 }
 
-/** `connecting`, `no_stream` (the connections are full), `sending` (the request is not complete), `waiting`, `answering`. */
+/**
+ * `connecting`, `no_stream` (the connections are full), `sending` (the request is not complete), `waiting`, `answering`, or
+ * `resuming` (it asks for the rest of a stream).
+ */
 function attemptState(call: Call, attempt: Attempt): string {
   const { stream } = attempt;
   if (stream === undefined) return attempt.endpoint.pool.connectionCount > 0 ? 'no_stream' : 'connecting';
+  if (attempt.resume?.isResumed === false) return 'resuming';
   if (attempt.answered || (call.progress.isAnswering && attempt === call.attempt)) return 'answering';
   return stream.canSend ? 'sending' : 'waiting';
 }

@@ -58,6 +58,8 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   /** Calls that the cluster's own limits rejected, by reason. */
   readonly rejected = new Map<string, number>();
   readonly retries = new Map<string, number>();
+  /** Streams whose connection was lost, by what became of them (`policy/resume.ts`). */
+  readonly streamsResumed = new Map<string, number>();
   /** Hedges: sent, won, or not sent because the budget was spent. */
   readonly hedges = new Map<string, number>();
   /** Failed connection attempts, by reason. */

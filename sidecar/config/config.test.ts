@@ -55,7 +55,7 @@ inbound:
   adaptive_concurrency: false
   queue: { max_calls: 0, max_wait: 5s }
   rate_limit: { calls_per_second: 0, burst: 10 }
-  tasks: { deduplicate: true, max_age: 5m, max_bytes: 16777216, max_answer_bytes: 1048576, scope_headers: [x-api-key, cookie] }
+  tasks: { deduplicate: true, max_age: 5m, max_bytes: 16777216, max_answer_bytes: 1048576, linger: 5s, scope_headers: [x-api-key, cookie] }
   token_budget: { from: anyone, allow_identities: [] }
   max_call_depth: 8
   allow_call_cycles: false
@@ -197,6 +197,7 @@ const DEFAULTS = {
       maxAgeMs: 300_000,
       maxBytes: 16_777_216,
       maxAnswerBytes: 1_048_576,
+      lingerMs: 5_000,
       scopeHeaders: ['x-api-key', 'cookie'],
     },
     tokenBudget: { from: 'anyone', allowIdentities: [] },

@@ -2,6 +2,7 @@
  * The extensions to RFC 9113 that sidecars agree on: settings and an error code, from unassigned ranges. Other peers
  * ignore such settings (§6.5.2). The owner of a connection registers them.
  */
+import { randomFillSync } from 'node:crypto';
 import type { PeerSettings, SettingsExtension } from '../http2/settings.ts';
 
 export const SidecarSetting = {
@@ -11,14 +12,27 @@ export const SidecarSetting = {
   TASKS_ONCE: 0xf0a8,
   /** The same for compressed requests with these encodings (bits: `message-encoding.ts`). */
   TASKS_ONCE_ENCODINGS: 0xf0a9,
+  /**
+   * From a server: a task's stream whose connection was lost can be resumed for this many milliseconds. From a client: it
+   * resumes such streams; it says so only to servers that have announced it.
+   */
+  STREAMS_RESUME: 0xf0aa,
+  /** From a server: 128 random bits, in four settings from this one on, that name the connection ({@link streamName}). */
+  CONNECTION_NAME: 0xf0ab,
 } as const;
+
+/** The settings in which a connection's name is sent. */
+const NAME_WORDS = 4;
 
 /** In the order of {@link PeerSettings.extensions}. */
 const IDS = [
   SidecarSetting.PINGS_WELCOME,
   SidecarSetting.TASKS_ONCE,
   SidecarSetting.TASKS_ONCE_ENCODINGS,
-] as const;
+  SidecarSetting.STREAMS_RESUME,
+  ...Array.from({ length: NAME_WORDS }, (_, nth) => SidecarSetting.CONNECTION_NAME + nth),
+];
+const FIRST_NAME_WORD = 4;
 
 /**
  * A RST_STREAM code for sidecars that have announced `TASKS_ONCE`: the attempt is abandoned, and the next one will join
@@ -26,7 +40,7 @@ const IDS = [
  */
 export const ATTEMPT_COMES_BACK = 0xf0a8;
 
-/** For clients, which read these settings and send none. */
+/** For clients, which read these settings and send none before they know their peer. */
 export const READ_SIDECAR_SETTINGS: SettingsExtension = { ids: IDS, announced: [] };
 
 export interface Announcement {
@@ -36,14 +50,17 @@ export interface Announcement {
   readonly tasksOnceMaxBytes?: number;
   /** The same for compressed requests with these encodings (bits: `message-encoding.ts`). */
   readonly tasksOnceEncodings?: number;
+  /** How long a task's stream can be resumed after its connection was lost; 0 is off. */
+  readonly streamsResumeMs?: number;
 }
 
-/** For servers, which read these settings and announce them. */
+/** For servers, which read these settings and announce them. @returns options of a new connection, and its name, if it has one */
 export function announceSidecar({
   minPingIntervalMs,
   tasksOnceMaxBytes = 0,
   tasksOnceEncodings = 0,
-}: Announcement): SettingsExtension {
+  streamsResumeMs = 0,
+}: Announcement): { readonly extension: SettingsExtension; readonly name: string } {
   const announced: number[] = [SidecarSetting.PINGS_WELCOME, Math.max(minPingIntervalMs, 1)];
   if (tasksOnceMaxBytes > 0)
     announced.push(
@@ -52,7 +69,31 @@ export function announceSidecar({
       SidecarSetting.TASKS_ONCE_ENCODINGS,
       tasksOnceEncodings,
     );
-  return { ids: IDS, announced };
+  if (streamsResumeMs <= 0) return { extension: { ids: IDS, announced }, name: '' };
+  const words = randomFillSync(new Uint32Array(NAME_WORDS));
+  announced.push(SidecarSetting.STREAMS_RESUME, Math.ceil(streamsResumeMs));
+  for (const [nth, word] of words.entries()) announced.push(SidecarSetting.CONNECTION_NAME + nth, word);
+  return { extension: { ids: IDS, announced }, name: nameText(words) };
+}
+
+/** A client's answer to a server that can resume streams: it will. */
+export const RESUMES_STREAMS: readonly number[] = [SidecarSetting.STREAMS_RESUME, 1];
+
+/** The text of a connection's name. */
+function nameText(words: Iterable<number>): string {
+  let text = '';
+  for (const word of words) text += word.toString(16).padStart(8, '0');
+  return text;
+}
+
+/** How long after the loss of its connection the server can resume a task's stream; of a client, whether it does. 0: never. */
+export function streamsResumeMs({ extensions }: PeerSettings): number {
+  return extensions[3] ?? 0;
+}
+
+/** The name that a server has given its connection. */
+export function announcedName({ extensions }: PeerSettings): string {
+  return nameText(extensions.slice(FIRST_NAME_WORD, FIRST_NAME_WORD + NAME_WORDS));
 }
 
 /** The interval at which the peer accepts PINGs without data; 0 when it has announced none. */

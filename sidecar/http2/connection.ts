@@ -71,6 +71,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   identity: PeerIdentity | undefined = undefined;
   /** The caller for which the owner counts the streams; this layer never reads it. */
   caller: object | undefined = undefined;
+  /** The name that the owner has given it; this layer never reads it. */
+  readonly name: string;
 
   /** Bytes we may still send on the connection. */
   sendWindow = DEFAULT_WINDOW_BYTES;
@@ -101,6 +103,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.limits = options.limits;
     this.peer = new PeerSettings(options.extension?.ids);
     this.clock = options.clock;
+    this.name = options.name ?? '';
     this.lastReadAtMs = options.clock();
     this.writer = new FrameWriter(socket);
     this.headers = new HeaderSender(this.writer, options.knownNames);

@@ -84,6 +84,13 @@ export class ControlFrames {
         limits.maxConcurrentStreams,
       );
     entries.push(...this.announced);
+    this.announce(entries);
+    writer.uint32Frame(FrameType.WINDOW_UPDATE, 0, limits.connectionWindowBytes - DEFAULT_WINDOW_BYTES);
+  }
+
+  /** Sends SETTINGS: ids and values in turn. */
+  announce(entries: readonly number[]): void {
+    const { writer } = this.connection;
     this.settingsAcks.push(undefined);
     let at = writer.beginFrame(entries.length * 3, FrameType.SETTINGS, 0, 0);
     for (let i = 0; i < entries.length; i += 2) {
@@ -91,7 +98,6 @@ export class ControlFrames {
       writer.buffer[at + 1] = entries[i]!;
       at = writeUint32(writer.buffer, at + 2, entries[i + 1]!);
     }
-    writer.uint32Frame(FrameType.WINDOW_UPDATE, 0, limits.connectionWindowBytes - DEFAULT_WINDOW_BYTES);
   }
 
   /** Sends a PING, and calls `onPong` when the peer answers it. The owner limits the time. */

@@ -60,6 +60,7 @@ export interface StreamConnection extends UnreadOutput {
   readonly peer: PeerSettings;
   readonly identity: PeerIdentity | undefined;
   readonly caller: object | undefined;
+  readonly name: string;
   readonly held: HeldByConnection;
   readonly waiting: { discard(stream: Stream): void };
   readonly control: { requestSign(onAnswer: () => void): void };

@@ -259,7 +259,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
       clock,
       limits,
       pings: new PingGuard(minPingIntervalMs),
-      extension: announceSidecar(this.options),
+      ...announceSidecar(this.options),
       knownNames: GRPC_FIELD_NAMES,
     });
     connection.identity = identity;

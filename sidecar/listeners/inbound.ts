@@ -23,6 +23,7 @@ import { HealthServices } from '../proxy/health-service.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { KeptRequests } from '../proxy/kept-requests.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
+import { Resumptions } from '../proxy/resumptions.ts';
 import { SingleRouter } from '../proxy/router.ts';
 import { TASK_REQUEST_MAX_BYTES, TaskRuns } from '../proxy/task-runs.ts';
 import { taskStoreSettings } from '../task/task-store-settings.ts';
@@ -40,6 +41,7 @@ export class Inbound {
   readonly stats = new ListenerStats('inbound');
   readonly tasks = new TaskStats();
   readonly taskRuns: TaskRuns;
+  readonly resumptions: Resumptions;
   readonly app: ClusterWithPolicies;
   readonly appHealth: AppHealth;
   private readonly appServices: AppServiceHealth;
@@ -65,6 +67,14 @@ export class Inbound {
       createPolicies(cluster, appPolicies(inbound), { random, events: clusterListener }),
     );
     this.taskRuns = new TaskRuns(taskStoreSettings(inbound.tasks), wheel, clock);
+    this.resumptions = new Resumptions({
+      wheel,
+      clock,
+      ended: this.taskRuns.store.ended,
+      stats: this.stats,
+      lingerMs: () => this.taskRuns.store.settings.lingerMs,
+      calls: () => this.listener.calls(),
+    });
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.appServices = new AppServiceHealth(this.app, wheel, clock);
     this.health = new HealthServices(this.appHealth, this.stats, config, {
@@ -85,6 +95,7 @@ export class Inbound {
       localServices: this.health,
       inboundCalls,
       taskRuns: this.taskRuns,
+      resumptions: this.resumptions,
       keptRequests: new KeptRequests(),
       callPath: callPathGuard(config, environment.instance),
       router: new SingleRouter(this.app),
@@ -151,6 +162,7 @@ export class Inbound {
   close(): void {
     this.appHealth.stop();
     this.appServices.stop();
+    this.resumptions.stop();
     this.taskRuns.stop();
     this.app.close();
   }
@@ -255,5 +267,6 @@ function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptio
     maxConnectionAgeMs: inbound.keepalive.maxConnectionAgeMs,
     tasksOnceMaxBytes: inbound.tasks.deduplicate ? TASK_REQUEST_MAX_BYTES : 0,
     tasksOnceEncodings: ALL_ENCODING_BITS,
+    streamsResumeMs: inbound.tasks.deduplicate ? inbound.tasks.lingerMs : 0,
   };
 }

@@ -62,6 +62,7 @@ export class Outbound {
       localServices: undefined,
       inboundCalls,
       taskRuns: undefined,
+      resumptions: undefined,
       keptRequests: undefined,
       callPath: callPathGuard(config, environment.instance),
       router: new RuleRouter([], this.clusters.clusters),

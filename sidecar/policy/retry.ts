@@ -93,7 +93,7 @@ interface RetryGiveUp {
 
 export type RetryDecision = RetryAgain | RetryGiveUp;
 
-const BACKOFF_MULTIPLIER = 2;
+export const RETRY_MULTIPLIER = 2;
 
 /** Immutable: create a new one for new settings, with the same budget. */
 export class RetryPolicy {
@@ -107,7 +107,7 @@ export class RetryPolicy {
     this.maxAttempts = settings.maxAttempts;
     this.codes = settings.on.reduce((codes, name) => codes | (1 << Status[name]), 0);
     this.idempotent = new Set(settings.idempotentMethods);
-    this.backoff = { ...settings.backoff, multiplier: BACKOFF_MULTIPLIER };
+    this.backoff = { ...settings.backoff, multiplier: RETRY_MULTIPLIER };
     this.budget = budget;
   }
 

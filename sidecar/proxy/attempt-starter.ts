@@ -13,6 +13,7 @@ import { hedgingOf } from './hedging.ts';
 import { forbidOwnersRetries } from './ownership.ts';
 import { reply } from './reasons.ts';
 import { fillKey } from './retrying.ts';
+import type { StreamResume } from './stream-resume.ts';
 
 /**
  * Starts the attempts of admitted calls. The first one waits for the endpoints of a new cluster; `next-attempt.ts` decides
@@ -83,6 +84,17 @@ export class AttemptStarter {
       attempt.clock = new AttemptClock(attempt, this.context.wheel);
       attempt.clock.start(perTryTimeoutMs, settings.firstChunkTimeoutMs, nowMs);
     }
+    call.clock.onMovement();
+    attempt.start();
+  }
+
+  /** Asks the endpoint that has the run for the rest of its stream. */
+  resume(call: AdmittedCall, resume: StreamResume, nowMs: number, budgeted: boolean): void {
+    const attempt = call.tries.resume(resume, nowMs);
+    attempt.budgeted = budgeted;
+    const { outliers } = call.cluster;
+    outliers.detector.begin(attempt, nowMs);
+    outliers.wake(nowMs);
     call.clock.onMovement();
     attempt.start();
   }

@@ -3,7 +3,7 @@ import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
 import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
-import { tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
+import { streamsResumeMs, tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -19,6 +19,7 @@ import type { OutcomeScanner } from '../task/outcome-scanner.ts';
 import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
 import type { AttemptFailure, NoConnection } from './attempt-failure.ts';
 import { encodingOf } from './response-info.ts';
+import type { StreamResume } from './stream-resume.ts';
 
 /** The call that an attempt works for. */
 export interface AttemptOwner {
@@ -41,6 +42,8 @@ export interface AttemptOwner {
   /** One of the attempt's own clocks expired. */
   onAttemptClock(attempt: Attempt, clock: AttemptClockName): void;
   onRequestBytesSent(attempt: Attempt): void;
+  /** The attempt asks for the rest of a stream, and its endpoint does not resume streams. */
+  onResumeRefused(attempt: Attempt): void;
 }
 
 /** `ended`: the sidecar cancelled it. `settled`: its end was judged. */
@@ -110,12 +113,21 @@ export class Attempt
   clock: AttemptClock | undefined = undefined;
   /** The head of a unary response, held until its message or status arrives. Until then another attempt may follow. */
   heldHead: HeaderList | undefined = undefined;
+  /** The loss of the stream whose rest the attempt asks for; undefined for one that sends the request. */
+  readonly resume: StreamResume | undefined;
   /** Reads TaskResponse.status of the answer, where it counts. */
   scanner: OutcomeScanner | undefined = undefined;
   private readonly owner: AttemptOwner;
 
-  constructor(owner: AttemptOwner, endpoint: Endpoint, number: number, startedAtMs: number) {
+  constructor(
+    owner: AttemptOwner,
+    endpoint: Endpoint,
+    number: number,
+    startedAtMs: number,
+    resume?: StreamResume,
+  ) {
     super(endpoint.watched);
+    this.resume = resume;
     this.owner = owner;
     this.endpoint = endpoint;
     this.number = number;
@@ -174,6 +186,11 @@ export class Attempt
       const said = `the request's header fields have ${this.owner.requestHeadBytes} bytes`;
       const message = `${said}, and ${this.endpoint.address} takes ${maxHeaderListBytes}; send fewer or shorter metadata`;
       this.onNoConnection('headers_too_large', message);
+      return;
+    }
+    if (this.resume !== undefined && streamsResumeMs(connection.peer) === 0) {
+      // Another process may have the address by now. It would take the request for a new task.
+      this.owner.onResumeRefused(this);
       return;
     }
     this.streamsAllowed = connection.peer.maxConcurrentStreams;

@@ -103,7 +103,9 @@ export function endActive({ cluster, context }: PlacedCall): void {
 
 /** Whether the attempt followed one that failed. A hedge runs beside others and is counted as a hedge. */
 function wasRetry(attempt: Attempt | undefined): boolean {
-  return attempt !== undefined && attempt.number > 1 && !attempt.hedge;
+  // The rest of a stream counts as the attempt that began it.
+  const begun = attempt?.resume?.origin ?? attempt;
+  return begun !== undefined && begun.number > 1 && !begun.hedge;
 }
 
 /** Returns the stats that count the call. The outbound listener's own stats count calls that reached no cluster. */

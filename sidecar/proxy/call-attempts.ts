@@ -17,10 +17,12 @@ import type { Hedging } from './hedging.ts';
 import { forgetModelFailure } from './model-failures.ts';
 import { isTooLarge } from './oversize.ts';
 import type { LocalReply } from './reasons.ts';
-import type { SendingCall } from './request-head.ts';
+import { type SendingCall, sendResumeHead } from './request-head.ts';
 import { creditRequest, sendRequest } from './request-relay.ts';
 import type { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
+import { resumeValue } from './stream-names.ts';
+import type { StreamResume } from './stream-resume.ts';
 import { settleTokens } from './task-budget.ts';
 
 /** The call that has the attempts. */
@@ -31,6 +33,9 @@ type AttemptedCall = RelayedCall &
     mayMove(attempt: Attempt): boolean;
     /** The attempt failed before anything was sent downstream, or ended the call. */
     onFailure(attempt: Attempt, failure: AttemptFailure): void;
+    /** The head of the rest of the stream arrived; undefined: an answer without the rest. */
+    onResumeAnswer(attempt: Attempt, head: HeaderList | undefined): void;
+    onResumeRefused(attempt: Attempt): void;
   };
 
 /**
@@ -52,6 +57,10 @@ export class CallAttempts implements AttemptOwner {
   lastFailure: LocalReply | undefined = undefined;
   /** The running back-off. */
   retryWait: RetryWait | undefined = undefined;
+  /** The attempt that lost the call's stream last: if the stream can't be resumed, its verdict stands (`resuming.ts`). */
+  cut: Attempt | undefined = undefined;
+  /** The stream of the first attempt: the name of a task that has no other. */
+  firstStream: Stream | undefined = undefined;
   /** The attempts beside `current`, where hedging is on. */
   hedging: Hedging | undefined = undefined;
 
@@ -66,6 +75,18 @@ export class CallAttempts implements AttemptOwner {
     this.count++;
     this.current = new Attempt(this, endpoint, this.count, nowMs);
     return this.current;
+  }
+
+  /** An attempt asks for the rest of the call's stream. */
+  resume(resume: StreamResume, nowMs: number): Attempt {
+    this.count++;
+    this.current = new Attempt(this, resume.endpoint, this.count, nowMs, resume);
+    return this.current;
+  }
+
+  /** The attempt has lost the call's stream. */
+  lose(attempt: Attempt): void {
+    this.cut = attempt;
   }
 
   /** Allows the call several attempts at a time. */
@@ -128,7 +149,13 @@ export class CallAttempts implements AttemptOwner {
   }
 
   onStreamOpen(attempt: Attempt, stream: Stream): void {
+    const { resume } = attempt;
+    if (resume !== undefined) {
+      sendResumeHead(this.call, stream, resumeValue(resume.name, resume.fromByte));
+      return;
+    }
     sendRequest(this.call, attempt, stream);
+    this.firstStream ??= stream;
   }
 
   onRequestBytesSent(attempt: Attempt): void {
@@ -138,11 +165,17 @@ export class CallAttempts implements AttemptOwner {
   /** An interim response does not commit the call: another attempt may follow. */
   onInterim(attempt: Attempt, list: HeaderList): void {
     const { response, stream } = this.call;
-    if (attempt === this.current && !isTooLarge(list, stream.connection)) response.sendInterim(list);
+    if (attempt === this.current && attempt.resume === undefined && !isTooLarge(list, stream.connection))
+      response.sendInterim(list);
   }
 
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    relayHead(this.call, attempt, list, head);
+    if (attempt.resume !== undefined) this.call.onResumeAnswer(attempt, list);
+    else relayHead(this.call, attempt, list, head);
+  }
+
+  onResumeRefused(attempt: Attempt): void {
+    this.call.onResumeRefused(attempt);
   }
 
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
@@ -150,7 +183,8 @@ export class CallAttempts implements AttemptOwner {
   }
 
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    relayEnd(this.call, attempt, list, head);
+    if (attempt.resume?.isResumed === false) this.call.onResumeAnswer(attempt, undefined);
+    else relayEnd(this.call, attempt, list, head);
   }
 
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {

@@ -1,4 +1,5 @@
 /** The interface of the pipeline for the calls that run through it. */
+import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Attempt } from './attempt.ts';
 import type { AttemptFailure } from './attempt-failure.ts';
 import type { PlacedFacts } from './call-facts.ts';
@@ -29,6 +30,11 @@ interface Next<Admitted> {
   mayMove(call: Admitted, attempt: Attempt): boolean;
   /** The back-off after a failed attempt is over. */
   onRetryDue(call: Admitted, failed: Attempt, sameEndpoint: boolean): void;
+  /** Goes on with streams whose connection was lost after the answer had begun. */
+  readonly resuming: {
+    onAnswer(call: Admitted, attempt: Attempt, head: HeaderList | undefined): void;
+    onRefused(call: Admitted, attempt: Attempt): void;
+  };
   /** An attempt failed and nothing was sent downstream. Returns true when another follows and the call continues. */
   retries(call: Admitted, attempt: Attempt): boolean;
 }

@@ -31,7 +31,9 @@ export class CallResponse {
   wanted = true;
   /** Counts the task's outcome. */
   observer: TaskObserver | undefined = undefined;
-  private readonly stream: Stream;
+  private stream: Stream;
+  /** Of the bytes that wait for the caller, those that came with an attempt whose connection was lost. */
+  private staleBytes = 0;
   private readonly role: RunningRole;
   private readonly progress: AnsweringProgress;
 
@@ -40,6 +42,24 @@ export class CallResponse {
     this.role = role;
     this.progress = progress;
     this.framing = grpc ? new MessageFraming() : undefined;
+  }
+
+  /** The caller has come back on this stream. */
+  moveTo(stream: Stream): void {
+    this.stream = stream;
+  }
+
+  /** The attempt's connection was lost: what waits for the caller came with it, and earns the next attempt no credit. */
+  keepStale(): void {
+    this.staleBytes = this.stream.queue?.bytes ?? 0;
+  }
+
+  /** This many waiting bytes went out. @returns how many of them the running attempt has sent */
+  owed(bytes: number): number {
+    if (this.staleBytes === 0) return bytes;
+    const stale = Math.min(bytes, this.staleBytes);
+    this.staleBytes -= stale;
+    return bytes - stale;
   }
 
   /** Bytes wait for the caller to read. */

@@ -1,4 +1,5 @@
 /** One downstream RPC: its parts, and the events that reach it from its caller. */
+import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -25,6 +26,7 @@ import {
   endForCaller,
   endForDeadline,
   endForOwner,
+  endForReturn,
   endForSilence,
   endUnwanted,
   lingerAfterAnswer,
@@ -37,6 +39,8 @@ import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import { relayRequestData, relayRequestTrailers } from './request-relay.ts';
+import type { ResumableStream } from './resumable-stream.ts';
+import { nameOfStream } from './stream-names.ts';
 import type { TaskFollower } from './task-follower.ts';
 import { TaskRole } from './task-role.ts';
 
@@ -57,7 +61,7 @@ export type AdmittedCall = Call & AdmittedFacts & { readonly tries: Readonly<Cal
 export class Call extends CallView implements StreamHandler, TaskSubscriber, ClockedCall {
   readonly context: ProxyContext;
   readonly settings: ProxyContext['settings'];
-  readonly stream: Stream;
+  stream: Stream;
   readonly list: HeaderList;
   readonly head: MessageHead;
   readonly info: RequestInfo;
@@ -74,6 +78,8 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   private placedIn: ClusterWithPolicies | undefined = undefined;
   private admittedBy: CircuitTicket | undefined = undefined;
   private admittedTries: Readonly<CallAttempts> | undefined = undefined;
+  /** The name of the stream on which it came, once its caller has lost the connection; '' before. */
+  private lostName = '';
   private readonly driver: CallDriver<Call, AdmittedCall>;
 
   constructor(
@@ -171,7 +177,7 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   onDataSent(stream: Stream, bytes: number): void {
     const { follower, run } = this.role;
     if (follower !== undefined) follower.pump();
-    else this.attempt?.consume(run?.owed(bytes) ?? bytes);
+    else this.attempt?.consume(run?.owed(bytes) ?? this.response.owed(bytes));
     this.clock.onMovement();
     if (this.progress.isDone && stream.queue === undefined) {
       this.clock.stop();
@@ -190,6 +196,49 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   onNoRoom(stream: Stream): void {
     if (this.progress.isDone) stream.connection.giveUp(stream);
     else this.answer(noRoom(this));
+  }
+
+  // --- A caller that comes back ----------------------------------------------------------------------------
+
+  /** Whether its caller resumes streams, and this is one that can be resumed. */
+  get resumesStream(): boolean {
+    const { context, info, stream } = this;
+    const may = context.resumptions !== undefined && info.kind === 'task_stream';
+    return may && streamsResumeMs(stream.connection.peer) > 0;
+  }
+
+  /** The name under which the caller may come back for the rest of the answer. */
+  get streamName(): string {
+    const { connection, id } = this.stream;
+    return this.lostName === '' ? nameOfStream(connection.name, id) : this.lostName;
+  }
+
+  get resumable(): ResumableStream | undefined {
+    return this.role.run ?? this.role.follower;
+  }
+
+  get answerHead(): readonly string[] | undefined {
+    const { follower, run } = this.role;
+    return run === undefined ? follower?.head : run.entry.head;
+  }
+
+  /** The connection was lost. Returns whether the caller may come back for the rest. */
+  awaitReturn(): boolean {
+    const { context, streamName } = this;
+    if (context.resumptions?.await(this) !== true) return false;
+    this.lostName = streamName;
+    return true;
+  }
+
+  moveTo(stream: Stream): void {
+    this.lostName = this.streamName;
+    this.stream = stream;
+    stream.handler = this;
+    this.response.moveTo(stream);
+  }
+
+  endReturn(): void {
+    endForReturn(this);
   }
 
   // --- Its clocks, its task and its owner ------------------------------------------------------------------
@@ -249,6 +298,14 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
     return this.driver.starter.hedge(this, running, nowMs);
   }
 
+  onResumeAnswer(this: AdmittedCall, attempt: Attempt, head: HeaderList | undefined): void {
+    this.driver.next.resuming.onAnswer(this, attempt, head);
+  }
+
+  onResumeRefused(this: AdmittedCall, attempt: Attempt): void {
+    this.driver.next.resuming.onRefused(this, attempt);
+  }
+
   onFailure(this: AdmittedCall, attempt: Attempt, failure: AttemptFailure): void {
     this.driver.next.onAttemptFailed(this, attempt, failure);
   }
@@ -267,5 +324,6 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
 
   finish(status: StatusCode): void {
     finishCall(this, status);
+    if (this.lostName !== '') this.context.resumptions?.forget(this.lostName);
   }
 }

@@ -10,6 +10,7 @@ import type { Admission } from './admission.ts';
 import type { CallContext } from './call-facts.ts';
 import type { KeptRequests } from './kept-requests.ts';
 import type { CallObserver, CallTracer } from './observed-call.ts';
+import type { Resumptions } from './resumptions.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
 
@@ -29,6 +30,8 @@ export interface ProxyContext extends CallContext {
   readonly localServices: LocalServices | undefined;
   /** Runs each task once, on the inbound side. */
   readonly taskRuns: TaskRuns | undefined;
+  /** Lets callers come back for the rest of a stream, on the inbound side. */
+  readonly resumptions: Resumptions | undefined;
   /** Bounds the memory that running calls keep of their requests, on the inbound side. Outbound clusters have `retry.buffer_bytes`. */
   readonly keptRequests: KeptRequests | undefined;
   router: Router;

@@ -22,6 +22,8 @@ type LeftCall = EndingCall &
   CallWith<'stream' | 'progress' | 'clock'> & {
     readonly clock: { stop(): void };
     finish(status: StatusCode): void;
+    /** Whether the caller may come back for the rest of the answer. */
+    awaitReturn(): boolean;
   };
 
 /** A caller's time to read its socket, and to end its request. */
@@ -69,6 +71,8 @@ export function endForSilence(call: SilentCall): void {
   const { attempt, response, role } = call;
   // The sidecar is silent itself, or a caller that does not read keeps the endpoint from sending.
   if (attempt === undefined ? !call.progress.isAwaitingMessage : attempt.ended) return;
+  // The caller may come back, and its app may wait for that.
+  if (role.run?.isCut === true) return;
   if (response.waits && role.run?.readsAhead !== true) return;
   if (attempt !== undefined && call.tries !== undefined && call.tries.hedging === undefined) {
     call.tries.onAttemptClock(attempt, 'idle');
@@ -88,12 +92,20 @@ export function endForCaller(call: LeftCall, failure: StreamFailure): void {
   const { role } = call;
   const { stats } = call.context;
   const leaving = callerLeft(call, failure);
+  if (leaving === 'connection_lost' && failure.kind === 'connection' && call.awaitReturn()) return;
   if (leaving === 'time_is_up') stats.reject('deadline');
   if (role.run?.outlives(leaving) === true) return;
   role.follower?.leave(leaving);
   if (failure.kind === 'protocol') stats.reject('bad_request');
   if (failure.kind === 'stalled') stats.reject('overloaded');
   endUnheard(call, leaving, failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
+}
+
+/** The caller has lost its connection, and did not come back in time. */
+export function endForReturn(call: LeftCall): void {
+  if (call.progress.isDone || call.role.run?.outlives('cancelled') === true) return;
+  call.role.follower?.leave('cancelled');
+  endUnheard(call, 'cancelled', Status.CANCELLED);
 }
 
 /** No caller waits for the task that the call runs. */

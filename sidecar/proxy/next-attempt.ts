@@ -10,16 +10,20 @@ import { traceRetry } from './call-tracing.ts';
 import type { ProxyContext } from './context.ts';
 import { isOverflow, lastAnswer, replyToFailure } from './failure-reply.ts';
 import { forbidOwnersRetries, forbidRetries } from './ownership.ts';
+import { Resuming } from './resuming.ts';
 import { RetryWait, retryCallOf } from './retrying.ts';
 
 /** Applies the retry policies (`policy/transparent-retry.ts`, `policy/retry.ts`) to the calls of one listener. */
 export class NextAttempt {
   private readonly context: ProxyContext;
   private readonly starter: AttemptStarter;
+  /** Goes on with streams whose connection was lost after the answer had begun. */
+  readonly resuming: Resuming;
 
   constructor(context: ProxyContext, starter: AttemptStarter) {
     this.context = context;
     this.starter = starter;
+    this.resuming = new Resuming(context, starter);
   }
 
   /** Whether a call whose attempt was provably not processed may be sent again at once. */
@@ -43,6 +47,7 @@ export class NextAttempt {
   onAttemptFailed(call: AdmittedCall, attempt: Attempt, failure: AttemptFailure): void {
     const cluster = call.cluster;
     const nowMs = this.context.clock();
+    if (call.progress.isAnswering && this.resuming.onLost(call, attempt, failure)) return;
     if (call.tries.hedging?.dropped(attempt, nowMs) === true) return;
     const retry =
       failure.unprocessed && !isOverflow(failure) && this.mayGoOn(call, attempt.limitLowered, nowMs);
@@ -93,10 +98,19 @@ export class NextAttempt {
 
   /** The back-off is over. */
   onRetryDue(call: AdmittedCall, failed: Attempt, sameEndpoint: boolean): void {
+    if (call.progress.isAnswering) {
+      this.resuming.onDue(call);
+      return;
+    }
     const nowMs = this.context.clock();
     const same = sameEndpoint && !failed.endpoint.removed ? failed.endpoint : undefined;
-    const endpoint =
-      same ?? this.starter.pick(call, failed.endpoint, nowMs) ?? this.starter.pick(call, undefined, nowMs);
+    // A task without an id is known to that endpoint alone.
+    const nowhere = sameEndpoint && same === undefined && call.task?.taskId === '';
+    const endpoint = nowhere
+      ? undefined
+      : (same ??
+        this.starter.pick(call, failed.endpoint, nowMs) ??
+        this.starter.pick(call, undefined, nowMs));
     if (endpoint === undefined) {
       call.cluster.policies.budget.release();
       this.starter.nobodyThere(call);

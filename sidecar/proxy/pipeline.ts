@@ -19,7 +19,7 @@ import { NextAttempt } from './next-attempt.ts';
 import { replyToOversizeRequest } from './oversize.ts';
 import { checkPath, findOwner, findTaskOwner, forbidRetries, nameOutboundPath } from './ownership.ts';
 import { reply, replyToCaller } from './reasons.ts';
-import { requestInfo } from './request-info.ts';
+import { type RequestInfo, requestInfo } from './request-info.ts';
 import type { Route } from './router.ts';
 import { reportCircuit } from './settlement.ts';
 import { needsTaskMessage, runOrFollowTask, runsOnce } from './task-runs.ts';
@@ -50,6 +50,7 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
     const { context } = this;
     if (context.localServices?.serve(stream, list, head, endStream) === true) return;
     const info = requestInfo(list, head);
+    if (info.resume !== '' && this.resumes(stream, head, info, endStream)) return;
     const call = new Call(context, this, stream, list, head, info, endStream);
     stream.handler = call;
     if (list.oversize) {
@@ -69,6 +70,13 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
       return;
     }
     this.route(call);
+  }
+
+  /** Serves a request for the rest of a stream. */
+  private resumes(stream: Stream, head: MessageHead, info: RequestInfo, endStream: boolean): boolean {
+    const { resumptions, settings } = this.context;
+    const scope = info.scopeBy(settings.scopeHeaders, stream.connection.identity?.name ?? '');
+    return resumptions?.serve(stream, head, info, scope, endStream) === true;
   }
 
   private route(call: Call): void {

@@ -1,7 +1,8 @@
 /** Writes the head of a call's request for one endpoint, and its trailers. */
+import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import { formatTimeout } from '../grpc/timeout.ts';
 import { heldRequests } from '../http2/held-requests.ts';
-import { FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
+import { copyWithout, FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamConnection } from '../http2/streams.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
@@ -12,6 +13,7 @@ import type { CallWith } from './call-facts.ts';
 import type { ObservedCall } from './observed-call.ts';
 import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
+import { announcedStreamName, FIRST_STREAM_HEADER, RESUME_HEADER } from './stream-names.ts';
 import { type GivingCall, giveTokens } from './task-budget.ts';
 
 /** The parts of a call that its head upstream depends on. */
@@ -31,6 +33,7 @@ export type SendingCall = GivingCall &
     | 'transparentRetries'
     | 'clock'
     | 'lineage'
+    | 'tries'
   >;
 
 /** The header fields for a whole configured timeout, made once for each timeout in use. */
@@ -61,7 +64,7 @@ export function sendRequestHead(call: SendingCall, stream: Stream, endStream: bo
   const ownAttempts = call.attempts - 1 - call.transparentRetries;
   const previous = previousAttemptsHeader(call.callersAttempts, ownAttempts);
   if (previous !== undefined) {
-    send(call, stream, info.withoutVarying(list), retryExtra(call, previous), endStream);
+    send(call, stream, info.withoutVarying(list), retryExtra(call, stream, previous), endStream);
     return;
   }
   if (!saysTimeout(call)) {
@@ -105,9 +108,32 @@ function withPathApart(
   return extra === undefined ? pathExtra : extra.concat(pathExtra);
 }
 
+/** Asks for the rest of a stream. The caller's own fields say who asks; the run has the rest of the request. */
+export function sendResumeHead(call: SendingCall, stream: Stream, resume: string): void {
+  const { info, list } = call;
+  const { connection } = stream;
+  const fields = copyWithout(info.withoutStreams(info.withoutVarying(list)), isContentLength);
+  connection.sendHeaders(stream, info.withScheme(fields, connection.scheme), [RESUME_HEADER, resume], true);
+}
+
+function isContentLength(name: string): boolean {
+  return name === 'content-length';
+}
+
+/** The stream of the first attempt, where the task may be known by it to the sidecar that gets this one. */
+function firstStreamOf({ info, tries }: SendingCall, { connection }: Stream): string | undefined {
+  const first = tries?.firstStream;
+  if (first === undefined || info.kind !== 'task_stream' || streamsResumeMs(connection.peer) === 0)
+    return undefined;
+  if (streamsResumeMs(first.connection.peer) === 0) return undefined;
+  return announcedStreamName(first.connection, first.id);
+}
+
 /** The time left, and the number of earlier attempts (gRPC proposal A6). */
-function retryExtra(call: SendingCall, previous: string): string[] {
+function retryExtra(call: SendingCall, stream: Stream, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
+  const first = firstStreamOf(call, stream);
+  if (first !== undefined) extra.push(FIRST_STREAM_HEADER, first);
   if (saysTimeout(call))
     extra.push('grpc-timeout', formatTimeout(call.clock.deadlineMs - call.context.clock()));
   return extra;
@@ -139,6 +165,7 @@ function send(
   const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
   let more = withPathApart(call, given);
   let fields = withOwnBudget(call, list, tokens);
+  fields = info.withoutStreams(fields);
   if (info.namesCertificate && call.settings.dropsCertificates) fields = info.withoutCertificate(fields);
   let literals = trace;
   const baggage = info.passed?.baggage;
@@ -185,7 +212,7 @@ function sendBare(
 ): void {
   const { info, list } = call;
   const { connection } = stream;
-  let fields = withOwnBudget(call, list, tokens);
+  let fields = info.withoutStreams(withOwnBudget(call, list, tokens));
   let extra = tokens;
   const came = info.passed?.baggage;
   const baggage = came === undefined ? undefined : baggageFor(call, came, false);

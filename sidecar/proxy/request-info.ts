@@ -14,6 +14,7 @@ import type { CallStats, MethodStats } from '../telemetry/call-stats.ts';
 import { callerScope } from './caller-scope.ts';
 import { PassedIds } from './passed-ids.ts';
 import type { Route, Router } from './router.ts';
+import { FIRST_STREAM_HEADER, isStreamField, RESUME_HEADER } from './stream-names.ts';
 
 export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 
@@ -48,6 +49,10 @@ export class RequestInfo {
   passed: PassedIds | undefined = undefined;
   /** The agents that the call has come through (`policy/call-path.ts`); '' without any. */
   callPath = '';
+  /** The stream of the call's first attempt, when it is sent again: `outrigger-first-stream`; '' without one. */
+  firstStream = '';
+  /** The stream to resume, and the first byte that is missing: `outrigger-resume`; '' without one. */
+  resume = '';
   /** The tokens that the call's task may use, by `outrigger-token-budget`; -1 without one. */
   tokenBudget = -1;
   /** The head describes the certificate of its caller's client; only a proxy that the operator trusts may do so. */
@@ -120,6 +125,12 @@ export class RequestInfo {
         break;
       case CALL_PATH_HEADER:
         this.callPath = this.callPath === '' ? value : `${this.callPath},${value}`;
+        break;
+      case FIRST_STREAM_HEADER:
+        this.firstStream = value;
+        break;
+      case RESUME_HEADER:
+        this.resume = value;
         break;
       case 'x-forwarded-client-cert':
       case 'client-cert':
@@ -209,6 +220,11 @@ export class RequestInfo {
   /** Removes the token budget from `list`, which is this one or derived from it; another one replaces it. */
   withoutTokenBudget(list: HeaderList): HeaderList {
     return this.tokenBudget < 0 ? list : copyWithout(list, (name) => name === TOKEN_BUDGET_HEADER);
+  }
+
+  /** Removes from `list`, which is this one or derived from it, what sidecars say to each other about streams. */
+  withoutStreams(list: HeaderList): HeaderList {
+    return this.firstStream === '' && this.resume === '' ? list : copyWithout(list, isStreamField);
   }
 
   /** Removes from `list`, which is this one or derived from it, the fields that describe a client's certificate. */

@@ -6,6 +6,7 @@ import { PoolState } from '../cluster/connection/pool-state.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { encodingBit } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
+import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
 import type { RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
@@ -85,7 +86,7 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     unknownBefore: call.tries.unknownBefore,
     circuitAllows: call.circuit.mayRetry,
     otherEndpoints: others,
-    sameReachable: !endpoint.removed && endpoint.pool.state !== PoolState.backingOff,
+    sameReachable: isReachable(endpoint),
     callsInFlight: cluster.activeCalls,
   };
 }
@@ -107,10 +108,24 @@ function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
   const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
   if (call.request.bytes > tasksOnceMaxBytes) return false;
   const message = call.readTask(true);
-  if (message === undefined || call.task === undefined || call.task.taskId === '') return false;
+  if (message === undefined || call.task === undefined) return false;
+  if (call.task.taskId === '' && !isKnownByStream(call, attempt)) return false;
   if (message.flag === 0) return true;
   const isRead = message.whole && PREFIX_BYTES + message.end - message.start <= tasksOnceMaxBytes;
   return isRead && (tasksOnceEncodings & encodingBit(call.info.encoding)) !== 0;
+}
+
+/**
+ * Whether the endpoint's sidecar knows a task without an id by the stream that it came on. No other endpoint would know it,
+ * so this holds only while that one can be reached.
+ */
+function isKnownByStream({ info, request }: FailedCall, { endpoint, stream }: Attempt): boolean {
+  if (info.kind !== 'task_stream' || !request.ended || stream === undefined) return false;
+  return streamsResumeMs(stream.connection.peer) > 0 && isReachable(endpoint);
+}
+
+function isReachable({ removed, pool }: Endpoint): boolean {
+  return !removed && pool.state !== PoolState.backingOff;
 }
 
 /** Fills in the key that the balancer picks by: the task's id, and the endpoint that has just failed. */

@@ -43,11 +43,12 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   const { endpoint } = attempt;
   const cluster = call.cluster;
   const latencyMs = nowMs - attempt.startedAtMs;
-  observeLatency(endpoint, latencyMs, nowMs);
+  const isWhole = attempt.resume === undefined;
+  if (isWhole) observeLatency(endpoint, latencyMs, nowMs);
   cluster.outliers.report(cluster.outliers.detector.answered(attempt, call.info.method, nowMs));
   attempt.answered = true;
   const policies = cluster.policies;
-  policies.recordLatency(call.info.method, latencyMs, nowMs);
+  if (isWhole) policies.recordLatency(call.info.method, latencyMs, nowMs);
   attempt.clock?.stop();
   if (attempt.streaming) reportCircuit(call, call.circuit.firstMessage(attempt, nowMs));
 }
@@ -109,7 +110,7 @@ export function settleAttempt(
     outliers.wake(nowMs);
   }
   if (verdict.outcome === 'failure') observeFailure(attempt.endpoint, attempt.elapsedMs, nowMs);
-  else if (!attempt.answered && verdict.outcome === 'success') {
+  else if (!attempt.answered && attempt.resume === undefined && verdict.outcome === 'success') {
     observeLatency(attempt.endpoint, attempt.elapsedMs, nowMs);
     policies.recordLatency(call.info.method, attempt.elapsedMs, nowMs);
   }

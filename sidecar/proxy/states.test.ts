@@ -3,6 +3,7 @@ import t from 'tap';
 import { checkArrows } from '../../test/support/arrows.ts';
 import { ATTEMPT_ARROWS } from './attempt.ts';
 import { CALL_ARROWS, CallProgress } from './call-progress.ts';
+import { RESUME_ARROWS } from './stream-resume.ts';
 import { RUN_ARROWS } from './task-run.ts';
 
 t.test('a call takes the steps of its drawing, and no others', async (t) => {
@@ -34,10 +35,22 @@ t.test('the run of a task takes the steps of its drawing, and no others', async 
   checkArrows(
     t,
     RUN_ARROWS,
-    `attended → unattended, ended
+    `attended → cut, unattended, ended
+     cut → attended, unattended, ended
      unattended → overtime, ended
      overtime → ended
      ended`,
+  );
+});
+
+t.test('the resumption of a stream takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    RESUME_ARROWS,
+    `asking → waiting, resumed, given_up
+     waiting → asking, given_up
+     resumed → asking, waiting, given_up
+     given_up`,
   );
 });
 

@@ -12,6 +12,10 @@ export const tasks = z.strictObject({
   max_bytes: integer(0, 1_073_741_824).default(16_777_216).describe('Memory for all answers'),
   // An hour of tokens, and a tenth of the default `max_message_bytes`.
   max_answer_bytes: integer(0, 1_073_741_824).default(1_048_576).describe('A larger answer is given once'),
+  // A caller's sidecar notices a reset at once, and is back within a second or two.
+  linger: duration('zero')
+    .default('5s')
+    .describe('How long a task runs on after its last caller lost its connection; 0s: it ends at once'),
   scope_headers: z
     .array(headerName('a header name such as x-user'))
     .max(32)
@@ -23,19 +27,16 @@ export const tasks = z.strictObject({
 
 type TasksSettings = SettingsOf<typeof tasks>;
 
-export interface TaskStoreSettings extends Pick<TasksSettings, 'maxAgeMs' | 'maxBytes' | 'maxAnswerBytes'> {
+export interface TaskStoreSettings
+  extends Pick<TasksSettings, 'maxAgeMs' | 'maxBytes' | 'maxAnswerBytes' | 'lingerMs'> {
   readonly maxEntries: number;
-  /** How long a task runs on after its last caller's connection was lost. */
-  readonly lingerMs: number;
 }
 
 /** Answers without bytes take at most half a kilobyte each. */
 const MAX_ENTRIES = 10_000;
-/** A caller detects a lost connection, and its retry arrives, within one or two seconds. */
-const LINGER_MS = 5_000;
-
-export function taskStoreSettings({ maxAgeMs, maxBytes, maxAnswerBytes }: TasksSettings): TaskStoreSettings {
-  return { maxAgeMs, maxBytes, maxAnswerBytes, maxEntries: MAX_ENTRIES, lingerMs: LINGER_MS };
+export function taskStoreSettings(settings: TasksSettings): TaskStoreSettings {
+  const { maxAgeMs, maxBytes, maxAnswerBytes, lingerMs } = settings;
+  return { maxAgeMs, maxBytes, maxAnswerBytes, maxEntries: MAX_ENTRIES, lingerMs };
 }
 
 export const TASK_STORE_DEFAULTS: TaskStoreSettings = taskStoreSettings(settingsOf(tasks, tasks.parse({})));

@@ -28,6 +28,7 @@
  * `lingerMs`: that caller's retry is probably on its way, and would otherwise run it a second time.
  */
 import { hashOf } from '../collections/churn-map.ts';
+import type { EndedStream, EndedStreams } from './ended-streams.ts';
 import { KEPT_ANSWER_MAX_BYTES } from './kept-answers.ts';
 import { isReplayable, type TaskEnd } from './task-end.ts';
 import {
@@ -70,6 +71,16 @@ export class TaskStore<Runner> {
   /** The number of tasks, running and over. */
   get size(): number {
     return this.table.size;
+  }
+
+  /** The ends of streams, for callers that resume them. */
+  get ended(): EndedStreams {
+    return this.table.ended;
+  }
+
+  /** Keeps the end of a stream for a caller whose connection may be lost. */
+  keepEnd(ended: EndedStream, nowMs: number): void {
+    this.table.keepEnd(ended, nowMs);
   }
 
   /** The bytes of all entries, and of forgotten answers that still have readers. */
@@ -169,7 +180,7 @@ export class TaskStore<Runner> {
   /** Bytes of the response's messages arrived; they are copied. */
   append(entry: TaskEntry<Runner>, buffer: Buffer, start: number, end: number): void {
     // The answer has no readers, and can't get any.
-    if (entry.refusal !== undefined && !entry.readers?.size) return;
+    if (entry.refusal !== undefined && !entry.readers?.size && entry.keeper === undefined) return;
     entry.log.append(buffer, start, end);
     this.grown(entry);
   }
@@ -181,7 +192,8 @@ export class TaskStore<Runner> {
     entry.setEnd(end);
     entry.runner = undefined;
     if (entry.state === 'orphaned') table.orphans.delete(entry);
-    const replayable = isReplayable(end.status, end.taskStatus);
+    // Its own caller gets the end from `ended-streams.ts`; nobody else can ask for it.
+    const replayable = !entry.ofStream && isReplayable(end.status, end.taskStatus);
     if (
       replayable &&
       entry.refusal === undefined &&
@@ -257,12 +269,13 @@ export class TaskStore<Runner> {
       abandoned.push(entry);
     }
     this.table.sweep(nowMs);
+    this.ended.sweep(nowMs, this.settings.lingerMs);
     return abandoned;
   }
 
   /** Returns when to call `tick` next; Infinity when nothing is kept. */
   nextAtMs(nowMs: number): number {
-    let next = this.table.sweepAtMs;
+    let next = Math.min(this.table.sweepAtMs, this.ended.nextAtMs);
     for (const { orphanUntilMs } of this.table.orphans) next = Math.min(next, orphanUntilMs);
     return Math.max(next, nowMs);
   }

@@ -15,6 +15,12 @@ export interface Cutter {
   readonly address: string;
   /** For the next connection; the ones behind it are whole. */
   next: Cut | undefined;
+  /** Cuts the open connections, behind so many of the bytes that come from now on. */
+  arm(cut: Cut): void;
+  /** Where connections from now on lead; undefined: they are closed at once. */
+  target: number | undefined;
+  /** When the last connection was cut, by `performance.now()`. */
+  cutAtMs: number;
   /** Bytes that the last connection has carried. */
   readonly carried: { client: number; server: number };
   /** Connections that were cut. */
@@ -27,16 +33,28 @@ export interface Cutter {
 export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number): Promise<Cutter> {
   const sockets = new Set<Socket>();
   const clients = new Set<Socket>();
+  const arms = new Set<(cut: Cut) => void>();
   const carried = { client: 0, server: 0 };
   const server = createServer({ noDelay: true }, (client) => {
-    const target = connect({ port: targetPort, host: '127.0.0.1', noDelay: true });
-    const { next } = cutter;
+    if (cutter.target === undefined) {
+      client.destroy();
+      return;
+    }
+    const target = connect({ port: cutter.target, host: '127.0.0.1', noDelay: true });
+    let { next } = cutter;
+    let counted = { client: 0, server: 0 };
     const silent = { now: false };
     cutter.next = undefined;
     carried.client = 0;
     carried.server = 0;
+    const arm = (armed: Cut): void => {
+      next = armed;
+      counted = { client: 0, server: 0 };
+    };
+    arms.add(arm);
     const cut = (): void => {
       cutter.cuts++;
+      cutter.cutAtMs = performance.now();
       silent.now = true;
       client.destroy();
       if (next!.serverStays !== true) target.destroy();
@@ -47,6 +65,7 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
       socket.on('error', () => {});
       socket.on('close', () => {
         sockets.delete(socket);
+        arms.delete(arm);
         clients.delete(socket);
         if (!silent.now) for (const other of [client, target]) other.destroy();
       });
@@ -57,8 +76,9 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
     ] as const) {
       source.on('data', (bytes: Buffer) => {
         if (silent.now) return;
-        const left = next?.from === from ? next.atByte - carried[from] : Number.POSITIVE_INFINITY;
+        const left = next?.from === from ? next.atByte - counted[from] : Number.POSITIVE_INFINITY;
         carried[from] += bytes.length;
+        counted[from] += bytes.length;
         if (bytes.length < left) sink.write(bytes);
         // Behind the write: what came before the cut does arrive.
         else sink.write(bytes.subarray(0, left), cut);
@@ -76,6 +96,11 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
     port: bound.port,
     address: `127.0.0.1:${bound.port}`,
     next: undefined,
+    arm: (cut) => {
+      for (const arm of arms) arm(cut);
+    },
+    target: targetPort,
+    cutAtMs: 0,
     carried,
     cuts: 0,
     get open() {

@@ -32,6 +32,8 @@ export class CallerStream {
   readonly caller: TaskCaller;
   readonly id: number;
   readonly parts: Buffer[] = [];
+  /** When each of them arrived, by `performance.now()`. */
+  readonly arrivedAtMs: number[] = [];
 
   constructor(caller: TaskCaller, id: number) {
     this.caller = caller;
@@ -103,8 +105,10 @@ export class TaskCaller {
     const behaved = peer.onFrame!;
     peer.onFrame = (received) => {
       behaved(received);
-      if (received.type === frameType.data)
-        this.calls.get(received.streamId)?.parts.push(Buffer.from(received.payload));
+      if (received.type !== frameType.data) return;
+      const call = this.calls.get(received.streamId);
+      call?.parts.push(Buffer.from(received.payload));
+      call?.arrivedAtMs.push(performance.now());
     };
   }
 

@@ -93,6 +93,8 @@ function resilienceOf(name: string, labels: Labels, ledger: Ledger): Truth | und
         (one) => one.kind === kind && one.cluster === cluster && one.outcome === outcome,
       ).length;
     }
+    case 'outrigger_streams_resumed_total':
+      return 0;
     case 'outrigger_circuit_state':
       return opened === undefined ? 0 : OPEN;
     case 'outrigger_circuit_rejections_total':

@@ -1,5 +1,6 @@
 /** Metrics of attempts: their statuses by endpoint, retries, hedges, and failed connections. */
 import { statusName } from '../../grpc/status.ts';
+import { RESUME_OUTCOMES } from '../../policy/resume.ts';
 import { addNamedCount, CounterMemory, lineLabels, type Series, totals } from './counter-memory.ts';
 import { CONNECT_FAILURES, KNOWN_STATUSES, MAX_KNOWN_ENDPOINTS } from './known-series.ts';
 import type { MeasuredCluster, MetricsSource } from './metrics-source.ts';
@@ -23,6 +24,11 @@ export function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
     name: 'outrigger_retries_total',
     help: 'Retries: attempts after a failed one, retries that succeeded, and decisions against a retry.',
     outcomes: RETRY_OUTCOMES,
+  });
+  addOutcomes(add, clusters, ({ streamsResumed }) => streamsResumed, {
+    name: 'outrigger_streams_resumed_total',
+    help: 'Streams of tasks whose connection was lost after the answer had begun, by what became of them.',
+    outcomes: RESUME_OUTCOMES,
   });
   addOutcomes(add, clusters, ({ hedges }) => hedges, {
     name: 'outrigger_hedges_total',

@@ -21,7 +21,7 @@ export type MeasuredEndpoint = Pick<Endpoint, 'address' | 'attemptsByStatus'> & 
 /** The numbers of a cluster. */
 export type MeasuredCluster = Pick<
   Cluster,
-  'name' | 'activeCalls' | 'retries' | 'hedges' | 'calls' | 'connectFailures'
+  'name' | 'activeCalls' | 'retries' | 'streamsResumed' | 'hedges' | 'calls' | 'connectFailures'
 > & {
   readonly outliers: Pick<Cluster['outliers'], 'ejections'> & {
     readonly detector: {

@@ -36,6 +36,7 @@ class FakeCluster implements MeasuredCluster {
   readonly name: string;
   activeCalls = 0;
   readonly retries = new Map<string, number>();
+  readonly streamsResumed = new Map<string, number>();
   readonly hedges = new Map<string, number>();
   readonly calls = new CallStats();
   readonly connectFailures = new Map<string, number>();

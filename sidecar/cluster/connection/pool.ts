@@ -4,13 +4,13 @@ import { Timer } from '../../clock/timer-wheel.ts';
 import { step } from '../../errors/illegal-step.ts';
 import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';
 import { refuseForeignClient, refuseForeignServer } from '../../grpc/foreign-peers.ts';
-import { READ_SIDECAR_SETTINGS } from '../../grpc/sidecar-settings.ts';
+import { READ_SIDECAR_SETTINGS, RESUMES_STREAMS, streamsResumeMs } from '../../grpc/sidecar-settings.ts';
 import { Connection } from '../../http2/connection.ts';
 import type { ConnectionOwner } from '../../http2/connection-owner.ts';
 import { ConnectionError } from '../../http2/errors.ts';
 import { ErrorCode, errorName } from '../../http2/frame.ts';
 import { printable, tlsErrorOf } from '../../tls/failure.ts';
-import { causeOf, connectTimeout } from './connect-failure.ts';
+import { causeOf, connectTimeout, wasRefused } from './connect-failure.ts';
 import { PoolKeepalive } from './keepalive.ts';
 import { POOL_ARROWS, PoolState } from './pool-state.ts';
 import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } from './pool-types.ts';
@@ -40,7 +40,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   private readonly waiters = new Set<ConnectionWaiter>();
   private connecting: Connection | undefined = undefined;
   private connectStartedAtMs = Number.NEGATIVE_INFINITY;
-  private readonly schedule = new ReconnectSchedule();
+  readonly schedule = new ReconnectSchedule();
   /** There are connections, but the peer allows no stream on any (SETTINGS_MAX_CONCURRENT_STREAMS is 0). */
   shut = false;
   state: PoolState = PoolState.idle;
@@ -234,6 +234,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     }
     this.connecting = undefined;
     this.ready.push(connection);
+    if (streamsResumeMs(connection.peer) > 0) connection.control.announce(RESUMES_STREAMS);
     this.keepalive.start(connection, this.options.keepalive);
     this.onTaking(connection);
   }
@@ -321,6 +322,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     if (connection === this.connecting) {
       this.environment.wheel.cancel(this);
       const { message, reason } = causeOf(error);
+      this.schedule.refused = wasRefused(error);
       this.connectFailed(`connecting to ${this.address} failed: ${message}`, reason);
       return;
     }
