@@ -4,7 +4,7 @@ import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { heldRequests } from '../http2/held-requests.ts';
 import { requestBlocks } from '../http2/request-blocks.ts';
 import { isSharedRead } from '../http2/shared-read.ts';
-import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
+import { SHORT_COPY_MAX_BYTES, type ShortCopy, shortCopies } from '../http2/short-copy.ts';
 import type { Stream } from '../http2/streams.ts';
 
 /** Slices up to a quarter of their buffer are copied, so that a call never keeps others' bytes alive. */
@@ -36,6 +36,8 @@ export class RequestBuffer {
   private readonly chunks: Buffer[] = [];
   /** Bytes used of the last chunk, while it is a block with room; 0 when it is not. */
   private blockBytes = 0;
+  /** The memory of the first chunk, if that is a short copy. */
+  private short: ShortCopy | undefined = undefined;
   bytes = 0;
   /** The memory that the bytes occupy: the size of their blocks. */
   heldBytes = 0;
@@ -72,7 +74,8 @@ export class RequestBuffer {
     if (this.blockBytes === 0) {
       // Most requests arrive in one piece, and get exactly the room they need.
       if (chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
-        chunks.push(shortCopy(buffer, start, end));
+        const { buffer: memory, used } = this.copyShort(buffer, start, end);
+        chunks.push(memory.subarray(used - length, used));
         this.hold(length);
         return;
       }
@@ -87,6 +90,12 @@ export class RequestBuffer {
     this.blockBytes += bytes;
     if (this.blockBytes === block.length) this.blockBytes = 0;
     if (bytes < length) this.copy(buffer, start + bytes, end);
+  }
+
+  private copyShort(buffer: Buffer, start: number, end: number): ShortCopy {
+    const copy = shortCopies.copy(buffer, start, end);
+    this.short = copy;
+    return copy;
   }
 
   private sealBlock(): void {
@@ -113,6 +122,10 @@ export class RequestBuffer {
     this.whole = false;
     // Small chunks do not come from those blocks.
     if (this.heldBytes > OWN_BLOCK_MAX_BYTES) for (const chunk of this.chunks) requestBlocks.give(chunk);
+    if (this.short !== undefined) {
+      shortCopies.give(this.short);
+      this.short = undefined;
+    }
     this.chunks.length = 0;
     this.blockBytes = 0;
     this.bytes = 0;

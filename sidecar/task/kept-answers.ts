@@ -1,13 +1,16 @@
 /** A compact store for short answers of finished tasks. */
 import { hashOf } from '../collections/churn-map.ts';
+import { type SharedBlock, SharedBlocks } from '../collections/shared-blocks.ts';
 import { KeyIndex } from './key-index.ts';
 import type { ReplayLog } from './replay-log.ts';
 import type { TaskEnd } from './task-end.ts';
 
 /** Longer answers are not kept here. */
 export const KEPT_ANSWER_MAX_BYTES = 4_096;
-/** Answers share blocks of this size. A block is freed as a whole, because answers are dropped in the order of arrival. */
+/** Answers share blocks of this size. A block gets free as a whole, because answers are dropped in the order of arrival. */
 const BLOCK_BYTES = 65_536;
+/** One block gets free about when another is full. */
+const SPARE_BLOCKS_MAX = 4;
 const FIRST_CAPACITY = 64;
 /** About what an answer takes besides its bytes and its key: its slots in the columns. */
 const SLOT_BYTES = 192;
@@ -16,7 +19,7 @@ const SLOT_BYTES = 192;
 export interface KeptAnswer {
   readonly head: readonly string[] | undefined;
   readonly end: TaskEnd;
-  /** A view: copy it to keep it. */
+  /** A view, which the next answer may overwrite: copy it to keep it. */
   readonly bytes: Buffer;
   readonly expiresAtMs: number;
 }
@@ -41,7 +44,7 @@ export class KeptAnswers {
   private keys = new KeyIndex(FIRST_CAPACITY);
   private heads: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
   private trailers: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
-  private blocks: (Buffer | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private blocks: (SharedBlock | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
   private starts = new Uint16Array(FIRST_CAPACITY);
   private lengths = new Uint16Array(FIRST_CAPACITY);
   private statuses = new Int8Array(FIRST_CAPACITY);
@@ -49,8 +52,7 @@ export class KeptAnswers {
   private expiry = new Float64Array(FIRST_CAPACITY);
   /** The bytes of an answer with its key; of a dropped one, what remains. */
   private sizes = new Uint32Array(FIRST_CAPACITY);
-  private block: Buffer | undefined = undefined;
-  private blockUsed = 0;
+  private readonly memory = new SharedBlocks(BLOCK_BYTES, SPARE_BLOCKS_MAX);
   /** The bytes of all answers, and of what remains of dropped ones. */
   bytes = 0;
   /** The number of answers, dropped ones included. */
@@ -98,14 +100,11 @@ export class KeptAnswers {
     if (length === 0) {
       this.blocks[slot] = undefined;
     } else {
-      if (this.block === undefined || this.blockUsed + length > BLOCK_BYTES) {
-        this.block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-        this.blockUsed = 0;
-      }
-      log.copyTo(this.block, this.blockUsed);
-      this.blocks[slot] = this.block;
-      this.starts[slot] = this.blockUsed;
-      this.blockUsed += length;
+      const block = this.memory.take(length);
+      const start = block.used - length;
+      log.copyTo(block.buffer, start);
+      this.blocks[slot] = block;
+      this.starts[slot] = start;
     }
     const size = SLOT_BYTES + key.length + length + fieldsBytes;
     this.sizes[slot] = size;
@@ -138,7 +137,7 @@ export class KeptAnswers {
         taskStatus: this.taskStatuses[slot]!,
         trailers: this.trailers[slot]!,
       },
-      bytes: (this.blocks[slot] ?? NO_BYTES).subarray(start, start + this.lengths[slot]!),
+      bytes: (this.blocks[slot]?.buffer ?? NO_BYTES).subarray(start, start + this.lengths[slot]!),
       expiresAtMs: this.expiry[slot]!,
     };
     this.forget(number);
@@ -187,13 +186,18 @@ export class KeptAnswers {
     this.sizes[slot] = 0;
     this.heads[slot] = undefined;
     this.trailers[slot] = undefined;
+    const block = this.blocks[slot];
+    if (block === undefined) return;
     this.blocks[slot] = undefined;
+    this.memory.give(block);
   }
 
   private skipHoles(): void {
     while (this.first < this.next && this.keys.lengthAt(this.first & (this.capacity - 1)) === 0) this.first++;
     if (this.firstKept < this.first) this.firstKept = this.first;
-    if (this.empty) this.block = undefined;
+    if (!this.empty) return;
+    this.memory.trim();
+    this.keys.trim();
   }
 
   private grow(): void {
@@ -205,7 +209,7 @@ export class KeptAnswers {
       for (const number of numbers) larger[number & (to - 1)] = column[number & (from - 1)];
       return larger;
     };
-    const keys = new KeyIndex(to);
+    const keys = this.keys.larger(to);
     for (const number of numbers) {
       const slot = number & (from - 1);
       if (this.keys.lengthAt(slot) > 0) keys.take(this.keys, slot, number & (to - 1));

@@ -1,5 +1,5 @@
 /** Holds the bytes of one answer for replay. */
-import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
+import { SHORT_COPY_MAX_BYTES, type ShortCopy, shortCopies } from '../http2/short-copy.ts';
 
 /**
  * The bytes of an answer, in order, for followers that join the run later or get the answer replayed.
@@ -10,7 +10,8 @@ import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
  *             ▲ start            ▲ a reader          ▲ length
  *
  * The log copies bytes on append: a socket's bytes arrive in slabs of 64 KiB, and a log that referred to one token of each
- * would keep all slabs alive. It never moves written bytes, so readers get views without copying.
+ * would keep all slabs alive. It never moves written bytes, so readers get views without copying. A short answer that arrives
+ * in one piece lies in memory that others use after `clear`.
  */
 
 const MIN_PAGE_BYTES = 512;
@@ -20,6 +21,9 @@ const NO_PAGES: Page[] = [];
 
 interface Page {
   readonly buffer: Buffer;
+  /** The offset of its first byte in the buffer. */
+  readonly first: number;
+  readonly size: number;
   /** The offset of its first byte in the log. */
   readonly startsAt: number;
   used: number;
@@ -27,6 +31,8 @@ interface Page {
 
 export class ReplayLog {
   private pages: Page[] = NO_PAGES;
+  /** The memory of the first page, if that is a short copy. */
+  private short: ShortCopy | undefined = undefined;
   /** Bytes appended so far. */
   length = 0;
   /** Memory held, in bytes. */
@@ -41,14 +47,16 @@ export class ReplayLog {
     let from = start;
     // Most answers arrive in one short piece.
     if (this.pages.length === 0 && end - start <= SHORT_COPY_MAX_BYTES) {
-      const copy = shortCopy(buffer, start, end);
-      this.addPage({ buffer: copy, startsAt: this.length, used: copy.length });
-      this.length += copy.length;
+      const size = end - start;
+      const copy = shortCopies.copy(buffer, start, end);
+      this.short = copy;
+      this.addPage({ buffer: copy.buffer, first: copy.used - size, size, startsAt: this.length, used: size });
+      this.length += size;
       return;
     }
     while (from < end) {
       const page = this.pageFor(end - from);
-      const bytes = Math.min(end - from, page.buffer.length - page.used);
+      const bytes = Math.min(end - from, page.size - page.used);
       buffer.copy(page.buffer, page.used, from, from + bytes);
       page.used += bytes;
       from += bytes;
@@ -59,16 +67,17 @@ export class ReplayLog {
   /** Returns the last page, if it has room, or a new one. A new page holds all of `bytes` if possible; pages grow. */
   private pageFor(bytes: number): Page {
     const last = this.pages.at(-1);
-    if (last !== undefined && last.used < last.buffer.length) return last;
+    if (last !== undefined && last.used < last.size) return last;
     const size = Math.min(Math.max(bytes, this.length, MIN_PAGE_BYTES), MAX_PAGE_BYTES);
     // Not from Node's shared pool: a page in it would keep unrelated bytes alive.
-    return this.addPage({ buffer: Buffer.allocUnsafeSlow(size), startsAt: this.length, used: 0 });
+    const buffer = Buffer.allocUnsafeSlow(size);
+    return this.addPage({ buffer, first: 0, size, startsAt: this.length, used: 0 });
   }
 
   private addPage(page: Page): Page {
     if (this.pages.length === 0) this.pages = [page];
     else this.pages.push(page);
-    this.heldBytes += page.buffer.length;
+    this.heldBytes += page.size;
     return page;
   }
 
@@ -83,7 +92,8 @@ export class ReplayLog {
 
   /** Copies the whole log, of which nothing may have been dropped. */
   copyTo(target: Buffer, at: number): void {
-    for (const { buffer, used, startsAt } of this.pages) buffer.copy(target, at + startsAt, 0, used);
+    for (const { buffer, first, used, startsAt } of this.pages)
+      buffer.copy(target, at + startsAt, first, first + used);
   }
 
   /** Returns the bytes from `offset` to the end of a page; undefined at the end of the log, and for dropped bytes. */
@@ -97,23 +107,32 @@ export class ReplayLog {
       if (pages[middle]!.startsAt <= offset) low = middle;
       else high = middle - 1;
     }
-    const { buffer, startsAt, used } = pages[low]!;
-    return buffer.subarray(offset - startsAt, used);
+    const { buffer, first, startsAt, used } = pages[low]!;
+    return buffer.subarray(first + offset - startsAt, first + used);
   }
 
   /** Drops whole pages before `offset`. */
   dropBefore(offset: number): void {
     let count = 0;
-    for (const { startsAt, used, buffer } of this.pages) {
-      if (startsAt + used > offset || used < buffer.length) break;
-      this.heldBytes -= buffer.length;
+    for (const { startsAt, used, size } of this.pages) {
+      if (startsAt + used > offset || used < size) break;
+      this.heldBytes -= size;
       count++;
     }
-    if (count > 0) this.pages = this.pages.slice(count);
+    if (count === 0) return;
+    this.pages = this.pages.slice(count);
+    this.giveBack();
   }
 
   clear(): void {
     this.pages = NO_PAGES;
     this.heldBytes = 0;
+    this.giveBack();
+  }
+
+  private giveBack(): void {
+    if (this.short === undefined) return;
+    shortCopies.give(this.short);
+    this.short = undefined;
   }
 }

@@ -422,6 +422,27 @@ t.test('a short request never equals the digest of a long one', async (t) => {
   }
 });
 
+t.test('a full store takes new answers without new memory outside the heap', async (t) => {
+  const { store, begin, append } = storeWith({ maxEntries: 1_000 });
+  const run = (from: number, to: number): void => {
+    for (let i = from; i < to; i++) {
+      const { entry } = begin(`task-${i}`, i, 'f'.repeat(100));
+      append(entry, 'answer '.repeat(20));
+      store.finish(entry, OK, i);
+    }
+  };
+  run(0, 3_000);
+  const { allocUnsafeSlow } = Buffer;
+  t.teardown(() => Object.assign(Buffer, { allocUnsafeSlow }));
+  let allocated = 0;
+  Buffer.allocUnsafeSlow = (size) => {
+    allocated += size;
+    return allocUnsafeSlow(size);
+  };
+  run(3_000, 10_000);
+  t.equal(allocated, 0);
+});
+
 t.test('the log returns the appended bytes, and frees the dropped ones', async (t) => {
   const random = seededRandom(4);
   const log = new ReplayLog();
