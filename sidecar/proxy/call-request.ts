@@ -88,11 +88,11 @@ export class CallRequest extends RequestBuffer {
 
   /** Sends what follows the head, except trailers, to an attempt whose stream is open. */
   sendTo(attempt: Attempt, maxBytes: number): void {
-    const { parts, trailers } = this;
-    const last = trailers === undefined && this.ended;
-    for (let i = 0; i < parts.length; i++) {
-      const part = parts[i]!;
-      attempt.send(part, 0, part.length, last && i === parts.length - 1);
+    const last = this.trailers === undefined && this.ended;
+    // Read the parts anew: an attempt that fails as it sends one drops them.
+    for (let i = 0; i < this.parts.length; i++) {
+      const part = this.parts[i]!;
+      attempt.send(part, 0, part.length, last && i === this.parts.length - 1);
     }
     if (this.bytes > maxBytes) this.drop();
     else this.share();

@@ -12,6 +12,9 @@ const COPY_BELOW = 4;
 /** Further small slices share blocks that double up to this size: a frame of one byte must cost one byte. */
 const OWN_BLOCK_MAX_BYTES = 4_096;
 
+/** The chunks of an empty buffer; never written to. */
+const NO_CHUNKS: Buffer[] = [];
+
 /** A request's first message without its prefix: `buffer[start, end)`. */
 export interface FirstMessage {
   readonly buffer: Buffer;
@@ -33,7 +36,7 @@ export interface FirstMessage {
  * no attempt has sent.
  */
 export class RequestBuffer {
-  private readonly chunks: Buffer[] = [];
+  private chunks: Buffer[] = NO_CHUNKS;
   /** Bytes used of the last chunk, while it is a block with room; 0 when it is not. */
   private blockBytes = 0;
   /** The memory of the first chunk, if that is a short copy. */
@@ -58,9 +61,15 @@ export class RequestBuffer {
       this.copy(buffer, start, end);
     } else {
       this.sealBlock();
-      this.chunks.push(buffer.subarray(start, end));
+      this.addChunk(buffer.subarray(start, end));
       this.hold(length);
     }
+  }
+
+  private addChunk(chunk: Buffer): void {
+    // Most requests have one; an array that grows has room for more.
+    if (this.chunks.length === 0) this.chunks = [chunk];
+    else this.chunks.push(chunk);
   }
 
   private hold(bytes: number): void {
@@ -69,22 +78,21 @@ export class RequestBuffer {
   }
 
   private copy(buffer: Buffer, start: number, end: number): void {
-    const { chunks } = this;
     const length = end - start;
     if (this.blockBytes === 0) {
       // Most requests arrive in one piece, and get exactly the room they need.
-      if (chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
+      if (this.chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
         const { buffer: memory, used } = this.copyShort(buffer, start, end);
-        chunks.push(memory.subarray(used - length, used));
+        this.addChunk(memory.subarray(used - length, used));
         this.hold(length);
         return;
       }
       const size = Math.max(length, this.bytes - length);
       const block = size > OWN_BLOCK_MAX_BYTES ? requestBlocks.take() : Buffer.allocUnsafeSlow(size);
-      chunks.push(block);
+      this.addChunk(block);
       this.hold(block.length);
     }
-    const block = chunks[chunks.length - 1]!;
+    const block = this.chunks[this.chunks.length - 1]!;
     const bytes = Math.min(length, block.length - this.blockBytes);
     buffer.copy(block, this.blockBytes, start, start + bytes);
     this.blockBytes += bytes;
@@ -126,7 +134,7 @@ export class RequestBuffer {
       shortCopies.give(this.short);
       this.short = undefined;
     }
-    this.chunks.length = 0;
+    this.chunks = NO_CHUNKS;
     this.blockBytes = 0;
     this.bytes = 0;
     if (this.heldBytes > 0) this.hold(-this.heldBytes);

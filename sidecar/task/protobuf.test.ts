@@ -33,6 +33,24 @@ const taskResponse = fc.record({
   tool_calls: fc.array(fc.record({ tool_name: text, arguments: text, result: text }), { maxLength: 4 }),
 });
 
+t.test('a text is compared with the last one, and read where it differs', async (t) => {
+  const last = fc.oneof(text, fc.constantFrom('research', 'r\u00e9search', 'researcher'));
+  fc.assert(
+    fc.property(last, fc.oneof(last, fc.uint8Array({ maxLength: 8 })), (last, value) => {
+      const bytes = typeof value === 'string' ? Buffer.from(value) : Buffer.from(value);
+      const field = bytesField(3, bytes);
+      const reader = new FieldReader(field, 0, field.length);
+      return reader.next() && reader.text(last) === bytes.toString('utf8');
+    }),
+    { numRuns: 2_000 },
+  );
+  // Not UTF-8: the byte is the code of the letter, and no letter itself.
+  const latin = bytesField(3, Buffer.from('caf\u00e9', 'latin1'));
+  const reader = new FieldReader(latin, 0, latin.length);
+  reader.next();
+  t.equal(reader.text('caf\u00e9'), 'caf\ufffd');
+});
+
 t.test('ids and types are read from the bytes of protobufjs', async (t) => {
   fc.assert(
     fc.property(taskRequest, fc.nat(50), (task, offset) => {

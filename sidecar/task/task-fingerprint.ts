@@ -63,6 +63,8 @@ function joined(scope: string, message: Buffer, start: number, end: number): str
   return joint.toString('latin1', 0, at + end - start);
 }
 
+const reader = new FieldReader(joint, 0, 0);
+
 /** Splits the message into the entries of its metadata and the rest; undefined when there is nothing to sort. */
 function partsOf(
   message: Buffer,
@@ -71,7 +73,7 @@ function partsOf(
 ): { rest: Buffer[]; entries: Buffer[] } | undefined {
   const entries: Buffer[] = [];
   const rest: Buffer[] = [];
-  const reader = new FieldReader(message, start, end);
+  reader.open(message, start, end);
   let from = start;
   while (reader.next()) {
     if (reader.field !== METADATA_FIELD || reader.wireType !== WireType.BYTES) continue;

@@ -19,9 +19,13 @@ export interface TaskKey {
 
 const NO_TASK: TaskKey = { taskId: '', correlationId: '', agentType: '' };
 
+const reader = new FieldReader(Buffer.alloc(0), 0, 0);
+/** The calls of a listener name the same few agents. */
+let lastAgentType = '';
+
 /** Reads `task_id` (1), `correlation_id` (2) and `agent_type` (3); of a malformed message, those before the fault. */
 export function readTaskKey(buffer: Buffer, start: number, end: number): TaskKey {
-  const reader = new FieldReader(buffer, start, end);
+  reader.open(buffer, start, end);
   let taskId = '';
   let correlationId = '';
   let agentType = '';
@@ -30,8 +34,9 @@ export function readTaskKey(buffer: Buffer, start: number, end: number): TaskKey
     // The last one wins, as in every protobuf parser.
     if (reader.field === 1) taskId = reader.text();
     else if (reader.field === 2) correlationId = reader.text();
-    else if (reader.field === 3) agentType = reader.text();
+    else if (reader.field === 3) agentType = reader.text(lastAgentType);
   }
+  lastAgentType = agentType;
   const empty = taskId === '' && correlationId === '' && agentType === '';
   return empty ? NO_TASK : { taskId, correlationId, agentType };
 }
@@ -57,7 +62,7 @@ export interface TaskOutcome {
 
 /** Reads `status` (3) and `tokens_used` (4) of an `agent.TaskResponse`. */
 export function readTaskOutcome(buffer: Buffer, start: number, end: number): TaskOutcome {
-  const reader = new FieldReader(buffer, start, end);
+  reader.open(buffer, start, end);
   let status = 0;
   let tokensUsed = 0;
   while (reader.next()) {
