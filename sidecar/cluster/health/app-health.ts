@@ -9,11 +9,13 @@ import { HealthProbe, type ProbeResult } from './probe.ts';
 export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown' | 'none';
 
 const REQUEST = grpcHealth('');
-/**
- * How often we probe an app that may be starting: one that can't be reached, which costs a refused connection, and one that says
- * that it does not serve yet. The interval of healthy apps would let callers wait for an app that is there.
- */
-const STARTING_INTERVALS_MS: Partial<Record<AppState, number>> = { unreachable: 100, not_serving: 1_000 };
+/** How often we probe an app that says that it does not serve yet. */
+const NOT_SERVING_INTERVAL_MS = 1_000;
+/** How often we probe an app that can't be reached: first, and in the long run. Each time costs a refused connection. */
+const ABSENT_INTERVAL_MS = 100;
+const ABSENT_MAX_INTERVAL_MS = 500;
+/** An app that was away for long may be noticed later: by a tenth of that time. */
+const ABSENT_SHARE = 0.1;
 
 /**
  * Checks whether the local app serves. It keeps a connection to the app, probes the app's own health service, and notifies
@@ -42,6 +44,8 @@ export class AppHealth extends Timer {
   private endpoint: Endpoint | undefined = undefined;
   private connected = false;
   state: AppState = 'unknown';
+  /** Since when the endpoint can't be reached; undefined while it can. */
+  private absentSinceMs: number | undefined = undefined;
 
   constructor(
     cluster: Cluster,
@@ -103,6 +107,7 @@ export class AppHealth extends Timer {
     this.probe = undefined;
     const endpoint = this.cluster.endpoints[0];
     const silent = endpoint === this.endpoint && this.lastProbe?.stillSilent === true;
+    if (endpoint !== this.endpoint) this.absentSinceMs = undefined;
     this.endpoint = endpoint;
     if (!this.configured) {
       this.found('none');
@@ -127,12 +132,26 @@ export class AppHealth extends Timer {
     this.probe = undefined;
     const before = this.healthy;
     this.state = state;
+    const nowMs = this.clock();
+    if (state === 'unreachable') this.absentSinceMs ??= nowMs;
+    else this.absentSinceMs = undefined;
     const { intervalMs } = this.options;
     // With the interval off, a healthy app is not probed again, but one that may be starting still is.
-    const startingMs = STARTING_INTERVALS_MS[state];
+    const startingMs = this.startingIntervalMs(nowMs);
     const waitMs = startingMs === undefined ? intervalMs : Math.min(startingMs, intervalMs || startingMs);
-    if (waitMs > 0 && state !== 'none') this.wheel.arm(this, this.clock() + waitMs);
+    if (waitMs > 0 && state !== 'none') this.wheel.arm(this, nowMs + waitMs);
     if (this.healthy !== before) for (const listener of this.listeners) listener(this.healthy);
+  }
+
+  /**
+   * How often we probe an app that may be starting; undefined for another. The interval of healthy apps would let callers
+   * wait for an app that is there.
+   */
+  private startingIntervalMs(nowMs: number): number | undefined {
+    if (this.state === 'not_serving') return NOT_SERVING_INTERVAL_MS;
+    if (this.absentSinceMs === undefined) return undefined;
+    const shareMs = (nowMs - this.absentSinceMs) * ABSENT_SHARE;
+    return Math.min(Math.max(shareMs, ABSENT_INTERVAL_MS), ABSENT_MAX_INTERVAL_MS);
   }
 
   /** The connection to the app opened or closed: probe now, not at the next interval. */
