@@ -1,5 +1,6 @@
 // A plain Python agent and a plain Python caller (grpcio, unchanged) through outbound → inbound.
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { runProcess, startProcess } from '../scripts/harness/process.ts';
@@ -49,6 +50,26 @@ t.test('a Python agent and caller work through two sidecars', { skip }, async (t
   const app = await startAgent(t);
   const beside = await startSidecar(t, { name: 'python-agent', inbound: { app } });
   const caller = await startSidecar(t, outboundTo(`127.0.0.1:${beside.inboundPort}`), { until: 'live' });
+  await expectAllChecks(t, `127.0.0.1:${caller.outboundPort}`);
+  t.equal(beside.child.exitCode, null, 'the sidecar beside the agent still runs');
+  t.equal(caller.child.exitCode, null, "the caller's sidecar still runs");
+});
+
+t.test('a Python agent and caller work over a bus', { skip }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-bus-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const bus = { url: `file:${join(folder, 'tasks.db')}` };
+  const app = await startAgent(t);
+  const beside = await startSidecar(t, {
+    name: 'python-agent',
+    inbound: { app },
+    bus: { ...bus, consume: { agent_types: ['research'], places: 32 } },
+  });
+  const outbound = {
+    routes: [{ match: {}, cluster: 'research' }],
+    clusters: { research: { bus: 'research' } },
+  };
+  const caller = await startSidecar(t, { inbound: { app: 'none' }, outbound, bus }, { until: 'live' });
   await expectAllChecks(t, `127.0.0.1:${caller.outboundPort}`);
   t.equal(beside.child.exitCode, null, 'the sidecar beside the agent still runs');
   t.equal(caller.child.exitCode, null, "the caller's sidecar still runs");
