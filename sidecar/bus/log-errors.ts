@@ -1,0 +1,42 @@
+/** The errors of a task log. */
+import { type ErrorSource, TypedError } from '../errors/typed-error.ts';
+
+/** The log can't be reached, or has not confirmed in time. */
+export class LogUnavailableError extends TypedError {
+  readonly source: ErrorSource = 'upstream';
+  /** Submitting the same task again joins it, should it be there. */
+  readonly isSafeToRetry = true;
+  /** The log may have stored the task although it gave no answer. */
+  readonly isOutcomeUnknown: boolean;
+
+  constructor(message: string, isOutcomeUnknown: boolean, cause?: unknown) {
+    super(message, cause);
+    this.name = 'LogUnavailableError';
+    this.isOutcomeUnknown = isOutcomeUnknown;
+  }
+}
+
+/** The lease of a run is over, or somebody has cancelled its task: what this run writes no longer counts. */
+export class FencedError extends TypedError {
+  readonly source: ErrorSource = 'upstream';
+  readonly isSafeToRetry = false;
+  readonly because: 'lost' | 'cancelled';
+
+  constructor(key: string, run: number, because: 'lost' | 'cancelled') {
+    const why = because === 'lost' ? 'its lease ended before it was extended' : 'the task was cancelled';
+    super(`run ${run} of task ${key} no longer counts: ${why}; end it without a result`);
+    this.name = 'FencedError';
+    this.because = because;
+  }
+}
+
+/** The log of this address can't be used as it is configured. */
+export class LogSetupError extends TypedError {
+  readonly source: ErrorSource = 'ours';
+  readonly isSafeToRetry = true;
+
+  constructor(message: string, cause?: unknown) {
+    super(message, cause);
+    this.name = 'LogSetupError';
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * The interface of a task log. Its engines (`local/`, `nats/`) pass one contract test.
+ *
+ * A task that was accepted is stored. Its runs are fenced: of all that take it, one holds the lease, and what the others
+ * still write is refused. There is one result; runs are at least one: a run whose sidecar was lost is begun again.
+ */
+import type { NewTask, TaskKey, TaskRecord, TaskResult, TaskState } from './task-record.ts';
+
+export interface SubmitOptions {
+  /**
+   * A task with this key that ended longer ago is submitted anew, as the next generation; a younger one is joined. Tasks
+   * that are dead or cancelled are submitted anew in any case. Infinity joins every result that is still kept.
+   */
+  readonly joinEndedForMs: number;
+}
+
+/** `stored`: a new generation waits. `joined`: the task was there already; the record says how far it is. */
+export type Submitted =
+  | { readonly outcome: 'stored' | 'joined'; readonly record: TaskRecord }
+  | { readonly outcome: 'refused'; readonly reason: 'agent_full' | 'caller_full' | 'store_full' };
+
+/** Messages of a run, in the order in which the agent sent them. */
+export interface ChunkBatch {
+  readonly run: number;
+  /** The sequence of the first message. Sequences count a task's messages from 1, through all its runs. */
+  readonly firstSequence: number;
+  readonly count: number;
+  /** The messages, encoded by who wrote them. */
+  readonly payload: Buffer;
+}
+
+/** What a watcher sees, in the order in which it happened. A new run makes the chunks of the one before void. */
+export type TaskEvent =
+  | { readonly kind: 'state'; readonly record: TaskRecord }
+  | { readonly kind: 'chunks'; readonly batch: ChunkBatch };
+
+/** A run of a task, held by the sidecar that has taken it. */
+export interface TaskLease {
+  /** As it was taken: running, with this run's number. */
+  readonly record: TaskRecord;
+  readonly payload: Buffer;
+  /**
+   * Marks the run as begun, so that its loss counts. A log may have done so when the task was taken, unless
+   * `runsAlone(record)`: such a task may wait for others to end. Rejects with FencedError.
+   */
+  begin(): Promise<void>;
+  /** Holds the lease for another `leaseMs` from now. Rejects with FencedError, or LogUnavailableError. */
+  extend(): Promise<void>;
+  /** Appends messages of the run; `firstSequence` follows from the batches before. Resolves when they are stored. Rejects with FencedError. */
+  write(count: number, payload: Buffer): Promise<void>;
+  /** Stores the result, once, and ends the task. Rejects with FencedError when the run no longer counts. */
+  settle(result: Omit<TaskResult, 'lastSequence'>): Promise<void>;
+  /** Hands the task back: it is queued as before, and this run is not counted. For a drain, and tasks that never began. */
+  giveBack(): Promise<void>;
+  /** Ends the task as dead, with a cause for a person: it can't be read, say. */
+  bury(cause: string): Promise<void>;
+  /** Aborts when the task was cancelled or its deadline has passed, within 200 ms; `reason` is a FencedError. */
+  readonly cancelled: AbortSignal;
+}
+
+/** A sidecar that takes tasks. */
+export interface Consumer {
+  /** Unique among all sidecars. */
+  readonly instance: string;
+  /** Name and version of the agent, for HealthCheck. */
+  readonly name: string;
+  readonly version: string;
+  readonly agentTypes: readonly string[];
+  readonly places: number;
+}
+
+export interface QueueStatus {
+  readonly agentType: string;
+  readonly queued: number;
+  readonly running: number;
+  readonly dead: number;
+  /** How long the oldest queued task has waited; 0 when none waits. */
+  readonly oldestMs: number;
+}
+
+export interface ListOptions {
+  /** Only tasks of this caller; undefined for all, for operators. */
+  readonly caller?: string;
+  readonly agentType?: string;
+  readonly state?: TaskState;
+  /** At most this many, latest first. */
+  readonly limit: number;
+  /** Continue after this task, as `next` of the page before said. */
+  readonly after?: string;
+}
+
+export interface TaskPage {
+  readonly records: readonly TaskRecord[];
+  /** For the next page; undefined after the last. */
+  readonly next: string | undefined;
+}
+
+/** Every method rejects with LogUnavailableError while the log can't be reached. */
+export interface TaskLog {
+  /** Milliseconds since 1970 by the clock that all sidecars of the log share. */
+  nowMs(): number;
+  /** Whether the log can be reached now. */
+  readonly connected: boolean;
+  /** Called at each change of `connected`. */
+  onConnected: ((connected: boolean) => void) | undefined;
+
+  /** Stores a task, or finds it. */
+  submit(task: NewTask, options: SubmitOptions): Promise<Submitted>;
+  /**
+   * Waits for a task of one of these types and takes it; undefined when the signal ends the wait. Call it once for each
+   * free place: nothing is fetched ahead. Callers get turns. Loses no task when the signal comes at the same time.
+   */
+  take(agentTypes: readonly string[], holder: string, signal: AbortSignal): Promise<TaskLease | undefined>;
+  get(key: TaskKey): Promise<TaskRecord | undefined>;
+  /**
+   * The events of a task: its present state, the kept chunks after `afterSequence`, then what happens, until its end (the
+   * last event is the state of the end, with its result), or until the signal. Ends at once when the task is unknown.
+   */
+  watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncIterable<TaskEvent>;
+  /** Ends a queued or running task as cancelled. Returns the record after it; undefined when the task is unknown. */
+  cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined>;
+  list(options: ListOptions): Promise<TaskPage>;
+  /** Submits a dead task anew, under the next generation. False when there is no dead task of that key. */
+  retryDead(key: TaskKey): Promise<boolean>;
+  /** Forgets a dead task. */
+  dropDead(key: TaskKey): Promise<boolean>;
+  status(): Promise<readonly QueueStatus[]>;
+
+  /** Says that this sidecar takes tasks; call it again at least each `leaseMs` / 3. `places` 0 withdraws it. */
+  announce(consumer: Consumer): Promise<void>;
+  /** The sidecars that take tasks of this type. */
+  consumers(agentType: string): Promise<readonly Consumer[]>;
+  /** Ends waits and watches. Leases that are held run out. */
+  close(): Promise<void>;
+}
