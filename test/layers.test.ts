@@ -46,9 +46,12 @@ const allowed: Record<string, readonly string[]> = {
   ],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
+  // Tasks on a log; `listeners/` connects it with calls.
+  bus: ['settings', 'net', 'task', 'grpc', 'tls', 'files', 'clock', 'collections', 'node'],
   config: [
     'settings',
     'net',
+    'bus',
     'listeners',
     'llm',
     'proxy',
@@ -64,6 +67,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   listeners: [
     'settings',
+    'bus',
     'net',
     'llm',
     'proxy',
@@ -81,6 +85,7 @@ const allowed: Record<string, readonly string[]> = {
   // The top: main reads the command line, commands carry it out, process puts the parts together.
   'data-plane': [
     'settings',
+    'bus',
     'config',
     'listeners',
     'llm',
@@ -95,6 +100,7 @@ const allowed: Record<string, readonly string[]> = {
   // What looks at the data plane: the log, traces, and the pages for people and Prometheus.
   observers: [
     'data-plane',
+    'bus',
     'listeners',
     'settings',
     'config',
@@ -111,6 +117,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   admin: [
     'observers',
+    'bus',
     'data-plane',
     'settings',
     'config',
@@ -128,6 +135,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   process: [
     'admin',
+    'bus',
     'observers',
     'data-plane',
     'settings',
@@ -163,6 +171,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   commands: [
     'process',
+    'bus',
     'kubernetes/inject',
     'kubernetes/istio',
     'kubernetes/webhook',
@@ -197,6 +206,14 @@ const allowedAgents: Record<string, readonly string[]> = {
  * together: they may import each of them, and no room imports them.
  */
 const rooms: Record<string, Record<string, readonly string[]>> = {
+  bus: {
+    log: [],
+    message: ['log'],
+    local: ['log'],
+    nats: ['log'],
+    publisher: ['message', 'log'],
+    consumer: ['message', 'log'],
+  },
   llm: {
     shared: [],
     caller: ['shared'],

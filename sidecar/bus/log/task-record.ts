@@ -1,5 +1,5 @@
 /** A task in the log: its states, its runs and its result. */
-import type { Arrows } from '../errors/illegal-step.ts';
+import type { Arrows } from '../../errors/illegal-step.ts';
 
 /**
  *                ┌────────── lost, or given back ───────────┐

@@ -1,5 +1,5 @@
 /** The errors of a task log. */
-import { type ErrorSource, TypedError } from '../errors/typed-error.ts';
+import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 
 /** The log can't be reached, or has not confirmed in time. */
 export class LogUnavailableError extends TypedError {
