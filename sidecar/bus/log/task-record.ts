@@ -21,20 +21,22 @@ export const TASK_ARROWS: Arrows<TaskState> = {
   cancelled: ['queued'],
 };
 
-/** Names a task in the log: the SHA-256 of its fingerprint, in base64url (43 characters). */
+/** Names a task in the log: the SHA-256 of its fingerprint, or of its caller's own name for it, in base64url (43 characters). */
 export type TaskKey = string;
 
 /** What was submitted. The log reads none of `payload`, which may be sealed. */
 export interface NewTask {
   readonly key: TaskKey;
+  /** The SHA-256 of the fingerprint, in base64url: equal for equal requests, where the key is a name that the caller chose. */
+  readonly digest: string;
   readonly agentType: string;
   /** Who publishes: the sidecar's verified name. The log may enforce it. */
   readonly publisher: string;
-  /** Whose queue it joins: a digest of the caller's scope, or '' for callers that nothing tells apart. Callers take turns. */
+  /** Whose queue it joins (`callerOf`): base64url, or '' for callers that nothing tells apart. Callers take turns. */
   readonly caller: string;
   /** Milliseconds until the deadline, from now; Infinity without one. */
   readonly timeLeftMs: number;
-  /** The request and what travels with it (`envelope.ts`). */
+  /** The request and what travels with it (`message/new-task.ts`). */
   readonly payload: Buffer;
 }
 
@@ -51,6 +53,7 @@ export interface TaskResult {
 /** Times are milliseconds since 1970 by the clock of the log ({@link TaskLog.nowMs}), which all sidecars share. */
 export interface TaskRecord {
   readonly key: TaskKey;
+  readonly digest: string;
   readonly agentType: string;
   readonly publisher: string;
   readonly caller: string;
