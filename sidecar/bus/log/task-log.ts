@@ -52,6 +52,11 @@ export interface TaskLease {
   settle(result: Omit<TaskResult, 'lastSequence'>): Promise<void>;
   /** Hands the task back: it is queued as before, and this run is not counted. For a drain, and tasks that never began. */
   giveBack(): Promise<void>;
+  /**
+   * The run ended without an answer, its agent crashed say: what follows a lost run (`afterLoss`) happens now, and not at the
+   * end of the lease. `cause` is for a person, and is the dead task's after its last run.
+   */
+  lose(cause: string): Promise<void>;
   /** Ends the task as dead, with a cause for a person: it can't be read, say. */
   bury(cause: string): Promise<void>;
   /** Aborts when the task was cancelled or its deadline has passed, within 200 ms; `reason` is a FencedError. */
