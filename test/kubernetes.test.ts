@@ -103,6 +103,7 @@ t.test(
       'overlays/production',
       'overlays/mutual-tls',
       'overlays/endpoint-slices',
+      'overlays/bus',
     ]) {
       const once = await inject(t, await build(t, path));
       made.set(`${path}-injected`, withoutCertificates(once));
@@ -205,9 +206,9 @@ t.test(
       agents.map((name) => `${name}:50051`).sort(),
       'base/gateway/deployment.yaml',
     );
-    for (const overlay of ['plain', 'mutual-tls', 'endpoint-slices']) {
+    for (const overlay of ['plain', 'mutual-tls', 'endpoint-slices', 'bus']) {
       const config = objectsIn(await build(t, `overlays/${overlay}`)).find(
-        ({ kind }) => kind === 'ConfigMap',
+        ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === 'outrigger',
       );
       const { outbound, inbound } = objectsIn(config.data['outrigger.yaml'])[0];
       t.strictSame(Object.keys(outbound.clusters).sort(), [...agents].sort(), `outrigger.yaml of ${overlay}`);
@@ -291,7 +292,7 @@ t.test('EndpointSlices: each sidecar may list them, and only it has a token', { 
 });
 
 t.test("outrigger check accepts the configuration of the manifests' sidecars", async (t) => {
-  for (const part of ['base/gateway', 'components/endpoint-slices']) {
+  for (const part of ['base/gateway', 'components/endpoint-slices', 'components/bus']) {
     const file = join(k8s, part, 'outrigger.yaml');
     const args = [join(root, 'sidecar/main.ts'), 'check', '--config', file];
     const { code, output } = await runProcess(t, process.execPath, args);

@@ -25,6 +25,8 @@ export interface PodAnnotations {
   readonly portOffset: number;
   /** The variables whose addresses lead through the sidecar; undefined for those of the usual names. */
   readonly outboundEnv: readonly string[] | undefined;
+  /** The types of tasks that the sidecar takes from the bus; undefined where the configuration decides. */
+  readonly agentTypes: readonly string[] | undefined;
 }
 
 interface Resources {
@@ -49,6 +51,7 @@ const SETTINGS = [
   'endpoint-slices',
   'port-offset',
   'outbound-env',
+  'agent-types',
 ] as const;
 /** Our mark, and the label, which some write as an annotation. */
 const OWN = ['injected', 'inject'];
@@ -62,6 +65,8 @@ const VOLUME_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const MAX_INTERCEPT_PORTS = 32;
 /** Names of environment variables with commas between them; `none` is no name of ours. */
 const VARIABLES = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}( *, *[A-Za-z_][A-Za-z0-9_.-]{0,127}){0,31}$/;
+/** Agent types with commas between them. */
+const AGENT_TYPES = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}( *, *[A-Za-z0-9][A-Za-z0-9._-]{0,127}){0,31}$/;
 
 /** Reads the annotations of a pod, or reports every problem with them. */
 export function readAnnotations(
@@ -113,6 +118,11 @@ export function readAnnotations(
   if (listed?.includes(undefined) || (listed?.length ?? 0) > MAX_INTERCEPT_PORTS)
     refuse('intercept-ports', `at most ${MAX_INTERCEPT_PORTS} ports with commas between them`);
   const variables = text('outbound-env', VARIABLES, 'names of variables with commas between them, or none');
+  const agentTypes = text(
+    'agent-types',
+    AGENT_TYPES,
+    'agent types such as research, with commas between them',
+  );
   const cpu = 'an amount of CPU such as 100m';
   const memory = 'an amount of memory such as 128Mi';
   const annotations: PodAnnotations = {
@@ -128,6 +138,7 @@ export function readAnnotations(
     endpointSlices: flag('endpoint-slices'),
     portOffset: Number(offset),
     outboundEnv: variables === 'none' ? [] : variables?.split(',').map((name) => name.trim()),
+    agentTypes: agentTypes?.split(',').map((type) => type.trim()),
   };
   if (annotations.tlsSecret !== undefined && annotations.tlsVolume !== undefined)
     problems.push(

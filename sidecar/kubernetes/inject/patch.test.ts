@@ -124,9 +124,11 @@ t.test('annotations configure the sidecar, and the refusal lists every problem w
       'outrigger.dev/cpu-limit': '1',
       'outrigger.dev/memory-request': '64Mi',
       'outrigger.dev/memory-limit': '1Gi',
+      'outrigger.dev/agent-types': 'research, fact-check',
     }),
   );
   const sidecar = sidecarOf(pod);
+  t.equal(envOf(sidecar, 'OUTRIGGER_BUS_CONSUME_AGENT_TYPES'), '["research","fact-check"]');
   t.equal(envOf(sidecar, 'OUTRIGGER_INBOUND_APP'), '127.0.0.1:9000');
   t.equal(envOf(sidecar, 'OUTRIGGER_LOG_LEVEL'), 'debug');
   t.equal(envOf(sidecar, 'OUTRIGGER_NAME'), undefined, 'the config map has the name');
@@ -233,6 +235,10 @@ t.test('injection refuses conflicting names and ports, and says what to do', asy
     [annotated({ 'outrigger.dev/tls-volume': 'certs' }), /no volume certs.*add the volume/],
     [annotated({ 'outrigger.dev/tls-volume': 'a', 'outrigger.dev/tls-secret': 'b' }), /exclude each other/],
     [annotated({ 'outrigger.dev/port-offset': '14' }), /port-offset takes 0, or a number/],
+    [
+      annotated({ 'outrigger.dev/agent-types': 'research,' }),
+      /agent-types takes agent types such as research/,
+    ],
     [annotated({ 'outrigger.dev/port-offset': '50515' }), /0, or a number from 100 to 50514/],
     [
       annotated({ 'outrigger.dev/port-offset': '100', 'outrigger.dev/intercept': 'true' }),
@@ -954,6 +960,7 @@ const annotationName = fc.constantFrom(
   'tls-volume',
   'endpoint-slices',
   'port-offset',
+  'agent-types',
 );
 const annotationValue = fc.constantFrom('true', 'none', '50051', 'debug', '1', '64Mi', 'name', '', 'Ü');
 const pods = maybe(

@@ -136,9 +136,14 @@ function environment({
   own.push({ name: 'OUTRIGGER_DRAIN_TIMEOUT', value: `${timeout}s` });
   if (annotations.logLevel !== undefined)
     own.push({ name: 'OUTRIGGER_LOG_LEVEL', value: annotations.logLevel });
+  // JSON is YAML, the form of a list in a variable.
+  if (annotations.agentTypes !== undefined)
+    own.push({
+      name: 'OUTRIGGER_BUS_CONSUME_AGENT_TYPES',
+      value: JSON.stringify(annotations.agentTypes),
+    });
   if (annotations.config === undefined && llm.upstreams !== undefined)
     own.push({ name: 'OUTRIGGER_LLM_UPSTREAMS', value: llm.upstreams });
-  // JSON is YAML, the form of a list in a variable.
   if (targets.length > 0) own.push({ name: 'OUTRIGGER_OUTBOUND_TARGETS', value: JSON.stringify(targets) });
   const traces: JsonObject[] = [...otel];
   if (settings.otlpEndpoint !== undefined && !names(otel).has('OTEL_EXPORTER_OTLP_ENDPOINT'))
