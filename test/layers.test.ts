@@ -18,7 +18,7 @@ const allowed: Record<string, readonly string[]> = {
   collections: [],
   // Reading files that somebody else names.
   files: [],
-  // Addresses and names of servers; opens no socket.
+  // Addresses and names of servers; a socket only between two parts of this process.
   net: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
   tls: ['files', 'clock', 'node'],

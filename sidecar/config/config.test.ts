@@ -119,6 +119,16 @@ llm:
   retry: { max_attempts: 3, max_retry_after: 60s, resend: false }
   circuit_breaker: { failure_percent: 50, min_calls: 5, window: 10s, recovery_timeout: 30s }
   limits: { requests_per_minute: 0, tokens_per_minute: 0 }
+bus:
+  url: null
+  credentials_file: null
+  consume: { agent_types: [], places: 8, lease: 15s, run_timeout: 0s, max_runs: 3, retry_delay: { base: 1s, max: 60s } }
+  publish: { max_queued_per_agent: 10000, max_queued_per_caller: 1000, max_age: 24h }
+  results: { max_age: 24h, max_bytes: 1GiB, max_answer_bytes: 10MiB }
+  carry_headers: []
+  trust_publishers: false
+  encrypt_key_file: null
+  dead_letters: { max_age: 30d }
 admin: { listen: 127.0.0.1:15000 }
 metrics: { listen: 0.0.0.0:15020 }
 health: { listen: 0.0.0.0:15021 }
@@ -139,6 +149,7 @@ const CLUSTER_DEFAULTS = {
   dns: undefined,
   dnsRefreshMs: 5_000,
   kubernetes: undefined,
+  bus: undefined,
   balancer: 'peak_ewma',
   connectTimeoutMs: 5_000,
   ...TIME_LIMITS,
@@ -260,6 +271,25 @@ const DEFAULTS = {
     streamUsage: 'auto',
     singleFlight: false,
     logBodies: false,
+  },
+  bus: {
+    url: undefined,
+    credentialsFile: undefined,
+    tls: undefined,
+    consume: {
+      agentTypes: [],
+      places: 8,
+      leaseMs: 15_000,
+      runTimeoutMs: 0,
+      maxRuns: 3,
+      retryDelay: { baseMs: 1_000, maxMs: 60_000 },
+    },
+    publish: { maxQueuedPerAgent: 10_000, maxQueuedPerCaller: 1_000, maxAgeMs: 86_400_000 },
+    results: { maxAgeMs: 86_400_000, maxBytes: 1_073_741_824, maxAnswerBytes: 10_485_760 },
+    carryHeaders: [],
+    trustPublishers: false,
+    encryptKeyFile: undefined,
+    deadLetters: { maxAgeMs: 2_592_000_000 },
   },
   admin: { listen: '127.0.0.1:15000', peers: [] },
   metrics: { listen: '0.0.0.0:15020' },
@@ -465,7 +495,7 @@ drain: { delay: 9999h }
   );
   t.strictSame(problems, [
     '1:7 name: can not be the number 123 | write a name such as research-agent; quotes make a text of "123"',
-    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, admin, metrics, health, drain, log',
+    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, bus, admin, metrics, health, drain, log',
     '4:12 inbound.timeout: can not be the number 60 | write the unit: 60s or 60ms',
     '5:8 inbound.app: is our own inbound.listen: calls would loop | write where the agent itself listens, such as 127.0.0.1:50051',
     '6:22 inbound.max_message_bytes: can not be "10MB" | write a whole number from 1 to 2147483647',
@@ -480,7 +510,7 @@ drain: { delay: 9999h }
     '18:20 outbound.clusters.writing.retry.on: can not be "UNAVAILABLE" | write a list: [one, another]',
     '18:50 outbound.clusters.writing.retry.backoff.base: is longer than max | raise max or lower base',
     '18:70 outbound.clusters.writing.retry.max_attempts: can not be the number 0 | write a whole number from 1 to 10',
-    '19:12 outbound.clusters.empty: has no endpoints | give it endpoints: [host:port, …], dns: name:port, or kubernetes',
+    '19:12 outbound.clusters.empty: has no endpoints | give it endpoints: [host:port, …], dns: name:port, kubernetes, or bus: AGENT_TYPE',
     '20:36 outbound.clusters.both.dns: can not stand beside endpoints | keep one of the two',
     '20:58 outbound.clusters.both.connect_timeout: can not be zero | write a duration such as 5s',
     '21:24 outbound.clusters.none.endpoints: is an empty list | give at least one',
@@ -527,6 +557,95 @@ llm:
     const column = '  tls: { cert: , key: '.length + `${directory}/a.pem`.length + 1;
     return `2:${column} inbound.tls.key: is not the path of a readable file | give the path of a PEM file`;
   }
+});
+
+t.test('validation finds what a bus can not be, and what can not stand beside it', async (t) => {
+  const FORM =
+    'write file:/var/lib/outrigger/tasks.db, or nats://HOST:4222 with further servers after commas';
+  for (const [url, expected] of [
+    [
+      'file:tasks.db',
+      'is relative to a folder that differs from process to process | write an absolute path: file:/var/lib/outrigger/tasks.db',
+    ],
+    ['file:/var/lib/', 'is a folder | add the name of a file: tasks.db'],
+    ['redis://a:1', `names no bus | ${FORM}`],
+    ['nats://a:4222,,b', `has a server that is no HOST:PORT | ${FORM}`],
+    ['nats://a:99999', `has a server that is no HOST:PORT | ${FORM}`],
+    ['nats://me:secret@a', 'has credentials in it | put them in a file, and name it in bus.credentials_file'],
+  ] as const)
+    t.strictSame(problemsOf(t, `bus:\n  url: ${url}\n`), [`2:8 bus.url: ${expected}`], url);
+  for (const url of [
+    'file:/a/b.db',
+    'file:///a/b.db',
+    'nats://a',
+    'nats://a:1,b:2',
+    '"nats://a:1, nats://[::1]:2"',
+    'tls://a:4222',
+  ])
+    t.ok(loadRight(t, `bus:\n  url: ${url}\n`).config.bus.url, url);
+
+  t.strictSame(
+    problemsOf(
+      t,
+      `
+bus:
+  url: file:/a/b.db
+  credentials_file: FILE
+  tls: { cert: FILE }
+  consume: { agent_types: [research, code, research], lease: 500ms, places: 0, retry_delay: { base: 2m } }
+  results: { max_bytes: 10, max_answer_bytes: 1KB }
+  dead_letters: { max_age: 0d }
+inbound:
+  tls:
+    allow_identities: [a.example]
+    cert: FILE
+    key: FILE
+    client_ca: FILE
+outbound:
+  clusters:
+    research: { bus: research, endpoints: [a:1] }
+`,
+    ).sort(),
+    [
+      '11:23 inbound.tls.allow_identities: can not be held for tasks of the bus: whoever opens the file can write any name into them | set bus.trust_publishers: true when all its users may, or use NATS with credentials for each',
+      '17:43 outbound.clusters.research.endpoints: can not stand beside bus | keep one of the two: the tasks of a bus cluster go through the bus',
+      '4:21 bus.credentials_file: has no use for a file: its permissions decide who opens it | remove it',
+      '5:8 bus.tls: has a cert alone | give cert and key, or neither',
+      '5:8 bus.tls: has no use for a file: nothing goes over the network | remove it',
+      '6:101 bus.consume.retry_delay.base: is longer than max | raise max or lower base',
+      '6:44 bus.consume.agent_types[2]: appears twice: research | keep one of the two',
+      '6:62 bus.consume.lease: is too short to be extended in time | write at least 1s; 15s suits most',
+      '6:77 bus.consume.places: can not be the number 0 | write a whole number from 1 to 1024',
+      '7:25 bus.results.max_bytes: is too small | write a size from 1048576 to 1099511627776 bytes',
+      '7:47 bus.results.max_answer_bytes: can not be "1KB" | write a number of bytes, or a size such as 64KiB, 10MiB or 1GiB',
+      '8:28 bus.dead_letters.max_age: can not be zero | write an age such as 24h or 30d',
+    ],
+  );
+  t.strictSame(
+    problemsOf(
+      t,
+      'bus:\n  consume: { agent_types: [a] }\noutbound: { clusters: { r: { bus: research } } }\n',
+    ),
+    [
+      '2:27 bus.consume.agent_types: can be taken from no bus: bus.url is null | set bus.url, or remove them',
+      '3:35 outbound.clusters.r.bus: needs a bus, and bus.url is null | set bus.url: file:/PATH for one machine, or nats://HOST:4222',
+    ],
+  );
+  const trusting = (more: string) => `
+inbound: { tls: { cert: FILE, key: FILE, client_ca: FILE, allow_identities: [a.example] }, token_budget: { from: identified } }
+bus: { consume: { agent_types: [a] }, ${more} }`;
+  t.match(problemsOf(t, trusting('url: "nats://a"')), [
+    /allow_identities: can not be held.*without credentials/,
+    /token_budget.from: can not be held/,
+  ]);
+  t.ok(loadRight(t, trusting('url: nats://a, credentials_file: FILE')));
+  t.ok(loadRight(t, trusting('url: file:/a/b.db, trust_publishers: true')));
+  const { bus } = loadRight(
+    t,
+    'bus: { results: { max_bytes: 3GiB, max_answer_bytes: 64KiB }, publish: { max_age: 90m }, dead_letters: { max_age: 2d } }',
+  ).config;
+  t.strictSame([bus.results.maxBytes, bus.results.maxAnswerBytes], [3 * 2 ** 30, 65_536]);
+  t.strictSame([bus.publish.maxAgeMs, bus.deadLetters.maxAgeMs], [5_400_000, 172_800_000]);
 });
 
 t.test('validation finds unusable certificates before a connection needs them', async (t) => {

@@ -43,6 +43,9 @@ const GUARDS: readonly (readonly string[])[] = [
   [...CLUSTER, 'tls', 'ca'],
   [...CLUSTER, 'tls', 'allow_identities'],
   ['inbound', 'token_budget', 'allow_identities'],
+  ['bus', 'tls'],
+  ['bus', 'tls', 'ca'],
+  ['bus', 'encrypt_key_file'],
 ];
 /** Values that protect more than their defaults do, each with the value that protects least. */
 const LIMITS: readonly (readonly [path: readonly string[], open: string])[] = [

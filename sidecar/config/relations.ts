@@ -4,6 +4,7 @@ import { type Address, NO_APP, readAddress } from '../net/address.ts';
 import { overlaps, reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
+import { checkBus } from './bus-relations.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 
@@ -17,6 +18,8 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...checkInboundTls(file),
     ...checkTokenBudget(file),
     ...checkTimeLimits(['inbound'], file.inbound),
+    ...checkBus(file),
+    ...checkBusFiles(file),
   ];
 }
 
@@ -91,10 +94,29 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   const findings: Finding[] = [];
   const say = (key: Path, message: string, remedy: string) =>
     findings.push(finding([...path, ...key], message, remedy));
-  const { endpoints, dns, kubernetes, retry, outlier_detection: outlier } = cluster;
+  const { endpoints, dns, kubernetes, bus, retry, outlier_detection: outlier } = cluster;
   if (name === 'app') say([], "has the name of the inbound side's own cluster", 'choose another name');
-  if (endpoints === undefined && dns === undefined && kubernetes === undefined) {
-    say([], 'has no endpoints', 'give it endpoints: [host:port, …], dns: name:port, or kubernetes');
+  if ((endpoints ?? dns ?? kubernetes ?? bus) === undefined) {
+    say(
+      [],
+      'has no endpoints',
+      'give it endpoints: [host:port, …], dns: name:port, kubernetes, or bus: AGENT_TYPE',
+    );
+  }
+  if (bus !== undefined) {
+    for (const [key, value] of Object.entries({ endpoints, dns, kubernetes, tls: cluster.tls }))
+      if (value !== undefined)
+        say(
+          [key],
+          'can not stand beside bus',
+          'keep one of the two: the tasks of a bus cluster go through the bus',
+        );
+    if (file.bus.url === null)
+      say(
+        ['bus'],
+        'needs a bus, and bus.url is null',
+        'set bus.url: file:/PATH for one machine, or nats://HOST:4222',
+      );
   }
   if (kubernetes !== undefined && (endpoints ?? dns) !== undefined) {
     say(['kubernetes'], 'can not stand beside endpoints or dns', 'keep one of them');
@@ -191,6 +213,15 @@ function checkInboundTls(file: FileConfig): Finding[] {
   return findings;
 }
 
+function checkBusFiles({ bus }: FileConfig): Finding[] {
+  const { credentials_file, encrypt_key_file } = bus;
+  return [
+    ...checkFiles(['bus'], { credentials_file }, ['credentials_file'], 'the credentials that NATS issued'),
+    ...checkFiles(['bus'], { encrypt_key_file }, ['encrypt_key_file'], 'a file with keys'),
+    ...checkCertificates(['bus', 'tls'], bus.tls ?? {}, { ca: 'ca', cert: 'cert', key: 'key' }),
+  ];
+}
+
 /** Checks at the start that the files hold what they should, before a connection needs them. */
 function checkCertificates(
   path: Path,
@@ -212,12 +243,13 @@ function checkCertificates(
 
 function checkFiles(
   path: Path,
-  section: Readonly<Record<string, string | undefined>>,
+  section: Readonly<Record<string, string | null | undefined>>,
   keys: string[],
+  wanted = 'a PEM file',
 ): Finding[] {
   return keys.flatMap((key) => {
     const file = section[key];
-    if (file === undefined) return [];
+    if (file === undefined || file === null) return [];
     try {
       accessSync(file, constants.R_OK);
       if (statSync(file).isFile()) return [];
@@ -225,7 +257,7 @@ function checkFiles(
       // The file is missing or unreadable: the remedy is the same.
     }
     // The message leaves the name out: an operator may have put the key itself here.
-    return [finding([...path, key], 'is not the path of a readable file', 'give the path of a PEM file')];
+    return [finding([...path, key], 'is not the path of a readable file', `give the path of ${wanted}`)];
   });
 }
 

@@ -3,6 +3,7 @@
  * the environment variables, the flags and `outrigger check` all derive from it.
  */
 import * as z from 'zod';
+import { bus } from '../bus/settings.ts';
 import { drain } from '../listeners/drain-settings.ts';
 import { httpListeners } from '../listeners/http-settings.ts';
 import { inboundKeys, outboundKeys } from '../listeners/listener-settings.ts';
@@ -27,6 +28,7 @@ export const schema = z.strictObject({
     .prefault({})
     .describe('Calls from the local agent to others'),
   llm: z.strictObject(llmKeys).prefault({}).describe('Requests from the local agent to its LLM provider'),
+  bus,
   ...httpListeners,
   drain,
   log,

@@ -21,3 +21,14 @@ export function parseDurationMs(text: string): number | undefined {
   }
   return Math.round(totalMs);
 }
+
+/** The syntax of an age: whole days, or a duration. */
+export const AGE_PATTERN = new RegExp(`^(?:\\d{1,6}d|(?:${DURATION_PATTERN.source.slice(1, -1)}))$`);
+
+const DAY_MS = 86_400_000;
+
+/** Milliseconds, or `undefined` when `text` is not an age. */
+export function parseAgeMs(text: string): number | undefined {
+  if (!AGE_PATTERN.test(text)) return undefined;
+  return text.endsWith('d') ? Number.parseInt(text, 10) * DAY_MS : parseDurationMs(text);
+}

@@ -4,7 +4,8 @@
  */
 import * as z from 'zod';
 import { complaintAboutIdentity } from '../tls/identity.ts';
-import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
+import { AGE_PATTERN, DURATION_PATTERN, MAX_DURATION_MS, parseAgeMs, parseDurationMs } from './duration.ts';
+import { parseBytes, SIZE_PATTERN } from './size.ts';
 
 export interface Kind {
   /** The form of a valid value, in words: "a duration such as 30s". */
@@ -73,6 +74,13 @@ export function entryName() {
   );
 }
 
+/** What a kind of agent is called on the bus. */
+export function agentType() {
+  return shared('agent type', () =>
+    text('an agent type such as research', /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
+  );
+}
+
 /** The name of a header field, in lower case in the code. */
 export function headerName(form: string) {
   const name = z.string().regex(/^[A-Za-z0-9_.-]+$/, { abort: true });
@@ -102,6 +110,42 @@ function durationOf(zero: 'zero' | 'positive') {
     unit: 'Ms',
   });
   return duration as unknown as z.ZodType<Duration, Duration>;
+}
+
+/** How long something is kept: a duration, or whole days. It is no timer, so that it may be longer than a {@link duration}. */
+export function age(): z.ZodType<Duration, Duration> {
+  const base = z.string().regex(AGE_PATTERN, { abort: true });
+  const complain = (value: string): Complaint | undefined => {
+    const ms = parseAgeMs(value);
+    if (ms !== undefined && ms > 0 && ms <= MAX_AGE_MS) return undefined;
+    return ms === 0
+      ? { message: 'can not be zero', remedy: 'write an age such as 24h or 30d' }
+      : { message: 'is longer than an age may be', remedy: 'use at most ten years: 3650d' };
+  };
+  const kind = checked(base, 'an age such as 30d, 24h or 10m', complain, { read: parseAgeMs, unit: 'Ms' });
+  return kind as unknown as z.ZodType<Duration, Duration>;
+}
+
+const MAX_AGE_MS = 3_650 * 86_400_000;
+
+/** The written form: a number of bytes, or `10MiB`. */
+export type Size = number | `${number}${'K' | 'M' | 'G'}iB`;
+
+/** A number of bytes. */
+export function size(min: number, max: number): z.ZodType<Size, Size> {
+  const form = 'a number of bytes, or a size such as 64KiB, 10MiB or 1GiB';
+  // Environment variables give numbers as text.
+  const kind = z
+    .union([z.int().min(0), z.string().regex(SIZE_PATTERN)])
+    .check((context) => {
+      const bytes = parseBytes(context.value);
+      if (bytes === undefined || (bytes >= min && bytes <= max)) return;
+      const message = bytes < min ? 'is too small' : 'is too large';
+      const remedy = `write a size from ${min} to ${max} bytes`;
+      context.issues.push({ code: 'custom', input: context.value, message, params: { remedy } });
+    })
+    .register(kinds, { form, read: parseBytes });
+  return kind as unknown as z.ZodType<Size, Size>;
 }
 
 /** A port by its name in a Service (RFC 6335 §5.1), or by its number. */

@@ -1,7 +1,7 @@
 /** The settings that say where a cluster's endpoints come from. */
 import * as z from 'zod';
 import { dnsTarget, target } from '../../settings/address-kinds.ts';
-import { duration } from '../../settings/kinds.ts';
+import { agentType, duration } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
 import { kubernetes } from './kubernetes-settings.ts';
 
@@ -18,6 +18,11 @@ export const discovery = {
     .optional()
     .describe(
       'A Service; the Kubernetes API names its endpoints (EndpointSlices). It replaces endpoints and dns',
+    ),
+  bus: agentType()
+    .optional()
+    .describe(
+      'An agent type: calls become tasks on the bus (bus.url), for any sidecar that takes this type. It replaces endpoints',
     ),
   dns_refresh: duration('positive').default('5s').describe('Interval of DNS look-ups'),
 };
