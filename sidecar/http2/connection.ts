@@ -31,7 +31,7 @@ import { HeldByConnection } from './held-by-caller.ts';
 import { heldRequests } from './held-requests.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
-import type { PeerIdentity } from './peer-identity.ts';
+import type { OnBehalf, PeerIdentity } from './peer-identity.ts';
 import { queuedMemory } from './queued-memory.ts';
 import { Receiver } from './receiver.ts';
 import type { SendQueue } from './send-queue.ts';
@@ -69,6 +69,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   readonly scheme: 'http' | 'https';
   /** Undefined if the peer has shown no certificate. */
   identity: PeerIdentity | undefined = undefined;
+  /** Undefined unless this process has made the connection to itself; this layer never reads it. */
+  onBehalf: OnBehalf | undefined = undefined;
   /** The caller for which the owner counts the streams; this layer never reads it. */
   caller: object | undefined = undefined;
   /** The name that the owner has given it; this layer never reads it. */

@@ -5,3 +5,14 @@ export interface PeerIdentity {
   /** All URI and DNS names of the certificate. */
   readonly names: readonly string[];
 }
+
+/**
+ * For whom this process carries requests on a connection to itself. Its facts take the place of what header fields say; this
+ * layer never reads them.
+ */
+export interface OnBehalf {
+  /** Separates the callers of the requests from others. */
+  readonly callerScope: string;
+  /** Two requests may be the same one only if they have this in common. */
+  readonly runScope: string;
+}

@@ -4,7 +4,7 @@ import type { MessageHead } from './head.ts';
 import type { HeldByConnection, HeldStream } from './held-by-caller.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
-import type { PeerIdentity } from './peer-identity.ts';
+import type { OnBehalf, PeerIdentity } from './peer-identity.ts';
 import type { SendQueue } from './send-queue.ts';
 import type { PeerSettings } from './settings.ts';
 import {
@@ -59,6 +59,7 @@ export interface StreamConnection extends UnreadOutput {
   readonly limits: ConnectionLimits;
   readonly peer: PeerSettings;
   readonly identity: PeerIdentity | undefined;
+  readonly onBehalf: OnBehalf | undefined;
   readonly caller: object | undefined;
   readonly name: string;
   readonly held: HeldByConnection;

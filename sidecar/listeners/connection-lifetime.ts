@@ -33,8 +33,8 @@ export const LIFETIME_ARROWS: Arrows<LifetimeState> = {
 export class Lifetime extends Timer implements IdleCandidate {
   readonly connection: Connection;
   readonly keepalive: Keepalive;
-  /** The server that accepted it. */
-  readonly server: Server;
+  /** The server that accepted it; undefined for a connection of this process to itself. */
+  readonly server: Server | undefined;
   readonly place: ConnectionPlace;
   readonly caller: Caller;
   private readonly onEnd: () => void;
@@ -43,7 +43,7 @@ export class Lifetime extends Timer implements IdleCandidate {
   constructor(
     connection: Connection,
     keepalive: Keepalive,
-    server: Server,
+    server: Server | undefined,
     place: ConnectionPlace,
     caller: Caller,
     onEnd: () => void,
@@ -85,8 +85,9 @@ export class Lifetime extends Timer implements IdleCandidate {
     if (this.state !== 'going_away') this.state = step(LIFETIME_ARROWS, this.state, 'going_away');
   }
 
+  /** Whether it may be closed for another connection, which then gets its place. */
   get isIdle(): boolean {
-    return this.connection.streams.size === 0;
+    return this.place.isOpen && this.connection.streams.size === 0;
   }
 
   get lastReadAtMs(): number {

@@ -22,6 +22,9 @@ export interface ConnectionPlace {
   isOpen: boolean;
 }
 
+/** Stands for the place of a connection that takes none. */
+export const NO_PLACE: ConnectionPlace = { holder: new AddressHolder(''), name: '', isOpen: false };
+
 /**
  * The places of a listener's connections, shared among addresses (`policy/fair-places.ts`), because a new connection has
  * shown no certificate yet. When no place is free, an idle connection is closed for the new one (`idlest`), so that idle

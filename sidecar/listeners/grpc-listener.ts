@@ -1,12 +1,11 @@
 /** Accepts gRPC connections, over TLS or plain text, for the inbound and the outbound side. */
 import { createServer, type Server, type Socket } from 'node:net';
-import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { step } from '../errors/illegal-step.ts';
 import { GRPC_FIELD_NAMES } from '../grpc/field-names.ts';
 import { refuseForeignClient, refuseForeignServer } from '../grpc/foreign-peers.ts';
 import { Keepalive } from '../grpc/keepalive.ts';
 import { PingGuard } from '../grpc/ping-guard.ts';
-import { type Announcement, announceSidecar } from '../grpc/sidecar-settings.ts';
+import { announceSidecar } from '../grpc/sidecar-settings.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -14,8 +13,7 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
-import type { ConnectionLimits } from '../http2/limits.ts';
-import type { PeerIdentity } from '../http2/peer-identity.ts';
+import type { OnBehalf, PeerIdentity } from '../http2/peer-identity.ts';
 import { readShared } from '../http2/shared-read.ts';
 import type { Stream } from '../http2/streams.ts';
 import { parseAddress } from '../net/address.ts';
@@ -23,39 +21,23 @@ import { Call } from '../proxy/call.ts';
 import { addressOf, Callers } from '../proxy/caller.ts';
 import { endForShutdown } from '../proxy/early-end.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
-import { type CredentialsListener, NOBODY } from '../tls/credentials.ts';
+import { NOBODY } from '../tls/credentials.ts';
 import type { TlsError } from '../tls/failure.ts';
 import { Lifetime, PREFACE_TIMEOUT_MS } from './connection-lifetime.ts';
-import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
+import { type ConnectionPlace, ConnectionPlaces, NO_PLACE } from './connection-places.ts';
+import {
+  type GrpcListenerEnvironment,
+  type GrpcListenerOptions,
+  mostSockets,
+  placesOf,
+} from './grpc-listener-options.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
 import type { TlsAcceptorSettings } from './listener-settings.ts';
 import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
 import { TlsAcceptor } from './tls-acceptor.ts';
 
-/** The announcements of a listener to its downstreams, and the limits that it sets them. */
-export interface GrpcListenerOptions extends Announcement {
-  readonly limits: ConnectionLimits;
-  readonly maxConnections: number;
-  /** Callers share `maxConnections`: see `connection-places.ts`. */
-  readonly sharesConnections: boolean;
-  /** Keepalive towards downstreams; `timeMs` 0 is off. */
-  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
-  /** 0 means no limit. Each connection gets up to 10 % more or less, so that they do not all close at once. */
-  readonly maxConnectionAgeMs: number;
-}
-
-export interface GrpcListenerEnvironment {
-  readonly wheel: TimerWheel;
-  readonly clock: () => number;
-  readonly random: () => number;
-  /** Identifies this sidecar among all others. */
-  readonly instance: string;
-  /** A connection failed or was refused; for the log. */
-  onConnectionError(listener: string, error: ConnectionError): void;
-  /** Receives the changes of certificates that come from files. */
-  readonly certificates?: CredentialsListener | undefined;
-}
-
+/** The caller of all calls on behalf of callers that nothing identifies. */
+const UNNAMED = 'callers of this process';
 /** How long the PING of a graceful GOAWAY may take. */
 const GOAWAY_PING_TIMEOUT_MS = 1_000;
 
@@ -133,7 +115,10 @@ export class GrpcListener implements ConnectionOwner<Connection> {
         onRefused: (error) => this.refused(error),
       });
     for (const connection of [...this.lifetimes.keys()])
-      if (this.tlsAcceptor?.admits(connection.scheme, connection.identity) === false)
+      if (
+        connection.onBehalf === undefined &&
+        this.tlsAcceptor?.admits(connection.scheme, connection.identity) === false
+      )
         this.shutdown(connection);
   }
 
@@ -164,7 +149,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     const leave = (left: Server | undefined): void => {
       this.closeServer(left);
       for (const [connection, lifetime] of [...this.lifetimes])
-        if (lifetime.server === left) this.shutdown(connection);
+        if (left !== undefined && lifetime.server === left) this.shutdown(connection);
     };
     return {
       address: bound,
@@ -232,6 +217,20 @@ export class GrpcListener implements ConnectionOwner<Connection> {
       );
   }
 
+  /**
+   * Serves a connection that this process has made to itself (`net/socket-pair.ts`), for calls that it makes on behalf of
+   * others. They count as calls of `identity`, and their scope is what `onBehalf` says. Such a connection takes no place and
+   * has no maximum age; a drain asks it to end, as it asks all.
+   */
+  adopt(socket: Socket, identity: PeerIdentity | undefined, onBehalf: OnBehalf): void {
+    if (!this.isListening) {
+      socket.destroy();
+      return;
+    }
+    readShared(socket);
+    this.begin(socket, identity, undefined, NO_PLACE, onBehalf);
+  }
+
   /** Takes a place. When none is free, it may close an idle connection. */
   private placeFor(socket: Socket): ConnectionPlace | undefined {
     const { places } = this;
@@ -249,8 +248,9 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   private begin(
     socket: Socket,
     identity: PeerIdentity | undefined,
-    server: Server,
+    server: Server | undefined,
     place: ConnectionPlace,
+    onBehalf?: OnBehalf,
   ): void {
     const { wheel, clock } = this.environment;
     const { keepalive: keepaliveOptions, limits, minPingIntervalMs } = this.options;
@@ -263,7 +263,8 @@ export class GrpcListener implements ConnectionOwner<Connection> {
       knownNames: GRPC_FIELD_NAMES,
     });
     connection.identity = identity;
-    const caller = this.callers.arrive(identity?.name ?? place.name);
+    connection.onBehalf = onBehalf;
+    const caller = this.callers.arrive(identity?.name ?? (onBehalf === undefined ? place.name : UNNAMED));
     connection.caller = caller;
     heldRequests.join(connection.held, caller.name);
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
@@ -279,13 +280,15 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     const { wheel, clock, random } = this.environment;
     const lifetime = this.lifetimes.get(connection);
     if (lifetime === undefined) return;
-    lifetime.keepalive.start();
+    // It ends with this process: nothing on the way can lose it.
+    if (connection.onBehalf === undefined) lifetime.keepalive.start();
     if (lifetime.onReady() === 'leaving') {
       this.shutdown(connection);
       return;
     }
     const ageMs = this.options.maxConnectionAgeMs;
-    if (ageMs > 0) wheel.arm(lifetime, clock() + ageMs * (0.9 + 0.2 * random()));
+    if (ageMs > 0 && connection.onBehalf === undefined)
+      wheel.arm(lifetime, clock() + ageMs * (0.9 + 0.2 * random()));
     else wheel.cancel(lifetime);
   }
 
@@ -386,13 +389,4 @@ export class GrpcListener implements ConnectionOwner<Connection> {
       connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'drained'));
     }
   }
-}
-
-function placesOf({ maxConnections, sharesConnections }: GrpcListenerOptions): number {
-  return sharesConnections ? maxConnections : Number.POSITIVE_INFINITY;
-}
-
-/** Twice the places, because sockets that are being closed for new ones still count. */
-function mostSockets({ maxConnections, sharesConnections }: GrpcListenerOptions): number {
-  return sharesConnections ? 2 * maxConnections : maxConnections;
 }

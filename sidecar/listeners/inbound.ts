@@ -30,7 +30,8 @@ import { taskStoreSettings } from '../task/task-store-settings.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { TaskStats } from '../telemetry/task-stats.ts';
 import { AllowList } from '../tls/identity.ts';
-import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
+import { GrpcListener } from './grpc-listener.ts';
+import type { GrpcListenerEnvironment, GrpcListenerOptions } from './grpc-listener-options.ts';
 import { callPathGuard, type InboundSettings } from './settings.ts';
 
 /** The name of the app's cluster in metrics and in `/clusters`. */

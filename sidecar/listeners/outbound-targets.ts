@@ -1,5 +1,6 @@
 /** The listeners of `outbound.targets`: a local port for each address that the app calls. */
-import type { GrpcListener, GrpcListenerOptions, Move } from './grpc-listener.ts';
+import type { GrpcListener, Move } from './grpc-listener.ts';
+import type { GrpcListenerOptions } from './grpc-listener-options.ts';
 import type { OutboundTarget } from './listener-settings.ts';
 import type { TargetListener } from './target-listener.ts';
 

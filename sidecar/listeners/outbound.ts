@@ -10,12 +10,8 @@ import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
-import {
-  GrpcListener,
-  type GrpcListenerEnvironment,
-  type GrpcListenerOptions,
-  type Move,
-} from './grpc-listener.ts';
+import { GrpcListener, type Move } from './grpc-listener.ts';
+import type { GrpcListenerEnvironment, GrpcListenerOptions } from './grpc-listener-options.ts';
 import { OutboundTargets } from './outbound-targets.ts';
 import { callPathGuard, type OutboundClusterSettings, type OutboundSettings } from './settings.ts';
 import { TargetCalls } from './target-calls.ts';

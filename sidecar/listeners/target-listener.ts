@@ -7,7 +7,8 @@ import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { parseAddress } from '../net/address.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
-import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
+import { GrpcListener } from './grpc-listener.ts';
+import type { GrpcListenerEnvironment, GrpcListenerOptions } from './grpc-listener-options.ts';
 import type { TargetCalls } from './target-calls.ts';
 
 /** The start of the HTTP/2 preface (RFC 9113, section 3.4); no method of HTTP/1 and no TLS record begins like it. */

@@ -98,7 +98,14 @@ export abstract class CallView {
    * the caller.
    */
   get callerScope(): string {
+    const { onBehalf } = this.stream.connection;
+    if (onBehalf !== undefined) return onBehalf.callerScope;
     return this.info.scopeBy(this.settings.scopeHeaders, this.callerIdentity ?? '');
+  }
+
+  /** What two calls have in common that may be the same task: the caller's scope, or what stands for it. */
+  get runScope(): string {
+    return this.stream.connection.onBehalf?.runScope ?? this.callerScope;
   }
 
   /** The token budget that the caller set for its task; -1 without one, or when the caller may not set one. */

@@ -149,9 +149,10 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
     return found;
   }
 
-  /** Starts the call's clocks; a second call moves them. */
+  /** Starts the call's clocks; a second call moves them. Who calls on behalf of others names the time limit itself. */
   limitTime(limits: TimeLimits): void {
-    this.clock.limit(limits, this.lineage.ownersDeadlineMs);
+    const limited = this.stream.connection.onBehalf === undefined ? limits : { ...limits, timeoutMs: 0 };
+    this.clock.limit(limited, this.lineage.ownersDeadlineMs);
   }
 
   onAdmitted(this: PlacedCall): void {

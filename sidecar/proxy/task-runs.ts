@@ -59,6 +59,7 @@ export type TaskCall = TaskRunner &
   RecordedCall & {
     readonly context: TaskContext;
     readonly callerScope: string;
+    readonly runScope: string;
     /** Its caller resumes streams, and this is one that can be resumed. */
     readonly resumesStream: boolean;
     readonly role: { runFor(run: TaskRun): void };
@@ -143,8 +144,8 @@ export class TaskRuns extends Timer {
     );
   }
 
-  private scopeFor({ callerScope, head, info }: TaskCall): string {
-    info.taskScope ??= this.scopeOf(head.path, callerScope);
+  private scopeFor({ runScope, head, info }: TaskCall): string {
+    info.taskScope ??= this.scopeOf(head.path, runScope);
     return info.taskScope;
   }
 
