@@ -253,7 +253,7 @@ export class Sidecar {
     this.setState('goaway');
     inbound.listener.stopAccepting();
     inbound.listener.drain();
-    inbound.health.endWatches();
+    inbound.endWatches();
     await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
     // When `drain` waits for this, it ends the remaining calls itself, in the order of the three sides.
     if (!this.stopped && !this.ending) inbound.listener.endCalls();

@@ -33,6 +33,7 @@ import { AllowList } from '../tls/identity.ts';
 import { GrpcListener } from './grpc-listener.ts';
 import type { GrpcListenerEnvironment, GrpcListenerOptions } from './grpc-listener-options.ts';
 import { callPathGuard, type InboundSettings } from './settings.ts';
+import { TaskService } from './tasks/task-service.ts';
 
 /** The name of the app's cluster in metrics and in `/clusters`. */
 const APP_CLUSTER = 'app';
@@ -48,6 +49,8 @@ export class Inbound {
   private readonly appServices: AppServiceHealth;
   private healthTimeoutMs = 0;
   readonly health: HealthServices;
+  /** Serves `outrigger.v1.Tasks`. */
+  readonly taskService = new TaskService();
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
   private readonly appLimits: UpstreamLimits;
@@ -93,7 +96,7 @@ export class Inbound {
       admission: new Admission(inbound, environment, this.stats),
       stats: this.stats,
       tasks: this.tasks,
-      localServices: this.health,
+      localServices: [this.health, this.taskService],
       inboundCalls,
       taskRuns: this.taskRuns,
       resumptions: this.resumptions,
@@ -133,6 +136,7 @@ export class Inbound {
     this.context.admission!.update(inbound);
     const toldAnew = this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate;
     this.context.settings = proxySettings(inbound);
+    this.taskService.update(inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.taskRuns.store.settings = taskStoreSettings(inbound.tasks);
     heldRequests.maxBytes = maxHeldBytes(inbound);
@@ -158,6 +162,12 @@ export class Inbound {
   start(address: string): Promise<string> {
     this.appHealth.start();
     return this.listener.listen(address);
+  }
+
+  /** The sidecar drains: sends those away who watch what is here. */
+  endWatches(): void {
+    this.health.endWatches();
+    this.taskService.endCalls();
   }
 
   close(): void {

@@ -16,6 +16,7 @@ import { OutboundTargets } from './outbound-targets.ts';
 import { callPathGuard, type OutboundClusterSettings, type OutboundSettings } from './settings.ts';
 import { TargetCalls } from './target-calls.ts';
 import { TargetListener } from './target-listener.ts';
+import { TaskService } from './tasks/task-service.ts';
 
 /** PINGs within the pod cost no network, and GOAWAY would cost the app its calls: this only stops a loop. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
@@ -27,6 +28,8 @@ const APP_CANCEL_BURST = 20_000;
 export class Outbound {
   readonly stats = new ListenerStats('outbound');
   readonly clusters: ClusterSet<OutboundClusterSettings, ClusterPolicies>;
+  /** Serves `outrigger.v1.Tasks`. */
+  readonly taskService = new TaskService();
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
   private readonly upstreamLimits: UpstreamLimits;
@@ -55,7 +58,7 @@ export class Outbound {
       admission: undefined,
       stats: this.stats,
       tasks: undefined,
-      localServices: undefined,
+      localServices: [this.taskService],
       inboundCalls,
       taskRuns: undefined,
       resumptions: undefined,
@@ -89,6 +92,7 @@ export class Outbound {
       outbound.targets.map(({ address }) => address),
     );
     this.context.settings = proxySettings(config);
+    this.taskService.update(config.inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.listener.update(listenerOptions(outbound));
     this.targets.apply(outbound.targets, listenerOptions(outbound));
@@ -113,6 +117,7 @@ export class Outbound {
 
   /** Sends GOAWAY on every connection. */
   drain(): void {
+    this.taskService.endCalls();
     for (const listener of this.listeners) listener.drain();
   }
 

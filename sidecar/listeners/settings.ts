@@ -17,7 +17,7 @@ export type OutboundClusterSettings = DiscoveredClusterSettings & PolicySettings
 
 export interface OutboundSettings {
   readonly name: string;
-  readonly inbound: Pick<InboundKeys, 'maxMessageBytes' | 'maxCallDepth' | 'allowCallCycles'>;
+  readonly inbound: Pick<InboundKeys, 'maxMessageBytes' | 'maxCallDepth' | 'allowCallCycles' | 'tasks'>;
   readonly outbound: OutboundKeys & {
     readonly routes: readonly RouteRule[];
     readonly clusters: ReadonlyMap<string, OutboundClusterSettings>;

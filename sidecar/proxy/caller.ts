@@ -18,6 +18,9 @@ export class Caller {
   readonly watches = new Holder();
   /** Open questions about the health of the app's own services. */
   readonly questions = new Holder();
+  /** Open calls of `outrigger.v1.Tasks`, and those that watch a task. */
+  readonly tasks = new Holder();
+  readonly taskWatches = new Holder();
   /** Open connections; only {@link Callers} writes it. */
   connections = 0;
 
@@ -27,7 +30,8 @@ export class Caller {
 
   get holdsNothing(): boolean {
     const { active, waiting } = this.calls;
-    return active.held + waiting.held + this.watches.held + this.questions.held === 0;
+    const { watches, questions, tasks, taskWatches } = this;
+    return [active, waiting, watches, questions, tasks, taskWatches].every(({ held }) => held === 0);
   }
 }
 

@@ -14,7 +14,7 @@ import type { Resumptions } from './resumptions.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
 
-/** Services that the sidecar answers itself (health). */
+/** Services that the sidecar answers itself (health, tasks). */
 export interface LocalServices {
   /** Takes the stream over and returns true, or leaves it alone and returns false. */
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean;
@@ -27,7 +27,7 @@ export interface ProxyContext extends CallContext {
   readonly admission: Admission | undefined;
   /** Counts the outcomes of tasks on the inbound side, whose app runs them. */
   readonly tasks: TaskStats | undefined;
-  readonly localServices: LocalServices | undefined;
+  readonly localServices: readonly LocalServices[];
   /** Runs each task once, on the inbound side. */
   readonly taskRuns: TaskRuns | undefined;
   /** Lets callers come back for the rest of a stream, on the inbound side. */

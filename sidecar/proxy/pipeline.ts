@@ -48,7 +48,7 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
   /** A request arrived on a downstream connection. */
   acceptRequest(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     const { context } = this;
-    if (context.localServices?.serve(stream, list, head, endStream) === true) return;
+    for (const services of context.localServices) if (services.serve(stream, list, head, endStream)) return;
     const info = requestInfo(list, head);
     if (info.resume !== '' && this.resumes(stream, head, info, endStream)) return;
     const call = new Call(context, this, stream, list, head, info, endStream);

@@ -1,0 +1,182 @@
+/** One call of a service of the sidecar's own: gathers the request, then sends messages at the pace of their reader. */
+import { readOnlyMessage } from '../../grpc/message-encoding.ts';
+import { PREFIX_BYTES } from '../../grpc/message-framing.ts';
+import { Status, type StatusCode } from '../../grpc/status.ts';
+import { encodeStatusMessage } from '../../grpc/status-message.ts';
+import { parseTimeout } from '../../grpc/timeout.ts';
+import { heldRequests } from '../../http2/held-requests.ts';
+import { HeaderList } from '../../http2/hpack/header-list.ts';
+import type { Stream, StreamHandler } from '../../http2/streams.ts';
+import { GrowingBuffer } from '../../proxy/growing-buffer.ts';
+import { NO_FIELDS, TRAILERS_ONLY } from '../../proxy/local-reply.ts';
+import { REASON_HEADER } from '../../proxy/sidecar-fields.ts';
+import { frameMessage } from '../../task/health-message.ts';
+
+const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
+/** The longest time that a timer of Node's can wait. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** How a call ends without success. */
+export interface Refusal {
+  readonly status: StatusCode;
+  readonly message: string;
+  /** Sent as `outrigger-reason`. */
+  readonly reason?: string;
+}
+
+export class LocalCall implements StreamHandler {
+  readonly list: HeaderList;
+  /** Aborts when the call has ended, whoever ended it. */
+  readonly gone: AbortSignal;
+  /** True while the request is incomplete, or the answer unread. */
+  awaitsCaller = true;
+  private readonly stream: Stream;
+  private readonly maxBytes: number;
+  private readonly onRequest: (call: LocalCall) => void;
+  private readonly request = new GrowingBuffer();
+  private readonly end = new AbortController();
+  private onRoom: (() => void) | undefined = undefined;
+  private timer: NodeJS.Timeout | undefined = undefined;
+  private complete = false;
+  private started = false;
+  private ended = false;
+
+  /** @param maxBytes the limit of the request, inflated */
+  constructor(stream: Stream, list: HeaderList, maxBytes: number, onRequest: (call: LocalCall) => void) {
+    this.stream = stream;
+    this.list = list;
+    this.maxBytes = maxBytes;
+    this.onRequest = onRequest;
+    this.gone = this.end.signal;
+    const timeoutMs = parseTimeout(list.getTrimmed('grpc-timeout') ?? '');
+    if (timeoutMs <= LONGEST_TIMER_MS) this.timer = setTimeout(() => this.onDeadline(), timeoutMs);
+  }
+
+  get connection(): Stream['connection'] {
+    return this.stream.connection;
+  }
+
+  private onDeadline(): void {
+    this.fail({ status: Status.DEADLINE_EXCEEDED, message: "the call's deadline has passed" });
+  }
+
+  /** The request is here. Its bytes count as held until the answer is sent. */
+  onComplete(): void {
+    if (this.ended || this.complete) return;
+    this.complete = true;
+    this.awaitsCaller = false;
+    heldRequests.moved(this.stream);
+    this.onRequest(this);
+  }
+
+  /** The message without its prefix, inflated if it is compressed; undefined when the call was refused for it. */
+  readMessage(): Buffer | undefined {
+    const encoding = this.list.getTrimmed('grpc-encoding') ?? '';
+    const message = readOnlyMessage(this.request.bytes, encoding, this.maxBytes);
+    if (typeof message !== 'string') return message;
+    if (message === 'unsupported')
+      this.fail({ status: Status.UNIMPLEMENTED, message: `${encoding} can't be read here; don't compress` });
+    else if (message === 'too_large') this.refuseSize();
+    else this.fail({ status: Status.INVALID_ARGUMENT, message: 'send one message of outrigger.v1' });
+    return undefined;
+  }
+
+  onHeaders(): void {
+    this.onComplete();
+  }
+
+  onData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    if (this.ended || this.complete) return end - start;
+    if (this.request.bytes.length + end - start > this.maxBytes + PREFIX_BYTES) {
+      this.refuseSize();
+      return end - start;
+    }
+    this.request.add(buffer, start, end);
+    heldRequests.add(stream, end - start);
+    if (endStream) this.onComplete();
+    return end - start;
+  }
+
+  private refuseSize(): void {
+    const message = `a request has at most ${this.maxBytes} bytes`;
+    this.fail({ status: Status.RESOURCE_EXHAUSTED, message, reason: 'message_too_large' });
+    this.stream.connection.waste(this.stream);
+  }
+
+  onNoRoom(stream: Stream): void {
+    if (this.ended) stream.connection.giveUp(stream);
+    else {
+      const message = 'too many requests wait, and most of them are of this caller';
+      this.fail({ status: Status.RESOURCE_EXHAUSTED, message, reason: 'overloaded' });
+    }
+  }
+
+  onDataSent(): void {
+    if (this.stream.queue === undefined) this.wake();
+  }
+
+  onFailed(): void {
+    this.leave();
+  }
+
+  /** Sends a message. Resolves when its reader can take the next one, or the call has ended. */
+  async send(message: Buffer): Promise<void> {
+    if (this.ended) return;
+    const { stream } = this;
+    this.start();
+    const framed = frameMessage(message);
+    stream.connection.sendData(stream, framed, 0, framed.length, false);
+    if (this.isEnded || stream.queue === undefined) return;
+    await new Promise<void>((resolve) => {
+      this.onRoom = resolve;
+    });
+  }
+
+  /** A getter, because `sendData` may have ended the call. */
+  private get isEnded(): boolean {
+    return this.ended;
+  }
+
+  /** Ends the call with success. */
+  finish(): void {
+    if (this.ended) return;
+    this.start();
+    this.endWith(OK_TRAILERS, undefined);
+  }
+
+  fail({ status, message, reason }: Refusal): void {
+    const fields = ['grpc-status', String(status), 'grpc-message', encodeStatusMessage(message)];
+    if (reason !== undefined) fields.push(REASON_HEADER, reason);
+    this.endWith(this.started ? NO_FIELDS : TRAILERS_ONLY, fields);
+  }
+
+  private start(): void {
+    const { stream } = this;
+    if (!this.started) stream.connection.sendHeaders(stream, TRAILERS_ONLY, undefined, false);
+    this.started = true;
+  }
+
+  private endWith(list: HeaderList, fields: readonly string[] | undefined): void {
+    if (this.ended) return;
+    const { stream } = this;
+    this.ended = true;
+    stream.connection.sendHeaders(stream, list, fields, true);
+    stream.connection.stopReceiving(stream);
+    this.awaitsCaller = true;
+    heldRequests.hold(stream);
+    this.leave();
+  }
+
+  private leave(): void {
+    this.ended = true;
+    clearTimeout(this.timer);
+    this.wake();
+    this.end.abort();
+  }
+
+  private wake(): void {
+    const { onRoom } = this;
+    this.onRoom = undefined;
+    onRoom?.();
+  }
+}

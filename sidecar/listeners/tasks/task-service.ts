@@ -1,0 +1,334 @@
+/** Serves `outrigger.v1.Tasks` from the bus: off the data path, and to the caller alone that submitted a task. */
+import { LogUnavailableError } from '../../bus/log/log-errors.ts';
+import type { Submitted, TaskLog } from '../../bus/log/task-log.ts';
+import type { TaskRecord } from '../../bus/log/task-record.ts';
+import { callerOf, newTask } from '../../bus/message/new-task.ts';
+import { decodeResult, type Fields, type ResultPayload } from '../../bus/message/payload.ts';
+import type { Sealer } from '../../bus/message/sealer.ts';
+import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
+import { Status } from '../../grpc/status.ts';
+import type { MessageHead } from '../../http2/head.ts';
+import type { HeaderList } from '../../http2/hpack/header-list.ts';
+import type { Stream } from '../../http2/streams.ts';
+import { FairPlaces, type Holder } from '../../policy/fair-places.ts';
+import { callerOf as callerOfConnection } from '../../proxy/caller.ts';
+import { callerScope, scopeDigest } from '../../proxy/caller-scope.ts';
+import type { LocalServices } from '../../proxy/context.ts';
+import { requestInfo } from '../../proxy/request-info.ts';
+import { readTaskKey } from '../../task/task-message.ts';
+import type { InboundKeys } from '../listener-settings.ts';
+import { LocalCall, type Refusal } from './local-call.ts';
+import {
+  readList,
+  readSubmit,
+  readTaskName,
+  readWatch,
+  writeChunkEvent,
+  writeEndEvent,
+  writeList,
+  writeRunEvent,
+  writeStateEvent,
+  writeTask,
+} from './task-messages.ts';
+import { TaskStory, type Told } from './task-story.ts';
+
+const SERVICE_PREFIX = '/outrigger.v1.Tasks/';
+/** A request other than Submit has a few short fields. */
+const SHORT_REQUEST_BYTES = 4_096;
+/** What Submit has beside the task. */
+const SUBMIT_FIELDS_BYTES = 4_096;
+const MAX_NAME_CHARS = 256;
+const MAX_TOKEN_CHARS = 1_024;
+const USUAL_PAGE = 50;
+const LARGEST_PAGE = 200;
+const TASK_ID = /^[A-Za-z0-9_-]{43}$/;
+/** Calls that are answered at once, and watches, each of which reads the log until its task ends. */
+const MAX_CALLS = 256;
+const MAX_WATCHES = 2_048;
+
+/** The bus, as this service needs it. */
+export interface TaskBus {
+  readonly log: TaskLog;
+  readonly sealer: Sealer;
+  /** The verified name of this sidecar on the log, or ''. */
+  readonly publisher: string;
+  /** The fields of a request that may be stored with its task: never credentials. */
+  fieldsOf(list: HeaderList): Fields;
+}
+
+/** What a call ends with, when it is no success. */
+class RefusedCall extends TypedError {
+  readonly source: ErrorSource = 'downstream';
+  readonly isSafeToRetry = false;
+  readonly refusal: Refusal;
+
+  constructor(refusal: Refusal) {
+    super(refusal.message);
+    this.refusal = refusal;
+  }
+}
+
+export class TaskService implements LocalServices {
+  /** Undefined without `bus.url`. */
+  bus: TaskBus | undefined = undefined;
+  /** `inbound.tasks.scope_headers`. */
+  private scopeHeaders: readonly string[] = [];
+  private maxMessageBytes = 0;
+  private readonly calls = new FairPlaces(MAX_CALLS);
+  private readonly watches = new FairPlaces(MAX_WATCHES);
+  private readonly open = new Set<LocalCall>();
+
+  update({ tasks, maxMessageBytes }: Pick<InboundKeys, 'tasks' | 'maxMessageBytes'>): void {
+    this.scopeHeaders = tasks.scopeHeaders;
+    this.maxMessageBytes = maxMessageBytes;
+  }
+
+  serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean {
+    const { path } = head;
+    if (!path.startsWith(SERVICE_PREFIX) || !requestInfo(list, head).grpc) return false;
+    const method = path.slice(SERVICE_PREFIX.length);
+    const { maxMessageBytes } = this;
+    const maxBytes = method === 'Submit' ? maxMessageBytes + SUBMIT_FIELDS_BYTES : SHORT_REQUEST_BYTES;
+    const call = new LocalCall(stream, list, maxBytes, (complete) => this.answer(complete, method));
+    stream.handler = call;
+    if (endStream) call.onComplete();
+    return true;
+  }
+
+  /** The sidecar stops: ends all calls, so that their callers ask another replica. */
+  endCalls(): void {
+    for (const call of this.open) call.fail(DRAINING);
+  }
+
+  private answer(call: LocalCall, method: string): void {
+    const { bus } = this;
+    const refusal = call.list.oversize ? OVERSIZE : bus === undefined ? NO_BUS : undefined;
+    if (refusal !== undefined) {
+      call.fail(refusal);
+      return;
+    }
+    const { tasks, taskWatches } = callerOfConnection(call.connection);
+    const [places, holder] = method === 'Watch' ? [this.watches, taskWatches] : [this.calls, tasks];
+    if (!places.take(holder)) {
+      call.fail(tooMany(places, holder));
+      return;
+    }
+    this.open.add(call);
+    void this.run(call, method, bus!).then(() => {
+      this.open.delete(call);
+      places.release(holder);
+    });
+  }
+
+  private async run(call: LocalCall, method: string, bus: TaskBus): Promise<void> {
+    try {
+      const message = call.readMessage();
+      if (message === undefined) return;
+      switch (method) {
+        case 'Submit':
+          await call.send(await this.submit(call, message, bus));
+          break;
+        case 'Get':
+          await call.send(writeWithEnd(await this.find(call, readTaskName(message), bus), bus));
+          break;
+        case 'Watch':
+          await this.watch(call, message, bus);
+          break;
+        case 'Cancel':
+          await call.send(await this.cancel(call, message, bus));
+          break;
+        case 'List':
+          await call.send(await this.list(call, message, bus));
+          break;
+        default:
+          throw new RefusedCall({
+            status: Status.UNIMPLEMENTED,
+            message: `outrigger.v1.Tasks has no method ${method.slice(0, 64)}`,
+          });
+      }
+      call.finish();
+    } catch (error) {
+      call.fail(refusalFor(error));
+    }
+  }
+
+  private async submit(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
+    const request = valid(readSubmit(message));
+    const { task, path, timeoutMs, idempotencyKey } = request;
+    if (path === undefined) throw invalid('method is unknown here: use PROCESS_TASK or STREAM_PROCESS');
+    if (task.length > this.maxMessageBytes)
+      throw new RefusedCall({
+        status: Status.RESOURCE_EXHAUSTED,
+        message: `the task has ${task.length} bytes; inbound.max_message_bytes allows ${this.maxMessageBytes}`,
+        reason: 'message_too_large',
+      });
+    const agentType = request.agentType || readTaskKey(task, 0, task.length).agentType;
+    if (agentType === '' || agentType.length > MAX_NAME_CHARS)
+      throw invalid(
+        `name the agent in agent_type or task.agent_type, in at most ${MAX_NAME_CHARS} characters`,
+      );
+    if (idempotencyKey.length > MAX_NAME_CHARS)
+      throw invalid(`idempotency_key has more than ${MAX_NAME_CHARS} characters`);
+    const stored = newTask(
+      {
+        path,
+        agentType,
+        publisher: bus.publisher,
+        scope: this.scopeOf(call),
+        fields: bus.fieldsOf(call.list),
+        message: task,
+        timeLeftMs: timeoutMs > 0 ? timeoutMs : Number.POSITIVE_INFINITY,
+        idempotencyKey,
+      },
+      bus.sealer,
+    );
+    const { key, digest } = stored;
+    if (idempotencyKey !== '') {
+      const before = await bus.log.get(key);
+      if (before !== undefined && before.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
+    }
+    const submitted = await bus.log.submit(stored, { joinEndedForMs: Number.POSITIVE_INFINITY });
+    if (submitted.outcome === 'refused') throw new RefusedCall(refusedBecause(submitted, agentType));
+    if (submitted.record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
+    return writeWithEnd(submitted.record, bus);
+  }
+
+  private async cancel(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
+    const { key } = await this.find(call, readTaskName(message), bus);
+    const record = await bus.log.cancel(key, 'its caller cancelled it');
+    if (record === undefined) throw new RefusedCall(UNKNOWN_TASK);
+    return writeWithEnd(record, bus);
+  }
+
+  private async list(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
+    const { state, agentType, pageSize, pageToken } = valid(readList(message));
+    if (state === 'unknown') throw invalid('state is unknown here');
+    if (pageToken.length > MAX_TOKEN_CHARS || agentType.length > MAX_NAME_CHARS)
+      throw invalid('page_token and agent_type come from earlier answers; these are too long');
+    const { records, next } = await bus.log.list({
+      caller: callerOf(bus.publisher, this.scopeOf(call)),
+      limit: pageSize <= 0 || pageSize > 2 ** 31 ? USUAL_PAGE : Math.min(pageSize, LARGEST_PAGE),
+      ...(state === undefined ? {} : { state }),
+      ...(agentType === '' ? {} : { agentType }),
+      ...(pageToken === '' ? {} : { after: pageToken }),
+    });
+    return writeList(records, next);
+  }
+
+  private async watch(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
+    const { id, fromSequence } = valid(readWatch(message));
+    const record = await this.find(call, { id }, bus);
+    const held = fromSequence > Number.MAX_SAFE_INTEGER ? 0 : Math.max(0, fromSequence - 1);
+    const story = new TaskStory(record, held, (payload) => bus.sealer.open(payload));
+    const tell = async (told: Iterable<Told>): Promise<void> => {
+      for (const one of told) await call.send(writeTold(one, bus));
+    };
+    await tell(story.begin());
+    for await (const event of bus.log.watch(id, story.readAfter, call.gone)) {
+      await tell(story.tell(event));
+      if (call.gone.aborted) return;
+    }
+    await tell(story.finish());
+  }
+
+  /** The task of this name, if the caller has submitted it. Others learn nothing of it, not even that it is there. */
+  private async find(
+    call: LocalCall,
+    name: { readonly id: string } | undefined,
+    { log, publisher }: TaskBus,
+  ): Promise<TaskRecord> {
+    const { id } = valid(name);
+    if (!TASK_ID.test(id)) throw invalid('id is no id of a task; Submit and List give it');
+    const record = await log.get(id);
+    if (record === undefined || record.caller !== callerOf(publisher, this.scopeOf(call)))
+      throw new RefusedCall(UNKNOWN_TASK);
+    return record;
+  }
+
+  private scopeOf({ list, connection }: LocalCall): string {
+    return scopeDigest(callerScope(connection.identity?.name ?? '', list, this.scopeHeaders));
+  }
+}
+
+function writeWithEnd(record: TaskRecord, bus: TaskBus): Buffer {
+  return writeTask(record, resultOf(record, bus));
+}
+
+function resultOf({ result }: TaskRecord, { sealer }: TaskBus): ResultPayload | undefined {
+  return result && decodeResult(sealer.open(result.payload));
+}
+
+function writeTold(told: Told, bus: TaskBus): Buffer {
+  switch (told.kind) {
+    case 'state':
+      return writeStateEvent(told.record);
+    case 'run':
+      return writeRunEvent(told.run, told.afterSequence);
+    case 'chunk':
+      return writeChunkEvent(told.sequence, told.run, told.message);
+    case 'end':
+      return writeEndEvent(told.record, resultOf(told.record, bus));
+  }
+}
+
+const NO_BUS: Refusal = {
+  status: Status.UNIMPLEMENTED,
+  message: 'this sidecar has no bus for tasks; set bus.url, to file:/… on one machine or to nats://…',
+};
+const DRAINING: Refusal = {
+  status: Status.UNAVAILABLE,
+  message: 'the sidecar is shutting down; ask again',
+  reason: 'draining',
+};
+const OVERSIZE: Refusal = {
+  status: Status.RESOURCE_EXHAUSTED,
+  message: 'the header fields are too large; send fewer or shorter ones',
+  reason: 'headers_too_large',
+};
+const UNKNOWN_TASK: Refusal = {
+  status: Status.NOT_FOUND,
+  message: 'no such task of this caller; it was never submitted, or was kept long enough',
+};
+const OTHER_REQUEST: Refusal = {
+  status: Status.ALREADY_EXISTS,
+  message: 'idempotency_key names a task with another request; use a new key for a new request',
+};
+
+function valid<Request>(request: Request | undefined): Request {
+  if (request === undefined) throw invalid('the request is no message of outrigger.v1');
+  return request;
+}
+
+function invalid(message: string): RefusedCall {
+  return new RefusedCall({ status: Status.INVALID_ARGUMENT, message, reason: 'bad_request' });
+}
+
+function refusedBecause({ reason }: Submitted & { readonly outcome: 'refused' }, agentType: string): Refusal {
+  const limit = {
+    agent_full: `as many tasks wait for ${agentType} as bus.publish.max_queued_per_agent allows`,
+    caller_full: `as many tasks of this caller wait for ${agentType} as bus.publish.max_queued_per_caller allows`,
+    store_full: 'results take as much of the bus as bus.results.max_bytes allows',
+  }[reason];
+  return { status: Status.RESOURCE_EXHAUSTED, message: `${limit}; try again later`, reason: 'overloaded' };
+}
+
+function refusalFor(error: unknown): Refusal {
+  if (error instanceof RefusedCall) return error.refusal;
+  if (error instanceof LogUnavailableError)
+    return {
+      status: Status.UNAVAILABLE,
+      message: error.message,
+      reason: error.isOutcomeUnknown ? 'outcome_unknown' : 'bus_unavailable',
+    };
+  return { status: Status.INTERNAL, message: error instanceof Error ? error.message : String(error) };
+}
+
+function tooMany(places: FairPlaces, { held }: Holder): Refusal {
+  const taken =
+    places.used >= places.limit ? `${places.limit}` : `${held} of ${places.limit} (this caller's share)`;
+  return {
+    status: Status.RESOURCE_EXHAUSTED,
+    message: `${taken} calls of this service are open already; end some first`,
+    reason: 'overloaded',
+  };
+}
