@@ -95,6 +95,7 @@ export interface ListOptions {
 }
 
 export interface TaskPage {
+  /** Their results have an empty payload: `get` has the whole. */
   readonly records: readonly TaskRecord[];
   /** For the next page; undefined after the last. */
   readonly next: string | undefined;
@@ -119,7 +120,9 @@ export interface TaskLog {
   get(key: TaskKey): Promise<TaskRecord | undefined>;
   /**
    * The events of a task: its present state, the kept chunks after `afterSequence`, then what happens, until its end (the
-   * last event is the state of the end, with its result), or until the signal. Ends at once when the task is unknown.
+   * last event is the state of the end, with its result), or until the signal. Of a task that has ended, the kept chunks come
+   * first and its state last. Batches aren't cut: the first one may begin at or before `afterSequence`. A slow watcher may
+   * miss states that were over before it looked, and void chunks. Ends at once when the task is unknown.
    */
   watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncIterable<TaskEvent>;
   /** Ends a queued or running task as cancelled. Returns the record after it; undefined when the task is unknown. */

@@ -1,0 +1,151 @@
+/** A task log in a file that the processes of one machine share. All of SQLite runs in a thread of its own. */
+import type {
+  Consumer,
+  ListOptions,
+  QueueStatus,
+  SubmitOptions,
+  Submitted,
+  TaskEvent,
+  TaskLease,
+  TaskLog,
+  TaskPage,
+} from '../log/task-log.ts';
+import type { TaskLogSettings } from '../log/task-log-settings.ts';
+import type { NewTask, TaskKey, TaskRecord } from '../log/task-record.ts';
+import { LocalLease } from './local-lease.ts';
+import { monotonicMs } from './log-clock.ts';
+import type { WatchPosition } from './requests.ts';
+import { bufferOf } from './task-rows.ts';
+import { ThreadLink } from './thread-link.ts';
+
+/**
+ * Opens the file, or makes it.
+ *
+ * @throws LogSetupError when it can't be used as it is, with what to do
+ */
+export async function openLocalTaskLog(file: string, settings: TaskLogSettings): Promise<TaskLog> {
+  const link = new ThreadLink({ file, settings });
+  await link.open();
+  return new LocalTaskLog(link);
+}
+
+const START: WatchPosition = { mark: '', generation: 0, afterSequence: 0 };
+
+class LocalTaskLog implements TaskLog {
+  onConnected: ((connected: boolean) => void) | undefined;
+  private readonly link: ThreadLink;
+  /** The leases that this process holds, by the ids of their tasks. */
+  private readonly leases = new Map<number, LocalLease>();
+
+  constructor(link: ThreadLink) {
+    this.link = link;
+    link.onFenced = (task, fence, because) => {
+      const lease = this.leases.get(task);
+      if (lease?.held.fence === fence) lease.fence(because);
+    };
+    link.onConnected = (connected) => {
+      if (connected)
+        for (const { held } of this.leases.values()) void link.request('hold', { held }).catch(() => {});
+      this.onConnected?.(connected);
+    };
+  }
+
+  get connected(): boolean {
+    return this.link.isConnected;
+  }
+
+  nowMs(): number {
+    return monotonicMs() + this.link.clockOffsetMs;
+  }
+
+  async submit(task: NewTask, options: SubmitOptions): Promise<Submitted> {
+    const submitted = await this.link.request('submit', { task, options });
+    return submitted.outcome === 'refused'
+      ? submitted
+      : { ...submitted, record: withBuffer(submitted.record) };
+  }
+
+  async take(
+    agentTypes: readonly string[],
+    holder: string,
+    signal: AbortSignal,
+  ): Promise<TaskLease | undefined> {
+    if (signal.aborted) return undefined;
+    const taken = await this.link.request('take', { agentTypes, holder }, signal);
+    if (taken === undefined) return undefined;
+    const lease = new LocalLease(this.link, taken, this.leases);
+    if (signal.aborted) {
+      // The thread gave it before it heard of the signal. Should this fail, the lease runs out.
+      await lease.giveBack().catch(() => {});
+      return undefined;
+    }
+    return lease;
+  }
+
+  async get(key: TaskKey): Promise<TaskRecord | undefined> {
+    const record = await this.link.request('get', { key });
+    return record && withBuffer(record);
+  }
+
+  async *watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+    let position: WatchPosition = { ...START, afterSequence };
+    while (!signal.aborted) {
+      // One batch is under way at a time: a slow reader makes nobody store events for it.
+      const watched = await this.link.request('watch', { key, position }, signal);
+      if (watched === undefined) return;
+      for (const event of watched.events) {
+        if (signal.aborted) return;
+        yield eventWithBuffer(event);
+      }
+      if (watched.isLast) return;
+      position = watched.position;
+    }
+  }
+
+  async cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined> {
+    const record = await this.link.request('cancel', { key, cause });
+    return record && withBuffer(record);
+  }
+
+  async list(options: ListOptions): Promise<TaskPage> {
+    const { records, next } = await this.link.request('list', options);
+    return { records: records.map(withBuffer), next };
+  }
+
+  retryDead(key: TaskKey): Promise<boolean> {
+    return this.link.request('retryDead', { key });
+  }
+
+  dropDead(key: TaskKey): Promise<boolean> {
+    return this.link.request('dropDead', { key });
+  }
+
+  status(): Promise<readonly QueueStatus[]> {
+    return this.link.request('status', {});
+  }
+
+  async announce(consumer: Consumer): Promise<void> {
+    await this.link.request('announce', { consumer });
+  }
+
+  consumers(agentType: string): Promise<readonly Consumer[]> {
+    return this.link.request('consumers', { agentType });
+  }
+
+  async close(): Promise<void> {
+    await this.link.close();
+  }
+}
+
+function withBuffer(record: TaskRecord): TaskRecord {
+  const { result } = record;
+  return result === undefined
+    ? record
+    : { ...record, result: { ...result, payload: bufferOf(result.payload) } };
+}
+
+function eventWithBuffer(event: TaskEvent): TaskEvent {
+  return event.kind === 'state'
+    ? { kind: 'state', record: withBuffer(event.record) }
+    : { kind: 'chunks', batch: { ...event.batch, payload: bufferOf(event.batch.payload) } };
+}

@@ -1,0 +1,104 @@
+/** Submits tasks to the file: stores, joins or refuses them, and gives dead ones another generation. */
+import type { SubmitOptions, Submitted } from '../log/task-log.ts';
+import type { NewTask, TaskKey } from '../log/task-record.ts';
+import { passTime } from './passing-time.ts';
+import { recordWithResult } from './readings.ts';
+import type { TaskFile } from './task-file.ts';
+import { recordOf, type TaskRow } from './task-rows.ts';
+import { countNew, dueWhileQueued, finite, forget, taskOf } from './task-steps.ts';
+
+export function submit(file: TaskFile, task: NewTask, { joinEndedForMs }: SubmitOptions): Submitted {
+  const before = currentTask(file, task.key);
+  if (before !== undefined && isJoined(before, joinEndedForMs, file.nowMs))
+    return { outcome: 'joined', record: recordWithResult(file, before) };
+  const reason = fullPart(file, task);
+  if (reason !== undefined) return { outcome: 'refused', reason };
+  if (before !== undefined) forget(file, before);
+  return { outcome: 'stored', record: recordOf(insert(file, task, before), undefined) };
+}
+
+export function retryDead(file: TaskFile, key: TaskKey): boolean {
+  const dead = currentTask(file, key);
+  if (dead?.state !== 'dead') return false;
+  const { payload } = file.get<{ payload: Uint8Array }>(
+    'SELECT payload FROM requests WHERE task = ?',
+    dead.id,
+  )!;
+  forget(file, dead);
+  const { digest, agent_type: agentType, publisher, caller } = dead;
+  // Its caller waits no longer, so the deadline of that time means nothing.
+  const timeLeftMs = Number.POSITIVE_INFINITY;
+  insert(file, { key, digest, agentType, publisher, caller, timeLeftMs, payload: payload as Buffer }, dead);
+  return true;
+}
+
+export function dropDead(file: TaskFile, key: TaskKey): boolean {
+  const dead = currentTask(file, key);
+  if (dead?.state !== 'dead') return false;
+  forget(file, dead);
+  return true;
+}
+
+/** The task as it is now, also where time has changed it and nobody has seen to it yet. */
+export function currentTask(file: TaskFile, key: TaskKey): TaskRow | undefined {
+  const row = taskOf(file, key);
+  if (row === undefined || row.due_at === null || row.due_at > file.nowMs) return row;
+  passTime(file, row);
+  return taskOf(file, key);
+}
+
+function isJoined({ state, ended_at }: TaskRow, joinEndedForMs: number, nowMs: number): boolean {
+  if (state === 'queued' || state === 'running') return true;
+  return state === 'done' && nowMs - ended_at <= joinEndedForMs;
+}
+
+/** What has no room for the task. */
+function fullPart(file: TaskFile, task: NewTask): 'agent_full' | 'caller_full' | 'store_full' | undefined {
+  const { maxQueuedPerAgent, maxQueuedPerCaller, resultsMaxBytes } = file.settings;
+  const agent = file.get<{ queued: number }>(
+    'SELECT queued FROM agents WHERE agent_type = ?',
+    task.agentType,
+  );
+  if ((agent?.queued ?? 0) >= maxQueuedPerAgent) return 'agent_full';
+  const caller = file.get<{ queued: number }>(
+    'SELECT queued FROM callers WHERE agent_type = ? AND caller = ?',
+    task.agentType,
+    task.caller,
+  );
+  if ((caller?.queued ?? 0) >= maxQueuedPerCaller) return 'caller_full';
+  // Requests have no bound of their own: they may take as much again as results.
+  const isFull =
+    file.resultBytes >= resultsMaxBytes || file.requestBytes + task.payload.length > resultsMaxBytes;
+  return isFull ? 'store_full' : undefined;
+}
+
+function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined): TaskRow {
+  const { nowMs } = file;
+  const { maxAgeMs } = file.settings;
+  const row = {
+    key: task.key,
+    digest: task.digest,
+    agent_type: task.agentType,
+    publisher: task.publisher,
+    caller: task.caller,
+    generation: (before?.generation ?? 0) + 1,
+    state: 'queued',
+    submitted_at: nowMs,
+    available_at: nowMs,
+    expires_at: nowMs + maxAgeMs,
+    max_age: maxAgeMs,
+    deadline_at: finite(nowMs + task.timeLeftMs),
+    request_bytes: task.payload.length,
+    changed: file.change,
+  } as const;
+  const names = Object.keys(row);
+  const id = file.run(
+    `INSERT INTO tasks (${names.join(', ')}, due_at) VALUES (${names.map(() => '?').join(', ')}, ?)`,
+    ...Object.values(row),
+    dueWhileQueued(row, nowMs),
+  );
+  file.run('INSERT INTO requests VALUES (?, ?)', id, task.payload);
+  file.addRequestBytes(task.payload.length);
+  countNew(file, task.agentType, task.caller);
+  return file.get<TaskRow>('SELECT * FROM tasks WHERE id = ?', id)!;
+}

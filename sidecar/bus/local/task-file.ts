@@ -1,0 +1,177 @@
+/** The open file: statements, and transactions that are short, synchronous and never nested. */
+import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
+import type { TaskLogSettings } from '../log/task-log-settings.ts';
+import { LogClock, type StoredClock } from './log-clock.ts';
+
+/** What the one row of the table `log` counts. */
+interface Counters {
+  change: number;
+  turn: number;
+  request_bytes: number;
+  result_bytes: number;
+}
+
+type LogRow = Counters & StoredClock;
+
+export class TaskFile {
+  readonly settings: TaskLogSettings;
+  readonly clock: LogClock;
+  /** Milliseconds by the log's clock; one time for all of a transaction. */
+  nowMs = 0;
+  /** Set by what makes a task available: those that wait for tasks may get one in this transaction. */
+  hasNewTask = false;
+  private readonly db: DatabaseSync;
+  private readonly statements = new Map<string, StatementSync>();
+  private counters: Counters = { change: 0, turn: 0, request_bytes: 0, result_bytes: 0 };
+  private isChanged = false;
+
+  constructor(db: DatabaseSync, settings: TaskLogSettings) {
+    this.db = db;
+    this.settings = settings;
+    this.clock = new LogClock();
+  }
+
+  /** Runs statements that read one state of the file. */
+  read<T>(body: () => T): T {
+    this.db.exec('BEGIN');
+    try {
+      this.begin();
+      return body();
+    } finally {
+      this.db.exec('COMMIT');
+    }
+  }
+
+  /** Runs statements that change the file. What they did is on the disk when this returns; when it throws, nothing is. */
+  write<T>(body: () => T): T {
+    this.db.exec('BEGIN IMMEDIATE');
+    try {
+      const stored = this.begin();
+      this.hasNewTask = false;
+      this.isChanged = false;
+      this.keepTime(stored);
+      const value = body();
+      if (this.isChanged) this.saveCounters();
+      this.db.exec('COMMIT');
+      return value;
+    } catch (error) {
+      this.rollBack();
+      throw error;
+    }
+  }
+
+  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.prepare(sql).get(...values) as Row | undefined;
+  }
+
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.prepare(sql).all(...values) as Row[];
+  }
+
+  /** Leave the loop early rather than read what is not needed: the rest of the rows is not loaded. */
+  each<Row>(sql: string, ...values: SQLInputValue[]): IterableIterator<Row> {
+    return this.prepare(sql).iterate(...values) as IterableIterator<Row>;
+  }
+
+  /** Runs a statement that changes rows. Returns the id of the row that it inserted last. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    this.isChanged = true;
+    return Number(this.prepare(sql).run(...values).lastInsertRowid);
+  }
+
+  /** The number of the last transaction before this one. */
+  get lastChange(): number {
+    return this.counters.change;
+  }
+
+  /** The number of this transaction, for `tasks.changed`. */
+  get change(): number {
+    return this.counters.change + 1;
+  }
+
+  nextTurn(): number {
+    return ++this.counters.turn;
+  }
+
+  /** Bytes of requests that wait, run or are dead. */
+  get requestBytes(): number {
+    return this.counters.request_bytes;
+  }
+
+  /** Bytes of results and chunks. */
+  get resultBytes(): number {
+    return this.counters.result_bytes;
+  }
+
+  addRequestBytes(bytes: number): void {
+    this.counters.request_bytes += bytes;
+  }
+
+  addResultBytes(bytes: number): void {
+    this.counters.result_bytes += bytes;
+  }
+
+  /** Changes when another process has changed the file. */
+  dataVersion(): number {
+    return this.get<{ data_version: number }>('PRAGMA data_version')!.data_version;
+  }
+
+  close(): void {
+    this.statements.clear();
+    this.db.close();
+  }
+
+  private rollBack(): void {
+    try {
+      this.db.exec('ROLLBACK');
+    } catch {
+      // Where the disk is full, say, SQLite has done so already.
+    }
+  }
+
+  private begin(): LogRow {
+    const stored = this.get<LogRow>('SELECT * FROM log')!;
+    this.nowMs = this.clock.nowMs(stored);
+    this.counters = { ...stored };
+    return stored;
+  }
+
+  /** The clock has another base than the one that is stored: all processes take it from now on. */
+  private keepTime(stored: LogRow): void {
+    const forwardMs = this.clock.keep(stored);
+    if (forwardMs === undefined) return;
+    this.nowMs = this.clock.nowMs(undefined);
+    const { clock_offset, clock_boot, clock_last } = this.clock.stored(this.nowMs);
+    this.run(
+      'UPDATE log SET clock_offset = ?, clock_boot = ?, clock_last = ?',
+      clock_offset,
+      clock_boot,
+      clock_last,
+    );
+    if (forwardMs === 0) return;
+    // The machine slept, or its clock was set: no run was silent for that long.
+    this.run(
+      'UPDATE tasks SET lease_until = lease_until + ?1, due_at = min(lease_until + ?1, ifnull(deadline_at, lease_until + ?1)) WHERE lease_until IS NOT NULL',
+      forwardMs,
+    );
+    this.run('UPDATE consumers SET expires_at = expires_at + ?', forwardMs);
+  }
+
+  private saveCounters(): void {
+    const { turn, request_bytes, result_bytes } = this.counters;
+    this.run(
+      'UPDATE log SET change = ?, turn = ?, request_bytes = ?, result_bytes = ?, clock_last = ?',
+      this.change,
+      turn,
+      request_bytes,
+      result_bytes,
+      this.nowMs,
+    );
+  }
+
+  private prepare(sql: string): StatementSync {
+    let statement = this.statements.get(sql);
+    if (statement === undefined) this.statements.set(sql, (statement = this.db.prepare(sql)));
+    return statement;
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * The way from the main thread to the thread of the file: requests of one turn go in one message. When the thread ends by
+ * itself, what it had not answered fails, and another one takes its place.
+ */
+import { Worker } from 'node:worker_threads';
+import { FencedError, LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
+import type {
+  Failure,
+  FromThread,
+  Held,
+  OperationName,
+  Operations,
+  Request,
+  ThreadData,
+  ToThread,
+} from './requests.ts';
+import { threadUrl } from './thread-url.ts';
+
+/** The waits before a thread that ended is begun again. */
+const FIRST_WAIT_MS = 100;
+const LONGEST_WAIT_MS = 5_000;
+
+interface Waiting {
+  readonly name: OperationName;
+  readonly held: Held | undefined;
+  readonly resolve: (output: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class ThreadLink {
+  isConnected = false;
+  clockOffsetMs = 0;
+  onConnected: ((connected: boolean) => void) | undefined;
+  onFenced: ((task: number, fence: number, because: 'lost' | 'cancelled') => void) | undefined;
+  private readonly data: ThreadData;
+  private worker: Worker | undefined;
+  private readonly waiting = new Map<number, Waiting>();
+  private outgoing: ToThread[] = [];
+  private lastId = 0;
+  private isClosed = false;
+  private waitMs = FIRST_WAIT_MS;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(data: ThreadData) {
+    this.data = data;
+  }
+
+  /** Rejects with LogSetupError when the file can't be used. */
+  open(): Promise<void> {
+    return new Promise((resolve, reject) => this.start(resolve, reject));
+  }
+
+  request<Name extends OperationName>(
+    name: Name,
+    input: Operations[Name]['in'],
+    signal?: AbortSignal,
+  ): Promise<Operations[Name]['out']> {
+    if (!this.isConnected) return Promise.reject(this.unavailable());
+    const id = ++this.lastId;
+    return new Promise<Operations[Name]['out']>((resolve, reject) => {
+      const held = 'held' in input ? input.held : undefined;
+      const stop = (): void => this.send({ name: 'stop', id });
+      const end = (): void => signal?.removeEventListener('abort', stop);
+      this.waiting.set(id, {
+        name,
+        held,
+        resolve: (output) => {
+          end();
+          resolve(output);
+        },
+        reject: (error) => {
+          end();
+          reject(error);
+        },
+      });
+      signal?.addEventListener('abort', stop);
+      this.send({ id, name, input } as Request);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    const { worker } = this;
+    clearTimeout(this.timer);
+    if (worker !== undefined && this.isConnected) {
+      const ended = new Promise((resolve) => worker.once('exit', resolve));
+      this.isClosed = true;
+      this.send({ name: 'close', id: ++this.lastId });
+      await ended;
+    }
+    this.isClosed = true;
+    this.disconnect();
+  }
+
+  private start(onOpen: () => void, onRefused: (error: LogSetupError) => void): void {
+    const worker = new Worker(threadUrl(), { workerData: this.data, name: 'task file' });
+    this.worker = worker;
+    worker.on('message', (message: FromThread) => {
+      if (message.name === 'opened') {
+        this.waitMs = FIRST_WAIT_MS;
+        this.isConnected = true;
+        this.clockOffsetMs = message.clockOffsetMs;
+        onOpen();
+      } else if (message.name === 'refused') onRefused(new LogSetupError(message.message));
+      else this.receive(message);
+    });
+    // What ends a thread is an error that nobody foresaw, or a lack of memory.
+    let cause: unknown;
+    worker.on('error', (error) => {
+      cause = error;
+      onRefused(new LogSetupError(`the thread of the task file could not start: ${String(error)}`, error));
+    });
+    worker.on('exit', () => this.ended(cause));
+  }
+
+  private receive(message: Exclude<FromThread, { name: 'opened' | 'refused' }>): void {
+    if (message.name === 'clock') this.clockOffsetMs = message.offsetMs;
+    else if (message.name === 'fenced') this.onFenced?.(message.task, message.fence, message.because);
+    else {
+      const waiting = this.waiting.get(message.id);
+      if (waiting === undefined) return;
+      this.waiting.delete(message.id);
+      if (message.name === 'done') waiting.resolve(message.output as never);
+      else waiting.reject(errorOf(message.failure, waiting));
+    }
+  }
+
+  private ended(cause: unknown): void {
+    const wasConnected = this.isConnected;
+    this.worker = undefined;
+    this.disconnect(cause);
+    if (this.isClosed || !wasConnected) return;
+    this.onConnected?.(false);
+    this.startAgain();
+  }
+
+  private startAgain(): void {
+    this.timer = setTimeout(() => {
+      const failed = (): void => {
+        if (!this.isClosed) this.startAgain();
+      };
+      this.start(() => this.onConnected?.(true), failed);
+    }, this.waitMs);
+    this.waitMs = Math.min(LONGEST_WAIT_MS, this.waitMs * 2);
+  }
+
+  private disconnect(cause?: unknown): void {
+    this.isConnected = false;
+    this.outgoing = [];
+    const waiting = [...this.waiting.values()];
+    this.waiting.clear();
+    for (const { reject } of waiting) reject(this.unavailable(true, cause));
+  }
+
+  private unavailable(isOutcomeUnknown = false, cause?: unknown): LogUnavailableError {
+    const message = this.isClosed
+      ? 'the task file is closed'
+      : 'the thread of the task file has ended and is begun again: try once more';
+    return new LogUnavailableError(message, isOutcomeUnknown, cause);
+  }
+
+  private send(message: ToThread): void {
+    this.outgoing.push(message);
+    if (this.outgoing.length === 1) queueMicrotask(() => this.flush());
+  }
+
+  private flush(): void {
+    const messages = this.outgoing;
+    this.outgoing = [];
+    if (messages.length > 0) this.worker?.postMessage(messages);
+  }
+}
+
+function errorOf(failure: Failure, { held }: Waiting): Error {
+  if (failure.kind === 'fenced') return new FencedError(held?.key ?? '', held?.run ?? 0, failure.because);
+  return new LogUnavailableError(failure.message, failure.isOutcomeUnknown);
+}

@@ -1,0 +1,16 @@
+/** The entry of the thread of a task file: opens the file and says how that went. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { FileThread } from './file-thread.ts';
+import { openFile } from './open-file.ts';
+import type { FromThread, ThreadData } from './requests.ts';
+import { TaskFile } from './task-file.ts';
+
+const { file, settings } = workerData as ThreadData;
+const port = parentPort!;
+
+try {
+  new FileThread(new TaskFile(await openFile(file), settings), port).start();
+} catch (error) {
+  port.postMessage({ name: 'refused', message: (error as Error).message } satisfies FromThread);
+  port.close();
+}
