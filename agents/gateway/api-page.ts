@@ -16,11 +16,21 @@ interface Schema {
   readonly items?: Schema;
 }
 
+interface Parameter {
+  readonly name: string;
+  /** `path`, `query` or `header`. */
+  readonly in: string;
+  readonly description?: string;
+  readonly required?: boolean;
+  readonly schema?: Schema;
+}
+
 type Content = Readonly<Record<string, { readonly schema?: Schema }>>;
 
 interface Operation {
   readonly summary?: string;
   readonly description?: string;
+  readonly parameters?: readonly Parameter[];
   readonly requestBody?: { readonly content: Content };
   readonly responses: Readonly<Record<string, { readonly description?: string; readonly content?: Content }>>;
 }
@@ -77,7 +87,7 @@ ${operations.join('\n')}
 }
 
 function operationOf(method: string, path: string, operation: Operation): string {
-  const { summary = '', description = '', requestBody, responses } = operation;
+  const { summary = '', description = '', parameters = [], requestBody, responses } = operation;
   const body = schemaOf(requestBody?.content);
   const answers = Object.entries(responses).map(([status, { description: meaning = '', content }]) => {
     const fields = fieldsOf(schemaOf(content));
@@ -87,6 +97,7 @@ function operationOf(method: string, path: string, operation: Operation): string
 <h2><span class="method">${text(method.toUpperCase())}</span> ${text(path)}</h2>
 <p>${prose(summary)}${description === '' ? '' : `. ${prose(description)}`}</p>
 <pre tabindex="0" aria-label="An example of ${text(method.toUpperCase())} ${text(path)}">${text(exampleOf(method, path, body))}</pre>
+${parameters.length === 0 ? '' : `<h3>Parameters</h3>\n${tableOf('Parameter', parameters.map(rowOfParameter))}`}
 ${body === undefined ? '' : `<h3>Request</h3>\n${fieldsOf(body)}`}
 <h3>Responses</h3>
 ${answers.join('\n')}
@@ -95,11 +106,12 @@ ${answers.join('\n')}
 
 /** A command that calls it with the fields that it requires. */
 function exampleOf(method: string, path: string, body: Schema | undefined): string {
-  if (body === undefined) return `curl -s http://127.0.0.1:8080${path}`;
+  const verb = method === 'get' ? '' : `-X ${method.toUpperCase()} `;
+  if (body === undefined) return `curl -s ${verb}http://127.0.0.1:8080${path.replace('{id}', '$TASK_ID')}`;
   const example = Object.fromEntries(
     (body.required ?? []).map((name) => [name, 'Why do circuit breakers matter?']),
   );
-  return `curl -s -X ${method.toUpperCase()} http://127.0.0.1:8080${path} \\
+  return `curl -s ${verb}http://127.0.0.1:8080${path} \\
   -H 'content-type: application/json' \\
   -d '${JSON.stringify(example)}'`;
 }
@@ -112,11 +124,29 @@ function schemaOf(content: Content | undefined): Schema | undefined {
 function fieldsOf(schema: Schema | undefined): string {
   if (schema === undefined) return '';
   const rows = [...rowsOf(schema, '')];
-  if (rows.length === 0) return '';
-  return `<div class="fields" tabindex="0" role="group" aria-label="Fields"><table>
-<thead><tr><th scope="col">Field</th><th scope="col">Type</th><th scope="col">Meaning</th></tr></thead>
+  return rows.length === 0 ? '' : tableOf('Field', rows);
+}
+
+function tableOf(what: 'Field' | 'Parameter', rows: readonly string[]): string {
+  return `<div class="fields" tabindex="0" role="group" aria-label="${what}s"><table>
+<thead><tr><th scope="col">${what}</th><th scope="col">Type</th><th scope="col">Meaning</th></tr></thead>
 <tbody>${rows.join('\n')}</tbody>
 </table></div>`;
+}
+
+function rowOfParameter({
+  name,
+  in: place,
+  description = '',
+  required = false,
+  schema = {},
+}: Parameter): string {
+  const meaning = description === '' ? (schema.description ?? '') : description;
+  return rowOf(name, [place, typeOf(schema), ...(required ? ['required'] : [])].join(', '), meaning);
+}
+
+function rowOf(name: string, type: string, meaning: string): string {
+  return `<tr><th scope="row"><code>${text(name)}</code></th><td>${text(type)}</td><td>${prose(meaning)}</td></tr>`;
 }
 
 function* rowsOf(
@@ -128,7 +158,7 @@ function* rowsOf(
   for (const [name, field] of named) {
     const path = `${above}${name}`;
     const needed = required.includes(name) ? ', required' : '';
-    yield `<tr><th scope="row"><code>${text(path)}</code></th><td>${text(typeOf(field) + needed)}</td><td>${prose(field.description ?? '')}</td></tr>`;
+    yield rowOf(path, typeOf(field) + needed, field.description ?? '');
     if (field.type === 'object' && field.properties !== undefined) yield* rowsOf(field, `${path}.`);
   }
 }

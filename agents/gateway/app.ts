@@ -4,6 +4,7 @@ import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import { SentAhead } from '../../sidecar/node/sent-ahead.ts';
 import { maxMessageBytes } from '../protocol/definitions.ts';
+import { connectTasks } from '../protocol/tasks-client.ts';
 import { ApiError } from './api-error.ts';
 import { apiPageRoutes } from './api-page.ts';
 import { boundBodies } from './bodies.ts';
@@ -15,6 +16,7 @@ import { isLoopback, otherSite } from './other-sites.ts';
 import { pageRoutes } from './page.ts';
 import { Registry } from './registry.ts';
 import type { GatewaySettings } from './settings.ts';
+import { submittedTaskRoutes } from './submitted/routes.ts';
 import { taskRoute } from './task-route.ts';
 
 /**
@@ -40,6 +42,7 @@ export interface Gateway {
 /** Creates the REST API in front of the agents. It listens when the caller starts its `app`. */
 export async function createGateway(settings: GatewaySettings, log: FastifyBaseLogger): Promise<Gateway> {
   const registry = new Registry(settings.agents);
+  const tasks = connectTasks(settings.tasks);
   const stopping = new AbortController();
   let closing = false;
   const app: FastifyInstance = fastify({
@@ -71,7 +74,10 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
     // Requests from before the stop would otherwise keep their connections open, and these the server.
     if (closing) reply.header('connection', 'close');
   });
-  app.addHook('onClose', async () => registry.close());
+  app.addHook('onClose', async () => {
+    registry.close();
+    tasks.close();
+  });
 
   await app.register(swagger, {
     openapi: {
@@ -80,7 +86,8 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   });
   await app.register(async (routes) => {
     const { timeoutMs, maxInputChars, links } = settings;
-    taskRoute(routes, { registry, timeoutMs, maxInputChars, stopping: stopping.signal });
+    taskRoute(routes, { registry, tasks, timeoutMs, maxInputChars, stopping: stopping.signal });
+    submittedTaskRoutes(routes, { client: tasks, stopping: stopping.signal });
     healthRoute(routes, registry);
     pageRoutes(routes, links);
     apiPageRoutes(routes);

@@ -27,7 +27,9 @@ function fromFastify(error: FastifyError): ApiError {
     const { missingProperty, additionalProperty } = first.params as Record<string, string | undefined>;
     const path = first.instancePath.slice(1).replaceAll('/', '.');
     const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.') || 'body';
-    const what = additionalProperty === undefined ? first.message : 'is not a field of a task';
+    const known =
+      error.validationContext === 'querystring' ? 'is no parameter here' : 'is not a field of a task';
+    const what = additionalProperty === undefined ? first.message : known;
     const message = missingProperty === undefined ? `${field} ${what}` : `${field} is required`;
     return new ApiError(422, 'INVALID_ARGUMENT', message, { field });
   }

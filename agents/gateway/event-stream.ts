@@ -12,9 +12,12 @@ const heartbeatMs = 15_000;
 export class EventStream {
   private readonly response: ServerResponse;
   private readonly heartbeat: NodeJS.Timeout;
+  private readonly reconnectMs: number | undefined;
 
-  constructor(response: ServerResponse) {
+  /** @param reconnectMs how long an EventSource waits before it connects again; its own time without one */
+  constructor(response: ServerResponse, reconnectMs?: number) {
     this.response = response;
+    this.reconnectMs = reconnectMs;
     this.heartbeat = setInterval(() => {
       this.open(200, {});
       response.write(': waiting\n\n');
@@ -25,16 +28,17 @@ export class EventStream {
    * Sends an event. Resolves when the reader can take the next one.
    *
    * @param signal stops waiting for a reader that has disconnected
-   * @param head the status and headers, for the first event
+   * @param head the status and headers, for the first event; and an id by which a client resumes
    */
   async send(
-    event: 'chunk' | 'done' | 'error',
+    event: 'chunk' | 'done' | 'error' | 'run' | 'state',
     data: object,
     signal: AbortSignal,
-    head: { status: number; headers: Record<string, string> } = { status: 200, headers: {} },
+    head: { status?: number; headers?: Record<string, string>; id?: number } = {},
   ): Promise<void> {
-    this.open(head.status, head.headers);
-    const flowing = this.response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    this.open(head.status ?? 200, head.headers ?? {});
+    const id = head.id === undefined ? '' : `id: ${head.id}\n`;
+    const flowing = this.response.write(`event: ${event}\n${id}data: ${JSON.stringify(data)}\n\n`);
     if (!flowing) await once(this.response, 'drain', { signal });
   }
 
@@ -54,5 +58,6 @@ export class EventStream {
       connection: 'close',
       ...headers,
     });
+    if (this.reconnectMs !== undefined) this.response.write(`retry: ${this.reconnectMs}\n\n`);
   }
 }

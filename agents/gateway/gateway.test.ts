@@ -463,12 +463,19 @@ t.test('the gateway serves health, the API description and the page', async (t) 
     200: { content: { 'application/json': described } },
     503: { content: { 'application/json': described } },
   });
-  t.same(Object.keys(description.paths), ['/api/v1/tasks', '/api/v1/health']);
+  t.same(Object.keys(description.paths), [
+    '/api/v1/tasks',
+    '/api/v1/tasks/{id}',
+    '/api/v1/tasks/{id}/events',
+    '/api/v1/health',
+  ]);
   t.same(Object.keys(description.paths['/api/v1/tasks']!.post.responses), [
     '200',
+    '202',
     '404',
     '422',
     '429',
+    '501',
     '502',
     '503',
     '504',
@@ -478,6 +485,7 @@ t.test('the gateway serves health, the API description and the page', async (t) 
   const api = await docs.text();
   for (const path of Object.keys(description.paths)) t.match(api, `</span> ${path}</h2>`);
   t.match(api, '<code>error.field</code>');
+  t.match(api, '<code>idempotency-key</code></th><td>header, string');
 
   const page = await fetch(`${url}/`);
   t.match(page.headers.get('content-security-policy'), /default-src 'self'/);

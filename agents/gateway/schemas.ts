@@ -2,6 +2,7 @@
 
 const longestIdChars = 256;
 const mostMetadata = 64;
+const longestTimeoutMs = 30 * 24 * 3600 * 1000;
 
 export function taskSchema(maxInputChars: number) {
   return {
@@ -31,6 +32,20 @@ export function taskSchema(maxInputChars: number) {
       },
       max_tokens: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1, description: '0: the agent decides.' },
       temperature: { type: 'number', minimum: 0, maximum: 2, description: '0: the agent decides.' },
+      timeout_ms: {
+        type: 'integer',
+        minimum: 1,
+        maximum: longestTimeoutMs,
+        description:
+          "The task ends unanswered after this time. Without it a submitted task has no deadline, and others have the gateway's.",
+      },
+      stream: {
+        type: 'boolean',
+        default: true,
+        description:
+          'Of a submitted task: whether its agent streams, so that its events have its chunks. `false` is for agents that ' +
+          'answer as a whole only, and for `tokens_used`.',
+      },
     },
   } as const;
 }
@@ -43,9 +58,11 @@ export interface TaskBody {
   metadata?: Record<string, string>;
   max_tokens?: number;
   temperature?: number;
+  timeout_ms?: number;
+  stream?: boolean;
 }
 
-const modelFailureSchema = {
+export const modelFailureSchema = {
   type: 'object',
   description: "Why the agent's model did not answer, without keys.",
   properties: {

@@ -16,6 +16,8 @@ export interface GatewaySettings {
   maxInputChars: number;
   /** Agent type → address. */
   agents: ReadonlyMap<string, string>;
+  /** GATEWAY_TASKS_ADDR: a sidecar that serves outrigger.v1.Tasks; by default the one that the agents' calls go to. */
+  tasks: string;
   /** GATEWAY_LINKS, `name=url,…`: further links on the page at `/`. */
   links: readonly { name: string; url: string }[];
   /** GATEWAY_HEALTH_LISTEN: the address of the gRPC health service for its sidecar; '' for none. */
@@ -30,6 +32,7 @@ const sidecar = '127.0.0.1:15001';
 
 /** @throws SettingError with the name of the invalid variable */
 export function readGatewaySettings(environment: Environment): GatewaySettings {
+  const agents = readAgents(environment);
   return {
     host: environment['HOST'] || '127.0.0.1',
     names: listOf(environment['GATEWAY_HOSTS'] ?? '').map((name) => name.toLowerCase()),
@@ -37,7 +40,8 @@ export function readGatewaySettings(environment: Environment): GatewaySettings {
     timeoutMs: durationMs(environment, 'GATEWAY_TIMEOUT', 60_000),
     drainTimeoutMs: durationMs(environment, 'GATEWAY_DRAIN_TIMEOUT', 25_000),
     maxInputChars: wholeNumber(environment, 'GATEWAY_MAX_INPUT_CHARS', 1_000_000, [1, 10_000_000]),
-    agents: readAgents(environment),
+    agents,
+    tasks: address(environment, 'GATEWAY_TASKS_ADDR', agents.get(usualAgents[0]!) ?? sidecar),
     links: readLinks(environment['GATEWAY_LINKS'] ?? ''),
     healthListen: environment['GATEWAY_HEALTH_LISTEN']
       ? address(environment, 'GATEWAY_HEALTH_LISTEN', '')

@@ -1,34 +1,49 @@
-/** POST /api/v1/tasks: sends a task to an agent. */
+/** POST /api/v1/tasks: sends a task to an agent, or submits it. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
+import type { TasksClient } from '../protocol/tasks-client.ts';
 import { beginWork, traceHeaders } from '../tracing/tracing.ts';
+import type { Work } from '../tracing/work.ts';
 import { wantsEventStream } from './accept.ts';
 import { type AgentCall, metadataOf, processTask, streamTask } from './agent-call.ts';
 import { ApiError } from './api-error.ts';
 import { EventStream } from './event-stream.ts';
 import type { Registry } from './registry.ts';
 import { errorSchema, type TaskBody, taskAnswerSchema, taskSchema } from './schemas.ts';
+import { prefersAsync } from './submitted/prefer.ts';
+import { submitTask } from './submitted/routes.ts';
+import { submitHeadersSchema, submittedSchema } from './submitted/schemas.ts';
 
 export interface TaskRouteSettings {
   registry: Registry;
+  /** Takes the tasks that outlive their request. */
+  tasks: TasksClient;
   timeoutMs: number;
   maxInputChars: number;
   /** Fires, with an ApiError as its reason, when running tasks have to end. */
   stopping: AbortSignal;
 }
 
-/** POST /api/v1/tasks: one task for one agent, answered as a whole or, by the Accept header, as a stream. */
+/**
+ * POST /api/v1/tasks: one task for one agent, answered as a whole or, by the Accept header, as a stream. By the Prefer header
+ * it is submitted, and answered later (`submitted/`).
+ */
 export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): void {
   const schema = {
     summary: 'Run a task',
+    headers: submitHeadersSchema,
     body: taskSchema(settings.maxInputChars),
     response: {
       200: taskAnswerSchema,
+      202: submittedSchema('`Prefer: respond-async`: the task is stored; `Location` is its address.'),
       404: errorSchema('Unknown agent type.'),
-      422: errorSchema('A field of the task is missing or wrong; `field` says which.'),
+      422: errorSchema(
+        'A field of the task is missing or wrong, or Idempotency-Key names another task; `field` says which.',
+      ),
       429: errorSchema(
         'The model provider throttles the agent; see Retry-After. Without Retry-After, the provider demands payment.',
       ),
+      501: errorSchema('`Prefer: respond-async` without a bus.'),
       502: errorSchema('The agent failed; if its model provider refused it, `model` has the reason.'),
       503: errorSchema('The agent is not available or its circuit is open; see Retry-After.'),
       504: errorSchema('The agent did not answer in time.'),
@@ -36,6 +51,11 @@ export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): vo
   };
   app.post<{ Body: TaskBody }>('/api/v1/tasks', { schema }, async (request, reply) => {
     const call = callFor(request, reply, settings);
+    if (prefersAsync(request.headers.prefer)) {
+      const { stream = true, timeout_ms: timeoutMs = 0, correlation_id: correlationId } = request.body;
+      const { task, work } = call;
+      return submitTask(settings.tasks, { task, correlationId, stream, timeoutMs, work }, request, reply);
+    }
     if (wantsEventStream(request.headers.accept)) {
       reply.hijack();
       await streamAnswer(call, request, reply);
@@ -52,8 +72,8 @@ function callFor(
   request: FastifyRequest<{ Body: TaskBody }>,
   reply: FastifyReply,
   { registry, timeoutMs, stopping }: TaskRouteSettings,
-): AgentCall {
-  const { agent_type, correlation_id, ...rest } = request.body;
+): AgentCall & { work: Work | undefined } {
+  const { agent_type, correlation_id, stream: _, timeout_ms = timeoutMs, ...rest } = request.body;
   const agent = registry.get(agent_type);
   if (agent === undefined) {
     const known = registry.all().map(({ type }) => type);
@@ -81,7 +101,8 @@ function callFor(
     agent,
     task: { ...ids, agent_type, ...rest },
     metadata: metadataOf(request, work),
-    timeoutMs,
+    timeoutMs: Math.min(timeoutMs, timeout_ms),
+    work,
     signal: AbortSignal.any([left.signal, stopping]),
   };
 }

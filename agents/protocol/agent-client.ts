@@ -42,10 +42,17 @@ export interface AgentClient {
 const Client = makeClientConstructor(agentService, 'AgentService');
 
 /**
- * Opens a channel to an agent, or to the sidecar that routes to it.
- *
  * The reconnect back-off is short because the peer is on this host or one hop away: the channel has to find a restarted
  * sidecar at once, and the sidecar does the back-off towards far endpoints.
+ */
+export const channelOptions: ChannelOptions = {
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 2000,
+  'grpc.enable_http_proxy': 0,
+};
+
+/**
+ * Opens a channel to an agent, or to the sidecar that routes to it.
  *
  * @param address `host:port` or `unix:/path`
  * @param authority the name by which the sidecar routes; the address by default
@@ -53,9 +60,7 @@ const Client = makeClientConstructor(agentService, 'AgentService');
 export function connectAgent(address: string, authority?: string): AgentClient {
   const options: ChannelOptions = {
     ...messageLimits,
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 2000,
-    'grpc.enable_http_proxy': 0,
+    ...channelOptions,
     ...(authority === undefined ? {} : { 'grpc.default_authority': authority }),
   };
   return new Client(address, credentials.createInsecure(), options) as unknown as AgentClient;

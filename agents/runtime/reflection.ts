@@ -23,8 +23,13 @@ type Answer =
 /**
  * Server reflection (grpc.reflection.v1) over all of proto/. The files are few, so every question about a known symbol
  * gets all of them; a client takes what it needs.
+ *
+ * @param unlisted services that the sidecar may serve at this address: described to who asks for them by name
  */
-export function reflection(definition: PackageDefinition): UntypedServiceImplementation {
+export function reflection(
+  definition: PackageDefinition,
+  unlisted: readonly string[] = [],
+): UntypedServiceImplementation {
   const services: string[] = [];
   const symbols = new Set<string>();
   const files = new Map<string, Buffer>();
@@ -33,7 +38,7 @@ export function reflection(definition: PackageDefinition): UntypedServiceImpleme
     if (Array.isArray(entry.fileDescriptorProtos)) {
       for (const file of entry.fileDescriptorProtos) files.set(file.toString('latin1'), file);
     } else {
-      services.push(name);
+      if (!unlisted.includes(name)) services.push(name);
       for (const method of Object.keys(entry)) symbols.add(`${name}.${method}`);
     }
   }

@@ -7,6 +7,7 @@ import {
   messageLimits,
   packageDefinition,
   reflectionService,
+  tasksServiceName,
 } from '../protocol/definitions.ts';
 import type { Agent, RunningAgent } from './agent.ts';
 import { Health } from './health.ts';
@@ -44,7 +45,7 @@ export async function startAgentServer(
     HealthCheck: health.agentCheck,
   });
   server.addService(healthService, health.service);
-  server.addService(reflectionService, reflection(packageDefinition));
+  server.addService(reflectionService, reflection(packageDefinition, [tasksServiceName]));
 
   await Promise.all([loadModelClient(), removeStaleSocket(settings.listen)]);
   const port = await bind(server, settings.listen);

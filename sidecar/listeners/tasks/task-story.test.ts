@@ -78,6 +78,19 @@ t.test('a client that stays is told of a new run before its chunks', async (t) =
   );
 });
 
+t.test('a watcher that is behind gets the chunks that the new run has written meanwhile', async (t) => {
+  t.strictSame(
+    told(
+      storyOf({}, 0),
+      chunks(1, 1, 'a'),
+      state({ run: 2, lostRuns: 1, startedAtMs: 20, lastSequence: 4 }),
+      chunks(1, 2, 'b'),
+      chunks(2, 3, 'A', 'B'),
+    ),
+    ['running', '1:a', 'run 2 after 1', 'running', '3:A', '4:B'],
+  );
+});
+
 t.test('a run that was handed back leaves no chunk, although the next one has its number', async (t) => {
   t.strictSame(
     told(
@@ -111,12 +124,12 @@ t.test('a client that comes back after its run was lost drops what it had', asyn
   const now = { run: 2, lostRuns: 1, startedAtMs: 20, lastSequence: 6 };
   t.strictSame(
     told(storyOf(now, 3), chunks(1, 3, 'c', 'd'), chunks(2, 5, 'A', 'B')),
-    ['running', 'run 2 after 4', '5:A', '6:B'],
+    ['running', 'run 2 after 3', '5:A', '6:B'],
     'the log still had its chunk',
   );
-  t.strictSame(told(storyOf(now, 3), chunks(2, 5, 'A', 'B')), ['running', 'run 2 after 4', '5:A', '6:B']);
+  t.strictSame(told(storyOf(now, 3), chunks(2, 5, 'A', 'B')), ['running', 'run 2 after 3', '5:A', '6:B']);
   const silent = { run: 2, state: 'done', startedAtMs: 20, lastSequence: 4 } as const;
-  t.strictSame(told(storyOf(silent, 3)), ['run 2 after 4', 'end'], 'a run without chunks');
+  t.strictSame(told(storyOf(silent, 3)), ['run 2 after 3', 'end'], 'a run without chunks');
 });
 
 t.test('a client with chunks of an earlier generation begins again', async (t) => {

@@ -39,7 +39,10 @@ export class TaskStory {
   }
 
   *begin(): Generator<Told> {
-    if (this.held > this.record.lastSequence) yield this.drop(this.record.run, 0);
+    if (this.held > this.record.lastSequence) {
+      this.held = 0;
+      yield this.drop(this.record.run);
+    }
     yield* this.tellState();
   }
 
@@ -49,9 +52,9 @@ export class TaskStory {
       return;
     }
     this.record = event.record;
-    const { state, run, lastSequence } = this.record;
+    const { state, run } = this.record;
     if (state === 'running' && typeof this.heldRun === 'object' && this.heldRun.id !== idOf(this.record))
-      yield this.drop(run, lastSequence);
+      yield this.drop(run);
     yield* this.tellState();
   }
 
@@ -61,7 +64,7 @@ export class TaskStory {
     if (!hasEnded(record)) return;
     // The run that ended the task wrote no chunk, and those that the client has are of another.
     const other = heldRun === 'unknown' || (typeof heldRun === 'object' && heldRun.id !== idOf(record));
-    if (other && record.state === 'done') yield this.drop(record.run, record.lastSequence);
+    if (other && record.state === 'done') yield this.drop(record.run);
     yield { kind: 'end', record };
   }
 
@@ -73,10 +76,10 @@ export class TaskStory {
     yield { kind: 'state', record };
   }
 
-  private drop(run: number, afterSequence: number): Told {
-    this.held = afterSequence;
+  /** The record may count chunks of the run already that are still to come: only what the client has is known to be void. */
+  private drop(run: number): Told {
     this.heldRun = 'nothing';
-    return { kind: 'run', run, afterSequence };
+    return { kind: 'run', run, afterSequence: this.held };
   }
 
   private *tellChunks({ run, firstSequence, payload }: ChunkBatch): Generator<Told> {
@@ -86,7 +89,7 @@ export class TaskStory {
     let sequence = firstSequence;
     for (const message of messagesOf(this.open(payload))) {
       if (this.heldRun === 'unknown' && sequence >= this.held) {
-        if (sequence > this.held) yield this.drop(run, sequence - 1);
+        if (sequence > this.held) yield this.drop(run);
         this.heldRun = { id: idOf(record) };
       }
       if (sequence > this.held) {
