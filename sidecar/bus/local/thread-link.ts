@@ -93,7 +93,7 @@ export class ThreadLink {
   }
 
   private start(onOpen: () => void, onRefused: (error: LogSetupError) => void): void {
-    const worker = new Worker(threadUrl(), { workerData: this.data, name: 'task file' });
+    const worker = new Worker(threadUrl(), { workerData: this.data, name: 'task file', execArgv: [] });
     this.worker = worker;
     worker.on('message', (message: FromThread) => {
       if (message.name === 'opened') {
