@@ -47,7 +47,7 @@ const allowed: Record<string, readonly string[]> = {
   // Beside the proxy: what goes to the provider of a model.
   llm: ['settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
   // Tasks on a log; `listeners/` connects it with calls.
-  bus: ['settings', 'net', 'task', 'grpc', 'tls', 'files', 'clock', 'collections', 'node'],
+  bus: ['settings', 'net', 'policy', 'task', 'grpc', 'tls', 'files', 'clock', 'collections', 'node'],
   config: [
     'settings',
     'net',
