@@ -1,0 +1,220 @@
+// A sidecar takes tasks from the bus, runs them by its own inbound side, and stores what the agent answered.
+import { gzipSync } from 'node:zlib';
+import t from 'tap';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
+import { messageThen, ok, silence, startReplica, trailersOnly } from './support/answers.ts';
+import { logFile, Submitter, startConsumer } from './support/task-consumer.ts';
+import { grpcFrame, taskRequest } from './support/upstream.ts';
+
+t.setTimeout(120_000);
+
+t.test('a task of the bus is a call of the agent, and its answer is the result', async (t) => {
+  const app = await startReplica(t, messageThen(0, { message: 'the answer', fields: { 'x-cost': '3' } }));
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address, timeout: '10s' } });
+  const fields = [
+    'x-tenant',
+    'a',
+    'x-tenant',
+    'b',
+    'traceparent',
+    `00-${'1'.repeat(32)}-${'2'.repeat(16)}-01`,
+  ];
+  const { key } = await submitter.submit({ fields });
+  const record = await submitter.ended(key);
+  t.equal(record.state, 'done');
+  t.equal(record.run, 1);
+  t.equal(record.result?.status, 0);
+  const result = submitter.resultOf(record);
+  t.equal(String(result.answer), 'the answer');
+  t.same(result.trailers, ['x-cost', '3']);
+  t.equal(app.calls.length, 1);
+  const [call] = app.calls;
+  t.same(call!.body, grpcFrame(taskRequest({ id: 'task-1', type: 'research', input: 'work' })));
+  t.equal(call!.headers['x-tenant'], 'a, b');
+  t.match(call!.headers['traceparent'], /^00-1{32}-/);
+  t.equal(call!.headers['grpc-timeout'], undefined, 'inbound.timeout is for callers that wait');
+  t.same(plane.events, ['delivered', 'settled 0']);
+});
+
+t.test('an error of the agent is a result, too, and the task runs once', async (t) => {
+  const app = await startReplica(t, trailersOnly(14, { 'grpc-message': 'no %25 luck', 'x-why': 'because' }));
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address } });
+  const record = await submitter.ended((await submitter.submit()).key);
+  t.equal(record.state, 'done');
+  t.equal(record.result?.status, 14);
+  const { statusMessage, trailers, answer } = submitter.resultOf(record);
+  t.equal(statusMessage, 'no % luck');
+  t.match(trailers.join(), 'x-why,because');
+  t.equal(answer, undefined);
+  t.same(plane.events, ['delivered', 'settled 14']);
+  t.equal(app.calls.length, 1);
+});
+
+t.test(
+  'a stream becomes chunks, numbered from 1 and uncompressed, and a slow log stops the agent',
+  async (t) => {
+    const messages = Array.from({ length: 300 }, (_, index) => Buffer.alloc(1_000, index));
+    const zipped = (message: Buffer): Buffer => {
+      const frame = grpcFrame(gzipSync(message));
+      frame[0] = 1;
+      return frame;
+    };
+    const app = await startReplica(t, (stream) => {
+      stream.respond(
+        { ':status': 200, 'content-type': 'application/grpc', 'grpc-encoding': 'gzip' },
+        { waitForTrailers: true },
+      );
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      messages.forEach(
+        (message, index) => void stream.write(index % 2 === 0 ? zipped(message) : grpcFrame(message)),
+      );
+      stream.end();
+    });
+    const file = logFile(t);
+    const submitter = await Submitter.open(t, file);
+    await startConsumer(t, file, { inbound: { app: app.address } });
+    const { key } = await submitter.submit({ path: STREAM_PROCESS_PATH });
+    const story = await submitter.story(key);
+    const bytes: Buffer[] = [];
+    let next = 1;
+    for (const event of story) {
+      if (event.kind !== 'chunks') continue;
+      t.equal(event.batch.run, 1);
+      t.equal(event.batch.firstSequence, next);
+      next += event.batch.count;
+      bytes.push(event.batch.payload);
+      t.ok(event.batch.payload.length <= 18_000, 'a batch is written when it has 16 KiB');
+    }
+    t.equal(next, 301);
+    t.ok(Buffer.concat(bytes).equals(Buffer.concat(messages.map(grpcFrame))));
+    const last = story.at(-1)!;
+    t.ok(last.kind === 'state' && last.record.state === 'done' && last.record.result?.lastSequence === 300);
+  },
+);
+
+t.test('an answer that is too large ends with RESOURCE_EXHAUSTED, and the agent is cancelled', async (t) => {
+  for (const path of ['/agent.AgentService/ProcessTask', STREAM_PROCESS_PATH]) {
+    const app = await startReplica(t, (stream) => {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+      for (let i = 0; i < 8; i++) stream.write(grpcFrame(Buffer.alloc(1_000)));
+      if (path !== STREAM_PROCESS_PATH) stream.write(grpcFrame(Buffer.alloc(9_000)));
+    });
+    const file = logFile(t);
+    const submitter = await Submitter.open(t, file);
+    await startConsumer(t, file, {
+      inbound: { app: app.address },
+      bus: { results: { max_answer_bytes: 5_000 } },
+    });
+    const record = await submitter.ended((await submitter.submit({ path })).key);
+    t.equal(record.result?.status, 8, path);
+    t.match(submitter.resultOf(record).statusMessage, 'bus.results.max_answer_bytes (5000)');
+    await waitUntil('the agent is told', () => app.calls[0]!.closedWith === 8);
+  }
+});
+
+t.test('a cancel and a deadline end the call of the agent', async (t) => {
+  const app = await startReplica(t, silence);
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address } });
+  const { key } = await submitter.submit();
+  await waitUntil('the agent has it', () => app.calls.length === 1);
+  await submitter.log.cancel(key, 'no longer wanted');
+  await waitUntil('the agent is told', () => app.calls[0]!.closedWith === 8);
+  await waitUntil('the run is over', () => plane.events.includes('fenced: cancelled'));
+  const late = await submitter.submit({ id: 'late', timeLeftMs: 300 });
+  const record = await submitter.ended(late.key);
+  t.ok(record.state === 'cancelled' || record.result?.status === 4, record.state);
+  await waitUntil('the agent is told', () => app.calls[1]?.closedWith !== undefined);
+  t.match(app.calls[1]!.headers['grpc-timeout'], /^\d+[mu]$/, 'the agent knows its deadline');
+});
+
+t.test('run_timeout bounds a run, and its result says so', async (t) => {
+  const app = await startReplica(t, silence);
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  await startConsumer(t, file, {
+    inbound: { app: app.address },
+    bus: { consume: { run_timeout: '200ms' } },
+  });
+  const record = await submitter.ended((await submitter.submit()).key);
+  t.equal(record.result?.status, 4);
+  t.match(submitter.resultOf(record).statusMessage, 'bus.consume.run_timeout (200 ms)');
+});
+
+t.test('exactly as many tasks are taken as there are places', async (t) => {
+  const app = await startReplica(t, silence);
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  await startConsumer(t, file, { inbound: { app: app.address }, bus: { consume: { places: 3 } } });
+  for (let i = 0; i < 5; i++) await submitter.submit({ id: `task-${i}` });
+  await waitUntil('three run', () => app.calls.length === 3);
+  const [queue] = await submitter.log.status();
+  t.same([queue!.running, queue!.queued], [3, 2]);
+  app.answer = ok;
+  messageThen(0)(app.calls[0]!.stream, app.calls[0]!);
+  await waitUntil('the others follow', () => app.calls.length === 5);
+});
+
+t.test('who published counts as the caller: shares, scopes, and allow_identities', async (t) => {
+  const app = await startReplica(t, silence);
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address } });
+  await submitter.submit({ id: 'same', publisher: 'spiffe://a/one', scope: 'x' });
+  await submitter.submit({ id: 'same', publisher: 'spiffe://a/two', scope: 'x' });
+  await submitter.submit({ id: 'same', publisher: 'spiffe://a/two', scope: 'y' });
+  await waitUntil('no two of them are one task', () => app.calls.length === 3);
+  const calls = [...plane.sidecar.inbound.listener.calls()];
+  t.same(calls.map((call) => call.caller.name).sort(), [
+    'spiffe://a/one',
+    'spiffe://a/two',
+    'spiffe://a/two',
+  ]);
+  t.equal(new Set(calls.map((call) => call.callerScope)).size, 3);
+  for (const call of app.calls) ok(call.stream, call);
+});
+
+t.test('a task that was submitted anew runs anew, and one that was lost does not cost twice', async (t) => {
+  const app = await startReplica(t, ok);
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address } });
+  const first = await submitter.ended((await submitter.submit()).key);
+  t.equal(first.generation, 1);
+  const again = await submitter.submit();
+  t.equal(again.generation, 2);
+  const second = await waitUntil('the second has ended', async () => {
+    const record = await submitter.log.get(again.key);
+    return record?.generation === 2 && record.state === 'done' && record;
+  });
+  t.equal(String(submitter.resultOf(second).answer), 'answer');
+  t.equal(app.calls.length, 2, 'the agent has run both');
+  t.equal(plane.sidecar.inbound.taskRuns.store.replayed, 0);
+});
+
+t.test(
+  'an agent that is gone loses the run, and the task runs again; then it is dead, with the cause',
+  async (t) => {
+    const app = await startReplica(t, (stream) => stream.session!.destroy());
+    const file = logFile(t);
+    const submitter = await Submitter.open(t, file, {
+      max_runs: 3,
+      retry_delay: { base: '10ms', max: '20ms' },
+    });
+    const plane = await startConsumer(t, file, {
+      inbound: { app: app.address },
+      bus: { consume: { max_runs: 3, retry_delay: { base: '10ms', max: '20ms' } } },
+    });
+    const record = await submitter.ended((await submitter.submit()).key);
+    t.equal(record.state, 'dead');
+    t.match(record.cause, /connection|lost|closed/i);
+    t.equal(app.calls.length, 3);
+    t.equal(plane.events.filter((event) => event === 'lost').length, 3);
+  },
+);

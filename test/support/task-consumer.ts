@@ -1,0 +1,142 @@
+// A sidecar's data plane that takes tasks from a log in a file, and a log of its own for the one who submits.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { type DataPlane, readConfig, startDataPlane } from '../../scripts/harness/data-plane.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
+import type { TaskConsumer } from '../../sidecar/bus/consumer/task-consumer.ts';
+import { openLocalTaskLog } from '../../sidecar/bus/local/local-task-log.ts';
+import type { TaskEvent, TaskLog } from '../../sidecar/bus/log/task-log.ts';
+import { hasEnded, type TaskKey, type TaskRecord } from '../../sidecar/bus/log/task-record.ts';
+import { newTask, type TaskOrder } from '../../sidecar/bus/message/new-task.ts';
+import { decodeResult, type ResultPayload } from '../../sidecar/bus/message/payload.ts';
+import { type Sealer, UNSEALED } from '../../sidecar/bus/message/sealer.ts';
+import { taskLogSettings } from '../../sidecar/bus/settings.ts';
+import { createConsumer } from '../../sidecar/listeners/tasks/task-consumption.ts';
+import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
+import { taskRequest } from './upstream.ts';
+
+type Section = Record<string, unknown>;
+
+export interface Order {
+  id?: string;
+  input?: string;
+  path?: string;
+  type?: string;
+  publisher?: string;
+  scope?: string;
+  fields?: readonly string[];
+  timeLeftMs?: number;
+}
+
+/** A new folder for logs; it is removed at the end of the test. */
+export function logFile(t: Pick<Test, 'teardown'>): string {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-bus-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return join(folder, 'tasks.db');
+}
+
+/** Submits tasks and reads what became of them. */
+export class Submitter {
+  readonly log: TaskLog;
+  private readonly sealer: Sealer;
+
+  constructor(log: TaskLog, sealer: Sealer = UNSEALED) {
+    this.log = log;
+    this.sealer = sealer;
+  }
+
+  static async open(t: Pick<Test, 'teardown'>, file: string, consume: Section = {}): Promise<Submitter> {
+    const { bus } = await readConfig({ bus: { url: `file:${file}`, consume } });
+    const log = await openLocalTaskLog(file, taskLogSettings(bus));
+    t.teardown(() => log.close());
+    return new Submitter(log);
+  }
+
+  async submit(order: Order = {}, joinEndedForMs = 0): Promise<TaskRecord> {
+    const { id = 'task-1', input = 'work', path = PROCESS_TASK_PATH, type = 'research' } = order;
+    const { publisher = '', scope = '', fields = [], timeLeftMs = Number.POSITIVE_INFINITY } = order;
+    const message = taskRequest({ id, type, input });
+    const task: TaskOrder = { path, agentType: type, publisher, scope, fields, message, timeLeftMs };
+    const submitted = await this.log.submit(newTask(task, this.sealer), { joinEndedForMs });
+    if (submitted.outcome === 'refused') throw new Error(`refused: ${submitted.reason}`);
+    return submitted.record;
+  }
+
+  async ended(key: TaskKey): Promise<TaskRecord> {
+    return await waitUntil(`task ${key} has ended`, async () => {
+      const record = await this.log.get(key);
+      return record !== undefined && hasEnded(record) && record;
+    });
+  }
+
+  async isIn(state: TaskRecord['state'], key: TaskKey): Promise<TaskRecord> {
+    return await waitUntil(`task ${key} is ${state}`, async () => {
+      const record = await this.log.get(key);
+      return record?.state === state && record;
+    });
+  }
+
+  resultOf({ result }: TaskRecord): ResultPayload {
+    if (result === undefined) throw new Error('the task has no result');
+    return decodeResult(this.sealer.open(result.payload));
+  }
+
+  /** All events until the task's end. */
+  async story(key: TaskKey): Promise<TaskEvent[]> {
+    const events: TaskEvent[] = [];
+    for await (const event of this.log.watch(key, 0, new AbortController().signal)) events.push(event);
+    return events;
+  }
+}
+
+export interface ConsumingPlane extends DataPlane {
+  readonly consumer: TaskConsumer;
+  readonly log: TaskLog;
+  /** What the consumer has reported, in order: `delivered`, `settled 0`, `lost`. */
+  readonly events: readonly string[];
+}
+
+export async function startConsumer(
+  t: Pick<Test, 'teardown'>,
+  file: string,
+  content: { inbound: Section; bus?: Section & { consume?: Section } } & Section,
+  sealer: Sealer = UNSEALED,
+): Promise<ConsumingPlane> {
+  const bus = { ...content.bus, consume: { agent_types: ['research'], ...content.bus?.consume } };
+  const plane = await startDataPlane(t, { name: 'agent', inbound: content.inbound });
+  const config = await readConfig({ name: 'agent', ...content, bus: { ...bus, url: `file:${file}` } });
+  const log = await openLocalTaskLog(file, taskLogSettings(config.bus));
+  const events: string[] = [];
+  const consumer = createConsumer(
+    config,
+    plane.sidecar.inbound,
+    {
+      wheel: plane.sidecar.wheel,
+      clock: plane.sidecar.clock,
+      random: Math.random,
+      instance: `consumer-${process.pid}-${Math.random()}`,
+      onConnectionError: () => {},
+    },
+    {
+      log,
+      sealer,
+      events: {
+        onDelivered: () => events.push('delivered'),
+        onSettled: (_record, status) => events.push(`settled ${status}`),
+        onLost: () => events.push('lost'),
+        onGivenBack: () => events.push('given back'),
+        onFenced: (_record, because) => events.push(`fenced: ${because}`),
+        onBuried: () => events.push('buried'),
+        onProblem: (error) => events.push(`problem: ${String(error)}`),
+      },
+    },
+  );
+  t.teardown(async () => {
+    consumer.close();
+    await log.close();
+  });
+  consumer.start();
+  return { ...plane, consumer, log, events };
+}
