@@ -94,11 +94,12 @@ export class InnerCall {
     stream.on('response', (_headers, _flags, raw: readonly string[]) => {
       this.head = raw;
       this.onEncoding(fieldOf(raw, 'grpc-encoding') ?? 'identity');
+      // Node emits data before the head when both arrive in one read.
+      stream.on('data', (chunk: Buffer) => this.onData(chunk));
     });
     stream.on('trailers', (_headers, _flags, raw: readonly string[]) => {
       this.trailers = raw;
     });
-    stream.on('data', (chunk: Buffer) => this.onData(chunk));
     stream.on('error', (error: Error) => {
       this.failure = error.message;
     });
