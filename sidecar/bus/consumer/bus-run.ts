@@ -1,5 +1,6 @@
 /** One run of a task from the bus: from its lease to its result. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
+import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import { Status } from '../../grpc/status.ts';
 import { isTaskPath, isUnaryPath } from '../../task/task-message.ts';
 import { FencedError, LogSetupError } from '../log/log-errors.ts';
@@ -88,7 +89,7 @@ export class BusRun {
     try {
       return await this.passGate(this.readRequest());
     } catch (error) {
-      if (error instanceof Unreadable) return await this.bury(error.message);
+      if (error instanceof UnreadableTaskError) return await this.bury(error.message);
       if (error instanceof FencedError) events.onFenced(record, error.because);
       else events.onProblem(error);
       return 'ended';
@@ -101,9 +102,9 @@ export class BusRun {
     try {
       const request = decodeRequest(this.context.sealer.open(this.lease.payload));
       if (isTaskPath(request.path)) return request;
-      throw new Unreadable(`${request.path} is no method that carries a task`);
+      throw new UnreadableTaskError(`${request.path} is no method that carries a task`);
     } catch (error) {
-      if (error instanceof LogSetupError) throw new Unreadable(error.message);
+      if (error instanceof LogSetupError) throw new UnreadableTaskError(error.message, error);
       throw error;
     }
   }
@@ -278,5 +279,8 @@ export class BusRun {
   }
 }
 
-/** The task can never run. */
-class Unreadable extends Error {}
+/** The task can never run: whoever submitted it must do so in another way. */
+class UnreadableTaskError extends TypedError {
+  readonly source: ErrorSource = 'downstream';
+  readonly isSafeToRetry = false;
+}
