@@ -3,6 +3,7 @@
 //
 //     dist/outrigger.mjs     the command; it turns the compile cache on, then loads main.mjs
 //     dist/main.mjs, …       the code, in chunks that are loaded on demand
+//     dist/task-thread.mjs   the thread of a task file, loaded by the embedded bus
 //     dist/dashboard/        the files of the admin page
 //     dist/page/             the files that it shares with the gateway's page
 //     dist/compile-cache/    V8's compiled code, made on the Node that will run it (--compile)
@@ -27,8 +28,24 @@ mkdirSync(dist, { recursive: true });
 for (const name of readdirSync(dist)) rmSync(join(dist, name), { recursive: true, force: true });
 
 let hasVersion = false;
+let hasThread = false;
+
+/** @type {import('esbuild').BuildOptions & { plugins: import('esbuild').Plugin[] }} */
+const options = {
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  target: option('--target') ?? 'node24',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: 'linked',
+  logLevel: 'warning',
+  banner: { js: requireBuiltin },
+  plugins: [builtinsByName],
+};
 
 const { metafile } = await build({
+  ...options,
   // main.ts would restart itself through bin.mjs to turn the type stripper off; a bundle has none.
   stdin: {
     contents: `import { dispatch } from './commands/dispatch.ts';
@@ -41,23 +58,14 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
   chunkNames: '[name]-[hash]',
   outdir: dist,
   outExtension: { '.js': '.mjs' },
-  bundle: true,
   splitting: true,
-  format: 'esm',
-  platform: 'node',
-  target: option('--target') ?? 'node24',
   // Prefer the ESM builds of packages that have both: a CommonJS module loaded by import() has no named exports in a
   // bundle.
   mainFields: ['module', 'main'],
   alias: { yaml: join(root, 'node_modules', 'yaml', 'browser', 'index.js') },
-  minifySyntax: true,
-  minifyWhitespace: true,
-  legalComments: 'linked',
   metafile: true,
-  logLevel: 'warning',
-  banner: { js: requireBuiltin },
   plugins: [
-    builtinsByName,
+    ...options.plugins,
     {
       // Its ESM build loads grpc-js by a custom require, which a bundler can't see.
       name: 'grpc-js of the OTLP exporter',
@@ -80,11 +88,30 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
         });
       },
     },
+    {
+      name: 'thread of a task file',
+      setup({ onLoad }) {
+        onLoad({ filter: /sidecar\/bus\/local\/thread-url\.ts$/ }, () => {
+          hasThread = true;
+          return {
+            contents: "export const threadUrl = () => new URL('./task-thread.mjs', import.meta.url);",
+            loader: 'ts',
+          };
+        });
+      },
+    },
   ],
+});
+await build({
+  ...options,
+  entryPoints: [join(root, 'sidecar', 'bus', 'local', 'thread.ts')],
+  outfile: join(dist, 'task-thread.mjs'),
 });
 // The file that reads the version may move; without this replacement the bundle would look for a package.json that is
 // not in the image.
 if (!hasVersion) throw new Error('found no file of the sidecar with its version: see the plugin above');
+if (!hasThread && Object.keys(metafile.inputs).some((file) => file.endsWith('bus/local/thread-link.ts')))
+  throw new Error('found no file that says where the thread of a task file is: see the plugin above');
 writeFileSync(
   join(dist, 'outrigger.mjs'),
   `#!/usr/bin/env node
