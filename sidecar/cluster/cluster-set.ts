@@ -1,5 +1,5 @@
 /** The outbound clusters: creates, changes and closes them as the configuration changes. */
-import { connect as netConnect, type Socket } from 'node:net';
+import { connect as netConnect, type OnReadOpts, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { STATUS_FIELDS } from '../grpc/status.ts';
 import { type ConnectionLimits, DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
@@ -11,6 +11,7 @@ import type { ClusterSettings } from './cluster-settings.ts';
 import type { PoolEnvironment } from './connection/pool-types.ts';
 import { TlsConnector } from './connection/tls-connector.ts';
 import type { ClusterTlsSettings } from './connection/tls-settings.ts';
+import { BusDiscovery } from './discovery/bus.ts';
 import type { Discovery } from './discovery/discovery.ts';
 import type { DiscoverySettings } from './discovery/discovery-settings.ts';
 import { DnsDiscovery } from './discovery/dns.ts';
@@ -21,7 +22,7 @@ import { StaticDiscovery } from './discovery/static.ts';
 import { Leaving } from './leaving.ts';
 
 /** A cluster's settings, and where its endpoints come from. */
-export interface DiscoveredClusterSettings extends ClusterSettings, DiscoverySettings {
+export interface DiscoveredClusterSettings extends Omit<ClusterSettings, 'bus'>, DiscoverySettings {
   /** Cleartext when undefined. */
   readonly tls: ClusterTlsSettings | undefined;
 }
@@ -32,6 +33,12 @@ export interface ClusterEnvironment {
   readonly random: () => number;
   /** Receives the changes of certificates that come from files. */
   readonly certificates?: CredentialsListener | undefined;
+  /** Opens the connections of clusters whose calls become tasks (`bus/bus.ts`). */
+  readonly bus?: BusConnector | undefined;
+}
+
+export interface BusConnector {
+  connect(agentType: string, onread: OnReadOpts): Socket;
 }
 
 /** The limits of connections to endpoints. A change applies to connections opened after it. */
@@ -57,6 +64,8 @@ export function serviceNameOf({ service, namespace }: KubernetesSettings): strin
 interface Connector {
   settings: string;
   tls: TlsConnector | undefined;
+  /** The agent type of a cluster whose calls become tasks. */
+  bus: string | undefined;
 }
 
 /** Opens a cleartext socket to an endpoint; throws AddressError. */
@@ -67,6 +76,15 @@ export function openSocket(address: string): Socket {
     where.kind === 'unix'
       ? netConnect({ path: where.path, onread })
       : netConnect({ host: where.host, port: where.port, noDelay: true, onread });
+  return socket;
+}
+
+function connectToBus(agentType: string, bus: BusConnector | undefined): Socket {
+  if (bus === undefined) throw new Error('there is no bus in this process');
+  const socket = bus.connect(
+    agentType,
+    sharedRead(() => socket),
+  );
   return socket;
 }
 
@@ -121,7 +139,7 @@ export class ClusterSet<
   private applyOne(name: string, settings: Settings): void {
     let cluster = this.clusters.get(name);
     if (cluster === undefined) {
-      const connector = { settings: '', tls: undefined };
+      const connector = { settings: '', tls: undefined, bus: undefined };
       this.connectors.set(name, connector);
       this.connectBy(connector, settings);
       const { environment, listener, limits, createPolicies } = this;
@@ -139,8 +157,8 @@ export class ClusterSet<
       cluster.policies.update(settings, this.environment.clock());
       if (this.connectBy(this.connectors.get(name)!, settings)) cluster.renewConnections();
     }
-    const { endpoints, dns, dnsRefreshMs, kubernetes } = settings;
-    const source = JSON.stringify([endpoints, dns, dnsRefreshMs, kubernetes]);
+    const { endpoints, dns, dnsRefreshMs, kubernetes, bus } = settings;
+    const source = JSON.stringify([endpoints, dns, dnsRefreshMs, kubernetes, bus]);
     if (this.sources.get(name) === source) return;
     this.sources.set(name, source);
     cluster.discover(this.discoveryOf(settings));
@@ -148,12 +166,13 @@ export class ClusterSet<
 
   /** Updates how connections are opened. @returns whether it changed */
   private connectBy(connector: Connector, settings: DiscoveredClusterSettings): boolean {
-    const { name, tls, dns, kubernetes } = settings;
-    const wanted = JSON.stringify([tls, dns, kubernetes]);
+    const { name, tls, dns, kubernetes, bus } = settings;
+    const wanted = JSON.stringify([tls, dns, kubernetes, bus]);
     if (connector.settings === wanted) return false;
     const { certificates = NOBODY } = this.environment;
     const serviceName = kubernetes ? serviceNameOf(kubernetes) : dns?.slice(0, dns.lastIndexOf(':'));
     connector.settings = wanted;
+    connector.bus = bus;
     connector.tls?.stop();
     connector.tls = tls && new TlsConnector(name, tls, serviceName, certificates);
     return true;
@@ -180,6 +199,7 @@ export class ClusterSet<
 
   private discoveryOf(settings: DiscoveredClusterSettings): Discovery {
     const { wheel, clock, random } = this.environment;
+    if (settings.bus !== undefined) return new BusDiscovery(settings.bus);
     if (settings.kubernetes !== undefined) {
       const source = new KubernetesApi(settings.kubernetes);
       return new KubernetesDiscovery({ source, port: settings.kubernetes.port, wheel, now: clock, random });
@@ -207,7 +227,10 @@ export function createCluster<Policies extends EndpointPolicies>(
   createPolicies: (cluster: Cluster) => Policies,
   connector?: Connector,
 ): Cluster<Policies> {
-  const connect = (address: string) => connector?.tls?.connect(address) ?? openSocket(address);
+  const connect = (address: string): Socket => {
+    if (connector?.bus !== undefined) return connectToBus(connector.bus, environment.bus);
+    return connector?.tls?.connect(address) ?? openSocket(address);
+  };
   const pools: PoolEnvironment = { ...environment, limits: () => limits.current, connect };
   return new Cluster(settings, pools, listener, createPolicies);
 }

@@ -45,4 +45,6 @@ type Declared = typeof picking &
 export interface ClusterSettings extends SettingsOf<z.ZodObject<Declared>> {
   readonly name: string;
   readonly retry: { readonly bufferBytes: number };
+  /** The agent type for which its calls become tasks on the bus. */
+  readonly bus?: string | undefined;
 }

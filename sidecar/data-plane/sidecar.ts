@@ -1,5 +1,6 @@
 /** Puts the data plane together, reconfigures it and drains it. */
 import { randomUUID } from 'node:crypto';
+import { Bus, type BusEvents } from '../bus/bus.ts';
 import { heldNow } from '../clock/held-time.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';
 import { WheelDriver } from '../clock/wheel-driver.ts';
@@ -7,6 +8,7 @@ import type { ClusterListener } from '../cluster/cluster.ts';
 import type { Config } from '../config/config.ts';
 import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { ConnectionError } from '../http2/errors.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Move } from '../listeners/grpc-listener.ts';
 import { Inbound } from '../listeners/inbound.ts';
 import { InboundLink } from '../listeners/inbound-link.ts';
@@ -14,6 +16,7 @@ import { DRAINING, ListenError } from '../listeners/listen.ts';
 import { LlmListener } from '../listeners/llm.ts';
 import { Outbound } from '../listeners/outbound.ts';
 import type { LlmEvents } from '../llm/shared/request-observer.ts';
+import { callerScope, scopeDigest } from '../proxy/caller-scope.ts';
 import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
@@ -23,6 +26,7 @@ export interface SidecarObserver
   extends ClusterListener,
     PolicyEvents,
     LlmEvents,
+    Partial<BusEvents>,
     Partial<CredentialsListener> {
   onConnectionError(listener: string, error: ConnectionError): void;
   onDrainState(state: DrainState): void;
@@ -55,6 +59,7 @@ export class Sidecar {
   readonly inbound: Inbound;
   readonly outbound: Outbound;
   readonly llm: LlmListener;
+  readonly bus: Bus;
   readonly inboundCalls = new InboundCalls();
   readonly wheel = new TimerWheel();
   readonly clock: () => number;
@@ -75,7 +80,15 @@ export class Sidecar {
     this.observer = observer;
     this.driver = new WheelDriver(this.wheel, this.clock);
     const { wheel } = this;
+    this.bus = new Bus(config, {
+      events: {
+        onBusConnected: (...of) => observer.onBusConnected?.(...of),
+        onBusDefect: (error) => observer.onBusDefect?.(error),
+      },
+      scopeOf: (fields, names) => scopeDigest(callerScope('', new HeaderList(fields), names)),
+    });
     const environment = {
+      bus: this.bus,
       wheel,
       clock,
       random: Math.random,
@@ -104,6 +117,7 @@ export class Sidecar {
 
   /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
+    this.useBus(this.config);
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
@@ -195,10 +209,18 @@ export class Sidecar {
 
   private use(config: Config): void {
     const { inbound, outbound, llm } = this;
+    this.useBus(config);
     inbound.apply(config);
     outbound.apply(config);
     llm.stats.agent = config.name;
     llm.apply(config.llm);
+  }
+
+  private useBus(config: Config): void {
+    this.bus.apply(config);
+    const bus = this.bus.isOn ? this.bus : undefined;
+    this.inbound.taskService.bus = bus;
+    this.outbound.taskService.bus = bus;
   }
 
   private setState(state: DrainState): void {
@@ -283,6 +305,7 @@ export class Sidecar {
     this.inbound.close();
     this.outbound.close();
     this.llm.close();
+    void this.bus.close();
     this.driver.stop();
     this.setState('stopped');
   }

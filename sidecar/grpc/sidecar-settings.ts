@@ -36,7 +36,8 @@ const FIRST_NAME_WORD = 4;
 
 /**
  * A RST_STREAM code for sidecars that have announced `TASKS_ONCE`: the attempt is abandoned, and the next one will join
- * its task. Other peers never receive it; to them an unknown code means INTERNAL_ERROR (RFC 9113 §7).
+ * its task. To the publisher of a bus (`bus/publisher/`) it also means that the caller has vanished without a cancel. Other
+ * peers never receive it; to them an unknown code means INTERNAL_ERROR (RFC 9113 §7).
  */
 export const ATTEMPT_COMES_BACK = 0xf0a8;
 

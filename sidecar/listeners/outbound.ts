@@ -1,6 +1,6 @@
 /** Configures the outbound side: listener, clusters, routes. */
 import type { ClusterListener } from '../cluster/cluster.ts';
-import { ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
+import { type ClusterEnvironment, ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { nameScopeOf } from '../cluster/discovery/name-scope.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { NO_TIME_LIMITS } from '../policy/deadline.ts';
@@ -10,6 +10,7 @@ import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
+import { servedSettings } from './bus-clusters.ts';
 import { GrpcListener, type Move } from './grpc-listener.ts';
 import type { GrpcListenerEnvironment, GrpcListenerOptions } from './grpc-listener-options.ts';
 import { OutboundTargets } from './outbound-targets.ts';
@@ -39,7 +40,7 @@ export class Outbound {
 
   constructor(
     config: OutboundSettings,
-    environment: GrpcListenerEnvironment,
+    environment: GrpcListenerEnvironment & Pick<ClusterEnvironment, 'bus'>,
     clusterListener: ClusterListener & PolicyEvents,
     inboundCalls: InboundCalls,
   ) {
@@ -84,7 +85,7 @@ export class Outbound {
   apply(config: OutboundSettings): void {
     const { outbound } = config;
     this.upstreamLimits.update(outbound.limits.maxHeaderBytes);
-    this.clusters.apply(outbound.clusters);
+    this.clusters.apply(servedSettings(outbound.clusters));
     this.context.router = new RuleRouter(
       outbound.routes,
       this.clusters.clusters,

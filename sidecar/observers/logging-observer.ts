@@ -169,6 +169,17 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('certificate', what, { setting: where, file });
   }
 
+  onBusConnected(connected: boolean, because: string): void {
+    const message = connected ? 'the bus is connected' : `the bus can't be used: ${because}`;
+    if (connected) this.log.info(message);
+    else this.log.warn(message);
+    this.events.record('bus', message, { connected });
+  }
+
+  onBusDefect(error: unknown): void {
+    this.log.error({ err: error }, 'a task of the bus failed; this is a defect');
+  }
+
   onDrainState(state: DrainState): void {
     this.log.info({ state }, `sidecar ${state}`);
     this.events.record('state', `the sidecar is ${state}`, { state });

@@ -28,7 +28,11 @@ export type Reason =
   | 'caller_gone'
   | 'call_cycle'
   | 'call_depth'
-  | 'task_not_repeatable';
+  | 'task_not_repeatable'
+  | 'bus_unavailable'
+  | 'outcome_unknown'
+  | 'task_cancelled'
+  | 'task_dead';
 
 export interface ReasonFacts {
   /** The status of the answer. Some reasons may have another one, see `when`. */
@@ -218,6 +222,35 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     verdict: 'refused_by_sidecar',
     ...MAY_HAVE_RUN,
     when: "the task has run, and its answer can't be given again",
+  },
+  bus_unavailable: {
+    status: Status.UNAVAILABLE,
+    httpStatus: 503,
+    verdict: 'refused_by_sidecar',
+    ...MAY_HAVE_RUN,
+    when: "the bus can't be reached; a task that it had stored before is still there, and the same task joins it",
+  },
+  outcome_unknown: {
+    status: Status.UNAVAILABLE,
+    httpStatus: 503,
+    verdict: 'refused_by_sidecar',
+    ...MAY_HAVE_RUN,
+    when: 'the bus may have stored the task, and did not confirm it in time; the same task joins it',
+  },
+  task_cancelled: {
+    status: Status.CANCELLED,
+    httpStatus: 499,
+    verdict: 'cancelled_by_app',
+    ...MAY_HAVE_RUN,
+    when: 'somebody has cancelled the task on the bus',
+  },
+  task_dead: {
+    status: Status.INTERNAL,
+    httpStatus: 500,
+    verdict: 'refused_by_sidecar',
+    ...MAY_HAVE_RUN,
+    final: true,
+    when: 'the task is in the dead letters of the bus: its runs were lost too often, or it waited for too long',
   },
 };
 

@@ -225,10 +225,10 @@ export class Attempt
   }
 
   /** Cancels the attempt: sends RST_STREAM to the endpoint at once. */
-  cancel(): void {
+  cancel(code: number = ErrorCode.CANCEL): void {
     if (this.ended) return;
     this.state = move(this.state, STATE.ended);
-    this.letGo(ErrorCode.CANCEL);
+    this.letGo(code);
   }
 
   /** Ends the stream of an attempt that was judged. */

@@ -23,6 +23,8 @@ export interface PolicySettings extends TimeLimits {
   readonly retry: RetrySettings & Pick<AllRetrySettings, 'perTryTimeoutMs' | 'budget'>;
   readonly hedge: HedgeSettings;
   readonly task: TaskSettings;
+  /** Set where calls become tasks on the bus: how long they take says nothing about the next one. */
+  readonly bus?: string | undefined;
 }
 
 export interface PolicyEnvironment {
@@ -128,7 +130,7 @@ export class ClusterPolicies implements EndpointPolicies {
    * answered in time by all that is known; 0 when the call is worth a try.
    */
   hopelessBelowMs(method: string, leftMs: number): number {
-    const latencies = this.latencies.get(method);
+    const latencies = this.settings.bus === undefined ? this.latencies.get(method) : undefined;
     if (latencies === undefined || leftMs >= latencies.quickestMs) return 0;
     return ++latencies.hopeless % HOPELESS_PROBES === 0 ? 0 : latencies.quickestMs;
   }

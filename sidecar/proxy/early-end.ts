@@ -45,7 +45,7 @@ export function lingerAfterAnswer(call: AnsweredCall): void {
 /** Ends the call because the sidecar stops. The reason "draining" would say that the app has seen nothing of the call. */
 export function endForShutdown(call: EndingCall): void {
   const begun = call.attempt?.stream !== undefined || call.role.follower !== undefined;
-  giveUp(call, 'shutdown', Status.UNAVAILABLE);
+  giveUp(call, 'shutdown', Status.UNAVAILABLE, true);
   const message = 'the sidecar is shutting down and the call did not end in time; retry';
   call.answer(reply(begun ? 'stream_cut' : 'draining', message));
 }
@@ -119,7 +119,7 @@ export function endUnwanted(call: LeftCall): void {
 function endUnheard(call: LeftCall, leaving: Leaving, otherwise: StatusCode): void {
   const late = leaving === 'time_is_up';
   const status = late ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
-  giveUp(call, late ? 'deadline' : 'cancelled', status);
+  giveUp(call, late ? 'deadline' : 'cancelled', status, leaving === 'connection_lost');
   if (late) call.progress.explain('deadline');
   call.finish(late ? status : otherwise);
 }

@@ -1,7 +1,8 @@
 /** Judges each attempt at its end, and reports the verdict to the balancer, the outlier detector and the circuit. */
 import { observeFailure, observeLatency } from '../cluster/balancer/rtt.ts';
-import { isSidecar } from '../grpc/sidecar-settings.ts';
+import { ATTEMPT_COMES_BACK, isSidecar } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
+import { ErrorCode } from '../http2/frame.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
@@ -145,22 +146,29 @@ function readInfo(attempt: Attempt, info: ResponseInfo): void {
   else if (info.retriesEnded) attempt.notAgain = NotAgain.SIDECARS;
 }
 
-/** Ends the running attempts, if any, and records why. */
-export function giveUp(call: GivenUpCall, kind: EndKind, status: StatusCode): void {
+/**
+ * Ends the running attempts, if any, and records why.
+ *
+ * @param comesBack nobody has given the call up: its caller, or another sidecar, may come back for the answer. A bus then
+ *   keeps the task; another endpoint is cancelled all the same
+ */
+export function giveUp(call: GivenUpCall, kind: EndKind, status: StatusCode, comesBack = false): void {
   // A call without a circuit has no attempts.
   if (!isAdmitted(call)) return;
+  const keepsTask = comesBack && call.cluster.settings.bus !== undefined;
+  const code = keepsTask ? ATTEMPT_COMES_BACK : ErrorCode.CANCEL;
   const { attempt, tries } = call;
   const { hedging } = tries;
   if (hedging !== undefined) {
     hedging.stop();
-    for (const running of hedging.attempts) end(call, running, kind, status);
+    for (const running of hedging.attempts) end(call, running, kind, status, code);
   }
-  if (attempt !== undefined) end(call, attempt, kind, status);
+  if (attempt !== undefined) end(call, attempt, kind, status, code);
 }
 
-function end(call: SettledCall, attempt: Attempt, kind: EndKind, status: StatusCode): void {
+function end(call: SettledCall, attempt: Attempt, kind: EndKind, status: StatusCode, code: number): void {
   if (attempt.ended) return;
-  attempt.cancel();
+  attempt.cancel(code);
   settleAttempt(call, attempt, kind, status, 0, undefined);
 }
 

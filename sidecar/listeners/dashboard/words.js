@@ -28,6 +28,10 @@ const REASONS = {
   call_cycle: 'The task had passed through this agent before.',
   call_depth: 'The task had passed through too many agents.',
   task_not_repeatable: 'The task had run before, and the sidecar could not replay its answer.',
+  bus_unavailable: 'The bus could not be reached; a task that it had stored is still there.',
+  outcome_unknown: 'The bus did not confirm in time that it had stored the task; it may have.',
+  task_cancelled: 'Somebody cancelled the task on the bus.',
+  task_dead: 'The task is in the dead letters: its runs were lost too often, or it waited for too long.',
 };
 
 /** Explains why the sidecar answered instead of an endpoint. */

@@ -1,0 +1,177 @@
+/** The bus of one sidecar: its log, and the calls that become tasks. Puts the rooms together. */
+import type { OnReadOpts, Socket } from 'node:net';
+import { busPlace } from './bus-url.ts';
+import { TaskCounts } from './log/task-counts.ts';
+import type { QueueStatus } from './log/task-log.ts';
+import { carriedFields } from './message/carried-fields.ts';
+import type { Fields } from './message/payload.ts';
+import { type Sealer, UNSEALED } from './message/sealer.ts';
+import { openLog } from './open-log.ts';
+import { Publisher } from './publisher/publisher.ts';
+import type { Publishing, PublishingSettings } from './publisher/publishing.ts';
+import { WaitingCallers } from './publisher/waiting-callers.ts';
+import type { BusSettings } from './settings.ts';
+import { StandingLog } from './standing-log.ts';
+
+/** How often the queues are counted for metrics and pages. */
+const STATUS_MS = 5_000;
+
+/** The part of the configuration that the bus reads; `config/config.ts` has it in this shape. */
+export interface BusConfig {
+  readonly name: string;
+  readonly bus: BusSettings;
+  readonly inbound: {
+    readonly maxMessageBytes: number;
+    readonly tasks: { readonly maxAgeMs: number; readonly scopeHeaders: readonly string[] };
+  };
+  readonly outbound: {
+    readonly clusters: ReadonlyMap<string, { readonly bus?: string | undefined }>;
+  };
+}
+
+export interface BusEvents {
+  /** @param because '' while there is a connection */
+  onBusConnected(connected: boolean, because: string): void;
+  /** An error that is no answer of the log: a defect. */
+  onBusDefect(error: unknown): void;
+}
+
+export interface BusEnvironment {
+  readonly events: BusEvents;
+  /** The digest of the scope of a caller that sends these fields (`proxy/caller-scope.ts`). */
+  readonly scopeOf: (fields: Fields, scopeHeaders: readonly string[]) => string;
+}
+
+/** How the bus is, for pages and metrics. */
+export interface BusView {
+  readonly engine: 'local' | 'nats';
+  readonly connected: boolean;
+  /** '' while connected. */
+  readonly problem: string;
+  readonly queues: readonly QueueStatus[];
+  /** The agent types that this sidecar publishes tasks for, and those that it takes. */
+  readonly publishes: readonly string[];
+  readonly takes: readonly string[];
+}
+
+export class Bus implements Publishing {
+  /** There whether or not `bus.url` names a log; {@link isOn} says so. */
+  readonly log = new StandingLog();
+  readonly counts = new TaskCounts();
+  readonly waiting = new WaitingCallers();
+  sealer: Sealer = UNSEALED;
+  publisher = '';
+  private readonly environment: BusEnvironment;
+  private readonly calls: Publisher;
+  private config: BusConfig;
+  private queues: readonly QueueStatus[] = [];
+  private opened = '';
+  private timer: NodeJS.Timeout | undefined = undefined;
+  private said: string | undefined = undefined;
+
+  constructor(config: BusConfig, environment: BusEnvironment) {
+    this.config = config;
+    this.environment = environment;
+    this.calls = new Publisher(this);
+    this.log.onConnected = () => this.report();
+  }
+
+  /** Begins to open the log. A bus that is away keeps nothing from being served that needs no bus. */
+  apply(config: BusConfig): void {
+    this.config = config;
+    const { bus, name } = config;
+    const { url } = bus;
+    for (const agentType of this.agentTypes) this.counts.declare(agentType);
+    if (url === undefined) return;
+    this.publisher = isVerified(bus) ? name : '';
+    const { publisher } = this;
+    const { carryHeaders, ...ofLog } = bus;
+    const wanted = JSON.stringify([ofLog, publisher]);
+    if (wanted === this.opened) return;
+    this.opened = wanted;
+    this.log.use(() => openLog(bus, url, publisher));
+    this.timer ??= setInterval(() => void this.countQueues(), STATUS_MS).unref();
+  }
+
+  get isOn(): boolean {
+    return this.config.bus.url !== undefined;
+  }
+
+  /** Opens a connection on which the calls of a cluster become tasks for this agent type. */
+  connect(agentType: string, onread: OnReadOpts): Socket {
+    return this.calls.connect(agentType, onread);
+  }
+
+  get settings(): PublishingSettings {
+    const { maxMessageBytes, tasks } = this.config.inbound;
+    return { maxMessageBytes, joinEndedForMs: tasks.maxAgeMs };
+  }
+
+  scopeOf(fields: Fields): string {
+    return this.environment.scopeOf(fields, this.config.inbound.tasks.scopeHeaders);
+  }
+
+  fieldsOf({ fields }: { readonly fields: Fields }): Fields {
+    const { scopeHeaders } = this.config.inbound.tasks;
+    return carriedFields(fields, { scopeHeaders, carryHeaders: this.config.bus.carryHeaders });
+  }
+
+  onDefect(error: unknown): void {
+    this.environment.events.onBusDefect(error);
+  }
+
+  /** Undefined without a bus. */
+  get view(): BusView | undefined {
+    const { bus } = this.config;
+    if (bus.url === undefined) return undefined;
+    return {
+      engine: busPlace(bus.url).engine,
+      connected: this.log.connected,
+      problem: this.log.problem,
+      queues: this.queues,
+      publishes: this.published,
+      takes: bus.consume.agentTypes,
+    };
+  }
+
+  private get published(): string[] {
+    const types = [...this.config.outbound.clusters.values()].flatMap(({ bus }) => bus ?? []);
+    return [...new Set(types)];
+  }
+
+  private get agentTypes(): ReadonlySet<string> {
+    return new Set([...this.published, ...this.config.bus.consume.agentTypes]);
+  }
+
+  private report(): void {
+    const { connected, problem } = this.log;
+    if (problem === this.said) return;
+    this.said = problem;
+    this.environment.events.onBusConnected(connected, problem);
+    if (connected) void this.countQueues();
+  }
+
+  /** Counts the queues of this sidecar's agent types: each sidecar reports those that it has to do with. */
+  private async countQueues(): Promise<void> {
+    try {
+      const { agentTypes } = this;
+      const all = await this.log.status();
+      this.queues = all.filter(({ agentType }) => agentTypes.has(agentType));
+    } catch {
+      // The state of the connection says it, and the last counts stay.
+    }
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    this.calls.close();
+    await this.log.close();
+  }
+}
+
+/** Whether the log knows by credentials of its own who publishes, or every publisher is believed. */
+function isVerified({ url, credentialsFile, tls, trustPublishers }: BusSettings): boolean {
+  if (trustPublishers) return true;
+  const isOwn = credentialsFile !== undefined || tls?.cert !== undefined;
+  return url !== undefined && busPlace(url).engine === 'nats' && isOwn;
+}

@@ -1,0 +1,37 @@
+/** Counts what this sidecar does with tasks, by agent type: `outrigger_bus_tasks_total`. */
+
+/** `published`: a submit stored it. `delivered`: the agent's sidecar took it. `settled`: its result was stored. `dead`: see the dead letters. */
+export const TASK_OUTCOMES = ['published', 'delivered', 'settled', 'dead'] as const;
+export type TaskOutcomeName = (typeof TASK_OUTCOMES)[number];
+
+/** The agent types come from the configuration, or from callers of `outrigger.v1.Tasks`: so many are counted by name. */
+const MAX_TYPES = 256;
+const OTHER = 'other';
+
+export class TaskCounts {
+  private readonly byType = new Map<string, Record<TaskOutcomeName, number>>();
+
+  /** Begins at 0, so that a series exists before its first task. */
+  declare(agentType: string): void {
+    this.of(agentType);
+  }
+
+  count(agentType: string, outcome: TaskOutcomeName): void {
+    this.of(agentType)[outcome]++;
+  }
+
+  *entries(): Generator<readonly [agentType: string, counts: Readonly<Record<TaskOutcomeName, number>>]> {
+    yield* this.byType;
+  }
+
+  private of(agentType: string): Record<TaskOutcomeName, number> {
+    let counts = this.byType.get(agentType);
+    if (counts !== undefined) return counts;
+    const name = this.byType.size < MAX_TYPES ? agentType : OTHER;
+    counts = this.byType.get(name);
+    if (counts !== undefined) return counts;
+    counts = { published: 0, delivered: 0, settled: 0, dead: 0 };
+    this.byType.set(name, counts);
+    return counts;
+  }
+}

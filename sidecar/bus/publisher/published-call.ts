@@ -1,0 +1,224 @@
+/** A call that became a task: submits it, follows it to its end, and gives its caller what the agent answered. */
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import { parseTimeout } from '../../grpc/timeout.ts';
+import { isUnaryPath } from '../../task/task-message.ts';
+import { LogUnavailableError } from '../log/log-errors.ts';
+import { hasEnded, type NewTask, type TaskRecord } from '../log/task-record.ts';
+import { newTask } from '../message/new-task.ts';
+import { decodeResult, type Fields } from '../message/payload.ts';
+import { AnswerWriter } from './answer-writer.ts';
+import { FollowedTask } from './followed-task.ts';
+import type { Publishing } from './publishing.ts';
+import { busUnavailable, endedWithout, NOT_KEPT, ourFault, type Refusal, STREAM_CUT } from './refusals.ts';
+import { readRequest } from './request-reader.ts';
+import { sleep, submitInTime } from './submission.ts';
+
+/** Why a task is cancelled whose caller wants no answer. Another caller of the same task submits it again. */
+const CALLER_LEFT = 'its caller has left';
+/** Each time, somebody else's deadline or cancel may have ended the task under this caller. */
+const MAX_SUBMITS = 3;
+/** While the log is away, it is asked so often, and its callers wait so long for it. */
+const AGAIN_MS = 200;
+const AWAY_MS = 120_000;
+const CANCEL_TRIES = 50;
+const NOBODY = { record: undefined };
+
+/** How following a task ended. Without a record nobody waits for the answer any more. */
+type Ended = { readonly record: TaskRecord | undefined } | { readonly refusal: Refusal };
+
+/** How the caller's side of the stream ended. */
+type CallersEnd = 'cancelled' | 'vanished';
+
+export class PublishedCall {
+  private readonly publishing: Publishing;
+  private readonly agentType: string;
+  private readonly stream: ServerHttp2Stream;
+  private readonly headers: IncomingHttpHeaders;
+  private readonly fields: Fields;
+  private readonly answer: AnswerWriter;
+  private readonly gone = new AbortController();
+  private callersEnd: CallersEnd | undefined = undefined;
+  private readonly deadlineMs: number;
+  /** `outrigger-deduplicated`, where another call's run answers. */
+  private deduplicated: 'joined' | 'replayed' | undefined = undefined;
+
+  /** @param isCut whether the connection to the pipeline is lost, so that the end of the stream says nothing of the caller */
+  constructor(
+    publishing: Publishing,
+    agentType: string,
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    fields: Fields,
+    isCut: () => boolean,
+  ) {
+    this.publishing = publishing;
+    this.agentType = agentType;
+    this.stream = stream;
+    this.headers = headers;
+    this.fields = fields;
+    this.answer = new AnswerWriter(stream);
+    const timeoutMs = parseTimeout(String(headers['grpc-timeout'] ?? ''));
+    this.deadlineMs = Number.isNaN(timeoutMs) ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    stream.once('close', () => {
+      const isCancelled = stream.rstCode === constants.NGHTTP2_CANCEL && !isCut();
+      this.callersEnd = isCancelled ? 'cancelled' : 'vanished';
+      this.gone.abort();
+    });
+  }
+
+  async run(): Promise<void> {
+    try {
+      const refusal = await this.serve();
+      if (refusal !== undefined) this.answer.refuse(refusal);
+    } catch (error) {
+      if (error instanceof LogUnavailableError) this.answer.refuse(busUnavailable(error.message));
+      else {
+        this.publishing.onDefect(error);
+        this.answer.refuse(ourFault(error));
+      }
+    }
+  }
+
+  private get isGone(): boolean {
+    return this.callersEnd !== undefined;
+  }
+
+  private timeLeftMs(): number {
+    return this.deadlineMs - performance.now();
+  }
+
+  private async serve(): Promise<Refusal | undefined> {
+    const { publishing, agentType, fields } = this;
+    const encoding = String(this.headers['grpc-encoding'] ?? '');
+    const message = await readRequest(this.stream, encoding, publishing.settings.maxMessageBytes);
+    if (message === undefined || this.isGone) return undefined;
+    if (!Buffer.isBuffer(message)) return message;
+    const order = {
+      path: String(this.headers[':path']),
+      agentType,
+      publisher: publishing.publisher,
+      scope: publishing.scopeOf(fields),
+      fields: publishing.fieldsOf({ fields }),
+      message,
+      timeLeftMs: this.timeLeftMs(),
+    };
+    const task = newTask(order, publishing.sealer);
+    for (let submits = 1; ; submits++) {
+      const ended = await this.runOnce(task);
+      if ('refusal' in ended) return ended.refusal;
+      const { record } = ended;
+      if (record === undefined) return undefined;
+      if (record.state === 'done') {
+        return this.giveResult(record);
+      }
+      if (submits === MAX_SUBMITS || !this.mayRunAgain(record))
+        return this.answer.hasBegun && record.state !== 'dead'
+          ? STREAM_CUT
+          : endedWithout(record, this.timeLeftMs() > 0);
+    }
+  }
+
+  /** Somebody else's deadline, or a caller of the same task that has left, ended it under this caller. */
+  private mayRunAgain({ state, cause, deadlineAtMs, endedAtMs }: TaskRecord): boolean {
+    if (state !== 'cancelled' || this.answer.hasBegun || this.timeLeftMs() <= 0) return false;
+    return cause === CALLER_LEFT || deadlineAtMs <= endedAtMs;
+  }
+
+  /** Submits the task and follows it. Returns its last record, or a refusal; or neither, when nobody waits any more. */
+  private async runOnce(task: NewTask): Promise<Ended> {
+    const { log, waiting, counts, settings } = this.publishing;
+    const { joinEndedForMs } = settings;
+    const submission = await submitInTime(log, task, { joinEndedForMs }, () => this.timeLeftMs());
+    if ('refusal' in submission) return submission;
+    const { outcome, record } = submission;
+    if (outcome === 'stored') {
+      counts.count(this.agentType, 'published');
+      waiting.store(task.key);
+    } else this.deduplicated = hasEnded(record) ? 'replayed' : 'joined';
+    waiting.join(task.key);
+    let how: 'answered' | CallersEnd = 'vanished';
+    try {
+      const ended = await this.follow(new FollowedTask(record));
+      how = this.callersEnd ?? ('refusal' in ended ? 'vanished' : 'answered');
+      return ended;
+    } finally {
+      if (waiting.leave(task.key, how)) void this.cancel(task.key);
+    }
+  }
+
+  private async follow(followed: FollowedTask): Promise<Ended> {
+    const { log } = this.publishing;
+    const { key } = followed.record;
+    let awaySinceMs = 0;
+    while (!this.isGone) {
+      try {
+        for await (const event of log.watch(key, followed.afterSequence, this.gone.signal)) {
+          if (this.isGone) return NOBODY;
+          awaySinceMs = 0;
+          if (event.kind === 'chunks') {
+            const { batch } = event;
+            let judged = followed.judge(batch);
+            if (judged === 'unknown') {
+              const now = await log.get(key);
+              if (now !== undefined && followed.see(now)) return { refusal: STREAM_CUT };
+              judged = followed.judge(batch);
+            }
+            if (judged !== 'give' || this.isUnary) followed.drop(batch);
+            else {
+              followed.give(batch);
+              await this.answer.send(this.publishing.sealer.open(batch.payload));
+            }
+          } else {
+            if (followed.see(event.record)) return { refusal: STREAM_CUT };
+            if (hasEnded(event.record)) return { record: event.record };
+          }
+        }
+        if (this.isGone) return NOBODY;
+        const now = await log.get(key);
+        if (now === undefined) return { refusal: NOT_KEPT };
+      } catch (error) {
+        if (!(error instanceof LogUnavailableError)) throw error;
+        if (awaySinceMs === 0) awaySinceMs = performance.now();
+        if (performance.now() - awaySinceMs > AWAY_MS)
+          return {
+            refusal: busUnavailable(`${error.message}; the task is stored: send it again to join it`),
+          };
+      }
+      await sleep(AGAIN_MS);
+    }
+    return NOBODY;
+  }
+
+  private get isUnary(): boolean {
+    return isUnaryPath(String(this.headers[':path']));
+  }
+
+  private async giveResult({ result }: TaskRecord): Promise<Refusal | undefined> {
+    if (result === undefined) return NOT_KEPT;
+    const { statusMessage, head, trailers, answer } = decodeResult(
+      this.publishing.sealer.open(result.payload),
+    );
+    // The head of a stream went out with its first message, before the agent's own was known.
+    const late = this.answer.hasBegun ? head : [];
+    if (!this.answer.hasBegun && (head.length > 0 || answer !== undefined)) this.answer.begin(head);
+    if (answer !== undefined) await this.answer.sendMessage(answer);
+    const own = this.deduplicated === undefined ? [] : ['outrigger-deduplicated', this.deduplicated];
+    this.answer.end(result.status, statusMessage, [...late, ...trailers, ...own]);
+    return undefined;
+  }
+
+  private async cancel(key: string): Promise<void> {
+    for (let tries = 0; tries < CANCEL_TRIES; tries++) {
+      try {
+        await this.publishing.log.cancel(key, CALLER_LEFT);
+        return;
+      } catch (error) {
+        if (!(error instanceof LogUnavailableError)) {
+          this.publishing.onDefect(error);
+          return;
+        }
+      }
+      await sleep(AGAIN_MS);
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/** Submits a task within its caller's time, also when the log's confirmation is lost. */
+import { LogUnavailableError } from '../log/log-errors.ts';
+import type { SubmitOptions, Submitted, TaskLog } from '../log/task-log.ts';
+import type { NewTask, TaskRecord } from '../log/task-record.ts';
+import { busUnavailable, OUTCOME_UNKNOWN, type Refusal, refusedFor } from './refusals.ts';
+
+/** A caller without a deadline waits so long for a confirmation. */
+const LONGEST_WAIT_MS = 30_000;
+/** The answer must be there before the caller's deadline, which would hide it. */
+const MARGIN_SHARE = 0.1;
+const LONGEST_MARGIN_MS = 100;
+const AGAIN_MS = 50;
+
+export type Submission =
+  | { readonly record: TaskRecord; readonly outcome: 'stored' | 'joined' }
+  | { readonly refusal: Refusal };
+
+/** @param timeLeftMs returns the caller's time, in milliseconds; Infinity without a deadline */
+export async function submitInTime(
+  log: TaskLog,
+  task: NewTask,
+  options: SubmitOptions,
+  timeLeftMs: () => number,
+): Promise<Submission> {
+  const wholeMs = Math.min(timeLeftMs(), LONGEST_WAIT_MS);
+  const endMs = performance.now() + wholeMs - Math.min(wholeMs * MARGIN_SHARE, LONGEST_MARGIN_MS);
+  let isUnknown = false;
+  for (;;) {
+    const leftMs = endMs - performance.now();
+    if (leftMs <= 0)
+      return { refusal: isUnknown ? OUTCOME_UNKNOWN : busUnavailable('it gave no answer in time') };
+    try {
+      const waiting = log.submit({ ...task, timeLeftMs: timeLeftMs() }, options);
+      const submitted = await within(waiting, leftMs);
+      if (submitted === undefined) return { refusal: OUTCOME_UNKNOWN };
+      if (submitted.outcome === 'refused') return { refusal: refusedFor(submitted, task.agentType) };
+      return submitted;
+    } catch (error) {
+      if (!(error instanceof LogUnavailableError)) throw error;
+      isUnknown ||= error.isOutcomeUnknown;
+      if (!isUnknown) return { refusal: busUnavailable(error.message) };
+    }
+    // The same key finds the task, if it is there.
+    await sleep(Math.min(AGAIN_MS, Math.max(0, endMs - performance.now())));
+  }
+}
+
+async function within(submitted: Promise<Submitted>, ms: number): Promise<Submitted | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined);
+  });
+  // What becomes of it later, its caller can't be told.
+  submitted.catch(() => {});
+  try {
+    return await Promise.race([submitted, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,170 @@
+/** A log that is there from the start of the sidecar to its end, while the engine behind it comes, goes and is replaced. */
+
+import { HeldLeases } from './held-leases.ts';
+import { LogUnavailableError } from './log/log-errors.ts';
+import type {
+  Consumer,
+  ListOptions,
+  QueueStatus,
+  SubmitOptions,
+  Submitted,
+  TaskEvent,
+  TaskLease,
+  TaskLog,
+  TaskPage,
+} from './log/task-log.ts';
+import type { NewTask, TaskKey, TaskRecord } from './log/task-record.ts';
+
+type OpenEngine = () => Promise<TaskLog>;
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 30_000;
+
+interface Engine {
+  readonly log: TaskLog;
+  readonly leases: HeldLeases;
+  /** Aborts when another engine takes its place. */
+  readonly replaced: AbortController;
+}
+
+/**
+ * Opens its engine, again and again until that works. While there is none, every method rejects with LogUnavailableError.
+ * A change of the settings opens another engine: waits and watches go on there, runs end where they began.
+ */
+export class StandingLog implements TaskLog {
+  onConnected: ((connected: boolean) => void) | undefined = undefined;
+  /** Why there is no connection; '' while there is one. */
+  problem = 'it is being opened';
+  private engine: Engine | undefined = undefined;
+  private readonly retired = new Set<Engine>();
+  private timer: NodeJS.Timeout | undefined = undefined;
+  private open: OpenEngine | undefined = undefined;
+  private waitMs = FIRST_WAIT_MS;
+  private isClosed = false;
+
+  /** Opens an engine in the background; the one before serves until that works. */
+  use(open: OpenEngine): void {
+    this.open = open;
+    this.waitMs = FIRST_WAIT_MS;
+    clearTimeout(this.timer);
+    void this.tryToOpen(open);
+  }
+
+  private async tryToOpen(open: OpenEngine): Promise<void> {
+    try {
+      const log = await open();
+      if (this.isClosed || open !== this.open) await log.close();
+      else this.replaceBy(log);
+    } catch (error) {
+      if (this.isClosed || open !== this.open) return;
+      this.problem = error instanceof Error ? error.message : String(error);
+      this.onConnected?.(this.connected);
+      this.timer = setTimeout(() => void this.tryToOpen(open), this.waitMs).unref();
+      this.waitMs = Math.min(this.waitMs * 2, LONGEST_WAIT_MS);
+    }
+  }
+
+  private replaceBy(log: TaskLog): void {
+    const before = this.engine;
+    const engine: Engine = { log, leases: new HeldLeases(), replaced: new AbortController() };
+    this.engine = engine;
+    log.onConnected = (connected) => this.onEngine(engine, connected);
+    this.onEngine(engine, log.connected);
+    if (before !== undefined) void this.retire(before);
+  }
+
+  private onEngine(engine: Engine, connected: boolean): void {
+    if (engine !== this.engine) return;
+    this.problem = connected ? '' : 'the connection was lost';
+    this.onConnected?.(connected);
+  }
+
+  private async retire(engine: Engine): Promise<void> {
+    this.retired.add(engine);
+    engine.replaced.abort();
+    await engine.leases.ended();
+    if (!this.retired.delete(engine)) return;
+    await engine.log.close();
+  }
+
+  nowMs(): number {
+    return this.engine?.log.nowMs() ?? Date.now();
+  }
+
+  get connected(): boolean {
+    return this.engine?.log.connected ?? false;
+  }
+
+  private get current(): Engine {
+    if (this.engine !== undefined) return this.engine;
+    throw new LogUnavailableError(`the bus can't be used: ${this.problem}`, false);
+  }
+
+  async submit(task: NewTask, options: SubmitOptions): Promise<Submitted> {
+    return this.current.log.submit(task, options);
+  }
+
+  async take(
+    agentTypes: readonly string[],
+    holder: string,
+    signal: AbortSignal,
+  ): Promise<TaskLease | undefined> {
+    const { log, leases, replaced } = this.current;
+    const lease = await log.take(agentTypes, holder, AbortSignal.any([signal, replaced.signal]));
+    return lease && leases.hold(lease);
+  }
+
+  async get(key: TaskKey): Promise<TaskRecord | undefined> {
+    return this.current.log.get(key);
+  }
+
+  async *watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+    let after = afterSequence;
+    for (;;) {
+      const { log, replaced } = this.current;
+      for await (const event of log.watch(key, after, AbortSignal.any([signal, replaced.signal]))) {
+        if (event.kind === 'chunks') after = event.batch.firstSequence + event.batch.count - 1;
+        yield event;
+      }
+      if (signal.aborted || !replaced.signal.aborted) return;
+    }
+  }
+
+  async cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined> {
+    return this.current.log.cancel(key, cause);
+  }
+
+  async list(options: ListOptions): Promise<TaskPage> {
+    return this.current.log.list(options);
+  }
+
+  async retryDead(key: TaskKey): Promise<boolean> {
+    return this.current.log.retryDead(key);
+  }
+
+  async dropDead(key: TaskKey): Promise<boolean> {
+    return this.current.log.dropDead(key);
+  }
+
+  async status(): Promise<readonly QueueStatus[]> {
+    return this.current.log.status();
+  }
+
+  async announce(consumer: Consumer): Promise<void> {
+    return this.current.log.announce(consumer);
+  }
+
+  async consumers(agentType: string): Promise<readonly Consumer[]> {
+    return this.current.log.consumers(agentType);
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true;
+    clearTimeout(this.timer);
+    const engines = [...this.retired, ...(this.engine === undefined ? [] : [this.engine])];
+    this.retired.clear();
+    this.engine = undefined;
+    this.problem = 'the sidecar has closed it';
+    await Promise.all(engines.map(({ log }) => log.close()));
+  }
+}

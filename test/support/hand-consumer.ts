@@ -1,0 +1,65 @@
+// Takes tasks from a file's log by hand, as an agent's sidecar does, and answers them as a test says.
+import type { Test } from 'tap';
+import { readConfig } from '../../scripts/harness/data-plane.ts';
+import { openLocalTaskLog } from '../../sidecar/bus/local/local-task-log.ts';
+import type { TaskLease, TaskLog } from '../../sidecar/bus/log/task-log.ts';
+import { decodeRequest, encodeResult, type RequestPayload } from '../../sidecar/bus/message/payload.ts';
+import { taskLogSettings } from '../../sidecar/bus/settings.ts';
+import { grpcFrame } from './upstream.ts';
+
+/** A task that was taken. */
+export class TakenTask {
+  readonly lease: TaskLease;
+  readonly request: RequestPayload;
+
+  constructor(lease: TaskLease) {
+    this.lease = lease;
+    this.request = decodeRequest(lease.payload);
+  }
+
+  async write(...messages: readonly string[]): Promise<void> {
+    await this.lease.write(messages.length, Buffer.concat(messages.map((message) => grpcFrame(message))));
+  }
+
+  async answer({
+    status = 0,
+    message = '',
+    head = [] as readonly string[],
+    trailers = [] as readonly string[],
+    answer = undefined as string | undefined,
+  } = {}): Promise<void> {
+    const payload = encodeResult({
+      statusMessage: message,
+      head,
+      trailers,
+      answer: answer === undefined ? undefined : Buffer.from(answer),
+    });
+    await this.lease.settle({ status, payload });
+  }
+}
+
+export class HandConsumer {
+  readonly log: TaskLog;
+  private readonly ended = new AbortController();
+
+  private constructor(log: TaskLog) {
+    this.log = log;
+  }
+
+  static async open(t: Pick<Test, 'teardown'>, file: string, bus: object = {}): Promise<HandConsumer> {
+    const config = await readConfig({ bus: { url: `file:${file}`, ...bus } });
+    const consumer = new HandConsumer(await openLocalTaskLog(file, taskLogSettings(config.bus)));
+    t.teardown(async () => {
+      consumer.ended.abort();
+      await consumer.log.close();
+    });
+    return consumer;
+  }
+
+  async take(agentType = 'research'): Promise<TakenTask> {
+    const lease = await this.log.take([agentType], 'hand', this.ended.signal);
+    if (lease === undefined) throw new Error('the test is over');
+    await lease.begin();
+    return new TakenTask(lease);
+  }
+}
