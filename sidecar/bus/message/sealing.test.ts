@@ -1,0 +1,81 @@
+// Payloads are sealed with the first key of a file and opened with any of them; nothing else opens or changes them.
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import fc from '../../../scripts/harness/properties.ts';
+import { LogSetupError } from '../log/log-errors.ts';
+import { openKeyFile, readKeys } from './key-file.ts';
+import { KeySealer } from './sealing.ts';
+
+const key = (): Buffer => randomBytes(32);
+const sealer = (keys: readonly Buffer[], acceptsPlain = false): KeySealer =>
+  new KeySealer({ keys, acceptsPlain });
+
+t.test('what is sealed is opened by every sidecar that has the key, first or not', async (t) => {
+  const [old, latest] = [key(), key()];
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 5_000 }), (bytes) => {
+      const payload = Buffer.from(bytes);
+      const before = sealer([old]).seal(payload);
+      const after = sealer([latest, old]).seal(payload);
+      return (
+        sealer([latest, old]).open(before).equals(payload) &&
+        sealer([latest]).open(after).equals(payload) &&
+        sealer([latest, old]).open(after).equals(payload)
+      );
+    }),
+  );
+  const payload = Buffer.from('a secret that the log must not see');
+  const sealed = sealer([latest]).seal(payload);
+  t.notOk(sealed.includes('secret'));
+  t.notOk(sealer([latest]).seal(payload).equals(sealed), 'equal payloads do not look equal');
+});
+
+t.test(
+  'a payload that was changed, is not sealed, or needs another key is refused, with what to do',
+  async (t) => {
+    const ours = sealer([key()]);
+    const sealed = ours.seal(Buffer.from('payload'));
+    for (let at = 0; at < sealed.length; at++) {
+      const changed = Buffer.from(sealed);
+      changed[at]! ^= 1;
+      t.throws(() => ours.open(changed), LogSetupError, `byte ${at}`);
+    }
+    t.throws(() => ours.open(sealed.subarray(0, 20)), LogSetupError);
+    t.throws(() => sealer([key()]).open(sealed), /does not have: add that key behind the first one/);
+    t.throws(() => ours.open(Buffer.from('payload')), /is not sealed/);
+    t.equal(String(sealer([key()], true).open(Buffer.from('payload'))), 'payload');
+  },
+);
+
+t.test('a key file has a key a line, belongs to its owner, and errors name no key', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-keys-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, 'keys');
+  const [first, second] = [key(), key()];
+  writeFileSync(path, `# of today\n${first.toString('base64')}\n\n${second.toString('base64')}\r\nplain\n`, {
+    mode: 0o600,
+  });
+  const opened = openKeyFile(path);
+  t.equal(String(sealer([first]).open(opened.seal(Buffer.from('x')))), 'x');
+  t.equal(String(opened.open(sealer([second]).seal(Buffer.from('y')))), 'y');
+  t.equal(String(opened.open(Buffer.from('z'))), 'z');
+  chmodSync(path, 0o640);
+  openKeyFile(path);
+  for (const mode of [0o644, 0o604, 0o620, 0o602]) {
+    chmodSync(path, mode);
+    t.throws(() => openKeyFile(path), /make it 0600/, mode.toString(8));
+  }
+  t.throws(() => openKeyFile(join(folder, 'none')), /can't be read: ENOENT/);
+  t.throws(() => readKeys('plain\n', 'keys'), /has no key/);
+  const short = randomBytes(16).toString('base64');
+  try {
+    readKeys(`${first.toString('base64')}\n${short}`, 'keys');
+    t.fail('a short key was taken');
+  } catch (error) {
+    t.match(String(error), 'line 2 of keys is no key of 32 bytes');
+    t.notMatch(String(error), short);
+  }
+});
