@@ -180,6 +180,7 @@ const allowed: Record<string, readonly string[]> = {
     'net',
     'policy',
     'telemetry',
+    'grpc',
     'cluster',
     'tls',
     'clock',

@@ -29,6 +29,11 @@ const COMMANDS: readonly Command[] = [
     load: async () => (await import('./calls.ts')).calls,
   },
   {
+    name: 'bus',
+    summary: 'the tasks on the bus: setup, status, tasks, and the dead letters',
+    load: async () => (await import('./bus/bus.ts')).bus,
+  },
+  {
     name: 'drain',
     summary: 'drains the inbound side of the sidecar on this machine, as the preStop hook of its pod',
     load: async () => (await import('./drain.ts')).drain,
