@@ -6,9 +6,9 @@ import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
-import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { HandConsumer } from './support/hand-consumer.ts';
-import { taskRequest } from './support/upstream.ts';
+import { answerWith, grpcFrame, startUpstream, taskRequest } from './support/upstream.ts';
 
 interface Scene {
   readonly file: string;
@@ -65,4 +65,47 @@ t.test('a unary call is a task, and its caller gets the answer with head, traile
   t.match(outcome, { code: 0, response: Buffer.from('the answer') });
   t.strictSame(outcome.headers?.get('x-head'), ['h']);
   t.strictSame(outcome.trailers.get('x-trailer'), ['t1, t2']);
+});
+
+t.test('a call goes over the bus to an agent beside another sidecar', async (t) => {
+  const agent = await startUpstream(t, {
+    onCall: ({ headers, stream }) => {
+      if (headers[':path'] === STREAM_PROCESS_PATH) {
+        stream.respond(
+          { ':status': 200, 'content-type': 'application/grpc', 'x-head': 'h' },
+          { waitForTrailers: true },
+        );
+        stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'x-trailer': 't' }));
+        for (const chunk of ['one', 'two', 'three']) stream.write(grpcFrame(chunk));
+        stream.end();
+      } else answerWith(stream, 'the answer');
+    },
+  });
+  const { client, file, plane } = await start(t);
+  const beside = await startDataPlane(t, {
+    name: 'research-agent',
+    inbound: { app: agent.address },
+    bus: { url: `file:${file}`, consume: { agent_types: ['research'] } },
+  });
+  t.match(await client.unary(taskRequest({ id: 'one' }), { path }), {
+    code: 0,
+    response: Buffer.from('the answer'),
+  });
+  const stream = client.serverStream(taskRequest({ id: 'two' }), { path: STREAM_PROCESS_PATH });
+  const chunks: string[] = [];
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk.toString()));
+  const { code, metadata } = await new Promise<grpc.StatusObject>((resolve) => stream.on('status', resolve));
+  t.strictSame([code, chunks], [0, ['one', 'two', 'three']]);
+  t.strictSame(metadata.get('x-trailer'), ['t']);
+  t.strictSame(
+    [...beside.sidecar.busSide.bus.counts.entries()].map(([type, { delivered, settled }]) => [
+      type,
+      delivered,
+      settled,
+    ]),
+    [['research', 2, 2]],
+  );
+  t.equal([...plane.sidecar.busSide.bus.counts.entries()][0]![1].published, 2);
+  await beside.sidecar.drain();
+  await plane.sidecar.drain();
 });

@@ -89,6 +89,11 @@ export const bus = z
       .default(null)
       .describe('The credentials for NATS, as `nsc` writes them'),
     tls: tls.optional().describe('TLS to the NATS servers; cleartext when absent'),
+    replicas: integer(1, 5)
+      .default(1)
+      .describe(
+        'Servers of NATS that keep a copy of each stream which this sidecar creates; a file has none',
+      ),
     consume: consume.prefault({}),
     publish: publish.prefault({}),
     results: results.prefault({}),

@@ -122,6 +122,7 @@ llm:
 bus:
   url: null
   credentials_file: null
+  replicas: 1
   consume: { agent_types: [], places: 8, lease: 15s, run_timeout: 0s, max_runs: 3, retry_delay: { base: 1s, max: 60s } }
   publish: { max_queued_per_agent: 10000, max_queued_per_caller: 1000, max_age: 24h }
   results: { max_age: 24h, max_bytes: 1GiB, max_answer_bytes: 10MiB }
@@ -276,6 +277,7 @@ const DEFAULTS = {
     url: undefined,
     credentialsFile: undefined,
     tls: undefined,
+    replicas: 1,
     consume: {
       agentTypes: [],
       places: 8,

@@ -1,32 +1,32 @@
 /** Puts the data plane together, reconfigures it and drains it. */
 import { randomUUID } from 'node:crypto';
-import { Bus, type BusEvents } from '../bus/bus.ts';
 import { heldNow } from '../clock/held-time.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';
 import { WheelDriver } from '../clock/wheel-driver.ts';
 import type { ClusterListener } from '../cluster/cluster.ts';
+import type { ClusterEnvironment } from '../cluster/cluster-set.ts';
 import type { Config } from '../config/config.ts';
 import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { ConnectionError } from '../http2/errors.ts';
-import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Move } from '../listeners/grpc-listener.ts';
+import type { GrpcListenerEnvironment } from '../listeners/grpc-listener-options.ts';
 import { Inbound } from '../listeners/inbound.ts';
 import { InboundLink } from '../listeners/inbound-link.ts';
 import { DRAINING, ListenError } from '../listeners/listen.ts';
 import { LlmListener } from '../listeners/llm.ts';
 import { Outbound } from '../listeners/outbound.ts';
 import type { LlmEvents } from '../llm/shared/request-observer.ts';
-import { callerScope, scopeDigest } from '../proxy/caller-scope.ts';
 import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
+import { type BusObserver, BusSide } from './bus-side.ts';
 
 /** Receives the events of a running sidecar, for logs and `/events`. */
 export interface SidecarObserver
   extends ClusterListener,
     PolicyEvents,
     LlmEvents,
-    Partial<BusEvents>,
+    Partial<BusObserver>,
     Partial<CredentialsListener> {
   onConnectionError(listener: string, error: ConnectionError): void;
   onDrainState(state: DrainState): void;
@@ -59,12 +59,13 @@ export class Sidecar {
   readonly inbound: Inbound;
   readonly outbound: Outbound;
   readonly llm: LlmListener;
-  readonly bus: Bus;
+  readonly busSide: BusSide;
   readonly inboundCalls = new InboundCalls();
   readonly wheel = new TimerWheel();
   readonly clock: () => number;
   private readonly driver: WheelDriver;
   private readonly observer: SidecarObserver;
+  private readonly environment: GrpcListenerEnvironment & Pick<ClusterEnvironment, 'bus'>;
   config: Config;
   state: DrainState = 'starting';
   private ending = false;
@@ -80,15 +81,9 @@ export class Sidecar {
     this.observer = observer;
     this.driver = new WheelDriver(this.wheel, this.clock);
     const { wheel } = this;
-    this.bus = new Bus(config, {
-      events: {
-        onBusConnected: (...of) => observer.onBusConnected?.(...of),
-        onBusDefect: (error) => observer.onBusDefect?.(error),
-      },
-      scopeOf: (fields, names) => scopeDigest(callerScope('', new HeaderList(fields), names)),
-    });
-    const environment = {
-      bus: this.bus,
+    this.busSide = new BusSide(config, observer);
+    this.environment = {
+      bus: this.busSide.bus,
       wheel,
       clock,
       random: Math.random,
@@ -103,8 +98,8 @@ export class Sidecar {
       },
     };
     const { inboundCalls } = this;
-    this.inbound = new Inbound(config, environment, observer, inboundCalls);
-    this.outbound = new Outbound(config, environment, observer, inboundCalls);
+    this.inbound = new Inbound(config, this.environment, observer, inboundCalls);
+    this.outbound = new Outbound(config, this.environment, observer, inboundCalls);
     this.llm = new LlmListener(config.llm, {
       wheel,
       clock,
@@ -117,11 +112,12 @@ export class Sidecar {
 
   /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
-    this.useBus(this.config);
+    this.busSide.apply(this.config, this.inbound, this.outbound);
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
     this.setState('running');
+    this.busSide.consume(this.inbound, this.environment);
   }
 
   /** The certificates in use that come from files. */
@@ -209,18 +205,12 @@ export class Sidecar {
 
   private use(config: Config): void {
     const { inbound, outbound, llm } = this;
-    this.useBus(config);
+    this.busSide.apply(config, inbound, outbound);
     inbound.apply(config);
     outbound.apply(config);
+    if (this.state === 'running') this.busSide.consume(inbound, this.environment);
     llm.stats.agent = config.name;
     llm.apply(config.llm);
-  }
-
-  private useBus(config: Config): void {
-    this.bus.apply(config);
-    const bus = this.bus.isOn ? this.bus : undefined;
-    this.inbound.taskService.bus = bus;
-    this.outbound.taskService.bus = bus;
   }
 
   private setState(state: DrainState): void {
@@ -249,6 +239,7 @@ export class Sidecar {
     if (inbound.stats.activeCalls + outbound.stats.activeCalls + llm.activeRequests > 0)
       this.setState('ended');
     this.endCalls();
+    await this.busSide.stored();
     // The answers just written need a turn of the event loop to reach the socket.
     await sleep(DRAIN_POLL_MS);
     this.close();
@@ -268,6 +259,7 @@ export class Sidecar {
     const { delayMs, timeoutMs } = this.config.drain;
     const { inbound } = this;
     this.setState('notReady');
+    this.busSide.stopTaking();
     inbound.health.drain();
     await this.until(() => false, this.clock() + delayMs);
     const endAtMs = this.clock() + timeoutMs;
@@ -305,7 +297,7 @@ export class Sidecar {
     this.inbound.close();
     this.outbound.close();
     this.llm.close();
-    void this.bus.close();
+    this.busSide.close();
     this.driver.stop();
     this.setState('stopped');
   }

@@ -1,4 +1,5 @@
 /** Writes changes of the sidecar's state to the log and to `/events`. */
+import type { TaskRecord } from '../bus/log/task-record.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { EndpointCheck } from '../cluster/health/active-health.ts';
@@ -174,6 +175,26 @@ export class LoggingObserver implements SidecarObserver {
     if (connected) this.log.info(message);
     else this.log.warn(message);
     this.events.record('bus', message, { connected });
+  }
+
+  onTaskLost({ key, agentType, run }: TaskRecord, cause: string, isDead: boolean): void {
+    const details = { task: key, agent_type: agentType, run };
+    const next = isDead ? 'it is in the dead letters' : 'another run follows';
+    const message = `run ${run} of a task for ${agentType} ended without a result (${cause}); ${next}`;
+    this.log.warn(details, message);
+    this.events.record('task', message, { ...details, dead: isDead });
+  }
+
+  onTaskGivenBack({ key, agentType, run }: TaskRecord, because: string): void {
+    this.log.info({ task: key, agent_type: agentType, run }, `gave a task back to the bus: ${because}`);
+  }
+
+  onTaskFenced({ key, agentType, run }: TaskRecord, because: string): void {
+    const details = { task: key, agent_type: agentType, run };
+    const why = because === 'cancelled' ? 'it was cancelled' : 'its lease had ended';
+    const message = `what run ${run} of a task for ${agentType} had to say no longer counts: ${why}`;
+    this.log.info(details, message);
+    if (because !== 'cancelled') this.events.record('task', message, details);
   }
 
   onBusDefect(error: unknown): void {
