@@ -9,17 +9,20 @@
  */
 
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import { TypedError } from '../../errors/typed-error.ts';
 import { FencedError, LogUnavailableError } from '../log/log-errors.ts';
+import { answerToFailure, failureOf, isBusy, troubleOf } from './failures.ts';
 import { FileWaits } from './file-waits.ts';
+import { FileWake } from './file-wake.ts';
 import { heldUntil, isReading, perform } from './operations.ts';
-import { forgetConsumers, nextDueMs, passDueTime } from './passing-time.ts';
-import type { Failure, FromThread, Held, Request, ToThread } from './requests.ts';
+import { nextDueMs, passDueTime } from './passing-time.ts';
+import type { FromThread, Held, Request, ToThread } from './requests.ts';
 import type { TaskFile } from './task-file.ts';
 
-/** Between two looks for changes of other processes: while somebody waits for one, and else. */
+/** Between two looks for changes of other processes: while somebody waits for one, the same where wakes come, and else. */
 const LOOK_MS = 20;
+const LOOK_WHEN_WOKEN_MS = 100;
 const IDLE_LOOK_MS = 250;
+const UPKEEP_MS = 1_000;
 /** What one transaction takes at most: others wait for it. */
 const REQUESTS_AT_ONCE = 256;
 const BYTES_AT_ONCE = 8 << 20;
@@ -28,18 +31,27 @@ export class FileThread {
   private readonly file: TaskFile;
   private readonly port: MessagePort;
   private readonly waits: FileWaits;
+  private readonly wake: FileWake;
   private queue: Request[] = [];
   private isScheduled = false;
   private isClosed = false;
   private timer: NodeJS.Timeout | undefined;
+  private lookedAtMs = 0;
+  private keptUpAtMs = 0;
   private dataVersion = -1;
   private dueMs = 0;
   private clockOffsetMs = Number.NaN;
+  /** Why the file can't be used; undefined while it can. */
+  private trouble: string | undefined;
 
   constructor(file: TaskFile, port: MessagePort) {
     this.file = file;
     this.port = port;
     this.waits = new FileWaits(file, (message) => this.post(message));
+    this.wake = new FileWake(`${file.path}-wake`, () => {
+      this.lookedAtMs = 0;
+      this.schedule();
+    });
     port.on('message', (messages: ToThread[]) => {
       this.receive(messages);
       this.schedule();
@@ -49,6 +61,7 @@ export class FileThread {
   start(): void {
     this.lookForChanges();
     this.post({ name: 'opened', clockOffsetMs: this.file.clock.offsetMs });
+    this.setTimer();
   }
 
   private receive(messages: readonly ToThread[]): void {
@@ -84,6 +97,7 @@ export class FileThread {
     if (this.isClosed) return;
     const requests = this.nextRequests();
     if (requests.length > 0) this.transact(requests);
+    if (performance.now() >= this.nextLookMs) this.look();
     if (this.queue.length > 0) this.schedule();
     this.setTimer();
   }
@@ -100,31 +114,41 @@ export class FileThread {
     const answers: FromThread[] = [];
     const ended: (Held | undefined)[] = [];
     const isRead = requests.every(({ name }) => isReading(name));
+    const body = (): void => {
+      for (const request of requests) {
+        const answer = this.perform(request);
+        if (answer === undefined) continue;
+        answers.push(answer);
+        if (answer.name === 'done') ended.push(heldUntil(request));
+      }
+      if (!isRead) this.waits.giveTasks();
+    };
     try {
-      const body = (): void => {
-        for (const request of requests) {
-          const answer = this.perform(request);
-          if (answer === undefined) continue;
-          answers.push(answer);
-          if (answer.name === 'done') ended.push(heldUntil(request));
-        }
-        if (!isRead) this.waits.giveTasks();
-      };
       if (isRead) this.file.read(body);
       else this.file.write(body);
     } catch (error) {
       this.waits.undo();
-      const failure = failureOf(error);
-      for (const { id } of requests) {
-        this.waits.stop(id);
-        this.post({ name: 'failed', id, failure });
-      }
+      this.fail(requests, error);
       return;
     }
+    this.setTrouble(undefined);
     for (const held of ended) if (held !== undefined) this.waits.letGo(held);
     for (const answer of answers) this.post(answer);
     this.waits.deliver();
-    if (!isRead) this.tellChanges();
+    if (isRead) return;
+    if (this.file.isChanged) this.wake.wake();
+    this.tellChanges();
+  }
+
+  /** Nothing of a transaction that failed is stored. One request may be the reason: then the others go on without it. */
+  private fail(requests: readonly Request[], error: unknown): void {
+    for (const { id } of requests) this.waits.stop(id);
+    if (requests.length > 1 && !isBusy(error)) {
+      for (const request of requests) this.transact([request]);
+      return;
+    }
+    for (const request of requests) this.post(answerToFailure(request, error));
+    this.setTrouble(troubleOf(error));
   }
 
   /** Undefined while the request waits. */
@@ -134,37 +158,50 @@ export class FileThread {
       const output = perform(this.file, request, this.waits);
       return output === 'waits' ? undefined : { name: 'done', id, output };
     } catch (error) {
-      if (error instanceof TypedError) return { name: 'failed', id, failure: failureOf(error) };
+      if (error instanceof FencedError || error instanceof LogUnavailableError)
+        return { name: 'failed', id, failure: failureOf(error) };
       throw error;
     }
   }
 
+  private get nextLookMs(): number {
+    if (this.waits.isEmpty) return this.lookedAtMs + IDLE_LOOK_MS;
+    return this.lookedAtMs + (this.wake.works ? LOOK_WHEN_WOKEN_MS : LOOK_MS);
+  }
+
   private look(): void {
-    if (this.isClosed) return;
+    this.lookedAtMs = performance.now();
     try {
+      // Who can read may still not be able to write.
+      if (this.trouble !== undefined) this.file.write(() => {});
       this.lookForChanges();
-    } catch {
-      // The next request tells why; until then nobody has asked.
+      if (this.lookedAtMs - this.keptUpAtMs > UPKEEP_MS) {
+        this.keptUpAtMs = this.lookedAtMs;
+        this.file.keepUp();
+      }
+      this.setTrouble(undefined);
+    } catch (error) {
+      this.waits.undo();
+      this.setTrouble(troubleOf(error));
     }
-    this.setTimer();
   }
 
   private lookForChanges(): void {
     const version = this.file.dataVersion();
     const isDue = this.dueMs <= this.file.clock.nowMs(undefined);
     if (version === this.dataVersion && !isDue) return;
-    this.dataVersion = version;
     const wantsTask = this.file.read(() => this.waits.hasTask());
     if (isDue || wantsTask) {
       this.file.write(() => {
         passDueTime(this.file);
-        forgetConsumers(this.file);
         this.file.hasNewTask ||= wantsTask;
         this.waits.giveTasks();
       });
       this.waits.deliver();
+      if (this.file.isChanged) this.wake.wake();
     }
     this.tellChanges();
+    this.dataVersion = version;
   }
 
   private tellChanges(): void {
@@ -181,15 +218,29 @@ export class FileThread {
   private setTimer(): void {
     clearTimeout(this.timer);
     if (this.isClosed) return;
-    const dueInMs = this.dueMs - this.file.clock.nowMs(undefined);
-    const lookMs = this.waits.isEmpty ? IDLE_LOOK_MS : LOOK_MS;
-    this.timer = setTimeout(() => this.look(), Math.max(1, Math.min(lookMs, dueInMs)));
+    const lookInMs = this.nextLookMs - performance.now();
+    const dueInMs = this.trouble === undefined ? this.dueMs - this.file.clock.nowMs(undefined) : lookInMs;
+    this.timer = setTimeout(
+      () => {
+        this.lookedAtMs = 0;
+        this.turn();
+      },
+      Math.max(1, Math.min(lookInMs, dueInMs)),
+    );
+  }
+
+  private setTrouble(trouble: string | undefined): void {
+    if (this.trouble === trouble) return;
+    this.trouble = trouble;
+    this.post({ name: 'trouble', trouble });
   }
 
   private close(id: number): void {
+    while (this.queue.length > 0) this.transact(this.nextRequests());
     this.isClosed = true;
     clearTimeout(this.timer);
     for (const waiting of this.waits.stopAll()) this.answer(waiting, undefined);
+    this.wake.close();
     this.file.close();
     this.answer(id, undefined);
     this.port.close();
@@ -208,24 +259,4 @@ export class FileThread {
 function sizeOf(request: Request): number {
   if (request.name === 'submit') return request.input.task.payload.length;
   return request.name === 'write' || request.name === 'settle' ? request.input.payload.length : 0;
-}
-
-const SQLITE_BUSY = 5;
-const SQLITE_FULL = 13;
-
-/** Nothing of a transaction that failed is in the file; only where the disk fails while it is synchronised, nobody knows. */
-export function failureOf(error: unknown): Failure {
-  if (error instanceof FencedError) return { kind: 'fenced', because: error.because };
-  if (error instanceof LogUnavailableError) return unavailable(error.message, error.isOutcomeUnknown);
-  const { errcode = 0, message } = error as Error & { errcode?: number };
-  const primary = errcode & 0xff;
-  if (primary === SQLITE_BUSY)
-    return unavailable('the task file is locked by another process: look for one that is stopped', false);
-  if (primary === SQLITE_FULL)
-    return unavailable('the disk of the task file is full: make room on it', false);
-  return unavailable(`the task file can't be used (${message}): look at its disk`, true);
-}
-
-function unavailable(message: string, isOutcomeUnknown: boolean): Failure {
-  return { kind: 'unavailable', message, isOutcomeUnknown };
 }

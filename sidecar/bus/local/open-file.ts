@@ -19,7 +19,7 @@ export async function openFile(path: string): Promise<DatabaseSync> {
   makeFile(path);
   let db: DatabaseSync | undefined;
   try {
-    db = new DatabaseSync(path, { timeout: BUSY_MS, enableForeignKeyConstraints: false });
+    db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
     prepare(db, path);
     return db;
   } catch (error) {
@@ -86,6 +86,8 @@ function checkFile(path: string): void {
 }
 
 function prepare(db: DatabaseSync, path: string): void {
+  // The option of the constructor is newer than the oldest Node.
+  db.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
   // Has an effect on an empty file only, and before its first table.
   db.exec('PRAGMA auto_vacuum = INCREMENTAL');
   db.exec('PRAGMA journal_mode = WAL');

@@ -17,12 +17,6 @@ export function passDueTime(file: TaskFile): void {
   for (const row of due) passTime(file, row);
 }
 
-/** Forgets consumers that no longer announce themselves. */
-export function forgetConsumers(file: TaskFile): void {
-  const gone = file.get('SELECT 1 FROM consumers WHERE expires_at <= ? LIMIT 1', file.nowMs);
-  if (gone !== undefined) file.run('DELETE FROM consumers WHERE expires_at <= ?', file.nowMs);
-}
-
 export function nextDueMs(file: TaskFile): number {
   const next = file.get<{ due_at: number | null }>(
     'SELECT min(due_at) AS due_at FROM tasks WHERE due_at IS NOT NULL',

@@ -113,6 +113,8 @@ export function announce(
     file.run('DELETE FROM consumers WHERE instance = ?', instance);
     return;
   }
+  // Those that fell silent, so that the table is no longer than there are sidecars.
+  file.run('DELETE FROM consumers WHERE expires_at <= ?', file.nowMs);
   file.run(
     'INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?)',
     instance,

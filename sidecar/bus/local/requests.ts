@@ -87,7 +87,10 @@ export type Failure =
   | { readonly kind: 'fenced'; readonly because: 'lost' | 'cancelled' }
   | { readonly kind: 'unavailable'; readonly message: string; readonly isOutcomeUnknown: boolean };
 
-/** `fenced` says by itself that a held run no longer counts; `clock` that the log's clock has another offset. */
+/**
+ * `fenced` says by itself that a held run no longer counts, `clock` that the log's clock has another offset, `trouble` why
+ * the file can't be used; undefined when it can again.
+ */
 export type FromThread =
   | { readonly name: 'opened'; readonly clockOffsetMs: number }
   | { readonly name: 'refused'; readonly message: string }
@@ -99,7 +102,8 @@ export type FromThread =
       readonly fence: number;
       readonly because: 'lost' | 'cancelled';
     }
-  | { readonly name: 'clock'; readonly offsetMs: number };
+  | { readonly name: 'clock'; readonly offsetMs: number }
+  | { readonly name: 'trouble'; readonly trouble: string | undefined };
 
 export interface ThreadData {
   readonly file: string;

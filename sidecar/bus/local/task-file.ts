@@ -2,6 +2,7 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import { LogClock, type StoredClock } from './log-clock.ts';
+import { upkeep } from './upkeep.ts';
 
 /** What the one row of the table `log` counts. */
 interface Counters {
@@ -14,18 +15,21 @@ interface Counters {
 type LogRow = Counters & StoredClock;
 
 export class TaskFile {
+  readonly path: string;
   readonly settings: TaskLogSettings;
   readonly clock: LogClock;
   /** Milliseconds by the log's clock; one time for all of a transaction. */
   nowMs = 0;
   /** Set by what makes a task available: those that wait for tasks may get one in this transaction. */
   hasNewTask = false;
+  /** Whether the last transaction that could write did so. */
+  isChanged = false;
   private readonly db: DatabaseSync;
   private readonly statements = new Map<string, StatementSync>();
   private counters: Counters = { change: 0, turn: 0, request_bytes: 0, result_bytes: 0 };
-  private isChanged = false;
 
-  constructor(db: DatabaseSync, settings: TaskLogSettings) {
+  constructor(path: string, db: DatabaseSync, settings: TaskLogSettings) {
+    this.path = path;
     this.db = db;
     this.settings = settings;
     this.clock = new LogClock();
@@ -114,6 +118,10 @@ export class TaskFile {
   /** Changes when another process has changed the file. */
   dataVersion(): number {
     return this.get<{ data_version: number }>('PRAGMA data_version')!.data_version;
+  }
+
+  keepUp(): void {
+    upkeep(this.db, this.path);
   }
 
   close(): void {

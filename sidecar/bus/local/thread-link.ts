@@ -28,12 +28,13 @@ interface Waiting {
 }
 
 export class ThreadLink {
-  isConnected = false;
   clockOffsetMs = 0;
   onConnected: ((connected: boolean) => void) | undefined;
   onFenced: ((task: number, fence: number, because: 'lost' | 'cancelled') => void) | undefined;
   private readonly data: ThreadData;
   private worker: Worker | undefined;
+  /** Why the file can't be used; undefined while it can. */
+  private trouble: string | undefined = 'it is not open yet';
   private readonly waiting = new Map<number, Waiting>();
   private outgoing: ToThread[] = [];
   private lastId = 0;
@@ -43,6 +44,10 @@ export class ThreadLink {
 
   constructor(data: ThreadData) {
     this.data = data;
+  }
+
+  get isConnected(): boolean {
+    return this.trouble === undefined;
   }
 
   /** Rejects with LogSetupError when the file can't be used. */
@@ -55,7 +60,7 @@ export class ThreadLink {
     input: Operations[Name]['in'],
     signal?: AbortSignal,
   ): Promise<Operations[Name]['out']> {
-    if (!this.isConnected) return Promise.reject(this.unavailable());
+    if (this.trouble !== undefined) return Promise.reject(this.unavailable(false));
     const id = ++this.lastId;
     return new Promise<Operations[Name]['out']>((resolve, reject) => {
       const held = 'held' in input ? input.held : undefined;
@@ -79,27 +84,28 @@ export class ThreadLink {
   }
 
   async close(): Promise<void> {
-    if (this.isClosed) return;
     const { worker } = this;
     clearTimeout(this.timer);
-    if (worker !== undefined && this.isConnected) {
-      const ended = new Promise((resolve) => worker.once('exit', resolve));
+    const ended = worker && new Promise((resolve) => worker.once('exit', resolve));
+    if (!this.isClosed) {
       this.isClosed = true;
+      // After the requests that were made until now.
       this.send({ name: 'close', id: ++this.lastId });
-      await ended;
     }
-    this.isClosed = true;
-    this.disconnect();
+    await ended;
+    this.disconnect('it is closed');
   }
 
   private start(onOpen: () => void, onRefused: (error: LogSetupError) => void): void {
     const worker = new Worker(threadUrl(), { workerData: this.data, name: 'task file', execArgv: [] });
     this.worker = worker;
+    let hasOpened = false;
     worker.on('message', (message: FromThread) => {
       if (message.name === 'opened') {
+        hasOpened = true;
         this.waitMs = FIRST_WAIT_MS;
-        this.isConnected = true;
         this.clockOffsetMs = message.clockOffsetMs;
+        this.trouble = undefined;
         onOpen();
       } else if (message.name === 'refused') onRefused(new LogSetupError(message.message));
       else this.receive(message);
@@ -108,14 +114,29 @@ export class ThreadLink {
     let cause: unknown;
     worker.on('error', (error) => {
       cause = error;
-      onRefused(new LogSetupError(`the thread of the task file could not start: ${String(error)}`, error));
+      const text = `the thread of the task file could not start: ${String(error)}`;
+      if (!hasOpened) onRefused(new LogSetupError(text, error));
     });
-    worker.on('exit', () => this.ended(cause));
+    worker.on('exit', () => {
+      this.worker = undefined;
+      const wasConnected = this.isConnected;
+      this.disconnect(
+        `its thread has ended (${String(cause ?? 'without an error')}) and is begun again`,
+        cause,
+      );
+      if (this.isClosed || !hasOpened) return;
+      if (wasConnected) this.onConnected?.(false);
+      this.startAgain();
+    });
   }
 
   private receive(message: Exclude<FromThread, { name: 'opened' | 'refused' }>): void {
     if (message.name === 'clock') this.clockOffsetMs = message.offsetMs;
-    else if (message.name === 'fenced') this.onFenced?.(message.task, message.fence, message.because);
+    else if (message.name === 'trouble') {
+      const wasConnected = this.isConnected;
+      this.trouble = message.trouble;
+      if (wasConnected !== this.isConnected) this.onConnected?.(this.isConnected);
+    } else if (message.name === 'fenced') this.onFenced?.(message.task, message.fence, message.because);
     else {
       const waiting = this.waiting.get(message.id);
       if (waiting === undefined) return;
@@ -123,15 +144,6 @@ export class ThreadLink {
       if (message.name === 'done') waiting.resolve(message.output as never);
       else waiting.reject(errorOf(message.failure, waiting));
     }
-  }
-
-  private ended(cause: unknown): void {
-    const wasConnected = this.isConnected;
-    this.worker = undefined;
-    this.disconnect(cause);
-    if (this.isClosed || !wasConnected) return;
-    this.onConnected?.(false);
-    this.startAgain();
   }
 
   private startAgain(): void {
@@ -144,19 +156,20 @@ export class ThreadLink {
     this.waitMs = Math.min(LONGEST_WAIT_MS, this.waitMs * 2);
   }
 
-  private disconnect(cause?: unknown): void {
-    this.isConnected = false;
+  private disconnect(trouble: string, cause?: unknown): void {
+    this.trouble = trouble;
     this.outgoing = [];
     const waiting = [...this.waiting.values()];
     this.waiting.clear();
     for (const { reject } of waiting) reject(this.unavailable(true, cause));
   }
 
-  private unavailable(isOutcomeUnknown = false, cause?: unknown): LogUnavailableError {
-    const message = this.isClosed
-      ? 'the task file is closed'
-      : 'the thread of the task file has ended and is begun again: try once more';
-    return new LogUnavailableError(message, isOutcomeUnknown, cause);
+  private unavailable(isOutcomeUnknown: boolean, cause?: unknown): LogUnavailableError {
+    return new LogUnavailableError(
+      `the task file ${this.data.file} can't be used: ${this.trouble}`,
+      isOutcomeUnknown,
+      cause,
+    );
   }
 
   private send(message: ToThread): void {

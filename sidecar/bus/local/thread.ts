@@ -9,7 +9,7 @@ const { file, settings } = workerData as ThreadData;
 const port = parentPort!;
 
 try {
-  new FileThread(new TaskFile(await openFile(file), settings), port).start();
+  new FileThread(new TaskFile(file, await openFile(file), settings), port).start();
 } catch (error) {
   port.postMessage({ name: 'refused', message: (error as Error).message } satisfies FromThread);
   port.close();
