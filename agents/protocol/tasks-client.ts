@@ -45,6 +45,8 @@ export interface SubmittedTask {
   cause: string;
   /** Null unless the task is done and its result is still kept. */
   end: TaskEnd | null;
+  /** The name of the agent that runs it; '' when nobody does, or it is not known. */
+  runner: string;
 }
 
 export interface SubmitRequest {

@@ -45,6 +45,7 @@ const taskProperties = {
   started_at: time('When its latest run began.'),
   ended_at: time('When it ended.'),
   deadline_at: time('When it ends unanswered at the latest, by its `timeout_ms`.'),
+  runner: { type: 'string', description: 'The replica that runs the task.' },
   cause: { type: 'string', description: 'Why the task is dead or cancelled.' },
 } as const;
 

@@ -4,9 +4,11 @@ import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { startDataPlane } from '../../../scripts/harness/data-plane.ts';
 import { openLocalTaskLog } from '../../../sidecar/bus/local/local-task-log.ts';
+import { TaskCounts } from '../../../sidecar/bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../../sidecar/bus/log/task-log.ts';
 import { decodeRequest, encodeResult, type ResultPayload } from '../../../sidecar/bus/message/payload.ts';
 import { UNSEALED } from '../../../sidecar/bus/message/sealer.ts';
+import { WaitingCallers } from '../../../sidecar/bus/publisher/waiting-callers.ts';
 import { stringField, varintField } from '../../../sidecar/task/protobuf.ts';
 import { testAgent } from '../../test-support.ts';
 import { createGateway, type Gateway } from '../app.ts';
@@ -37,7 +39,14 @@ async function startSystem(t: Test): Promise<System> {
   const log = await openLocalTaskLog(join(t.testdir(), 'tasks.db'), settings);
   t.teardown(() => log.close());
   const { sidecar } = await startDataPlane(t, {});
-  sidecar.outbound.taskService.bus = { log, sealer: UNSEALED, publisher: '', fieldsOf: () => [] };
+  sidecar.outbound.taskService.bus = {
+    log,
+    sealer: UNSEALED,
+    publisher: '',
+    counts: new TaskCounts(),
+    waiting: new WaitingCallers(),
+    fieldsOf: () => [],
+  };
   const another = async () => {
     const env = { GATEWAY_TASKS_ADDR: sidecar.outboundAddress };
     const gateway = await createGateway(readGatewaySettings(env), pino({ enabled: false }));

@@ -8,7 +8,7 @@ import type { SubmittedTasks } from './client.ts';
 
 /** A task without its output. */
 export function viewOf(task: SubmittedTask): Record<string, unknown> {
-  const { id, agent_type, state, run, lost_runs, cause } = task;
+  const { id, agent_type, state, run, lost_runs, cause, runner } = task;
   return {
     task_id: id,
     state: state.toLowerCase(),
@@ -19,6 +19,7 @@ export function viewOf(task: SubmittedTask): Record<string, unknown> {
     started_at: timeOf(task.started_at_ms),
     ended_at: timeOf(task.ended_at_ms),
     deadline_at: timeOf(task.deadline_at_ms),
+    ...(runner === '' ? {} : { runner }),
     ...(cause === '' ? {} : { cause }),
   };
 }

@@ -87,7 +87,8 @@ function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined): Tas
     available_at: nowMs,
     expires_at: nowMs + maxAgeMs,
     max_age: maxAgeMs,
-    deadline_at: finite(nowMs + task.timeLeftMs),
+    // The column takes whole numbers, and a deadline is rarely one.
+    deadline_at: finite(Math.ceil(nowMs + task.timeLeftMs)),
     request_bytes: task.payload.length,
     changed: file.change,
   } as const;

@@ -15,12 +15,16 @@ export type Submission =
   | { readonly record: TaskRecord; readonly outcome: 'stored' | 'joined' }
   | { readonly refusal: Refusal };
 
-/** @param timeLeftMs returns the caller's time, in milliseconds; Infinity without a deadline */
+/**
+ * @param timeLeftMs returns the caller's time, in milliseconds; Infinity without a deadline
+ * @param taskTimeLeftMs returns the task's time, where it has one of its own
+ */
 export async function submitInTime(
   log: TaskLog,
   task: NewTask,
   options: SubmitOptions,
   timeLeftMs: () => number,
+  taskTimeLeftMs = timeLeftMs,
 ): Promise<Submission> {
   const wholeMs = Math.min(timeLeftMs(), LONGEST_WAIT_MS);
   const endMs = performance.now() + wholeMs - Math.min(wholeMs * MARGIN_SHARE, LONGEST_MARGIN_MS);
@@ -30,7 +34,7 @@ export async function submitInTime(
     if (leftMs <= 0)
       return { refusal: isUnknown ? OUTCOME_UNKNOWN : busUnavailable('it gave no answer in time') };
     try {
-      const waiting = log.submit({ ...task, timeLeftMs: timeLeftMs() }, options);
+      const waiting = log.submit({ ...task, timeLeftMs: taskTimeLeftMs() }, options);
       const submitted = await within(waiting, leftMs);
       if (submitted === undefined) return { refusal: OUTCOME_UNKNOWN };
       if (submitted.outcome === 'refused') return { refusal: refusedFor(submitted, task.agentType) };

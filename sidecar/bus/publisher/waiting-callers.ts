@@ -18,6 +18,11 @@ export class WaitingCallers {
     this.stored.delete(oldest!);
   }
 
+  /** `Tasks.Submit` has joined it: now it is to run, whether or not calls wait for it. */
+  submit(key: TaskKey): void {
+    this.stored.delete(key);
+  }
+
   join(key: TaskKey): void {
     this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
   }

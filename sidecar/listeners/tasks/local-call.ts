@@ -22,6 +22,8 @@ export interface Refusal {
   readonly message: string;
   /** Sent as `outrigger-reason`. */
   readonly reason?: string;
+  /** Sent as `grpc-retry-pushback-ms`. */
+  readonly pushbackMs?: number;
 }
 
 export class LocalCall implements StreamHandler {
@@ -30,6 +32,7 @@ export class LocalCall implements StreamHandler {
   readonly gone: AbortSignal;
   /** True while the request is incomplete, or the answer unread. */
   awaitsCaller = true;
+  private deadlineMs = Number.POSITIVE_INFINITY;
   private readonly stream: Stream;
   private readonly maxBytes: number;
   private readonly onRequest: (call: LocalCall) => void;
@@ -49,11 +52,17 @@ export class LocalCall implements StreamHandler {
     this.onRequest = onRequest;
     this.gone = this.end.signal;
     const timeoutMs = parseTimeout(list.getTrimmed('grpc-timeout') ?? '');
+    if (timeoutMs > 0) this.deadlineMs = performance.now() + timeoutMs;
     if (timeoutMs <= LONGEST_TIMER_MS) this.timer = setTimeout(() => this.onDeadline(), timeoutMs);
   }
 
   get connection(): Stream['connection'] {
     return this.stream.connection;
+  }
+
+  /** Infinity without a deadline. */
+  get timeLeftMs(): number {
+    return this.deadlineMs - performance.now();
   }
 
   private onDeadline(): void {
@@ -144,9 +153,10 @@ export class LocalCall implements StreamHandler {
     this.endWith(OK_TRAILERS, undefined);
   }
 
-  fail({ status, message, reason }: Refusal): void {
+  fail({ status, message, reason, pushbackMs }: Refusal): void {
     const fields = ['grpc-status', String(status), 'grpc-message', encodeStatusMessage(message)];
     if (reason !== undefined) fields.push(REASON_HEADER, reason);
+    if (pushbackMs !== undefined) fields.push('grpc-retry-pushback-ms', String(pushbackMs));
     this.endWith(this.started ? NO_FIELDS : TRAILERS_ONLY, fields);
   }
 

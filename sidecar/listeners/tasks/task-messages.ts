@@ -90,8 +90,11 @@ export function readList(message: Buffer): ListRequest | undefined {
   };
 }
 
-/** @param result the end, opened; undefined leaves its parts out */
-export function writeTask(record: TaskRecord, result?: ResultPayload): Buffer {
+/**
+ * @param runner the name of the agent that runs it; '' for none
+ * @param result the end, opened; undefined leaves its parts out
+ */
+export function writeTask(record: TaskRecord, runner: string, result?: ResultPayload): Buffer {
   const fields = [
     stringField(1, record.key),
     stringField(2, record.agentType),
@@ -105,6 +108,7 @@ export function writeTask(record: TaskRecord, result?: ResultPayload): Buffer {
     varintField(10, time(record.deadlineAtMs)),
     varintField(11, record.lastSequence),
     stringField(12, record.cause),
+    stringField(14, runner),
   ];
   if (record.result !== undefined) fields.push(bytesField(13, writeEnd(record.result.status, result)));
   return Buffer.concat(fields);
@@ -128,13 +132,13 @@ function writeFields(field: number, fields: Fields): Buffer[] {
   return entries;
 }
 
-export function writeList(records: readonly TaskRecord[], next: string | undefined): Buffer {
-  const tasks = records.map((record) => bytesField(1, writeTask(record)));
-  return Buffer.concat([...tasks, stringField(2, next ?? '')]);
+/** @param tasks as `writeTask` wrote them */
+export function writeList(tasks: readonly Buffer[], next: string | undefined): Buffer {
+  return Buffer.concat([...tasks.map((task) => bytesField(1, task)), stringField(2, next ?? '')]);
 }
 
-export function writeStateEvent(record: TaskRecord): Buffer {
-  return bytesField(1, writeTask(record));
+export function writeStateEvent(record: TaskRecord, runner: string): Buffer {
+  return bytesField(1, writeTask(record, runner));
 }
 
 export function writeRunEvent(run: number, afterSequence: number): Buffer {
@@ -146,7 +150,7 @@ export function writeChunkEvent(sequence: number, run: number, chunk: Buffer): B
 }
 
 export function writeEndEvent(record: TaskRecord, result: ResultPayload | undefined): Buffer {
-  return bytesField(4, writeTask(record, result));
+  return bytesField(4, writeTask(record, '', result));
 }
 
 /** Infinity has no place in a varint; 0 stands for it as for "not yet". */

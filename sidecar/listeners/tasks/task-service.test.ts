@@ -7,10 +7,12 @@ import { type DataPlane, startDataPlane } from '../../../scripts/harness/data-pl
 import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { openLocalTaskLog } from '../../bus/local/local-task-log.ts';
 import { LogUnavailableError } from '../../bus/log/log-errors.ts';
+import { TaskCounts } from '../../bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../bus/log/task-log.ts';
 import type { TaskLogSettings } from '../../bus/log/task-log-settings.ts';
 import { decodeRequest, encodeResult } from '../../bus/message/payload.ts';
 import { UNSEALED } from '../../bus/message/sealer.ts';
+import { WaitingCallers } from '../../bus/publisher/waiting-callers.ts';
 import { stringField, varintField } from '../../task/protobuf.ts';
 
 const definition = loadSync(['outrigger_tasks.proto', 'agent_service.proto'], {
@@ -59,7 +61,14 @@ async function openLog(t: Test): Promise<TaskLog> {
 /** A sidecar whose two sides serve the tasks of this log. */
 async function sidecarOn(t: Test, log: TaskLog | undefined, content = {}): Promise<DataPlane> {
   const plane = await startDataPlane(t, content);
-  const bus = log && { log, sealer: UNSEALED, publisher: '', fieldsOf: () => [] };
+  const bus = log && {
+    log,
+    sealer: UNSEALED,
+    publisher: '',
+    counts: new TaskCounts(),
+    waiting: new WaitingCallers(),
+    fieldsOf: () => [],
+  };
   plane.sidecar.inbound.taskService.bus = bus;
   plane.sidecar.outbound.taskService.bus = bus;
   return plane;
@@ -324,6 +333,8 @@ t.test('what the service refuses, it explains', async (t) => {
       log: gone(unknown),
       sealer: UNSEALED,
       publisher: '',
+      counts: new TaskCounts(),
+      waiting: new WaitingCallers(),
       fieldsOf: () => [],
     };
     t.match(await client.refusal('Submit', { task: research }), { code: 'UNAVAILABLE', reason });

@@ -1,10 +1,11 @@
 /** Serves `outrigger.v1.Tasks` from the bus: off the data path, and to the caller alone that submitted a task. */
 import { LogUnavailableError } from '../../bus/log/log-errors.ts';
-import type { Submitted, TaskLog } from '../../bus/log/task-log.ts';
 import type { TaskRecord } from '../../bus/log/task-record.ts';
 import { callerOf, newTask } from '../../bus/message/new-task.ts';
-import { decodeResult, type Fields, type ResultPayload } from '../../bus/message/payload.ts';
-import type { Sealer } from '../../bus/message/sealer.ts';
+import { decodeResult, type ResultPayload } from '../../bus/message/payload.ts';
+import type { Publishing } from '../../bus/publisher/publishing.ts';
+import { busUnavailable } from '../../bus/publisher/refusals.ts';
+import { submitInTime } from '../../bus/publisher/submission.ts';
 import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import { Status } from '../../grpc/status.ts';
 import type { MessageHead } from '../../http2/head.ts';
@@ -18,6 +19,7 @@ import { requestInfo } from '../../proxy/request-info.ts';
 import { readTaskKey } from '../../task/task-message.ts';
 import type { InboundKeys } from '../listener-settings.ts';
 import { LocalCall, type Refusal } from './local-call.ts';
+import { RunnerNames } from './runner-names.ts';
 import {
   readList,
   readSubmit,
@@ -47,14 +49,10 @@ const MAX_CALLS = 256;
 const MAX_WATCHES = 2_048;
 
 /** The bus, as this service needs it. */
-export interface TaskBus {
-  readonly log: TaskLog;
-  readonly sealer: Sealer;
-  /** The verified name of this sidecar on the log, or ''. */
-  readonly publisher: string;
-  /** The fields of a request that may be stored with its task: never credentials. */
-  fieldsOf(list: HeaderList): Fields;
-}
+export type TaskBus = Pick<Publishing, 'log' | 'sealer' | 'publisher' | 'counts' | 'waiting' | 'fieldsOf'>;
+
+/** What is asked for here stays as long as the log keeps it. */
+const JOIN_ALL = { joinEndedForMs: Number.POSITIVE_INFINITY };
 
 /** What a call ends with, when it is no success. */
 class RefusedCall extends TypedError {
@@ -77,6 +75,7 @@ export class TaskService implements LocalServices {
   private readonly calls = new FairPlaces(MAX_CALLS);
   private readonly watches = new FairPlaces(MAX_WATCHES);
   private readonly open = new Set<LocalCall>();
+  private readonly runners = new RunnerNames();
 
   update({ tasks, maxMessageBytes }: Pick<InboundKeys, 'tasks' | 'maxMessageBytes'>): void {
     this.scopeHeaders = tasks.scopeHeaders;
@@ -129,7 +128,7 @@ export class TaskService implements LocalServices {
           await call.send(await this.submit(call, message, bus));
           break;
         case 'Get':
-          await call.send(writeWithEnd(await this.find(call, readTaskName(message), bus), bus));
+          await call.send(await this.writeWithEnd(await this.find(call, readTaskName(message), bus), bus));
           break;
         case 'Watch':
           await this.watch(call, message, bus);
@@ -169,6 +168,8 @@ export class TaskService implements LocalServices {
       );
     if (idempotencyKey.length > MAX_NAME_CHARS)
       throw invalid(`idempotency_key has more than ${MAX_NAME_CHARS} characters`);
+    const endMs = timeoutMs > 0 ? performance.now() + timeoutMs : Number.POSITIVE_INFINITY;
+    const timeLeftMs = () => endMs - performance.now();
     const stored = newTask(
       {
         path,
@@ -177,7 +178,7 @@ export class TaskService implements LocalServices {
         scope: this.scopeOf(call),
         fields: bus.fieldsOf(call.list),
         message: task,
-        timeLeftMs: timeoutMs > 0 ? timeoutMs : Number.POSITIVE_INFINITY,
+        timeLeftMs: timeLeftMs(),
         idempotencyKey,
       },
       bus.sealer,
@@ -187,17 +188,20 @@ export class TaskService implements LocalServices {
       const before = await bus.log.get(key);
       if (before !== undefined && before.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
     }
-    const submitted = await bus.log.submit(stored, { joinEndedForMs: Number.POSITIVE_INFINITY });
-    if (submitted.outcome === 'refused') throw new RefusedCall(refusedBecause(submitted, agentType));
-    if (submitted.record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
-    return writeWithEnd(submitted.record, bus);
+    const submitted = await submitInTime(bus.log, stored, JOIN_ALL, () => call.timeLeftMs, timeLeftMs);
+    if ('refusal' in submitted) throw new RefusedCall(submitted.refusal);
+    const { record, outcome } = submitted;
+    if (record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
+    if (outcome === 'stored') bus.counts.count(agentType, 'published');
+    else bus.waiting.submit(key);
+    return this.writeWithEnd(record, bus);
   }
 
   private async cancel(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
     const { key } = await this.find(call, readTaskName(message), bus);
     const record = await bus.log.cancel(key, 'its caller cancelled it');
     if (record === undefined) throw new RefusedCall(UNKNOWN_TASK);
-    return writeWithEnd(record, bus);
+    return this.writeWithEnd(record, bus);
   }
 
   private async list(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
@@ -212,7 +216,9 @@ export class TaskService implements LocalServices {
       ...(agentType === '' ? {} : { agentType }),
       ...(pageToken === '' ? {} : { after: pageToken }),
     });
-    return writeList(records, next);
+    const tasks: Buffer[] = [];
+    for (const record of records) tasks.push(writeTask(record, await this.runners.of(record, bus.log)));
+    return writeList(tasks, next);
   }
 
   private async watch(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
@@ -221,7 +227,7 @@ export class TaskService implements LocalServices {
     const held = fromSequence > Number.MAX_SAFE_INTEGER ? 0 : Math.max(0, fromSequence - 1);
     const story = new TaskStory(record, held, (payload) => bus.sealer.open(payload));
     const tell = async (told: Iterable<Told>): Promise<void> => {
-      for (const one of told) await call.send(writeTold(one, bus));
+      for (const one of told) await call.send(await this.writeTold(one, bus));
     };
     await tell(story.begin());
     for await (const event of bus.log.watch(id, story.readAfter, call.gone)) {
@@ -245,30 +251,30 @@ export class TaskService implements LocalServices {
     return record;
   }
 
+  private async writeWithEnd(record: TaskRecord, bus: TaskBus): Promise<Buffer> {
+    return writeTask(record, await this.runners.of(record, bus.log), resultOf(record, bus));
+  }
+
+  private async writeTold(told: Told, bus: TaskBus): Promise<Buffer> {
+    switch (told.kind) {
+      case 'state':
+        return writeStateEvent(told.record, await this.runners.of(told.record, bus.log));
+      case 'run':
+        return writeRunEvent(told.run, told.afterSequence);
+      case 'chunk':
+        return writeChunkEvent(told.sequence, told.run, told.message);
+      case 'end':
+        return writeEndEvent(told.record, resultOf(told.record, bus));
+    }
+  }
+
   private scopeOf({ list, connection }: LocalCall): string {
     return scopeDigest(callerScope(connection.identity?.name ?? '', list, this.scopeHeaders));
   }
 }
 
-function writeWithEnd(record: TaskRecord, bus: TaskBus): Buffer {
-  return writeTask(record, resultOf(record, bus));
-}
-
 function resultOf({ result }: TaskRecord, { sealer }: TaskBus): ResultPayload | undefined {
   return result && decodeResult(sealer.open(result.payload));
-}
-
-function writeTold(told: Told, bus: TaskBus): Buffer {
-  switch (told.kind) {
-    case 'state':
-      return writeStateEvent(told.record);
-    case 'run':
-      return writeRunEvent(told.run, told.afterSequence);
-    case 'chunk':
-      return writeChunkEvent(told.sequence, told.run, told.message);
-    case 'end':
-      return writeEndEvent(told.record, resultOf(told.record, bus));
-  }
 }
 
 const NO_BUS: Refusal = {
@@ -303,23 +309,9 @@ function invalid(message: string): RefusedCall {
   return new RefusedCall({ status: Status.INVALID_ARGUMENT, message, reason: 'bad_request' });
 }
 
-function refusedBecause({ reason }: Submitted & { readonly outcome: 'refused' }, agentType: string): Refusal {
-  const limit = {
-    agent_full: `as many tasks wait for ${agentType} as bus.publish.max_queued_per_agent allows`,
-    caller_full: `as many tasks of this caller wait for ${agentType} as bus.publish.max_queued_per_caller allows`,
-    store_full: 'results take as much of the bus as bus.results.max_bytes allows',
-  }[reason];
-  return { status: Status.RESOURCE_EXHAUSTED, message: `${limit}; try again later`, reason: 'overloaded' };
-}
-
 function refusalFor(error: unknown): Refusal {
   if (error instanceof RefusedCall) return error.refusal;
-  if (error instanceof LogUnavailableError)
-    return {
-      status: Status.UNAVAILABLE,
-      message: error.message,
-      reason: error.isOutcomeUnknown ? 'outcome_unknown' : 'bus_unavailable',
-    };
+  if (error instanceof LogUnavailableError) return busUnavailable(error.message);
   return { status: Status.INTERNAL, message: error instanceof Error ? error.message : String(error) };
 }
 
