@@ -1,9 +1,12 @@
 /** The bus of one sidecar: its log, and the calls that become tasks. Puts the rooms together. */
+import { statSync } from 'node:fs';
 import type { OnReadOpts, Socket } from 'node:net';
 import { busPlace } from './bus-url.ts';
+import { LogUnavailableError } from './log/log-errors.ts';
 import { TaskCounts } from './log/task-counts.ts';
-import type { QueueStatus } from './log/task-log.ts';
+import type { QueueStatus, TaskLog } from './log/task-log.ts';
 import { carriedFields } from './message/carried-fields.ts';
+import { openKeyFile } from './message/key-file.ts';
 import type { Fields } from './message/payload.ts';
 import { type Sealer, UNSEALED } from './message/sealer.ts';
 import { openLog } from './open-log.ts';
@@ -59,7 +62,12 @@ export class Bus implements Publishing {
   readonly log = new StandingLog();
   readonly counts = new TaskCounts();
   readonly waiting = new WaitingCallers();
-  sealer: Sealer = UNSEALED;
+  /** Seals with the keys of `bus.encrypt_key_file`, which change with the file. */
+  readonly sealer: Sealer = {
+    seal: (payload) => this.keys.seal(payload),
+    open: (payload) => this.keys.open(payload),
+  };
+  private keys: Sealer = UNSEALED;
   publisher = '';
   private readonly environment: BusEnvironment;
   private readonly calls: Publisher;
@@ -86,11 +94,20 @@ export class Bus implements Publishing {
     this.publisher = isVerified(bus) ? name : '';
     const { publisher } = this;
     const { carryHeaders, ...ofLog } = bus;
-    const wanted = JSON.stringify([ofLog, publisher]);
+    const wanted = JSON.stringify([ofLog, publisher, markOf(bus.encryptKeyFile)]);
     if (wanted === this.opened) return;
     this.opened = wanted;
-    this.log.use(() => openLog(bus, url, publisher));
+    // Nothing may go out in plain while the keys can't be read.
+    if (bus.encryptKeyFile !== undefined && this.keys === UNSEALED) this.keys = NO_KEYS;
+    this.log.use(() => this.open(bus, url));
     this.timer ??= setInterval(() => void this.countQueues(), STATUS_MS).unref();
+  }
+
+  private async open(bus: BusSettings, url: string): Promise<TaskLog> {
+    const sealer = bus.encryptKeyFile === undefined ? UNSEALED : openKeyFile(bus.encryptKeyFile);
+    const log = await openLog(bus, url, this.publisher);
+    this.keys = sealer;
+    return log;
   }
 
   get isOn(): boolean {
@@ -167,6 +184,19 @@ export class Bus implements Publishing {
     this.calls.close();
     await this.log.close();
   }
+}
+
+const NO_KEYS: Sealer = { seal: withoutKeys, open: withoutKeys };
+
+function withoutKeys(): never {
+  throw new LogUnavailableError('the keys of bus.encrypt_key_file have not been read yet', false);
+}
+
+/** Changes when the file does. */
+function markOf(file: string | undefined): string {
+  if (file === undefined) return '';
+  const stats = statSync(file, { throwIfNoEntry: false });
+  return stats === undefined ? 'none' : `${stats.ino} ${stats.size} ${stats.mtimeMs}`;
 }
 
 /** Whether the log knows by credentials of its own who publishes, or every publisher is believed. */

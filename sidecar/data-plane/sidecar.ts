@@ -268,7 +268,8 @@ export class Sidecar {
     inbound.listener.stopAccepting();
     inbound.listener.drain();
     inbound.endWatches();
-    await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
+    // The bus may need a moment to store the last results.
+    await this.until(() => inbound.listener.connectionCount + this.busSide.running === 0, endAtMs);
     // When `drain` waits for this, it ends the remaining calls itself, in the order of the three sides.
     if (!this.stopped && !this.ending) inbound.listener.endCalls();
     return endAtMs;

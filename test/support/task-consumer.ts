@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type DataPlane, readConfig, startDataPlane } from '../../scripts/harness/data-plane.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
-import type { TaskConsumer } from '../../sidecar/bus/consumer/task-consumer.ts';
 import { openLocalTaskLog } from '../../sidecar/bus/local/local-task-log.ts';
 import type { TaskEvent, TaskLog } from '../../sidecar/bus/log/task-log.ts';
 import { hasEnded, type TaskKey, type TaskRecord } from '../../sidecar/bus/log/task-record.ts';
@@ -13,7 +12,6 @@ import { newTask, type TaskOrder } from '../../sidecar/bus/message/new-task.ts';
 import { decodeResult, type ResultPayload } from '../../sidecar/bus/message/payload.ts';
 import { type Sealer, UNSEALED } from '../../sidecar/bus/message/sealer.ts';
 import { taskLogSettings } from '../../sidecar/bus/settings.ts';
-import { createConsumer } from '../../sidecar/listeners/tasks/task-consumption.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { taskRequest } from './upstream.ts';
 
@@ -92,51 +90,34 @@ export class Submitter {
 }
 
 export interface ConsumingPlane extends DataPlane {
-  readonly consumer: TaskConsumer;
-  readonly log: TaskLog;
-  /** What the consumer has reported, in order: `delivered`, `settled 0`, `lost`. */
+  /** How runs ended without a result, in order: `lost`, `dead`, `given back`, `fenced`, each with why. */
   readonly events: readonly string[];
+  /** Tasks that the agent began, and results. */
+  counts(): { delivered: number; settled: number };
 }
 
+/** A sidecar that takes tasks for `research` from this file. */
 export async function startConsumer(
   t: Pick<Test, 'teardown'>,
   file: string,
   content: { inbound: Section; bus?: Section & { consume?: Section } } & Section,
-  sealer: Sealer = UNSEALED,
 ): Promise<ConsumingPlane> {
-  const bus = { ...content.bus, consume: { agent_types: ['research'], ...content.bus?.consume } };
-  const plane = await startDataPlane(t, { name: 'agent', inbound: content.inbound });
-  const config = await readConfig({ name: 'agent', ...content, bus: { ...bus, url: `file:${file}` } });
-  const log = await openLocalTaskLog(file, taskLogSettings(config.bus));
+  const consume = { agent_types: ['research'], ...content.bus?.consume };
   const events: string[] = [];
-  const consumer = createConsumer(
-    config,
-    plane.sidecar.inbound,
+  const plane = await startDataPlane(
+    t,
+    { name: 'agent', ...content, bus: { url: `file:${file}`, ...content.bus, consume } },
     {
-      wheel: plane.sidecar.wheel,
-      clock: plane.sidecar.clock,
-      random: Math.random,
-      instance: `consumer-${process.pid}-${Math.random()}`,
-      onConnectionError: () => {},
-    },
-    {
-      log,
-      sealer,
-      events: {
-        onDelivered: () => events.push('delivered'),
-        onSettled: (_record, status) => events.push(`settled ${status}`),
-        onLost: () => events.push('lost'),
-        onGivenBack: () => events.push('given back'),
-        onFenced: (_record, because) => events.push(`fenced: ${because}`),
-        onBuried: () => events.push('buried'),
-        onProblem: (error) => events.push(`problem: ${String(error)}`),
-      },
+      onTaskLost: (_record, cause, isDead) => events.push(`${isDead ? 'dead' : 'lost'}: ${cause}`),
+      onTaskGivenBack: (_record, because) => events.push(`given back: ${because}`),
+      onTaskFenced: (_record, because) => events.push(`fenced: ${because}`),
+      onBusDefect: (error) => events.push(`defect: ${String(error)}`),
     },
   );
-  t.teardown(async () => {
-    consumer.close();
-    await log.close();
-  });
-  consumer.start();
-  return { ...plane, consumer, log, events };
+  const counts = (): { delivered: number; settled: number } => {
+    for (const [agentType, found] of plane.sidecar.busSide.bus.counts.entries())
+      if (agentType === 'research') return { delivered: found.delivered, settled: found.settled };
+    return { delivered: 0, settled: 0 };
+  };
+  return { ...plane, events, counts };
 }

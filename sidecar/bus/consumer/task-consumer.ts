@@ -96,7 +96,9 @@ export class TaskConsumer implements RunContext {
 
   /** Applies new settings to the tasks that are taken from now on. */
   apply(settings: ConsumerSettings): void {
-    this.settings = settings;
+    // The log may still give leases of the length before: the shorter one suits both.
+    const leaseMs = Math.min(settings.leaseMs, this.settings.leaseMs);
+    this.settings = { ...settings, leaseMs };
     this.valve.renew();
     this.fillPlaces();
     this.announce();
