@@ -50,8 +50,14 @@ export function nowFacts(
     certificates: Array.from(sidecar.credentials(), certificateFacts).flat(),
     rejected: [inbound.stats, outbound.stats].map(({ name, rejected }) => [name, rejected]),
     waitForOwnLimits: llm.egress?.waitingForLimits ?? 0,
+    bus: busFacts(sidecar),
     wallMs,
   };
+}
+
+function busFacts({ busSide: { bus } }: Sidecar): NowFacts['bus'] {
+  const { view } = bus;
+  return view && { problem: view.problem, dead: view.queues.map(({ agentType, dead }) => [agentType, dead]) };
 }
 
 function clusterFacts(
@@ -79,7 +85,9 @@ function clusterFacts(
     });
   }
   const methods: MethodFacts[] = [];
-  for (const method of new Set([...policies.followedMethods(), ...ofMethod.keys()]))
+  // A task on the bus may wait for long, and takes as long as it takes.
+  const hasUsualTimes = cluster.settings.bus === undefined;
+  for (const method of hasUsualTimes ? new Set([...policies.followedMethods(), ...ofMethod.keys()]) : [])
     methods.push({
       method,
       waits: waitFacts(ofMethod.get(method) ?? NO_WAITS, policies.latenciesOf(method)),

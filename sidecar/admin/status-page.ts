@@ -40,6 +40,7 @@ export function statusPage(
     uptime_s: Math.round(process.uptime()),
     inbound: lastMinute(sidecar.inbound.stats.activeCalls, inbound),
     outbound: lastMinute(sidecar.outbound.stats.activeCalls, outbound),
+    bus: busStatus(sidecar, reader),
     open_circuits: circuits.length,
     circuits: circuits.slice(0, MAX_CIRCUITS),
     ejected_endpoints: ejectedEndpoints(sidecar),
@@ -48,6 +49,26 @@ export function statusPage(
       const known = publicFinding(finding, notReadyBecause ?? '');
       return reader === 'everybody' ? known : { ...known, text: finding.text };
     }),
+  };
+}
+
+/** Null without a bus. The reason of a problem may quote an address: it is for the operator. */
+function busStatus({ busSide: { bus } }: Sidecar, reader: StatusReader) {
+  const { view } = bus;
+  if (view === undefined) return null;
+  const { engine, connected, problem, queues, takes } = view;
+  return {
+    engine,
+    connected,
+    ...(reader === 'operator' ? { problem } : {}),
+    takes,
+    queues: queues.map(({ agentType, queued, running, dead, oldestMs }) => ({
+      agent_type: agentType,
+      queued,
+      running,
+      dead,
+      oldest_s: Math.round(oldestMs / 1_000),
+    })),
   };
 }
 

@@ -51,6 +51,7 @@ export interface BusView {
   readonly connected: boolean;
   /** '' while connected. */
   readonly problem: string;
+  /** Of this sidecar's agent types. */
   readonly queues: readonly QueueStatus[];
   /** The agent types that this sidecar publishes tasks for, and those that it takes. */
   readonly publishes: readonly string[];
@@ -145,10 +146,18 @@ export class Bus implements Publishing {
       engine: busPlace(bus.url).engine,
       connected: this.log.connected,
       problem: this.log.problem,
-      queues: this.queues,
+      queues: this.allQueues(),
       publishes: this.published,
       takes: bus.consume.agentTypes,
     };
+  }
+
+  /** One entry for each agent type of this sidecar, also for those that the log has never heard of. */
+  private allQueues(): QueueStatus[] {
+    return Array.from(this.agentTypes, (agentType) => {
+      const counted = this.queues.find((queue) => queue.agentType === agentType);
+      return counted ?? { agentType, queued: 0, running: 0, dead: 0, oldestMs: 0 };
+    });
   }
 
   private get published(): string[] {
@@ -168,12 +177,10 @@ export class Bus implements Publishing {
     if (connected) void this.countQueues();
   }
 
-  /** Counts the queues of this sidecar's agent types: each sidecar reports those that it has to do with. */
+  /** For all, not for this sidecar alone: the log counts them anyway. */
   private async countQueues(): Promise<void> {
     try {
-      const { agentTypes } = this;
-      const all = await this.log.status();
-      this.queues = all.filter(({ agentType }) => agentTypes.has(agentType));
+      this.queues = await this.log.status();
     } catch {
       // The state of the connection says it, and the last counts stay.
     }

@@ -11,7 +11,17 @@ export interface HealthSource {
   appBecause?(service: string): Promise<string | undefined>;
   /** The problem with the configuration file while another configuration is in use. */
   configNote?(): string | undefined;
+  /** The problem with the bus: the sidecar serves what needs no bus all the same. */
+  busNote?(): string | undefined;
 }
+
+/** `config`: perhaps another configuration is in use than the intended one. */
+interface Notes {
+  readonly config?: string | undefined;
+  readonly bus?: string | undefined;
+}
+
+const NO_NOTES: Notes = {};
 
 /** Every full gRPC service name is shorter. */
 const MAX_SERVICE_CHARS = 256;
@@ -23,10 +33,10 @@ export function startHealth(
   onError: (error: unknown) => void,
   setting = 'health.listen',
 ): Promise<HttpServer> {
-  const configNote = () => source.configNote?.();
+  const notes = () => ({ config: source.configNote?.(), bus: source.busNote?.() });
   const routes = [
-    probe('/healthz/live', () => source.notLiveBecause(), configNote),
-    probe('/healthz/ready', () => source.notReadyBecause(), configNote),
+    probe('/healthz/live', () => source.notLiveBecause(), notes),
+    probe('/healthz/ready', () => source.notReadyBecause(), notes),
   ];
   if (source.appBecause !== undefined) routes.push(appProbe((service) => source.appBecause!(service)));
   return startHttpServer({ setting, listen, routes, onError });
@@ -57,21 +67,21 @@ function appProbe(because: (service: string) => Promise<string | undefined>): Ht
 /**
  * Answers 200 when `because` returns no reason, and 503 with the reason otherwise.
  *
- * @param note about the configuration: the sidecar serves, but perhaps not with the intended one
+ * @param notes about what is wrong although the sidecar serves
  */
 export function probe(
   path: string,
   because: () => string | undefined,
-  note: () => string | undefined = () => undefined,
+  notes: () => Notes = () => NO_NOTES,
 ): HttpRoute {
   return {
     method: 'GET',
     path,
-    handle: (_request, response) => sendHealth(response, because(), note()),
+    handle: (_request, response) => sendHealth(response, because(), notes()),
   };
 }
 
-function sendHealth(response: ServerResponse, reason: string | undefined, config?: string): void {
-  if (reason === undefined) sendJson(response, 200, { ok: true, config });
-  else sendJson(response, 503, { ok: false, reason, config });
+function sendHealth(response: ServerResponse, reason: string | undefined, notes = NO_NOTES): void {
+  if (reason === undefined) sendJson(response, 200, { ok: true, ...notes });
+  else sendJson(response, 503, { ok: false, reason, ...notes });
 }

@@ -128,6 +128,7 @@ class RunningSidecar {
       notLiveBecause: () => sidecar.notLiveBecause,
       notReadyBecause: () => sidecar.notReadyBecause,
       appBecause: (service: string) => inbound.appBecause(service),
+      busNote: () => sidecar.busSide.bus.view?.problem || undefined,
       configNote: () =>
         this.refusedSince === undefined
           ? undefined

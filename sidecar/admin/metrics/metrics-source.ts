@@ -9,6 +9,7 @@ import type { ListenerStats } from '../../telemetry/call-stats.ts';
 import type { TaskStats } from '../../telemetry/task-stats.ts';
 import type { SpanCounts } from '../../telemetry/tracing/span-queue.ts';
 import type { Credentials } from '../../tls/credentials.ts';
+import type { MeasuredBus } from './bus-metrics.ts';
 import type { KnownSeries } from './known-series.ts';
 import type { MeasuredLlm } from './llm-metrics.ts';
 import { measuredLlm } from './measured-llm.ts';
@@ -70,6 +71,7 @@ export interface MetricsSource {
   readonly certificates?: () => Iterable<MeasuredCertificate>;
   /** Repeated tasks, by what became of them. */
   readonly taskStore: { readonly joined: number; readonly replayed: number; readonly refused: number };
+  readonly bus?: MeasuredBus;
   /** Undefined without an LLM egress. */
   readonly llm?: MeasuredLlm;
   /** Undefined when tracing is off. */
@@ -95,6 +97,7 @@ export function metricsSource(sidecar: Sidecar, ofProcess: ProcessSource): Metri
     tasks: inbound.tasks,
     taskStore: inbound.taskRuns.store,
     certificates: () => sidecar.credentials(),
+    bus: sidecar.busSide.bus,
     llm: measuredLlm(llm, sidecar.clock),
   };
 }

@@ -1,5 +1,6 @@
 /** The list of the metrics on `/metrics`, read from plain numbers at the moment of the scrape. */
 import { addAttempts } from './attempt-metrics.ts';
+import { addBus } from './bus-metrics.ts';
 import { addActive, addCalls } from './call-metrics.ts';
 import { addCertificates } from './certificate-metrics.ts';
 import { addFindings } from './finding-metrics.ts';
@@ -43,6 +44,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addResilience(add, source);
   addTasks(add, source);
   addRepeatedTasks(add, source.taskStore);
+  if (source.bus !== undefined) addBus(add, source.bus);
   if (source.llm !== undefined) addLlm(add, source.llm, source.known?.models);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
   if (source.certificates !== undefined) addCertificates(add, source.certificates);

@@ -454,6 +454,11 @@ t.test('recent failed and rejected calls are findings', async (t) => {
   t.strictSame(kinds(turnedAway(5), 20), []);
   t.strictSame(kinds({ waitForOwnLimits: 3 }, 5), [], 'for a moment');
   t.strictSame(kinds({ waitForOwnLimits: 3 }), ['own_limits']);
+  const bus = (problem: string, dead = 0) => ({ bus: { problem, dead: [['research', dead]] as const } });
+  t.strictSame(kinds(bus('it restarts')), [], 'for a moment');
+  t.strictSame(kinds(bus('it restarts'), 3), ['bus_unavailable']);
+  t.strictSame(kinds(bus('')), []);
+  t.strictSame(kinds(bus('', 2)), ['dead_letters']);
 });
 
 t.test('a failing call each minute is a finding', async (t) => {

@@ -45,8 +45,17 @@ export interface NowFacts {
   readonly waitForOwnLimits: number;
   /** Milliseconds since 1970. */
   readonly wallMs: number;
+  /** Undefined without a bus. */
+  readonly bus?: BusFacts | undefined;
   /** Settings that work, and are surely a mistake. */
   readonly mistakes?: readonly { readonly setting: string; readonly text: string }[];
+}
+
+export interface BusFacts {
+  /** Why the bus can't be used; '' when it can. */
+  readonly problem: string;
+  /** The dead letters there are, by agent type. */
+  readonly dead: readonly (readonly [agentType: string, count: number])[];
 }
 
 export interface NowReport {
@@ -71,6 +80,8 @@ const MAX_FINDINGS = 20;
 const LASTS_MS: Partial<Record<FindingKind, number>> = {
   // In the first pass, an app that has just started has not answered yet.
   not_ready: 900,
+  // It is being opened, or the server restarts.
+  bus_unavailable: 2_000,
   endpoint_silent: 2_000,
   cluster_silent: 2_000,
   provider_slow: 900,
@@ -132,6 +143,7 @@ export class Now {
     for (const provider of facts.providers) found.push(...this.providers.findingsOf(provider, nowMs));
     for (const [listener, reasons] of facts.rejected)
       found.push(...this.turnedAway(listener, reasons, nowMs));
+    if (facts.bus !== undefined) found.push(...busFindings(facts.bus));
     if (facts.waitForOwnLimits > 0) found.push(ownLimits(facts.waitForOwnLimits));
     for (const { setting, text } of facts.mistakes ?? []) found.push(mistake(setting, text));
     this.forget(facts, nowMs);
@@ -237,6 +249,22 @@ export class Now {
 
 function simple(kind: FindingKind, severity: Finding['severity'], text: string): Finding {
   return { kind, id: kind, severity, text, detail: '', about: {}, numbers: {} };
+}
+
+function* busFindings({ problem, dead }: BusFacts): Generator<Finding> {
+  if (problem !== '')
+    yield simple('bus_unavailable', 'bad', `The bus can't be used: ${problem.replace(/\.$/, '')}.`);
+  for (const [agentType, count] of dead)
+    if (count > 0)
+      yield {
+        kind: 'dead_letters',
+        id: `dead letters ${agentType}`,
+        severity: 'warn',
+        text: `Tasks for ${agentType} are in the dead letters.`,
+        detail: `${counted(count, 'task', 'is')} there`,
+        about: { agent_type: agentType },
+        numbers: { dead_letters: count },
+      };
 }
 
 function mistake(setting: string, text: string): Finding {
