@@ -1,7 +1,9 @@
 // A small system in which everything that dashboards and alerts are about happens: calls that go well, fail, are
 // retried, ejected, refused and shed; tasks that fail; a sidecar that is not ready, and one that is not there.
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
@@ -36,6 +38,8 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
   const bad = await startAgent(t, false);
   const collector = await startOtlpReceiver(t);
   const provider = await startProvider(t);
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-observed-'));
+  const bus = { url: `file:${join(folder, 'tasks.db')}` };
   const tracing = (endpoint: string) => ({
     OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
     OTEL_BSP_SCHEDULE_DELAY: '200',
@@ -46,6 +50,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
     {
       name: 'research-agent',
       inbound: { app: `127.0.0.1:${good}`, max_concurrent_calls: 4 },
+      bus: { ...bus, consume: { agent_types: ['research'] } },
       llm: {
         upstreams: [{ name: 'offline', url: `http://127.0.0.1:${provider}/v1`, model: 'small' }],
         retry: { max_attempts: 2, max_retry_after: '1s' },
@@ -67,6 +72,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
     {
       name: 'gateway',
       inbound: { app: `127.0.0.1:${await freePort()}` },
+      bus,
       llm: {
         upstreams: [{ name: 'throttled', url: `http://127.0.0.1:${provider}/throttled/v1`, model: 'small' }],
         retry: { max_attempts: 1 },
@@ -74,6 +80,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       outbound: {
         clusters: {
           research: { endpoints: [`127.0.0.1:${research.inboundPort}`], ...calm },
+          waiting: { bus: 'research' },
           flaky: {
             endpoints: [...aliases(good, 7, 2), ...aliases(bad, 7, 3)],
             balancer: 'round_robin',
@@ -108,6 +115,8 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
     },
     { until: 'live', env: tracing(collector.url) },
   );
+  // Teardowns run in the order of their registration: the sidecars have ended.
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const traceIds = new Set<string>();
   const call = caller(t, gateway.outboundPort, traceIds);
   return {
@@ -125,7 +134,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       for (let i = 0; i < 8; i++) await call('research', 'fail');
       for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED', 'FAILED'])
         await call('research', input);
-      calls.push(call('research', 'stream'), call('nowhere', 'SUCCESS'));
+      calls.push(call('research', 'stream'), call('waiting', 'SUCCESS'), call('nowhere', 'SUCCESS'));
       for (let i = 0; i < 3; i++) calls.push(ask(research.llmPort), ask(gateway.llmPort));
       await Promise.all(calls);
       // More at a time than the research agent's sidecar lets in.
