@@ -5,6 +5,8 @@ import type { Failure, FromThread, Request } from './requests.ts';
 
 const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
 
 export const isBusy = (error: unknown): boolean => codeOf(error) === SQLITE_BUSY;
 
@@ -30,6 +32,8 @@ export function troubleOf(error: unknown): string | undefined {
   if (isFull(error)) return undefined;
   if (isBusy(error))
     return 'another process has locked it: look for one that is stopped, or is not Outrigger';
+  if (codeOf(error) === SQLITE_CORRUPT || codeOf(error) === SQLITE_NOTADB)
+    return 'it is damaged: move it and its -wal and -shm away and start Outrigger again; the tasks in it are lost';
   return `${error instanceof Error ? error.message : String(error)}: look at its disk`;
 }
 

@@ -58,8 +58,14 @@ export class FileThread {
     });
   }
 
+  /** Throws what SQLite throws, and is closed then. */
   start(): void {
-    this.lookForChanges();
+    try {
+      this.lookForChanges();
+    } catch (error) {
+      this.end();
+      throw error;
+    }
     this.post({ name: 'opened', clockOffsetMs: this.file.clock.offsetMs });
     this.setTimer();
   }
@@ -178,6 +184,8 @@ export class FileThread {
       if (this.lookedAtMs - this.keptUpAtMs > UPKEEP_MS) {
         this.keptUpAtMs = this.lookedAtMs;
         this.file.keepUp();
+        this.file.read(() => this.waits.tellAll());
+        this.waits.deliver();
       }
       this.setTrouble(undefined);
     } catch (error) {
@@ -237,13 +245,17 @@ export class FileThread {
 
   private close(id: number): void {
     while (this.queue.length > 0) this.transact(this.nextRequests());
-    this.isClosed = true;
-    clearTimeout(this.timer);
     for (const waiting of this.waits.stopAll()) this.answer(waiting, undefined);
-    this.wake.close();
-    this.file.close();
+    this.end();
     this.answer(id, undefined);
     this.port.close();
+  }
+
+  private end(): void {
+    this.isClosed = true;
+    clearTimeout(this.timer);
+    this.wake.close();
+    this.file.close();
   }
 
   private answer(id: number, output: unknown): false {

@@ -124,6 +124,13 @@ export class FileWaits {
     }
   }
 
+  /** Looks after all that wait, whatever is said to have changed: a task may be forgotten before somebody has looked. */
+  tellAll(): void {
+    for (const key of [...this.watchesOf.keys()]) this.tellWatchers(key);
+    for (const held of [...this.held.values()])
+      this.tellHolder(held, this.file.get<TaskRow>('SELECT * FROM tasks WHERE id = ?', held.task));
+  }
+
   private tellWatchers(key: TaskKey): void {
     for (const id of this.watchesOf.get(key) ?? []) {
       const output = eventsAfter(this.file, key, this.watches.get(id)!.position);

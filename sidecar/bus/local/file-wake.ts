@@ -2,7 +2,7 @@
  * Wakes the other processes that have the file open: each writes a byte into a file beside it after a change, and each
  * watches that file. Where the system can't watch it, or loses an event, the regular looks for changes remain.
  */
-import { chmodSync, closeSync, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
+import { chmodSync, closeSync, constants, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
 
 const BYTE = Buffer.from('.');
 
@@ -14,7 +14,7 @@ export class FileWake {
 
   /** @param onWake called after a change of any process, this one too */
   constructor(path: string, onWake: () => void) {
-    this.descriptor = openSync(path, 'a', 0o600);
+    this.descriptor = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
     chmodSync(path, 0o600);
     try {
       this.watcher = watch(path, () => {

@@ -24,7 +24,6 @@ export async function openFile(path: string): Promise<DatabaseSync> {
     return db;
   } catch (error) {
     db?.close();
-    if (error instanceof LogSetupError) throw error;
     throw new LogSetupError(problemOf(error, path), error);
   }
 }
@@ -63,7 +62,6 @@ function makeFile(path: string): void {
       checkFile(path);
     }
   } catch (error) {
-    if (error instanceof LogSetupError) throw error;
     throw new LogSetupError(problemOf(error, path), error);
   }
 }
@@ -126,7 +124,9 @@ function makeTables(db: DatabaseSync, path: string): void {
   }
 }
 
-function problemOf(error: unknown, path: string): string {
+/** What is wrong with the file, and what to do. */
+export function problemOf(error: unknown, path: string): string {
+  if (error instanceof LogSetupError) return error.message;
   const { code, errcode, message } = error as NodeJS.ErrnoException & { errcode?: number };
   const primary = (errcode ?? 0) & 0xff;
   if (primary === 11 || primary === 26)

@@ -28,11 +28,11 @@ export class TaskFile {
   private readonly statements = new Map<string, StatementSync>();
   private counters: Counters = { change: 0, turn: 0, request_bytes: 0, result_bytes: 0 };
 
-  constructor(path: string, db: DatabaseSync, settings: TaskLogSettings) {
+  constructor(path: string, db: DatabaseSync, settings: TaskLogSettings, clock = new LogClock()) {
     this.path = path;
     this.db = db;
     this.settings = settings;
-    this.clock = new LogClock();
+    this.clock = clock;
   }
 
   /** Runs statements that read one state of the file. */

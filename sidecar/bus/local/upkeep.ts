@@ -7,7 +7,7 @@ const WAL_BYTES = 16 << 20;
 /** Free pages that stay for what comes next: 4 MiB. */
 const FREE_PAGES = 1_000;
 /** Others wait while pages are moved. */
-const PAGES_AT_ONCE = 500;
+const PAGES_AT_ONCE = 1_000;
 
 export function upkeep(db: DatabaseSync, path: string): void {
   if (walBytes(path) > WAL_BYTES) db.exec('PRAGMA wal_checkpoint(TRUNCATE)');

@@ -1,0 +1,261 @@
+// The file of the embedded log: how it is made, what it refuses, and what its troubles look like.
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { Worker } from 'node:worker_threads';
+import t, { type Test } from 'tap';
+import { runProcess } from '../../../scripts/harness/process.ts';
+import { waitUntil } from '../../../scripts/harness/wait-until.ts';
+import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
+import type { TaskLog } from '../log/task-log.ts';
+import {
+  abortOf,
+  answer,
+  errorOf,
+  JOIN,
+  keyOf,
+  LONG_LEASE_MS,
+  newTask,
+  outcomeOf,
+  runOne,
+  SETTINGS,
+  store,
+  takeOne,
+  Watcher,
+} from '../log/test-support/logs.ts';
+import { openLocalTaskLog } from './local-task-log.ts';
+import { LogClock, monotonicMs } from './log-clock.ts';
+import { networkFileSystem } from './network-file-system.ts';
+import { openFile } from './open-file.ts';
+import { TaskFile } from './task-file.ts';
+
+t.jobs = 4;
+t.setTimeout(290_000);
+
+async function open(t: Test, file: string, settings = {}): Promise<TaskLog> {
+  const log = await openLocalTaskLog(file, { ...SETTINGS, leaseMs: LONG_LEASE_MS, ...settings });
+  t.teardown(() => log.close());
+  return log;
+}
+
+/** The message with which the file is refused. */
+async function refusal(file: string): Promise<string> {
+  const error = await errorOf(openLocalTaskLog(file, SETTINGS));
+  if (!(error instanceof LogSetupError)) throw error;
+  return error.message;
+}
+
+t.test('the folder and the files are made for their user alone, whatever their names', async (t) => {
+  const file = join(t.testdir(), 'a', 'new folder', `täsks '";%20?#&=.db`);
+  // Several at once: each finds the file whole.
+  const logs = await Promise.all([1, 2, 3, 4].map(() => open(t, file)));
+  for (const [at, log] of logs.entries()) await store(log, newTask(`a${at}`));
+  t.match(await logs[0]!.status(), [{ queued: 4 }]);
+  t.equal(statSync(join(file, '..')).mode & 0o777, 0o700);
+  for (const suffix of ['', '-wal', '-shm', '-wake'])
+    t.equal(statSync(file + suffix).mode & 0o777, 0o600, suffix);
+  for (const log of logs) await log.close();
+  chmodSync(file, 0o644);
+  const again = await open(t, file);
+  t.equal(statSync(file).mode & 0o777, 0o600, 'others may read it no longer');
+  t.match(await again.status(), [{ queued: 4 }], 'its tasks are there');
+});
+
+t.test('what is no task file of this version is refused, and left as it is', async (t) => {
+  const folder = t.testdir({ 'text.db': 'a'.repeat(10_000), folder: {}, plain: 'x' });
+  t.match(await refusal(join(folder, 'text.db')), /is no task file, or is damaged .* move it .* away/);
+  t.equal(readFileSync(join(folder, 'text.db'), 'utf8'), 'a'.repeat(10_000));
+  t.match(await refusal(join(folder, 'folder')), /can't open .*folder .* needs to write/);
+  t.match(await refusal(join(folder, 'plain', 'tasks.db')), /can't open .*plain/);
+
+  const other = new DatabaseSync(join(folder, 'other.db'));
+  other.exec('CREATE TABLE notes (text TEXT)');
+  other.close();
+  t.match(await refusal(join(folder, 'other.db')), /SQLite file of another program/);
+  t.notOk(existsSync(join(folder, 'other.db-wal')), 'no mode of it is changed');
+
+  const file = join(folder, 'tasks.db');
+  await (await open(t, file)).close();
+  const newer = new DatabaseSync(file);
+  newer.exec('PRAGMA user_version = 1000');
+  newer.close();
+  t.match(await refusal(file), /written by a newer Outrigger .*update this Outrigger/);
+  const back = new DatabaseSync(file);
+  t.match(back.prepare('PRAGMA user_version').get(), { user_version: 1000 });
+  back.exec('PRAGMA user_version = 1');
+  back.close();
+
+  const log = await open(t, file);
+  await store(log, ...Array.from({ length: 50 }, (_, at) => newTask(`a${at}`)));
+  await log.close();
+  const bytes = readFileSync(file);
+  bytes.fill(0x5a, 4_096);
+  writeFileSync(file, bytes);
+  t.match(await refusal(file), /is damaged .* move it and its -wal and -shm away/);
+});
+
+t.test('a folder that may not be written is refused', async (t) => {
+  if (process.getuid?.() === 0) return t.comment('root may write everywhere');
+  const folder = join(t.testdir({ closed: {} }), 'closed');
+  chmodSync(folder, 0o500);
+  t.match(await refusal(join(folder, 'tasks.db')), /can't open .*EACCES.* needs to write/);
+});
+
+t.test('a network file system is told from a disk', async (t) => {
+  const folder = t.testdir({ 'with blank': {} });
+  const mounts = (kind: string, point = folder): string =>
+    `/dev/sda / ext4 rw 0 0\nx ${point} ${kind} rw 0 0\n`;
+  for (const kind of ['nfs4', 'cifs', '9p', 'fuse.sshfs', 'ceph'])
+    t.equal(networkFileSystem(folder, mounts(kind)), kind);
+  for (const kind of ['ext4', 'tmpfs', 'overlay', 'xfs', 'fuse.bindfs'])
+    t.equal(networkFileSystem(folder, mounts(kind)), undefined);
+  t.equal(networkFileSystem(folder, mounts('nfs', `${folder}/other`)), undefined, 'another folder');
+  t.equal(
+    networkFileSystem(folder, `${mounts('nfs')}y ${folder} tmpfs rw 0 0\n`),
+    undefined,
+    'the mount on top',
+  );
+  const blank = `${folder}/with\\040blank`;
+  t.equal(networkFileSystem(`${folder}/with blank`, mounts('nfs', blank)), 'nfs');
+  t.equal(networkFileSystem(folder), undefined, 'this machine');
+});
+
+t.test('a full disk refuses submits and fails results, and loses nothing it has confirmed', async (t) => {
+  const folder = t.testdir();
+  const script = 'mount -t tmpfs -o size=6m tmpfs "$0" && exec "$@"';
+  const within = ['--map-root-user', '--mount', 'sh', '-c', script, folder];
+  const { status, stderr } = spawnSync('unshare', [...within, 'true'], { encoding: 'utf8' });
+  if (status !== 0) return t.comment(`skipped: no mount namespace: ${stderr}`);
+  const program = join(import.meta.dirname, 'test-support', 'full-disk-process.ts');
+  const args = [...within, process.execPath, program, join(folder, 'tasks.db')];
+  const { code, output } = await runProcess(t, 'unshare', args);
+  t.equal(code, 0, output);
+  t.match(output, /^\d\d+ stored, all there: true, connected: true$/m);
+  t.match(output, /^settle: true .*the disk of the task file is full: make room on it$/m);
+  t.match(output, /^settled: small, all there: true$/m);
+});
+
+t.test('a file that another process has locked fails after a while, and this thread goes on', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const log = await open(t, file);
+  const changes: boolean[] = [];
+  log.onConnected = (connected) => changes.push(connected);
+  const db = new DatabaseSync(file);
+  t.teardown(() => db.close());
+  db.exec('BEGIN IMMEDIATE');
+  const failing = errorOf(log.submit(newTask('a'), JOIN));
+  let turns = 0;
+  const timer = setInterval(() => turns++, 10);
+  const error = await failing;
+  clearInterval(timer);
+  t.ok(error instanceof LogUnavailableError && !error.isOutcomeUnknown, String(error));
+  t.match(error, { message: /locked/ });
+  t.ok(turns > 10, `${turns} turns meanwhile`);
+  await waitUntil('the log says so', () => changes.length > 0);
+  t.equal(log.connected, false);
+  t.match(await errorOf(log.get(keyOf('a'))), { name: 'LogUnavailableError', message: /locked/ });
+  db.exec('ROLLBACK');
+  await waitUntil('it is back', () => log.connected);
+  t.strictSame(changes, [false, true]);
+  t.equal(outcomeOf(await log.submit(newTask('a'), JOIN)), 'stored');
+});
+
+t.test('a thread that ends is begun again, and the leases of its process hold on', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const [log, other] = [await open(t, file), await open(t, file)];
+  const changes: boolean[] = [];
+  log.onConnected = (connected) => changes.push(connected);
+  await store(log, newTask('a'), newTask('b', { agentType: 'writing' }), newTask('c'));
+  const [first, second] = [await runOne(log), await runOne(log)];
+  const watcher = new Watcher(log, keyOf('b'));
+  await watcher.until('queued 0');
+  const wait = errorOf(log.take(['code'], 'holder', new AbortController().signal));
+  await (log as unknown as { link: { worker: Worker } }).link.worker.terminate();
+  t.ok((await errorOf(watcher.ended)) instanceof LogUnavailableError);
+  t.ok((await wait) instanceof LogUnavailableError);
+  await other.cancel(second.record.key, 'meanwhile');
+  await waitUntil('there is another thread', () => log.connected);
+  t.strictSame(changes, [false, true]);
+  await first.extend();
+  await first.settle(answer('end'));
+  t.match(await other.get(keyOf('a')), { state: 'done', run: 1, lostRuns: 0 });
+  t.match(await abortOf(second.cancelled), { because: 'cancelled' }, 'what it missed is told');
+  t.equal((await takeOne(log, 'holder', ['writing'])).record.key, keyOf('b'));
+});
+
+t.test('the write-ahead log stays small, and the file gives back what was deleted', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const [log, other] = [await open(t, file, { resultsMaxAgeMs: 1_500 }), await open(t, file)];
+  const sizeOf = (path: string): number => statSync(path).size;
+  const names = Array.from({ length: 20 }, (_, at) => `a${at}`);
+  await store(log, ...names.map((name) => newTask(name)));
+  const watchers = names.map((name) => new Watcher(other, keyOf(name)));
+  const payload = Buffer.alloc(256 << 10, 'x');
+  let [logBytes, fileBytes] = [0, 0];
+  const measure = (): void => {
+    logBytes = Math.max(logBytes, sizeOf(`${file}-wal`));
+    fileBytes = Math.max(fileBytes, sizeOf(file));
+  };
+  for (const _ of names) {
+    const lease = await runOne(log);
+    for (let chunk = 0; chunk < 4; chunk++) await lease.write(1, payload);
+    await lease.settle(answer('end'));
+    measure();
+  }
+  await Promise.all(watchers.map(({ ended }) => ended));
+  await waitUntil('the file is smaller', () => {
+    measure();
+    return fileBytes > 8 << 20 && sizeOf(file) < fileBytes / 2;
+  });
+  t.ok(logBytes < 32 << 20, `${logBytes} bytes`);
+  t.comment(`20 MiB written: ${logBytes} bytes of write-ahead log and ${fileBytes} of the file at most`);
+});
+
+t.test('a watcher ends with a task that was forgotten before it looked', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const [log, other] = [await open(t, file), await open(t, file)];
+  await store(log, newTask('a'));
+  const watcher = new Watcher(other, keyOf('a'));
+  await watcher.until('queued 0');
+  const db = new DatabaseSync(file);
+  db.exec('DELETE FROM tasks');
+  db.close();
+  await watcher.ended;
+  t.strictSame(watcher.texts, ['queued 0']);
+});
+
+t.test('the clock of a file never goes back, and leases survive when it goes forward', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  let wallMs = Date.now();
+  const clock = new LogClock(() => wallMs);
+  const tasks = new TaskFile(file, await openFile(file), SETTINGS, clock);
+  const other = new TaskFile(file, await openFile(file), SETTINGS, new LogClock(() => wallMs));
+  const timeOf = (of: TaskFile): number => of.write(() => of.nowMs);
+  const start = timeOf(tasks);
+  t.ok(Math.abs(start - wallMs) < 1_000);
+  wallMs -= 3_600_000;
+  t.ok(timeOf(tasks) >= start, 'the wall clock was set back');
+  t.ok(Math.abs(timeOf(other) - timeOf(tasks)) < 1_000, 'another process has the same time');
+  const restarted = new TaskFile(file, await openFile(file), SETTINGS, new LogClock(() => wallMs));
+  t.ok(timeOf(restarted) >= start, 'who comes later, too');
+  tasks.write(() => {
+    tasks.run("INSERT INTO consumers VALUES ('one', '', '', '[]', 1, ?)", tasks.nowMs + 1_000);
+  });
+  wallMs += 3 * 3_600_000;
+  const later = timeOf(other);
+  t.ok(later >= start + 3_600_000, 'the wall clock was set forward');
+  t.ok(Math.abs(timeOf(tasks) - later) < 1_000);
+  const expiry = tasks.read(
+    () => tasks.get<{ expires_at: number }>('SELECT expires_at FROM consumers')!.expires_at,
+  );
+  t.ok(expiry > later && expiry <= later + 2_000, 'what was to end in a second still is');
+  // The machine has booted: its monotonic clock began anew, and its wall clock is wrong.
+  tasks.write(() =>
+    tasks.run("UPDATE log SET clock_boot = 'another', clock_offset = ?", start - monotonicMs() - 9e9),
+  );
+  wallMs = start - 86_400_000;
+  const booted = new TaskFile(file, await openFile(file), SETTINGS, new LogClock(() => wallMs));
+  t.ok(timeOf(booted) >= later - 1_000);
+  for (const one of [tasks, other, restarted, booted]) one.close();
+});
