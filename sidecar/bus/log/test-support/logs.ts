@@ -13,6 +13,8 @@ export type OpenLog = (settings?: Partial<TaskLogSettings>) => Promise<TaskLog>;
 /** An engine under test. */
 export interface Engine {
   readonly name: string;
+  /** Whether tasks that run still take room in their queue. */
+  readonly runningTakesRoom?: boolean;
   /** An empty log that no other test sees; what it opens is closed at the end of `t`. */
   place(t: Pick<Test, 'teardown'>): Promise<(settings: TaskLogSettings) => Promise<TaskLog>>;
 }

@@ -89,10 +89,7 @@ export const submitting: Cases = {
     t.match(await log.get(keyOf('b')), { state: 'done', generation: 2 });
   },
 
-  'a full queue of an agent or of a caller refuses, and tasks that run take no room in it': async (
-    t,
-    open,
-  ) => {
+  'a full queue of an agent or of a caller refuses': async (t, open) => {
     const log = await open({ maxQueuedPerAgent: 3, maxQueuedPerCaller: 2, leaseMs: 60_000 });
     const submit = async (name: string, caller: string, agentType = 'research'): Promise<string> =>
       outcomeOf(await log.submit(newTask(name, { caller, agentType }), JOIN));
@@ -104,8 +101,6 @@ export const submitting: Cases = {
     t.equal(await submit('b2', 'bob'), 'agent_full');
     t.equal(await submit('w1', 'alice', 'writing'), 'stored', 'each agent type has a queue of its own');
     t.equal(await log.get(keyOf('b2')), undefined, 'nothing is kept of what was refused');
-    await runOne(log);
-    t.equal(await submit('b2', 'bob'), 'stored');
     await log.cancel(keyOf('b1'), 'room');
     t.equal(await submit('b3', 'bob'), 'stored');
   },
@@ -146,5 +141,17 @@ export const submitting: Cases = {
     t.ok(events[0]?.kind === 'chunks' && events[0].batch.payload.equals(chunk));
     t.ok(events[1]?.kind === 'state' && events[1].record.result?.payload.equals(result));
     t.equal(events.length, 2);
+  },
+};
+
+export const runningTakesNoRoom: Cases = {
+  'tasks that run take no room in their queue': async (t, open) => {
+    const log = await open({ maxQueuedPerAgent: 2, maxQueuedPerCaller: 1, leaseMs: 60_000 });
+    const submit = async (name: string): Promise<string> =>
+      outcomeOf(await log.submit(newTask(name, { caller: 'alice' }), JOIN));
+    t.equal(await submit('a1'), 'stored');
+    t.equal(await submit('a2'), 'caller_full');
+    await runOne(log);
+    t.equal(await submit('a2'), 'stored');
   },
 };

@@ -1,0 +1,128 @@
+/** Makes runs of deliveries: whoever writes the key first holds the lease. */
+import { runsAlone } from '../log/lost-runs.ts';
+import { NO_CHUNKS } from './chunks.ts';
+import { KeyConflict } from './keys.ts';
+import { NatsLease } from './nats-lease.ts';
+import type { Delivery } from './queue.ts';
+import type { Store } from './store.ts';
+import { isEnded, newStoredTask, type StoredTask, type TaskEntry, writeId } from './stored-task.ts';
+import { dueStep, ended } from './task-steps.ts';
+
+export class Claims {
+  /** The leases that this log holds, by their names. */
+  readonly leases = new Map<string, NatsLease>();
+  private readonly store: Store;
+  /** Where cancels are told to us. */
+  private readonly log: string;
+
+  constructor(store: Store, log: string) {
+    this.store = store;
+    this.log = log;
+  }
+
+  /** Starts the run of a delivered task; undefined when it must not run now, which the queue then knows. */
+  async claim(delivery: Delivery, holder: string): Promise<NatsLease | undefined> {
+    // Nobody has seen a first delivery before us, and often its key isn't written yet.
+    let entry = delivery.redelivered ? await this.read(delivery) : freshEntry(delivery);
+    for (;;) {
+      const { task } = entry;
+      if (task.generation > delivery.generation || isEnded(task)) {
+        this.store.queue.acknowledge(delivery);
+        return undefined;
+      }
+      const sentMs = performance.now();
+      const nowMs = this.store.nowMs();
+      const due = dueStep(task, nowMs, this.store.settings);
+      try {
+        if (due !== undefined) {
+          entry = await this.store.move(entry, due, isEnded(due) ? { delivery } : {});
+          if (isEnded(due)) return undefined;
+          continue;
+        }
+        const waitMs = (task.state === 'running' ? task.leaseEndsAtMs : task.notBeforeMs) - nowMs;
+        if (waitMs > 0) {
+          this.store.queue.release(delivery, waitMs);
+          this.store.wake(delivery, waitMs + 1);
+          return undefined;
+        }
+        const running = this.running(task, delivery, holder, nowMs);
+        const untilMs = sentMs + this.store.settings.leaseMs;
+        const started = await this.store.keys.write(delivery.key, entry.revision, running, { untilMs });
+        if (this.store.ackWaitMs !== this.store.settings.leaseMs)
+          this.store.queue.hold(delivery, this.store.settings.leaseMs);
+        return await this.lease(started, delivery, sentMs);
+      } catch (error) {
+        if (!(error instanceof KeyConflict)) throw error;
+        entry =
+          error.entry === undefined
+            ? { ...freshEntry(delivery), revision: 0 }
+            : ofDelivery(error.entry, delivery);
+      }
+    }
+  }
+
+  private async read(delivery: Delivery): Promise<TaskEntry> {
+    const entry = await this.store.keys.read(delivery.key);
+    return entry === undefined ? { ...freshEntry(delivery), revision: 0 } : ofDelivery(entry, delivery);
+  }
+
+  private running(
+    task: StoredTask,
+    { sequence, publisher, caller }: Delivery,
+    holder: string,
+    nowMs: number,
+  ): Omit<StoredTask, 'write'> {
+    return {
+      ...task,
+      // What the server has checked counts, and not what the key says.
+      publisher,
+      caller,
+      state: 'running',
+      run: task.run + 1,
+      holder,
+      startedAtMs: nowMs,
+      lease: writeId(),
+      leaseEndsAtMs: nowMs + this.store.settings.leaseMs,
+      begun: !runsAlone(task),
+      log: this.log,
+      queued: sequence,
+    };
+  }
+
+  private async lease(entry: TaskEntry, delivery: Delivery, sentMs: number): Promise<NatsLease | undefined> {
+    const { store } = this;
+    const { generation, run, lostRuns } = entry.task;
+    const isFirst = run === 1 && lostRuns === 0 && !delivery.redelivered;
+    const end = isFirst ? NO_CHUNKS : await store.chunks.fence(entry.key, generation, run);
+    const payload = await store.queue.payload(delivery);
+    if (payload === undefined) {
+      const cause = 'its request is no longer on the bus: submit it again';
+      await store.move(entry, ended(entry.task, 'dead', cause, store.nowMs()), { delivery });
+      return undefined;
+    }
+    const lease = new NatsLease(store, entry, delivery, payload, end, sentMs, () =>
+      this.leases.delete(entry.task.lease),
+    );
+    this.leases.set(entry.task.lease, lease);
+    return lease;
+  }
+
+  /** Somebody has ended a run of ours. */
+  told(lease: string): void {
+    this.leases.get(lease)?.told();
+  }
+}
+
+/** The task as its request says, at the revision that its publisher had read. */
+function freshEntry(delivery: Delivery): TaskEntry {
+  const { key, revision, storedAtMs, timeLeftMs, sequence, large } = delivery;
+  const task = newStoredTask({ ...delivery, largeRequest: large }, storedAtMs, timeLeftMs, sequence);
+  return { key, revision, task: { ...task, write: '' }, body: Buffer.alloc(0) };
+}
+
+/** A key of the generation before means that the publisher hasn't written the new one yet. */
+function ofDelivery(entry: TaskEntry, delivery: Delivery): TaskEntry {
+  return entry.task.generation < delivery.generation
+    ? { ...freshEntry(delivery), revision: entry.revision }
+    : entry;
+}

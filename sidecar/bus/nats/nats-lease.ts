@@ -1,0 +1,267 @@
+/** A run of a task that this log holds: each of its steps is a write of the key at the revision of the one before. */
+import { FencedError } from '../log/log-errors.ts';
+import type { TaskLease } from '../log/task-log.ts';
+import type { TaskRecord, TaskResult } from '../log/task-record.ts';
+import type { ChunkEnd } from './chunks.ts';
+import { KeyConflict } from './keys.ts';
+import { resultSubject } from './names.ts';
+import type { Delivery } from './queue.ts';
+import type { Store } from './store.ts';
+import { type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
+import { DEADLINE_CAUSE, ended, givenBack, lost } from './task-steps.ts';
+
+const LONGEST_TIMER_MS = 2_147_483_647;
+
+/** `over`: ended by us. `fenced`: by others, or by time. */
+type State = 'held' | 'over' | 'fenced';
+
+export class NatsLease implements TaskLease {
+  readonly record: TaskRecord;
+  readonly payload: Buffer;
+  private readonly store: Store;
+  private readonly delivery: Delivery;
+  private readonly cancelling = new AbortController();
+  private readonly onEnd: () => void;
+  private state: State = 'held';
+  private fence: FencedError | undefined;
+  private entry: TaskEntry;
+  private end: ChunkEnd;
+  private readonly firstEnd: ChunkEnd;
+  /** Writes of the key are made one after the other; so are those of chunks. */
+  private keyTurn: Promise<unknown> = Promise.resolve();
+  private chunkTurn: Promise<unknown> = Promise.resolve();
+  private deadlineTimer: NodeJS.Timeout | undefined;
+  /** On the monotonic clock, counted from when the write that gave it was sent. */
+  private heldUntilMs: number;
+
+  constructor(
+    store: Store,
+    entry: TaskEntry,
+    delivery: Delivery,
+    payload: Buffer,
+    end: ChunkEnd,
+    sentMs: number,
+    onEnd: () => void,
+  ) {
+    this.store = store;
+    this.entry = entry;
+    this.delivery = delivery;
+    this.payload = payload;
+    this.end = end;
+    this.firstEnd = end;
+    this.onEnd = onEnd;
+    this.record = { ...toRecord(entry, undefined), lastSequence: end.lastSequence };
+    this.heldUntilMs = sentMs + store.settings.leaseMs;
+    this.watchDeadline();
+  }
+
+  get cancelled(): AbortSignal {
+    return this.cancelling.signal;
+  }
+
+  private get hasWritten(): boolean {
+    return this.end.lastSequence !== this.firstEnd.lastSequence;
+  }
+
+  async begin(): Promise<void> {
+    if (this.entry.task.begun) return this.check();
+    await this.extend();
+  }
+
+  extend(): Promise<void> {
+    return this.step(async () => {
+      const sentMs = performance.now();
+      const { leaseMs } = this.store.settings;
+      const leaseEndsAtMs = this.store.nowMs() + leaseMs;
+      const { key, revision, task } = this.entry;
+      const next = { ...task, begun: true, leaseEndsAtMs, lastSequence: this.end.lastSequence };
+      this.entry = await this.store.keys.write(key, revision, next);
+      this.heldUntilMs = sentMs + leaseMs;
+      this.store.queue.hold(this.delivery, leaseMs);
+    });
+  }
+
+  write(count: number, payload: Buffer): Promise<void> {
+    const written = this.chunkTurn.then(async () => {
+      this.check();
+      const { key, generation, run } = this.record;
+      for (;;) {
+        const end = await this.store.chunks.append(
+          key,
+          generation,
+          run,
+          this.end,
+          count,
+          payload,
+          this.heldUntilMs,
+        );
+        this.check();
+        if (end !== undefined) {
+          this.end = end;
+          this.store.size.add(payload.length);
+          return;
+        }
+        // Only chunks that outlived their task's key may be there while we still hold it.
+        await this.confirm();
+        this.end = { ...(await this.store.chunks.end(key, generation)), lastSequence: this.end.lastSequence };
+      }
+    });
+    this.chunkTurn = written.catch(() => {});
+    return written;
+  }
+
+  async settle({ status, payload }: Omit<TaskResult, 'lastSequence'>): Promise<void> {
+    await this.chunkTurn;
+    await this.finish(async (task) => {
+      const { key } = this.record;
+      const large = this.store.results.isLarge(payload) ? task.lease : '';
+      if (large !== '') await this.store.results.put(resultSubject(key, large), payload, this.heldUntilMs);
+      this.store.size.add(payload.length);
+      const next = {
+        ...task,
+        state: 'done',
+        holder: '',
+        endedAtMs: this.store.nowMs(),
+        lastSequence: this.end.lastSequence,
+        result: { status, large, lastSequence: this.hasWritten ? this.end.lastSequence : 0 },
+      } as const;
+      return { next, body: large === '' ? payload : Buffer.alloc(0) };
+    });
+  }
+
+  async giveBack(): Promise<void> {
+    await this.chunkTurn;
+    await this.finish(async (task) => ({ next: givenBack(task, this.store.nowMs(), this.hasWritten) }));
+    this.store.queue.release(this.delivery, 0);
+    this.store.wake(this.delivery);
+  }
+
+  async lose(cause: string): Promise<void> {
+    await this.chunkTurn;
+    const { settings } = this.store;
+    const { state, notBeforeMs } = await this.finish(async (task) => ({
+      next: lost({ ...task, lastSequence: this.end.lastSequence }, cause, this.store.nowMs(), settings),
+    }));
+    if (state !== 'queued') return;
+    const delayMs = Math.max(0, notBeforeMs - this.store.nowMs());
+    this.store.queue.release(this.delivery, delayMs);
+    this.store.wake(this.delivery, delayMs);
+  }
+
+  async bury(cause: string): Promise<void> {
+    await this.finish(async (task) => ({ next: ended(task, 'dead', cause, this.store.nowMs()) }));
+  }
+
+  /** The run no longer counts. */
+  fenced(error: FencedError): void {
+    if (this.state !== 'held') return;
+    this.state = 'fenced';
+    this.fence = error;
+    this.letGo();
+    this.cancelling.abort(error);
+  }
+
+  /** The last step of the run. A key that says so already is an answer that was lost. */
+  private finish(
+    make: (task: StoredTask) => Promise<{ next: Omit<StoredTask, 'write'>; body?: Buffer }>,
+  ): Promise<StoredTask> {
+    return this.step(async () => {
+      const made = await make(this.entry.task);
+      const delivery = made.next.state === 'queued' ? {} : { delivery: this.delivery };
+      const options = {
+        ...delivery,
+        isOwn: true,
+        ...(made.body === undefined ? {} : { body: made.body }),
+        untilMs: this.heldUntilMs,
+      };
+      try {
+        this.entry = await this.store.move(this.entry, made.next, options);
+      } catch (error) {
+        if (!(error instanceof KeyConflict && this.hasMade(error.entry, made.next))) throw error;
+        this.store.queue.acknowledge(this.delivery);
+      }
+      this.state = 'over';
+      this.letGo();
+      return this.entry.task;
+    });
+  }
+
+  /** An attempt before, whose answer was lost, has made this very step. */
+  private hasMade(entry: TaskEntry | undefined, next: Omit<StoredTask, 'write'>): boolean {
+    return next.state === 'done' && entry?.task.state === 'done' && entry.task.lease === next.lease;
+  }
+
+  private step<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.keyTurn.then(async () => {
+      this.check();
+      for (;;) {
+        try {
+          return await change();
+        } catch (error) {
+          if (!(error instanceof KeyConflict)) throw error;
+          this.adopt(error.entry);
+        }
+      }
+    });
+    this.keyTurn = done.catch(() => {});
+    return done;
+  }
+
+  /** Somebody has said that the run no longer counts; the key knows. */
+  told(): void {
+    this.keyTurn = this.keyTurn
+      .then(() => (this.state === 'held' ? this.confirm() : undefined))
+      .catch(() => {});
+  }
+
+  private async confirm(): Promise<void> {
+    this.adopt(await this.store.keys.read(this.record.key));
+  }
+
+  /** Takes the key's present revision, or throws when it is no longer ours. */
+  private adopt(entry: TaskEntry | undefined): void {
+    const isOurs = entry?.task.state === 'running' && entry.task.lease === this.entry.task.lease;
+    if (isOurs) {
+      this.entry = entry;
+      return;
+    }
+    const { key, run, generation } = this.record;
+    const isCancelled = entry?.task.state === 'cancelled' && entry.task.generation === generation;
+    this.fenced(new FencedError(key, run, isCancelled ? 'cancelled' : 'lost'));
+    this.check();
+  }
+
+  private check(): void {
+    if (this.fence !== undefined) throw this.fence;
+    if (this.state === 'over') throw new FencedError(this.record.key, this.record.run, 'lost');
+  }
+
+  private watchDeadline(): void {
+    const leftMs = this.record.deadlineAtMs - this.store.nowMs();
+    if (leftMs === Number.POSITIVE_INFINITY) return;
+    this.deadlineTimer = setTimeout(
+      () => (leftMs > LONGEST_TIMER_MS ? this.watchDeadline() : this.passDeadline()),
+      Math.min(Math.max(0, leftMs), LONGEST_TIMER_MS),
+    );
+  }
+
+  /** The agent hears of it at once, the bus when it can be reached. */
+  private passDeadline(): void {
+    if (this.state !== 'held') return;
+    const { key, run } = this.record;
+    this.fenced(new FencedError(key, run, 'cancelled'));
+    const { delivery, heldUntilMs: untilMs } = this;
+    // Where this fails, whoever looks at the task next sees to it.
+    this.keyTurn
+      .then(() => {
+        const next = ended(this.entry.task, 'cancelled', DEADLINE_CAUSE, this.store.nowMs());
+        return this.store.move(this.entry, next, { delivery, untilMs, isOwn: true });
+      })
+      .catch(() => {});
+  }
+
+  private letGo(): void {
+    clearTimeout(this.deadlineTimer);
+    this.onEnd();
+  }
+}

@@ -1,0 +1,18 @@
+/** What a log on NATS is opened with. */
+import type { TaskLogSettings } from '../log/task-log-settings.ts';
+
+export interface NatsOptions {
+  /** `host:port`, or with `nats://` or `tls://` before it. */
+  readonly servers: readonly string[];
+  /** PEM files, read again at each connection; undefined for cleartext unless the server asks for TLS. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+  /** A `.creds` file as `nsc` writes it, read again at each connection. */
+  readonly credentialsFile?: string | undefined;
+  /** Instead of a file. */
+  readonly user?: { readonly name: string; readonly password: string } | undefined;
+  readonly settings: TaskLogSettings;
+  /** The publisher whose name `outrigger bus setup --permissions` was given; its answers then come to an inbox of its own. */
+  readonly publisher?: string | undefined;
+  /** Copies of each stream, where this log creates it. */
+  readonly replicas?: number | undefined;
+}

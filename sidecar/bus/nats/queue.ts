@@ -1,0 +1,194 @@
+/** The queue of an agent type: a stream that keeps each task's request until the task has ended. */
+import { JetStreamApiError } from '@nats-io/jetstream';
+import type { Msg } from '@nats-io/transport-node';
+import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
+import type { NewTask } from '../log/task-record.ts';
+import { type BusConnection, STREAM_FULL, type Stored } from './connection.ts';
+import { bytesOf, headOf, readHead } from './head.ts';
+import { LanePulls } from './lane-pulls.ts';
+import type { LargeBodies } from './large-bodies.ts';
+import { laneConsumer, partiesOf, queueStream, requestSubject, taskSubject } from './names.ts';
+import { writeId } from './stored-task.ts';
+
+/** What travels with a request. */
+interface QueuedHead {
+  readonly key: string;
+  readonly digest: string;
+  readonly generation: number;
+  /** The key's revision before this generation; 0 for none. */
+  readonly revision: number;
+  readonly timeLeftMs: number | null;
+  /** Names the request's parts; '' where it is here. */
+  readonly large: string;
+}
+
+/** A request as it lies in the queue. */
+export interface QueuedTask extends QueuedHead {
+  readonly agentType: string;
+  readonly caller: string;
+  readonly publisher: string;
+  readonly sequence: number;
+  readonly storedAtMs: number;
+  /** The request, unless large. */
+  readonly body: Buffer;
+}
+
+/** A request that the server has handed to us, until it is acknowledged. */
+export interface Delivery extends QueuedTask {
+  readonly lane: number;
+  /** Where acknowledgements go. */
+  readonly reply: string;
+  readonly redelivered: boolean;
+  /** How many more wait in its lane. */
+  readonly pending: number;
+}
+
+export type Enqueued =
+  | { readonly refused: 'agent_full' | 'caller_full' | 'store_full' }
+  | {
+      readonly refused: undefined;
+      readonly sequence: number;
+      readonly duplicate: boolean;
+      readonly large: string;
+    };
+
+export class Queue {
+  private readonly connection: BusConnection;
+  private readonly requests: LargeBodies;
+  private readonly pulls = new Map<string, LanePulls>();
+
+  constructor(connection: BusConnection, requests: LargeBodies) {
+    this.connection = connection;
+    this.requests = requests;
+  }
+
+  /** Stores a request under an id of its own, so that it may be sent again. */
+  async put(task: NewTask, generation: number, revision: number, untilMs: number): Promise<Enqueued> {
+    const { key, digest, agentType, caller, publisher, payload } = task;
+    const large = this.requests.isLarge(payload) ? writeId() : '';
+    const parts = requestSubject(key, large);
+    if (large !== '') await this.requests.put(parts, payload, untilMs);
+    const timeLeftMs = Number.isFinite(task.timeLeftMs) ? task.timeLeftMs : null;
+    const head: QueuedHead = { key, digest, generation, revision, timeLeftMs, large };
+    const subject = taskSubject(agentType, caller, publisher);
+    const body = large === '' ? payload : Buffer.alloc(0);
+    try {
+      const stored = await this.connection.persist(untilMs, () =>
+        this.connection.store(subject, body, headOf(head), `${key}.${generation}`),
+      );
+      if (stored.duplicate && large !== '') void this.requests.remove(parts).catch(() => {});
+      return { refused: undefined, large, ...stored };
+    } catch (error) {
+      if (large !== '') await this.requests.remove(parts).catch(() => {});
+      if (!(error instanceof JetStreamApiError)) throw error;
+      return { refused: refusalOf(error) };
+    }
+  }
+
+  /** One request of a lane, or undefined when none waits there now. */
+  async pull(agentType: string, lane: number): Promise<Delivery | undefined> {
+    const name = `${agentType}.${lane}`;
+    let pulls = this.pulls.get(name);
+    if (pulls === undefined) {
+      pulls = new LanePulls(this.connection, queueStream(agentType), laneConsumer(lane), ({ reply }) => {
+        if (reply !== undefined) this.connection.publish(reply, '-NAK');
+      });
+      this.pulls.set(name, pulls);
+    }
+    const message = await pulls.pull();
+    if (message === undefined) return undefined;
+    return readDelivery(agentType, lane, message);
+  }
+
+  /** The bus is away. */
+  resetPulls(): void {
+    for (const pulls of this.pulls.values()) pulls.reset();
+  }
+
+  close(): void {
+    for (const pulls of this.pulls.values()) pulls.close();
+    this.pulls.clear();
+  }
+
+  /** A request by its sequence, wherever it is delivered. */
+  async find(agentType: string, sequence: number, key: string): Promise<QueuedTask | undefined> {
+    if (sequence === 0) return undefined;
+    const stored = await this.connection.directGet(queueStream(agentType), { seq: sequence });
+    const found = stored === undefined ? undefined : fromStored(agentType, stored);
+    return found?.key === key ? found : undefined;
+  }
+
+  /** The request's bytes; undefined when they are gone. */
+  async payload(task: QueuedTask): Promise<Buffer | undefined> {
+    return task.large === '' ? task.body : this.requests.get(requestSubject(task.key, task.large));
+  }
+
+  /** The task has ended. */
+  acknowledge({ reply }: Delivery): void {
+    this.connection.publish(reply, '+ACK');
+  }
+
+  /** Another may have it, after the delay. */
+  release({ reply }: Delivery, delayMs: number): void {
+    const delay = Math.ceil(delayMs * 1e6);
+    this.connection.publish(reply, delay > 0 ? `-NAK ${JSON.stringify({ delay })}` : '-NAK');
+  }
+
+  /** It is being worked on: another may have it after the lease, whatever the lease of who made the lane. */
+  hold(delivery: Delivery, leaseMs: number): void {
+    this.release(delivery, leaseMs);
+  }
+
+  /** Removes a request that is not ours to acknowledge. */
+  async remove(agentType: string, sequence: number): Promise<void> {
+    const body = JSON.stringify({ seq: sequence, no_erase: true });
+    await this.connection.request(`$JS.API.STREAM.MSG.DELETE.${queueStream(agentType)}`, body);
+  }
+}
+
+function readDelivery(agentType: string, lane: number, message: Msg): Delivery | undefined {
+  const head = readHead<QueuedHead>(message.headers);
+  const { reply } = message;
+  if (head === undefined || reply === undefined) return undefined;
+  // $JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.…TIME.PENDING, or with domain and account before the stream.
+  const tokens = reply.split('.');
+  const at = tokens.length >= 11 ? 6 : 4;
+  return {
+    ...head,
+    ...partiesOf(message.subject),
+    agentType,
+    lane,
+    reply,
+    redelivered: Number(tokens[at]) > 1,
+    sequence: Number(tokens[at + 1]),
+    storedAtMs: Number(tokens[at + 3]) / 1e6,
+    pending: Number(tokens[at + 4]),
+    body: bytesOf(message.data),
+  };
+}
+
+function fromStored(agentType: string, stored: Stored): QueuedTask | undefined {
+  const head = readHead<QueuedHead>(stored.headers);
+  if (head === undefined) return undefined;
+  const { seq, timeMs, subject, data } = stored;
+  return {
+    ...head,
+    ...partiesOf(subject),
+    agentType,
+    sequence: seq,
+    storedAtMs: timeMs,
+    body: bytesOf(data),
+  };
+}
+
+function refusalOf(error: JetStreamApiError): 'agent_full' | 'caller_full' | 'store_full' {
+  if (error.code !== STREAM_FULL)
+    throw new LogSetupError(
+      `the NATS server refuses the task (${error.message}): run outrigger bus setup`,
+      error,
+    );
+  if (error.message.includes('per subject')) return 'caller_full';
+  if (error.message.includes('maximum messages')) return 'agent_full';
+  if (error.message.includes('maximum bytes')) return 'store_full';
+  throw new LogUnavailableError(`the bus stored nothing (${error.message})`, false, error);
+}

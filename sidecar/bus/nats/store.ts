@@ -1,0 +1,132 @@
+/** The parts of a log on NATS, and the steps of a task that touch several of them. */
+import type { TaskLogSettings } from '../log/task-log-settings.ts';
+import { Chunks } from './chunks.ts';
+import type { BusConnection } from './connection.ts';
+import { DeadLetters } from './dead-letters.ts';
+import { KeyConflict, Keys } from './keys.ts';
+import { LargeBodies } from './large-bodies.ts';
+import { cancelSubject, REQUESTS, RESULTS, requestSubject, wakeSubject } from './names.ts';
+import { type Delivery, Queue } from './queue.ts';
+import { StoreSize } from './store-size.ts';
+import { isEnded, type StoredTask, type TaskEntry } from './stored-task.ts';
+import { dueStep } from './task-steps.ts';
+
+export class Store {
+  readonly connection: BusConnection;
+  readonly settings: TaskLogSettings;
+  readonly requests: LargeBodies;
+  readonly results: LargeBodies;
+  readonly keys: Keys;
+  readonly queue: Queue;
+  readonly chunks: Chunks;
+  readonly deadLetters: DeadLetters;
+  readonly size: StoreSize;
+  /** The lease of who made the lanes. */
+  ackWaitMs = 0;
+
+  constructor(connection: BusConnection, settings: TaskLogSettings) {
+    this.connection = connection;
+    this.settings = settings;
+    this.requests = new LargeBodies(connection, REQUESTS);
+    this.results = new LargeBodies(connection, RESULTS);
+    this.keys = new Keys(connection, this.results);
+    this.queue = new Queue(connection, this.requests);
+    this.chunks = new Chunks(connection);
+    this.deadLetters = new DeadLetters(connection);
+    this.size = new StoreSize(connection, settings.resultsMaxBytes);
+  }
+
+  nowMs(): number {
+    return this.connection.clock.nowMs();
+  }
+
+  /** Tells those who wait that a task of this lane can be taken again. The server says so only of new ones. */
+  wake({ agentType, lane }: Pick<Delivery, 'agentType' | 'lane'>, delayMs = 0): void {
+    const subject = wakeSubject(agentType, lane);
+    if (delayMs <= 0) this.connection.publish(subject);
+    else setTimeout(() => this.connection.publish(subject), Math.min(delayMs, LONGEST_TIMER_MS)).unref();
+  }
+
+  /** The task as it is now, also where time has changed it and nobody has seen to it yet; dropped ones too. */
+  async current(key: string): Promise<TaskEntry | undefined> {
+    let entry = await this.keys.read(key);
+    while (entry !== undefined) {
+      const next = dueStep(entry.task, this.nowMs(), this.settings);
+      if (next === undefined) return entry;
+      entry = await this.tryMove(entry, next);
+    }
+    return undefined;
+  }
+
+  /** Makes a step, or returns what another has made of the task in between. */
+  async tryMove(entry: TaskEntry, next: Omit<StoredTask, 'write'>): Promise<TaskEntry | undefined> {
+    try {
+      return await this.move(entry, next);
+    } catch (error) {
+      if (error instanceof KeyConflict) return error.entry;
+      throw error;
+    }
+  }
+
+  /**
+   * Makes a step of a task to the queue or to its end. A dead letter is stored before the key says so, and the queue
+   * forgets a task after it. Rejects with KeyConflict.
+   */
+  async move(
+    entry: TaskEntry,
+    next: Omit<StoredTask, 'write'>,
+    {
+      delivery,
+      body,
+      untilMs,
+      isOwn = false,
+    }: { delivery?: Delivery; body?: Buffer; untilMs?: number; isOwn?: boolean } = {},
+  ): Promise<TaskEntry> {
+    const { key, revision, task } = entry;
+    if (next.state === 'dead' && task.state !== 'dead') {
+      const request = delivery ?? (await this.queue.find(task.agentType, task.queued, key));
+      if (request !== undefined) await this.deadLetters.put(request, next.cause);
+    }
+    const options = {
+      ...(body === undefined ? {} : { body }),
+      ...(untilMs === undefined ? {} : { untilMs }),
+      ...(isEndedState(next) ? { keptMs: this.keptMs(next) } : {}),
+    };
+    let written: TaskEntry;
+    try {
+      written = await this.keys.write(key, revision, next, options);
+    } catch (error) {
+      if (next.state === 'dead' && error instanceof KeyConflict && error.entry?.task.state !== 'dead')
+        await this.deadLetters.remove(task.agentType, key).catch(() => {});
+      throw error;
+    }
+    if (task.state === 'running' && !isOwn) this.connection.publish(cancelSubject(task.log), task.lease);
+    if (isEnded(written.task)) this.cleanUp(entry, written, delivery);
+    return written;
+  }
+
+  /** What a crash leaves undone here is found when the queue delivers the task again, and by the sweep. */
+  private cleanUp(
+    { key, task: before }: TaskEntry,
+    { task }: TaskEntry,
+    delivery: Delivery | undefined,
+  ): void {
+    const ignore = (): void => {};
+    if (delivery !== undefined) this.queue.acknowledge(delivery);
+    else if (task.queued !== 0 && !isEnded(before))
+      void this.queue.remove(task.agentType, task.queued).catch(ignore);
+    if (task.largeRequest !== '' && task.state !== 'dead')
+      void this.requests.remove(requestSubject(key, task.largeRequest)).catch(ignore);
+  }
+
+  private keptMs({ state }: Pick<StoredTask, 'state'>): number {
+    if (state === 'dropped') return DROPPED_MS;
+    return state === 'dead' ? this.settings.deadMaxAgeMs : this.settings.resultsMaxAgeMs;
+  }
+}
+
+const LONGEST_TIMER_MS = 2_147_483_647;
+/** For longer than the queue knows the ids of the task's generations. */
+const DROPPED_MS = 300_000;
+
+const isEndedState = (task: Omit<StoredTask, 'write'>): boolean => isEnded(task as StoredTask);

@@ -1,0 +1,220 @@
+/** The events of one task, as the server publishes what it has stored; the key and the stored chunks fill gaps. */
+import type { Msg } from '@nats-io/transport-node';
+import type { LogUnavailableError } from '../log/log-errors.ts';
+import type { ChunkBatch, TaskEvent } from '../log/task-log.ts';
+import { readChunk } from './chunks.ts';
+import { bytesOf, readHead } from './head.ts';
+import { watchSubjects } from './names.ts';
+import type { Store } from './store.ts';
+import { isEnded, type StoredTask, type TaskEntry } from './stored-task.ts';
+
+/** After so long without a word the key is read: a word may be lost. */
+const SILENCE_MS = 5_000;
+/** A watcher that is so far behind reads from the store what it has missed. */
+const MOST_WAITING_BYTES = 4 * 1024 * 1024;
+
+/** What the server has published and nobody has read yet. */
+class Inbox {
+  private messages: Msg[] = [];
+  private bytes = 0;
+  private hasMissed = false;
+  private error: unknown;
+  private notify: (() => void) | undefined;
+
+  readonly push = (message: Msg): void => {
+    this.bytes += message.data.length;
+    if (this.bytes > MOST_WAITING_BYTES) {
+      this.messages = [];
+      this.hasMissed = true;
+    }
+    if (!this.hasMissed) this.messages.push(message);
+    this.notify?.();
+  };
+
+  fail(error: unknown): void {
+    this.error = error;
+    this.notify?.();
+  }
+
+  /** `look`: the key has to be read. */
+  async next(signal: AbortSignal, atMostMs: number): Promise<Msg | 'look' | undefined> {
+    if (this.isEmpty() && !signal.aborted) await this.wait(signal, atMostMs);
+    if (this.error !== undefined) throw this.error;
+    if (signal.aborted) return undefined;
+    if (this.hasMissed) {
+      this.hasMissed = false;
+      this.bytes = 0;
+      return 'look';
+    }
+    const message = this.messages.shift();
+    if (message === undefined) return 'look';
+    this.bytes -= message.data.length;
+    return message;
+  }
+
+  private isEmpty(): boolean {
+    return this.messages.length === 0 && !this.hasMissed && this.error === undefined;
+  }
+
+  private wait(signal: AbortSignal, atMostMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        this.notify = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, atMostMs);
+      signal.addEventListener('abort', done, { once: true });
+      this.notify = done;
+    });
+  }
+}
+
+export class Watching {
+  private readonly store: Store;
+  private readonly inboxes = new Set<Inbox>();
+
+  constructor(store: Store) {
+    this.store = store;
+  }
+
+  /** The bus is away, or the log was closed: all watches end. */
+  fail(error: LogUnavailableError): void {
+    for (const inbox of this.inboxes) inbox.fail(error);
+  }
+
+  async *watch(key: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+    const { store } = this;
+    if (!store.connection.connected) throw store.connection.awayError();
+    const inbox = new Inbox();
+    this.inboxes.add(inbox);
+    // Before the key is read, so that nothing falls between.
+    const subscription = store.connection.subscribe(watchSubjects(key), inbox.push);
+    try {
+      yield* this.follow(key, afterSequence, signal, inbox);
+    } finally {
+      this.inboxes.delete(inbox);
+      subscription.unsubscribe();
+    }
+  }
+
+  private async *follow(
+    key: string,
+    afterSequence: number,
+    signal: AbortSignal,
+    inbox: Inbox,
+  ): AsyncGenerator<TaskEvent> {
+    let entry = await this.store.current(key);
+    let seen = afterSequence;
+    let shown: StoredTask | undefined;
+    for (let isFirst = true; entry !== undefined && entry.task.state !== 'dropped' && !signal.aborted; ) {
+      const { task } = entry;
+      if (shown !== undefined && shown.generation !== task.generation) seen = 0;
+      const isNew = shown === undefined || !isSameStep(shown, task);
+      if (isNew && !isEnded(task)) yield { kind: 'state', record: await this.store.keys.record(entry) };
+      if (mayHaveChunks(task, isFirst, seen)) {
+        for await (const batch of this.store.chunks.read(key, task.generation, task.run, seen)) {
+          if (signal.aborted) return;
+          yield { kind: 'chunks', batch };
+          seen = batch.firstSequence + batch.count - 1;
+        }
+      }
+      if (isEnded(task)) {
+        yield { kind: 'state', record: await this.store.keys.record(entry) };
+        return;
+      }
+      isFirst = false;
+      shown = task;
+      const next = yield* this.untilNextStep(entry, seen, signal, inbox);
+      if (next === undefined) return;
+      entry = next.entry;
+      seen = next.seen;
+    }
+  }
+
+  /** The chunks that come, until the task's next step. */
+  private async *untilNextStep(
+    entry: TaskEntry,
+    afterSequence: number,
+    signal: AbortSignal,
+    inbox: Inbox,
+  ): AsyncGenerator<TaskEvent, { entry: TaskEntry | undefined; seen: number } | undefined> {
+    const { key, task } = entry;
+    let seen = afterSequence;
+    let { revision, task: latest } = entry;
+    for (;;) {
+      const message = await inbox.next(signal, this.patienceMs(latest));
+      if (message === undefined) return undefined;
+      if (message === 'look') {
+        const now = await this.store.current(key);
+        if (now === undefined || !isSameStep(task, now.task)) return { entry: now, seen };
+        revision = now.revision;
+        latest = now.task;
+        for await (const batch of this.missed(now, seen)) {
+          yield { kind: 'chunks', batch };
+          seen = batch.firstSequence + batch.count - 1;
+        }
+        continue;
+      }
+      if (message.subject.endsWith('.state')) {
+        const now = readEntry(key, message);
+        if (now === undefined || now.revision <= revision) continue;
+        revision = now.revision;
+        if (!isSameStep(task, now.task)) return { entry: now, seen };
+        latest = now.task;
+        continue;
+      }
+      const batch = readChunk(message.headers, message.data);
+      if (batch === undefined || batch.run < task.run || batch.firstSequence + batch.count - 1 <= seen)
+        continue;
+      if (batch.run > task.run || task.state !== 'running') {
+        // The new run's state comes on another way, and its chunks are stored.
+        const now = await this.store.current(key);
+        if (now === undefined || !isSameStep(task, now.task)) return { entry: now, seen };
+        continue;
+      }
+      if (batch.firstSequence > seen + 1 || !batch.isWhole) {
+        const before = batch.firstSequence + (batch.isWhole ? 0 : batch.count);
+        const { generation, run } = task;
+        for await (const missed of this.store.chunks.read(key, generation, run, seen, before))
+          yield { kind: 'chunks', batch: missed };
+      }
+      seen = batch.firstSequence + batch.count - 1;
+      const { run, firstSequence, count, payload } = batch;
+      if (batch.isWhole) yield { kind: 'chunks', batch: { run, firstSequence, count, payload } };
+    }
+  }
+
+  private missed({ key, task }: TaskEntry, seen: number): AsyncIterable<ChunkBatch> | ChunkBatch[] {
+    if (task.state !== 'running') return [];
+    return this.store.chunks.read(key, task.generation, task.run, seen);
+  }
+
+  /** Until the next step that time alone makes, or silence. */
+  private patienceMs(task: StoredTask): number {
+    const nowMs = this.store.nowMs();
+    const dueMs = Math.min(
+      task.deadlineAtMs ?? Number.POSITIVE_INFINITY,
+      task.state === 'running' ? task.leaseEndsAtMs : task.queuedSinceMs + this.store.settings.maxAgeMs,
+    );
+    return Math.max(1, Math.min(SILENCE_MS, dueMs - nowMs + 1));
+  }
+}
+
+/** Chunks that nobody has told us of: of a run that is already under way, and of a result. */
+function mayHaveChunks(task: StoredTask, isFirst: boolean, seen: number): boolean {
+  if (task.run === 0) return false;
+  if (task.state === 'done') return task.lastSequence > seen;
+  return task.state === 'cancelled' || (task.state === 'running' && isFirst);
+}
+
+function isSameStep(a: StoredTask, b: StoredTask): boolean {
+  return a.generation === b.generation && a.state === b.state && a.run === b.run && a.lostRuns === b.lostRuns;
+}
+
+function readEntry(key: string, message: Msg): TaskEntry | undefined {
+  const task = readHead<StoredTask>(message.headers);
+  const revision = Number(message.headers?.get('Nats-Sequence'));
+  return task === undefined ? undefined : { key, revision, task, body: bytesOf(message.data) };
+}
