@@ -109,6 +109,7 @@ t.test('the page works in a browser', { skip: skipWithout('chromium') }, async (
   await costsAndNothingYet(t, browser, system);
   await killAndRestore(t, browser, system);
   await stopAndSlow(t, browser, system);
+  await aTaskOnTheBus(t, browser, system);
   await byKeyboardInANarrowWindow(t, browser, system);
   await theApiPage(t, browser, system);
   await theReportOfALoad(t, browser, system);
@@ -309,6 +310,33 @@ function killAndRestore(t: Test, browser: Browser, { url }: LocalSystem) {
   });
 }
 
+function aTaskOnTheBus(t: Test, browser: Browser, { url }: LocalSystem) {
+  return t.test('a submitted task finishes although its replica is killed in the middle', async (t) => {
+    const { page, errors } = await openPage(t, browser, url);
+    const story = page.locator('#bus-story');
+    const answer = page.locator('#bus-answer');
+    const tasks = page.locator('#bus-tasks tbody');
+    await press(page, 'Submit a long task');
+    const [, replica = ''] = /(research-\d) runs it \(run 1\)/.exec(
+      await says(story, /research-\d runs it \(run 1\)/),
+    )!;
+    await says(tasks, new RegExp(`researchrunning1${replica}`));
+    const begun = await says(answer, /\S+ \S+ \S+/);
+    await press(page, `Kill ${replica}`);
+    const other = replica === 'research-1' ? 'research-2' : 'research-1';
+    await says(story, new RegExp(`waits for another\\..*${other} runs it \\(run 2\\)`));
+    await says(tasks, new RegExp(`researchrunning2, 1 lost${other}`));
+    await press(page, `Restore ${replica}`);
+    await says(story, /Done in run 2\./);
+    await says(tasks, /researchdone2, 1 lost/);
+    const text = await answer.innerText();
+    t.equal(text.split(begun.slice(0, 20)).length, 2, 'the text of the lost run is dropped');
+    t.match(text, /no model answered this/, 'to its end');
+    t.same(await violationsOf(page), []);
+    t.same(errors, []);
+  });
+}
+
 function stopAndSlow(t: Test, browser: Browser, { url }: LocalSystem) {
   return t.test('the sidecar detects a hanging and a slow replica, too', async (t) => {
     const { page, errors } = await openPage(t, browser, url, { colorScheme: 'dark' });
@@ -379,7 +407,14 @@ function theApiPage(t: Test, browser: Browser, { url }: LocalSystem) {
     for (const colorScheme of ['light', 'dark'] as const) {
       const viewport = { width: 390, height: 844 };
       const { page, errors } = await openPage(t, browser, `${url}docs`, { viewport, colorScheme });
-      t.match(await page.locator('h2').allInnerTexts(), [/POST \/api\/v1\/tasks/, /GET \/api\/v1\/health/]);
+      t.same(await page.locator('h2').allInnerTexts(), [
+        'POST /api/v1/tasks',
+        'GET /api/v1/tasks',
+        'GET /api/v1/tasks/{id}',
+        'DELETE /api/v1/tasks/{id}',
+        'GET /api/v1/tasks/{id}/events',
+        'GET /api/v1/health',
+      ]);
       t.same(await violationsOf(page), []);
       t.equal(await overflowOf(page), 0);
       t.same(errors, []);

@@ -9,6 +9,7 @@ const ownFiles = [
   ['/system.js', 'system.js', 'text/javascript; charset=utf-8'],
   ['/graph.js', 'graph.js', 'text/javascript; charset=utf-8'],
   ['/found.js', 'found.js', 'text/javascript; charset=utf-8'],
+  ['/bus.js', 'bus.js', 'text/javascript; charset=utf-8'],
   ['/tasks.js', 'tasks.js', 'text/javascript; charset=utf-8'],
   ['/icon.svg', 'icon.svg', 'image/svg+xml'],
   ['/page.css', 'page.css', 'text/css; charset=utf-8'],

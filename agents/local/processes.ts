@@ -38,7 +38,9 @@ export function describeProcesses(
     // The sidecar holds the key; the agent gets a placeholder.
     const key = agent !== undefined && system.model.kind === 'provider' ? system.model.apiKey : undefined;
     const model = modelUrl(system.model);
-    writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents, model, key !== undefined)));
+    const tasks = { file: join(folder, 'tasks.db'), agentTypes: agent === undefined ? [] : [agent.type] };
+    const config = sidecarConfig(name, ports, app, system.agents, model, key !== undefined, tasks);
+    writeFileSync(file, stringify(config));
     // A sidecar is ready when the process beside it is; the gateway starts after its sidecar.
     const probe = agent === undefined ? 'live' : 'ready';
     return {

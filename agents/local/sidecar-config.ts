@@ -7,6 +7,12 @@ import type { LocalAgent, SidecarPorts } from './system.ts';
  */
 const visible = { balancer: 'round_robin', outlier_detection: { base_ejection_time: '10s' } };
 
+/**
+ * The bus of the system is a file: tasks with `Prefer: respond-async` outlive the gateway, and the replica that runs them. The
+ * lease is shorter than usual, so that the task of a stopped replica runs again while somebody watches.
+ */
+const consume = { places: 4, lease: '5s', max_runs: 5, retry_delay: { base: '200ms', max: '2s' } };
+
 /** The time for running calls when the system stops. */
 const drainTimeout = '3s';
 
@@ -17,6 +23,7 @@ const drainTimeout = '3s';
  * @param app `host:port` of the process beside it: an agent, or the gateway's health service
  * @param model the base URL of the provider for the agent's model requests
  * @param holdsKey whether the sidecar has the provider's key in OPENAI_API_KEY
+ * @param tasks the file of the bus, and the agent types whose tasks the process beside the sidecar runs
  */
 export function sidecarConfig(
   name: string,
@@ -25,6 +32,7 @@ export function sidecarConfig(
   agents: readonly LocalAgent[],
   model: string,
   holdsKey: boolean,
+  tasks: { readonly file: string; readonly agentTypes: readonly string[] },
 ): object {
   const clusters: Record<string, { endpoints: string[] }> = {};
   for (const { type, sidecar } of agents) {
@@ -54,6 +62,7 @@ export function sidecarConfig(
       ...at(ports.llm),
       upstreams: [{ name: providerName(model), url: model, api_key_env: holdsKey ? 'OPENAI_API_KEY' : null }],
     },
+    bus: { url: `file:${tasks.file}`, consume: { agent_types: tasks.agentTypes, ...consume } },
     admin: { ...at(ports.admin), peers },
     metrics: at(ports.metrics),
     health: at(ports.health),

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { SettingError } from '../process/environment.ts';
 import { parseArguments, type StartArguments, UsageError, usage } from './arguments.ts';
 import { startControl } from './control.ts';
+import { slowLongTask } from './long-task.ts';
 import { runTask } from './one-task.ts';
 import { aboutModel, overview } from './overview.ts';
 import { Ports } from './ports.ts';
@@ -53,6 +54,7 @@ async function run(
   await supervisor.start(describeProcesses(system, process.env, folder));
 
   if (given.task === undefined) {
+    await slowLongTask(system);
     const replicas = new Replicas(supervisor, system.agents);
     const sender = new Sender(`http://127.0.0.1:${system.gateway.port}`, system.model.kind !== 'offline');
     await startControl(controlSocket(folder), system, replicas, sender);

@@ -70,6 +70,14 @@ t.test('the running system streams, cancels, throttles, survives a dead agent, a
   while ((await stats()).active > 0) await new Promise((resolve) => setTimeout(resolve, 20));
   t.equal((await stats()).aborted, 1, 'leaving the gateway ends the model request behind two sidecars');
 
+  const later = { prefer: 'respond-async' };
+  const accepted = await post({ input: 'A list of canoes', agent_type: 'code', stream: false }, later);
+  t.equal(accepted.status, 202, 'the bus is a file of the system');
+  const where = `${url}${accepted.headers.get('location')}`;
+  const task = async () => (await (await fetch(where)).json()) as { state: string; output: string };
+  while ((await task()).state !== 'done') await new Promise((resolve) => setTimeout(resolve, 20));
+  t.match(await task(), { output: /to the code instructions/, status: 'SUCCESS' });
+
   await control('behaviour', { scope: { input: 'busy' }, behaviour: { throttle: { retry_after: 120 } } });
   const busy = await post({ input: 'busy', agent_type: 'code' });
   t.equal(busy.status, 429);

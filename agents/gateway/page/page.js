@@ -1,5 +1,6 @@
 // The gateway's page: in a local system it shows the topology and breaks replicas; anywhere it sends tasks.
 import { setClass, setText } from '/shared/elements.js';
+import { BusView } from './bus.js';
 import { FoundTasks } from './found.js';
 import { routeBetween, SystemView, showStrip, stepToModel } from './system.js';
 import { streamTask } from './tasks.js';
@@ -29,6 +30,14 @@ const view = new SystemView(
 );
 // They scroll, so the keyboard has to reach them.
 for (const box of document.querySelectorAll('.scroll')) box.tabIndex = 0;
+const bus = new BusView({
+  box: at('bus-box'),
+  count: at('bus-count'),
+  submit: at('bus-submit'),
+  tasks: at('bus-tasks'),
+  story: at('bus-story'),
+  answer: at('bus-answer'),
+});
 const found = new FoundTasks(at('find'), at('found'), () => latest);
 
 /** Sends a command to the local system, and shows the resulting state. */
@@ -192,6 +201,7 @@ async function refresh() {
       if (!report.local) throw new Error(report.error?.message ?? 'not local');
       showSystem(report);
       connected(true);
+      await bus.refresh();
       if (!report.sent.sending && !report.sent.paused && !report.sent.costs) await command('sending/auto');
     }
   } catch {
