@@ -1,7 +1,19 @@
 // The whole local system, with real sidecars.
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 import t from 'tap';
 import { until } from '../test-support.ts';
 import { childrenOf, commandOf, isAlive, runStart } from './test-support.ts';
+
+const execute = promisify(execFile);
+
+/** The shell commands of a section of a document. */
+function commandsOf(document: string, section: string): string {
+  const text = readFileSync(new URL(`../../docs/${document}`, import.meta.url), 'utf8');
+  const [, part = ''] = new RegExp(`^## ${section}$(.*?)^## `, 'ms').exec(text) ?? [];
+  return [...part.matchAll(/^```sh\n(.*?)^```/gms)].map(([, commands]) => commands).join('\n');
+}
 
 // The test starts processes, which takes long while other tests run on the machine.
 t.setTimeout(290_000);
@@ -77,6 +89,14 @@ t.test('the running system streams, cancels, throttles, survives a dead agent, a
   const task = async () => (await (await fetch(where)).json()) as { state: string; output: string };
   while ((await task()).state !== 'done') await new Promise((resolve) => setTimeout(resolve, 20));
   t.match(await task(), { output: /to the code instructions/, status: 'SUCCESS' });
+
+  const script = commandsOf('tasks.md', 'Submit and follow').replaceAll('http://127.0.0.1:8080', url);
+  const told = (await execute('bash', ['-euc', script])).stdout;
+  t.match(told, /^HTTP\/1.1 202 Accepted\r$/m, "the document's commands work as they stand there");
+  const ids = new Set([...told.matchAll(/"task_id":"([^"]+)"/g)].map(([, id]) => id));
+  t.equal(ids.size, 1, 'all about one task');
+  t.match(told, /^event: chunk\nid: 1\n/m);
+  t.match(told, /^event: done\nid: \d+\ndata: .*"status":"SUCCESS"/m);
 
   await control('behaviour', { scope: { input: 'busy' }, behaviour: { throttle: { retry_after: 120 } } });
   const busy = await post({ input: 'busy', agent_type: 'code' });
