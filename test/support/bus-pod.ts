@@ -20,7 +20,7 @@ export class Diary {
     appendFileSync(file, '');
   }
 
-  /** Lines such as `begin task-1 4711`. */
+  /** Lines such as `begin task-1 4711 1767225600000`: what, which task, the agent's process, when. */
   get lines(): readonly string[] {
     return readFileSync(this.file, 'utf8').split('\n').filter(Boolean);
   }
@@ -35,6 +35,8 @@ export interface BusPod {
   /** The process that runs now. */
   readonly sidecar: Sidecar;
   readonly agent: TestProcess;
+  /** Kills the sidecar alone, and starts the next one. Resolves when that is live. */
+  killSidecar(): Promise<void>;
   /** Kills both with -9, as a node does that is lost. */
   kill(): Promise<void>;
   /** Kills the agent alone; a kubelet starts the next one. */
@@ -75,14 +77,27 @@ export async function startPod(
     isOver = true;
     for (const end of ends) await end();
   });
-  const sidecar = await startSidecar(t, {
-    name: 'research',
-    inbound: { app: `127.0.0.1:${port}` },
-    drain: { delay: '0s', timeout: '20s', ...drain },
-    bus: { url, ...bus, consume: { agent_types: ['research'], max_runs: 10, ...consume } },
-  });
+  const startOne = (): Promise<Sidecar> =>
+    startSidecar(
+      owner,
+      {
+        name: 'research',
+        inbound: { app: `127.0.0.1:${port}` },
+        drain: { delay: '0s', timeout: '20s', ...drain },
+        bus: { url, ...bus, consume: { agent_types: ['research'], max_runs: 10, ...consume } },
+      },
+      { until: 'live' },
+    );
+  let sidecar = await startOne();
   return {
-    sidecar,
+    get sidecar() {
+      return sidecar;
+    },
+    async killSidecar() {
+      sidecar.kill('SIGKILL');
+      await sidecar.ended;
+      sidecar = await startOne();
+    },
     get agent() {
       return agent;
     },

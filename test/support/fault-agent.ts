@@ -28,7 +28,7 @@ function readTask(request: Buffer): Task {
 }
 
 function note(what: string, { id }: Task): void {
-  appendFileSync(diary!, `${what} ${id} ${process.pid}\n`);
+  appendFileSync(diary!, `${what} ${id} ${process.pid} ${Date.now()}\n`);
 }
 
 const identity = (bytes: Buffer): Buffer => bytes;

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type DataPlane, readConfig, startDataPlane } from '../../scripts/harness/data-plane.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
-import { openLocalTaskLog } from '../../sidecar/bus/local/local-task-log.ts';
+import { LogUnavailableError } from '../../sidecar/bus/log/log-errors.ts';
 import type { TaskEvent, TaskLog } from '../../sidecar/bus/log/task-log.ts';
 import { hasEnded, type TaskKey, type TaskRecord } from '../../sidecar/bus/log/task-record.ts';
 import { newTask, type TaskOrder } from '../../sidecar/bus/message/new-task.ts';
 import { decodeResult, type ResultPayload } from '../../sidecar/bus/message/payload.ts';
 import { type Sealer, UNSEALED } from '../../sidecar/bus/message/sealer.ts';
-import { taskLogSettings } from '../../sidecar/bus/settings.ts';
+import { openLog } from '../../sidecar/bus/open-log.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { taskRequest } from './upstream.ts';
 
@@ -38,6 +38,8 @@ export function logFile(t: Pick<Test, 'teardown'>): string {
 /** Submits tasks and reads what became of them. */
 export class Submitter {
   readonly log: TaskLog;
+  /** The keys of the tasks, by their ids. */
+  readonly keys = new Map<string, TaskKey>();
   private readonly sealer: Sealer;
 
   constructor(log: TaskLog, sealer: Sealer = UNSEALED) {
@@ -45,9 +47,11 @@ export class Submitter {
     this.sealer = sealer;
   }
 
-  static async open(t: Pick<Test, 'teardown'>, file: string, consume: Section = {}): Promise<Submitter> {
-    const { bus } = await readConfig({ bus: { url: `file:${file}`, consume } });
-    const log = await openLocalTaskLog(file, taskLogSettings(bus));
+  /** @param bus a file, or a URL as in `bus.url` */
+  static async open(t: Pick<Test, 'teardown'>, bus: string, consume: Section = {}): Promise<Submitter> {
+    const url = bus.startsWith('/') ? `file:${bus}` : bus;
+    const config = await readConfig({ bus: { url, consume } });
+    const log = await openLog(config.bus, url, '');
     t.teardown(() => log.close());
     return new Submitter(log);
   }
@@ -57,7 +61,9 @@ export class Submitter {
     const { publisher = '', scope = '', fields = [], timeLeftMs = Number.POSITIVE_INFINITY } = order;
     const message = taskRequest({ id, type, input });
     const task: TaskOrder = { path, agentType: type, publisher, scope, fields, message, timeLeftMs };
-    const submitted = await this.log.submit(newTask(task, this.sealer), { joinEndedForMs });
+    const made = newTask(task, this.sealer);
+    this.keys.set(id, made.key);
+    const submitted = await retried(() => this.log.submit(made, { joinEndedForMs }));
     if (submitted.outcome === 'refused') throw new Error(`refused: ${submitted.reason}`);
     return submitted.record;
   }
@@ -66,6 +72,17 @@ export class Submitter {
     return await waitUntil(`task ${key} has ended`, async () => {
       const record = await this.log.get(key);
       return record !== undefined && hasEnded(record) && record;
+    });
+  }
+
+  /** As `ended`, by the log's own events. */
+  async watched(key: TaskKey): Promise<TaskRecord> {
+    return await retried(async () => {
+      let last: TaskRecord | undefined;
+      for await (const event of this.log.watch(key, 0, new AbortController().signal))
+        if (event.kind === 'state') last = event.record;
+      if (last === undefined || !hasEnded(last)) throw new LogUnavailableError('the watch has ended', false);
+      return last;
     });
   }
 
@@ -87,6 +104,18 @@ export class Submitter {
     for await (const event of this.log.watch(key, 0, new AbortController().signal)) events.push(event);
     return events;
   }
+}
+
+/** Asks a log that is away again. */
+async function retried<T>(ask: () => Promise<T>): Promise<T> {
+  return await waitUntil('the log answers', async () => {
+    try {
+      return { answer: await ask() };
+    } catch (error) {
+      if (error instanceof LogUnavailableError) return undefined;
+      throw error;
+    }
+  }).then(({ answer }) => answer);
 }
 
 export interface ConsumingPlane extends DataPlane {
