@@ -37,7 +37,7 @@ export interface ClusterEnvironment {
   readonly bus?: BusConnector | undefined;
 }
 
-export interface BusConnector {
+interface BusConnector {
   connect(agentType: string, onread: OnReadOpts): Socket;
 }
 

@@ -21,7 +21,7 @@ export interface InnerRequest {
 }
 
 /** What the inbound listener answered. */
-export interface InnerAnswer {
+interface InnerAnswer {
   readonly kind: 'answered';
   readonly status: number;
   /** Decoded. */

@@ -20,7 +20,7 @@ export interface ConsumerSettings extends RunSettings {
 }
 
 /** The health of the app beside the sidecar. */
-export interface AppState {
+interface AppState {
   readonly healthy: boolean;
   /** @returns a function that unsubscribes */
   onChange(listener: (healthy: boolean) => void): () => void;

@@ -10,7 +10,7 @@ const SQLITE_NOTADB = 26;
 
 export const isBusy = (error: unknown): boolean => codeOf(error) === SQLITE_BUSY;
 
-export const isFull = (error: unknown): boolean => codeOf(error) === SQLITE_FULL;
+const isFull = (error: unknown): boolean => codeOf(error) === SQLITE_FULL;
 
 /** A submit for which the disk has no room is refused, as for a full store; everything else fails. */
 export function answerToFailure({ id, name }: Request, error: unknown): FromThread {

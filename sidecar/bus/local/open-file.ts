@@ -7,7 +7,7 @@ import { networkFileSystem } from './network-file-system.ts';
 import { APPLICATION_ID, SCHEMA, SCHEMA_VERSION } from './schema.ts';
 
 /** How long a transaction waits for those of other processes. */
-export const BUSY_MS = 5_000;
+const BUSY_MS = 5_000;
 /** The log beside the file (`-wal`) is cut to this size when its content is in the file. */
 const WAL_LIMIT_BYTES = 8 << 20;
 /** SQLite's own default, said here because the size of the log follows from it: 4 MiB. */

@@ -65,7 +65,7 @@ export function newTask(order: TaskOrder, sealer: Sealer): NewTask {
 }
 
 /** The key of the task that this caller submitted under a name of its own. */
-export function keyOf(publisher: string, scope: string, idempotencyKey: string): TaskKey {
+function keyOf(publisher: string, scope: string, idempotencyKey: string): TaskKey {
   return digestOf('idempotency key', callerOf(publisher, scope), idempotencyKey);
 }
 

@@ -350,6 +350,6 @@ function tlsOptions({ ca, cert, key }: NonNullable<NatsOptions['tls']>) {
 }
 
 /** No stream listens at the subject: it isn't there, or has no leader now. */
-export function isNobodyThere(error: unknown): boolean {
+function isNobodyThere(error: unknown): boolean {
   return error instanceof RequestError && error.isNoResponders();
 }

@@ -47,7 +47,7 @@ export function partiesOf(subject: string): { readonly caller: string; readonly 
   return { caller: decodeToken(tokens[4] ?? EMPTY), publisher: decodeToken(tokens[5] ?? EMPTY) };
 }
 
-export function laneOf(caller: string): number {
+function laneOf(caller: string): number {
   return createHash('sha256').update(caller).digest()[0]! % LANES;
 }
 

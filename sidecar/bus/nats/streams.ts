@@ -118,7 +118,7 @@ export function queueConfig(agentType: string, settings: TaskLogSettings, replic
   };
 }
 
-export function laneConfig(agentType: string, lane: number, settings: TaskLogSettings): ConsumerConfig {
+function laneConfig(agentType: string, lane: number, settings: TaskLogSettings): ConsumerConfig {
   return {
     durable_name: laneConsumer(lane),
     filter_subject: laneSubjects(agentType, lane),
@@ -172,7 +172,7 @@ export async function ensureLanes(
   return millis(waits[0] ?? 0);
 }
 
-export function isNotFound(error: unknown): boolean {
+function isNotFound(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.status === NOT_FOUND;
 }
 

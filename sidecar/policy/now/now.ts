@@ -51,7 +51,7 @@ export interface NowFacts {
   readonly mistakes?: readonly { readonly setting: string; readonly text: string }[];
 }
 
-export interface BusFacts {
+interface BusFacts {
   /** Why the bus can't be used; '' when it can. */
   readonly problem: string;
   /** The dead letters there are, by agent type. */
