@@ -51,7 +51,7 @@ export function isSameAuthority(asked: Authority, known: Authority): boolean {
 
 /**
  * Returns a host's name or address in lower case, without brackets and without the dot at its end. A text that is neither
- * is cut only as far as the result, read again, stays the same: what is left never looks like a host with a port.
+ * (`a..`, `[a:80]`) stays as it is, so that a result that is read again stays the same.
  */
 export function hostName(host: string): string {
   let name = host.toLowerCase();
@@ -61,7 +61,7 @@ export function hostName(host: string): string {
       const inside = name.slice(1, -1);
       if (colon && !isIPv6(inside)) return name;
       name = inside;
-    } else if (!colon && name.length > 1 && name.endsWith('.')) name = name.slice(0, -1);
+    } else if (!colon && /[^.]\.$/.test(name)) name = name.slice(0, -1);
     // Look for a colon first: the first call of isIPv6 compiles a large regular expression.
     else return colon && isIPv6(name) ? shortIPv6(name) : name;
   }
