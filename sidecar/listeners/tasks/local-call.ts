@@ -13,6 +13,13 @@ import { REASON_HEADER } from '../../proxy/sidecar-fields.ts';
 import { frameMessage } from '../../task/health-message.ts';
 
 const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
+/** A reader that takes nothing for so long holds memory for nothing. */
+const PATIENCE_MS = 60_000;
+const NOT_READ: Refusal = {
+  status: Status.RESOURCE_EXHAUSTED,
+  message: 'nothing was read for a minute; ask again for what follows the last message',
+  reason: 'not_read',
+};
 /** The longest time that a timer of Node's can wait. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -44,8 +51,17 @@ export class LocalCall implements StreamHandler {
   private started = false;
   private ended = false;
 
+  private readonly patienceMs: number;
+
   /** @param maxBytes the limit of the request, inflated */
-  constructor(stream: Stream, list: HeaderList, maxBytes: number, onRequest: (call: LocalCall) => void) {
+  constructor(
+    stream: Stream,
+    list: HeaderList,
+    maxBytes: number,
+    onRequest: (call: LocalCall) => void,
+    patienceMs = PATIENCE_MS,
+  ) {
+    this.patienceMs = patienceMs;
     this.stream = stream;
     this.list = list;
     this.maxBytes = maxBytes;
@@ -136,9 +152,17 @@ export class LocalCall implements StreamHandler {
     const framed = frameMessage(message);
     stream.connection.sendData(stream, framed, 0, framed.length, false);
     if (this.isEnded || stream.queue === undefined) return;
+    const timer = setTimeout(() => this.giveUp(), this.patienceMs);
     await new Promise<void>((resolve) => {
       this.onRoom = resolve;
     });
+    clearTimeout(timer);
+  }
+
+  /** The messages that wait are dropped: their reader would not read the status behind them. */
+  private giveUp(): void {
+    this.stream.connection.waiting.discard(this.stream);
+    this.fail(NOT_READ);
   }
 
   /** A getter, because `sendData` may have ended the call. */

@@ -44,9 +44,10 @@ const MAX_TOKEN_CHARS = 1_024;
 const USUAL_PAGE = 50;
 const LARGEST_PAGE = 200;
 const TASK_ID = /^[A-Za-z0-9_-]{43}$/;
-/** Calls that are answered at once, and watches, each of which reads the log until its task ends. */
+/** Calls that are answered at once. */
 const MAX_CALLS = 256;
-const MAX_WATCHES = 2_048;
+/** Each reads the log until its task ends, and a slow one holds what was read at once: 256 KiB. */
+const MAX_WATCHES = 512;
 
 /** The bus, as this service needs it. */
 export type TaskBus = Pick<Publishing, 'log' | 'sealer' | 'publisher' | 'counts' | 'waiting' | 'fieldsOf'>;
@@ -72,10 +73,16 @@ export class TaskService implements LocalServices {
   /** `inbound.tasks.scope_headers`. */
   private scopeHeaders: readonly string[] = [];
   private maxMessageBytes = 0;
+  private readonly patienceMs: number | undefined;
   private readonly calls = new FairPlaces(MAX_CALLS);
   private readonly watches = new FairPlaces(MAX_WATCHES);
   private readonly open = new Set<LocalCall>();
   private readonly runners = new RunnerNames();
+
+  /** @param patienceMs how long a reader may take nothing; undefined for the usual time */
+  constructor(patienceMs?: number) {
+    this.patienceMs = patienceMs;
+  }
 
   update({ tasks, maxMessageBytes }: Pick<InboundKeys, 'tasks' | 'maxMessageBytes'>): void {
     this.scopeHeaders = tasks.scopeHeaders;
@@ -88,10 +95,15 @@ export class TaskService implements LocalServices {
     const method = path.slice(SERVICE_PREFIX.length);
     const { maxMessageBytes } = this;
     const maxBytes = method === 'Submit' ? maxMessageBytes + SUBMIT_FIELDS_BYTES : SHORT_REQUEST_BYTES;
-    const call = new LocalCall(stream, list, maxBytes, (complete) => this.answer(complete, method));
+    const onRequest = (complete: LocalCall): void => this.answer(complete, method);
+    const call = new LocalCall(stream, list, maxBytes, onRequest, this.patienceMs);
     stream.handler = call;
     if (endStream) call.onComplete();
     return true;
+  }
+
+  get openCalls(): number {
+    return this.open.size;
   }
 
   /** The sidecar stops: ends all calls, so that their callers ask another replica. */
