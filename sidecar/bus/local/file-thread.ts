@@ -182,6 +182,10 @@ export class FileThread {
       if (this.trouble !== undefined) this.file.write(() => {});
       this.lookForChanges();
       if (this.lookedAtMs - this.keptUpAtMs > UPKEEP_MS) {
+        if (this.file.isMoved) {
+          this.leave();
+          return;
+        }
         this.keptUpAtMs = this.lookedAtMs;
         this.file.keepUp();
         this.file.read(() => this.waits.tellAll());
@@ -256,6 +260,12 @@ export class FileThread {
     clearTimeout(this.timer);
     this.wake.close();
     this.file.close();
+  }
+
+  /** The file was moved away: another thread begins with the one that is in its place, or makes it. */
+  private leave(): void {
+    this.end();
+    this.port.close();
   }
 
   private answer(id: number, output: unknown): false {

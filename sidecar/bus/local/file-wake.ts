@@ -17,8 +17,10 @@ export class FileWake {
     this.descriptor = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
     chmodSync(path, 0o600);
     try {
-      this.watcher = watch(path, () => {
-        this.works = true;
+      this.watcher = watch(path, (event) => {
+        // It was removed: who comes later makes another one.
+        if (event === 'rename') this.unwatch();
+        else this.works = true;
         onWake();
       });
       this.watcher.on('error', () => this.unwatch());

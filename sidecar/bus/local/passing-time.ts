@@ -30,7 +30,7 @@ export function passTime(file: TaskFile, row: TaskRow): void {
   else if (row.deadline_at !== null && row.deadline_at <= nowMs)
     end(file, row, 'cancelled', { cause: 'its deadline has passed' });
   else if (row.state === 'running')
-    loseRun(file, row, 'its sidecar gave no sign of life until the lease ended');
+    loseRun(file, row, 'its sidecar gave no sign of life until its lease ended');
   else if (row.expires_at <= nowMs)
     end(file, row, 'dead', {
       cause: `it waited longer than publish.max_age (${Math.round(row.max_age / 1_000)} s): start consumers for ${row.agent_type}`,
@@ -59,6 +59,6 @@ export function loseRun(file: TaskFile, row: TaskRow, cause: string): void {
   else
     end(file, row, 'dead', {
       lost_runs,
-      cause: `run ${row.run} was lost, as ${lost_runs - 1} before it: ${cause}`,
+      cause: `${lost_runs} of its runs were lost, the last one because ${cause}`,
     });
 }

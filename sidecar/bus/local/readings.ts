@@ -1,6 +1,6 @@
 /** What is read of the file without changing it: records, pages, counts, and the events of a task. */
 import type { Consumer, ListOptions, QueueStatus, TaskEvent, TaskPage } from '../log/task-log.ts';
-import { hasEnded, type TaskKey, type TaskRecord } from '../log/task-record.ts';
+import { hasEnded, TASK_ARROWS, type TaskKey, type TaskRecord } from '../log/task-record.ts';
 import type { Watched, WatchPosition } from './requests.ts';
 import type { TaskFile } from './task-file.ts';
 import { bufferOf, recordOf, type TaskRow } from './task-rows.ts';
@@ -73,15 +73,16 @@ export function list(file: TaskFile, { caller, agentType, state, limit, after }:
   const filters: [string, string | number | undefined][] = [
     ['caller = ?', caller],
     ['agent_type = ?', agentType],
-    ['state = ?', state],
     ['id < ?', after === undefined ? undefined : Number(after) || 0],
   ];
   const used = filters.filter(([, value]) => value !== undefined);
+  // In the statement's text, so that SQLite may use the indexes of running and dead tasks.
+  if (state !== undefined && state in TASK_ARROWS) used.push([`state = '${state}'`, undefined]);
   const where = used.length === 0 ? '' : `WHERE ${used.map(([sql]) => sql).join(' AND ')}`;
   const most = Math.min(Math.max(limit, 1), RECORDS_AT_ONCE);
   const rows = file.all<TaskRow>(
     `SELECT * FROM tasks ${where} ORDER BY id DESC LIMIT ?`,
-    ...used.map(([, value]) => value!),
+    ...used.flatMap(([, value]) => value ?? []),
     most + 1,
   );
   const page = rows.slice(0, most);

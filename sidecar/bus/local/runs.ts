@@ -18,7 +18,7 @@ export function take(file: TaskFile, agentTypes: readonly string[], holder: stri
     run: row.run + 1,
     // A task that runs alone may wait long for the others to end.
     began: runsAlone({ lostRuns: row.lost_runs }) ? 0 : 1,
-    fence: row.fence + 1,
+    fence: file.nextFence(),
     holder,
     started_at: file.nowMs,
     lease_until,

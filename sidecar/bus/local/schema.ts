@@ -9,7 +9,7 @@ export const SCHEMA_VERSION = 1;
 /**
  * `due_at` is when time itself changes the task: a lease or a deadline ends, a delay is over, what is kept is too old.
  * `changed` numbers transactions: what a process has not seen yet has a higher number than the last that it read.
- * `fence` numbers the times the task was taken, also those that `run` doesn't count.
+ * `fence` is another number each time that a task is taken: `run` doesn't count all of them, and begins again with each generation.
  */
 export const SCHEMA = `
 CREATE TABLE log (
@@ -63,6 +63,8 @@ CREATE INDEX tasks_waiting ON tasks (agent_type, caller, available_at, id) WHERE
 CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_changed ON tasks (changed);
 CREATE INDEX tasks_of_caller ON tasks (caller, id);
+CREATE INDEX tasks_running ON tasks (id) WHERE state = 'running';
+CREATE INDEX tasks_dead ON tasks (id) WHERE state = 'dead';
 
 CREATE TABLE requests (task INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
 CREATE TABLE results (task INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;

@@ -1,6 +1,6 @@
 // The file of the embedded log: how it is made, what it refuses, and what its troubles look like.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Worker } from 'node:worker_threads';
@@ -223,6 +223,18 @@ t.test('a watcher ends with a task that was forgotten before it looked', async (
   db.close();
   await watcher.ended;
   t.strictSame(watcher.texts, ['queued 0']);
+});
+
+t.test('a file that is moved away is followed by a new one', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const log = await open(t, file);
+  await store(log, newTask('a'));
+  const other = await open(t, file);
+  for (const suffix of ['', '-wal', '-shm']) renameSync(file + suffix, `${file}-old${suffix}`);
+  await waitUntil('there is a new file', async () => (await log.list({ limit: 1 })).records.length === 0);
+  await store(log, newTask('a'));
+  await waitUntil('the other one has it, too', async () => (await other.get(keyOf('a'))) !== undefined);
+  t.equal((await takeOne(other)).record.generation, 1);
 });
 
 t.test('the clock of a file never goes back, and leases survive when it goes forward', async (t) => {

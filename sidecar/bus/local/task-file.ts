@@ -1,4 +1,5 @@
 /** The open file: statements, and transactions that are short, synchronous and never nested. */
+import { statSync } from 'node:fs';
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import { LogClock, type StoredClock } from './log-clock.ts';
@@ -25,11 +26,13 @@ export class TaskFile {
   /** Whether the last transaction that could write did so. */
   isChanged = false;
   private readonly db: DatabaseSync;
+  private readonly inode: number;
   private readonly statements = new Map<string, StatementSync>();
   private counters: Counters = { change: 0, turn: 0, request_bytes: 0, result_bytes: 0 };
 
   constructor(path: string, db: DatabaseSync, settings: TaskLogSettings, clock = new LogClock()) {
     this.path = path;
+    this.inode = statSync(path).ino;
     this.db = db;
     this.settings = settings;
     this.clock = clock;
@@ -93,8 +96,19 @@ export class TaskFile {
     return this.counters.change + 1;
   }
 
+  /** A number that grows, for the order of callers. */
   nextTurn(): number {
     return ++this.counters.turn;
+  }
+
+  /** A number that no other run of any task has or had in this file. */
+  nextFence(): number {
+    return ++this.counters.turn;
+  }
+
+  /** Whether somebody has moved the file away: then this is another one, or none. */
+  get isMoved(): boolean {
+    return statSync(this.path, { throwIfNoEntry: false })?.ino !== this.inode;
   }
 
   /** Bytes of requests that wait, run or are dead. */

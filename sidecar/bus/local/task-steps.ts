@@ -76,7 +76,7 @@ export function forget(file: TaskFile, row: TaskRow): void {
     file.run('UPDATE agents SET dead = dead - 1 WHERE agent_type = ?', row.agent_type);
   dropRequest(file, row);
   dropChunks(file, row);
-  if (row.result_bytes > 0) file.run('DELETE FROM results WHERE task = ?', row.id);
+  if (row.state === 'done') file.run('DELETE FROM results WHERE task = ?', row.id);
   file.addResultBytes(-row.result_bytes);
   file.run('DELETE FROM tasks WHERE id = ?', row.id);
 }
@@ -135,13 +135,12 @@ function dequeue(file: TaskFile, agentType: string, caller: string): void {
 }
 
 function dropRequest(file: TaskFile, row: TaskRow): void {
-  if (row.request_bytes === 0) return;
   file.run('DELETE FROM requests WHERE task = ?', row.id);
   file.addRequestBytes(-row.request_bytes);
 }
 
 function dropChunks(file: TaskFile, row: TaskRow): void {
-  if (row.chunk_bytes === 0) return;
+  if (row.last_sequence === 0) return;
   file.run('DELETE FROM chunks WHERE task = ?', row.id);
   file.addResultBytes(-row.chunk_bytes);
 }

@@ -159,6 +159,20 @@ export const running: Cases = {
     t.equal(String((await log.get(keyOf('a')))?.result?.payload), 'y');
   },
 
+  'a run of an earlier generation can not write into the next one': async (t, open) => {
+    const log = await open({ leaseMs: LONG_LEASE_MS });
+    await store(log, newTask('a'));
+    const first = await runOne(log);
+    await log.cancel(keyOf('a'), 'not wanted');
+    await store(log, newTask('a'));
+    const second = await runOne(log);
+    t.match(second.record, { generation: 2, run: 1 });
+    const late = [first.settle(answer('late')), first.write(1, Buffer.from('late')), first.lose('late')];
+    for (const promise of late) t.ok((await errorOf(promise)) instanceof FencedError);
+    await second.settle(answer('second'));
+    t.equal(String((await log.get(keyOf('a')))?.result?.payload), 'second');
+  },
+
   'a run that never began does not count where a task waits for others to end': async (t, open) => {
     const holds = await open({ leaseMs: LONG_LEASE_MS, maxRuns: 3 });
     const loses = await open({ maxRuns: 3 });

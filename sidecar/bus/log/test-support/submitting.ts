@@ -1,4 +1,5 @@
 // Contract: what a submit stores, joins and refuses.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cases } from './cases.ts';
 import { ANEW, answer, JOIN, keyOf, newTask, outcomeOf, runOne, store, takesNothing } from './logs.ts';
 
@@ -122,6 +123,24 @@ export const submitting: Cases = {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     t.pass('results that are older than their max_age made room');
+  },
+
+  'requests, chunks and results may be empty': async (t, open) => {
+    const log = await open({ leaseMs: 60_000 });
+    for (const generation of [1, 2]) {
+      await log.submit(newTask('a', { payload: Buffer.alloc(0) }), ANEW);
+      const lease = await runOne(log);
+      t.equal(lease.record.generation, generation);
+      t.equal(lease.payload.length, 0);
+      await lease.write(1, Buffer.alloc(0));
+      await lease.settle({ status: 0, payload: Buffer.alloc(0) });
+      t.match(await log.get(keyOf('a')), {
+        state: 'done',
+        lastSequence: 1,
+        result: { payload: Buffer.alloc(0) },
+      });
+      while ((await log.get(keyOf('a')))!.endedAtMs >= log.nowMs()) await sleep(1);
+    }
   },
 
   'requests, chunks and results of megabytes come back as they were': async (t, open) => {
