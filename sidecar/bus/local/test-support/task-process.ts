@@ -10,7 +10,7 @@ import { answer, JOIN, keyOf, newTask, SETTINGS } from '../../log/test-support/l
 import { openLocalTaskLog } from '../local-task-log.ts';
 
 const [file = '', name = ''] = process.argv.slice(2);
-const log = await openLocalTaskLog(file, { ...SETTINGS, leaseMs: 1_000, maxRuns: 100 });
+const log = await openLocalTaskLog(file, { ...SETTINGS, leaseMs: 3_000, maxRuns: 100 });
 const say = (line: string): void => void writeSync(1, `${line}\n`);
 
 let submits = true;

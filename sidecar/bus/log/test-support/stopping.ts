@@ -75,11 +75,11 @@ export const stopping: Cases = {
     const [one, other] = [await open({ leaseMs: LONG_LEASE_MS }), await open({ leaseMs: LONG_LEASE_MS })];
     await store(
       one,
-      newTask('runs', { timeLeftMs: 1_000 }),
-      newTask('waits', { timeLeftMs: 1_000, agentType: 'writing' }),
+      newTask('runs', { timeLeftMs: 4_000 }),
+      newTask('waits', { timeLeftMs: 4_000, agentType: 'writing' }),
     );
     const watcher = new Watcher(other, keyOf('waits'));
-    const lease = await runOne(other);
+    const lease = await takeOne(other);
     t.equal(lease.record.key, keyOf('runs'));
     const reason = await abortOf(lease.cancelled);
     t.ok(reason instanceof FencedError && reason.because === 'cancelled');
@@ -95,7 +95,7 @@ export const stopping: Cases = {
   },
 
   'a task that has waited too long is dead': async (t, open) => {
-    const log = await open({ maxAgeMs: 500, leaseMs: LONG_LEASE_MS });
+    const log = await open({ maxAgeMs: 3_000, leaseMs: LONG_LEASE_MS });
     await store(log, newTask('runs'), newTask('waits'));
     const lease = await runOne(log);
     const watcher = new Watcher(log, keyOf('waits'));
@@ -133,7 +133,7 @@ export const stopping: Cases = {
   'close ends waits and watches, and what comes later fails': async (t, open) => {
     const [log, other] = [await open({ leaseMs: 1_000 }), await open()];
     await store(log, newTask('a'), newTask('b', { agentType: 'writing' }));
-    await runOne(log);
+    await takeOne(log);
     const watcher = new Watcher(log, keyOf('b'));
     await watcher.until('queued 0');
     const wait = log.take(['code'], 'a', patience()).catch((error: unknown) => error);

@@ -107,7 +107,7 @@ export const submitting: Cases = {
   },
 
   'a store that is full of results refuses, and takes tasks again when it has room': async (t, open) => {
-    const log = await open({ resultsMaxBytes: 256 << 10, resultsMaxAgeMs: 1_500, leaseMs: 60_000 });
+    const log = await open({ resultsMaxBytes: 256 << 10, resultsMaxAgeMs: 4_000, leaseMs: 60_000 });
     await store(log, newTask('a'), newTask('b'));
     const big = Buffer.alloc(150 << 10, 'x');
     await (await runOne(log)).settle({ status: 0, payload: big });
