@@ -23,6 +23,8 @@ const LOOK_MS = 20;
 const LOOK_WHEN_WOKEN_MS = 100;
 const IDLE_LOOK_MS = 250;
 const UPKEEP_MS = 1_000;
+/** Between two transactions while other processes make some, too. */
+const SHARED_BREAK_MS = 1;
 /** What one transaction takes at most: others wait for it. */
 const REQUESTS_AT_ONCE = 256;
 const BYTES_AT_ONCE = 8 << 20;
@@ -37,6 +39,7 @@ export class FileThread {
   private isClosed = false;
   private timer: NodeJS.Timeout | undefined;
   private lookedAtMs = 0;
+  private wroteAtMs = 0;
   private keptUpAtMs = 0;
   private dataVersion = -1;
   private dueMs = 0;
@@ -66,6 +69,8 @@ export class FileThread {
       this.end();
       throw error;
     }
+    // Shows whether such wakes arrive here.
+    this.wake.wake();
     this.post({ name: 'opened', clockOffsetMs: this.file.clock.offsetMs });
     this.setTimer();
   }
@@ -86,10 +91,14 @@ export class FileThread {
   private schedule(): void {
     if (this.isScheduled || this.isClosed) return;
     this.isScheduled = true;
-    setImmediate(() => {
+    const turn = (): void => {
       this.isScheduled = false;
       this.turn();
-    });
+    };
+    // Who begins again at once leaves the others no moment for the lock.
+    const isSoon = performance.now() - this.wroteAtMs < SHARED_BREAK_MS;
+    if (isSoon && this.file.isShared) setTimeout(turn, SHARED_BREAK_MS);
+    else setImmediate(turn);
   }
 
   /** One transaction for what has come until now. */
@@ -142,6 +151,7 @@ export class FileThread {
     for (const answer of answers) this.post(answer);
     this.waits.deliver();
     if (isRead) return;
+    this.wroteAtMs = performance.now();
     if (this.file.isChanged) this.wake.wake();
     this.tellChanges();
   }

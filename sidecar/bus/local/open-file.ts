@@ -6,7 +6,7 @@ import { LogSetupError } from '../log/log-errors.ts';
 import { networkFileSystem } from './network-file-system.ts';
 import { APPLICATION_ID, SCHEMA, SCHEMA_VERSION } from './schema.ts';
 
-/** How long a transaction waits for those of other processes. */
+/** How long the start waits for other processes. */
 const BUSY_MS = 5_000;
 /** The log beside the file (`-wal`) is cut to this size when its content is in the file. */
 const WAL_LIMIT_BYTES = 8 << 20;
@@ -21,6 +21,8 @@ export async function openFile(path: string): Promise<DatabaseSync> {
   try {
     db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
     prepare(db, path);
+    // From now on TaskFile waits, with shorter breaks than SQLite's.
+    db.exec('PRAGMA busy_timeout = 0');
     return db;
   } catch (error) {
     db?.close();

@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
+import { isBusy } from './failures.ts';
 import { LogClock, type StoredClock } from './log-clock.ts';
 import { upkeep } from './upkeep.ts';
 
@@ -14,6 +15,11 @@ interface Counters {
 }
 
 type LogRow = Counters & StoredClock;
+
+/** How long a transaction waits for those of other processes, and between its tries. */
+const BUSY_MS = 5_000;
+const RETRY_MS = 1;
+const SLEEPER = new Int32Array(new SharedArrayBuffer(4));
 
 export class TaskFile {
   readonly path: string;
@@ -28,6 +34,9 @@ export class TaskFile {
   private readonly db: DatabaseSync;
   private readonly inode: number;
   private readonly statements = new Map<string, StatementSync>();
+  /** Whether another process has changed the file since this one did so. */
+  isShared = false;
+  private ownChange = -1;
   private counters: Counters = { change: 0, turn: 0, request_bytes: 0, result_bytes: 0 };
 
   constructor(path: string, db: DatabaseSync, settings: TaskLogSettings, clock = new LogClock()) {
@@ -40,9 +49,8 @@ export class TaskFile {
 
   /** Runs statements that read one state of the file. */
   read<T>(body: () => T): T {
-    this.db.exec('BEGIN');
+    this.begin('BEGIN');
     try {
-      this.begin();
       return body();
     } finally {
       this.db.exec('COMMIT');
@@ -51,15 +59,15 @@ export class TaskFile {
 
   /** Runs statements that change the file. What they did is on the disk when this returns; when it throws, nothing is. */
   write<T>(body: () => T): T {
-    this.db.exec('BEGIN IMMEDIATE');
+    const stored = this.begin('BEGIN IMMEDIATE');
     try {
-      const stored = this.begin();
       this.hasNewTask = false;
       this.isChanged = false;
       this.keepTime(stored);
       const value = body();
       if (this.isChanged) this.saveCounters();
       this.db.exec('COMMIT');
+      this.ownChange = this.isChanged ? this.change : stored.change;
       return value;
     } catch (error) {
       this.rollBack();
@@ -131,11 +139,11 @@ export class TaskFile {
 
   /** Changes when another process has changed the file. */
   dataVersion(): number {
-    return this.get<{ data_version: number }>('PRAGMA data_version')!.data_version;
+    return this.patiently(() => this.get<{ data_version: number }>('PRAGMA data_version')!.data_version);
   }
 
   keepUp(): void {
-    upkeep(this.db, this.path);
+    this.patiently(() => upkeep(this.db, this.path));
   }
 
   close(): void {
@@ -151,11 +159,34 @@ export class TaskFile {
     }
   }
 
-  private begin(): LogRow {
-    const stored = this.get<LogRow>('SELECT * FROM log')!;
+  /** The first statement of a transaction takes its lock; those after it wait for nobody. */
+  private begin(sql: 'BEGIN' | 'BEGIN IMMEDIATE'): LogRow {
+    const stored = this.patiently(() => {
+      this.db.exec(sql);
+      try {
+        return this.get<LogRow>('SELECT * FROM log')!;
+      } catch (error) {
+        this.rollBack();
+        throw error;
+      }
+    });
     this.nowMs = this.clock.nowMs(stored);
     this.counters = { ...stored };
+    if (sql === 'BEGIN IMMEDIATE') this.isShared = stored.change !== this.ownChange;
     return stored;
+  }
+
+  /** Tries again while another process has the lock. SQLite itself would soon look for it ten times a second only. */
+  private patiently<T>(body: () => T): T {
+    const endMs = performance.now() + BUSY_MS;
+    for (;;) {
+      try {
+        return body();
+      } catch (error) {
+        if (!isBusy(error) || performance.now() >= endMs) throw error;
+        Atomics.wait(SLEEPER, 0, 0, RETRY_MS);
+      }
+    }
   }
 
   /** The clock has another base than the one that is stored: all processes take it from now on. */
