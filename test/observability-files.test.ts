@@ -8,6 +8,7 @@ import { dashboardFiles } from '../scripts/dashboards/files.ts';
 import { runProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { createMetrics } from '../sidecar/admin/metrics/metrics.ts';
+import { TaskCounts } from '../sidecar/bus/log/task-counts.ts';
 import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
@@ -91,6 +92,7 @@ function exposedMetrics(): readonly { name: string; type: string }[] {
     findings: () => [],
     logLines: { dropped: 0 },
     taskStore: { joined: 0, replayed: 0, refused: 0 },
+    bus: { counts: new TaskCounts(), view: undefined },
     llm: { stats: new LlmStats(), upstreams: () => [], waiting: () => 0, bodyBytes: () => 0 },
     tracing: { counts: { exported: 0, droppedQueueFull: 0, failed: 0, rejected: 0 }, waiting: () => 0 },
   });

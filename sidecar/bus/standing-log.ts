@@ -19,6 +19,8 @@ type OpenEngine = () => Promise<TaskLog>;
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
+/** A call that comes while the engine is opened for the first time waits so long for it. */
+const FIRST_TRY_MS = 3_000;
 
 interface Engine {
   readonly log: TaskLog;
@@ -41,13 +43,16 @@ export class StandingLog implements TaskLog {
   private open: OpenEngine | undefined = undefined;
   private waitMs = FIRST_WAIT_MS;
   private isClosed = false;
+  /** Ends with the first try, whatever comes of it. */
+  private readonly firstTry = Promise.withResolvers<void>();
 
   /** Opens an engine in the background; the one before serves until that works. */
   use(open: OpenEngine): void {
     this.open = open;
     this.waitMs = FIRST_WAIT_MS;
     clearTimeout(this.timer);
-    void this.tryToOpen(open);
+    setTimeout(this.firstTry.resolve, FIRST_TRY_MS).unref();
+    void this.tryToOpen(open).then(this.firstTry.resolve);
   }
 
   private async tryToOpen(open: OpenEngine): Promise<void> {
@@ -95,13 +100,14 @@ export class StandingLog implements TaskLog {
     return this.engine?.log.connected ?? false;
   }
 
-  private get current(): Engine {
+  private async current(): Promise<Engine> {
+    if (this.engine === undefined && this.open !== undefined) await this.firstTry.promise;
     if (this.engine !== undefined) return this.engine;
     throw new LogUnavailableError(`the bus can't be used: ${this.problem}`, false);
   }
 
   async submit(task: NewTask, options: SubmitOptions): Promise<Submitted> {
-    return this.current.log.submit(task, options);
+    return (await this.current()).log.submit(task, options);
   }
 
   async take(
@@ -109,19 +115,19 @@ export class StandingLog implements TaskLog {
     holder: string,
     signal: AbortSignal,
   ): Promise<TaskLease | undefined> {
-    const { log, leases, replaced } = this.current;
+    const { log, leases, replaced } = await this.current();
     const lease = await log.take(agentTypes, holder, AbortSignal.any([signal, replaced.signal]));
     return lease && leases.hold(lease);
   }
 
   async get(key: TaskKey): Promise<TaskRecord | undefined> {
-    return this.current.log.get(key);
+    return (await this.current()).log.get(key);
   }
 
   async *watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
     let after = afterSequence;
     for (;;) {
-      const { log, replaced } = this.current;
+      const { log, replaced } = await this.current();
       for await (const event of log.watch(key, after, AbortSignal.any([signal, replaced.signal]))) {
         if (event.kind === 'chunks') after = event.batch.firstSequence + event.batch.count - 1;
         yield event;
@@ -131,36 +137,37 @@ export class StandingLog implements TaskLog {
   }
 
   async cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined> {
-    return this.current.log.cancel(key, cause);
+    return (await this.current()).log.cancel(key, cause);
   }
 
   async list(options: ListOptions): Promise<TaskPage> {
-    return this.current.log.list(options);
+    return (await this.current()).log.list(options);
   }
 
   async retryDead(key: TaskKey): Promise<boolean> {
-    return this.current.log.retryDead(key);
+    return (await this.current()).log.retryDead(key);
   }
 
   async dropDead(key: TaskKey): Promise<boolean> {
-    return this.current.log.dropDead(key);
+    return (await this.current()).log.dropDead(key);
   }
 
   async status(): Promise<readonly QueueStatus[]> {
-    return this.current.log.status();
+    return (await this.current()).log.status();
   }
 
   async announce(consumer: Consumer): Promise<void> {
-    return this.current.log.announce(consumer);
+    return (await this.current()).log.announce(consumer);
   }
 
   async consumers(agentType: string): Promise<readonly Consumer[]> {
-    return this.current.log.consumers(agentType);
+    return (await this.current()).log.consumers(agentType);
   }
 
   async close(): Promise<void> {
     this.isClosed = true;
     clearTimeout(this.timer);
+    this.firstTry.resolve();
     const engines = [...this.retired, ...(this.engine === undefined ? [] : [this.engine])];
     this.retired.clear();
     this.engine = undefined;
