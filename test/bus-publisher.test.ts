@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { startDataPlane } from '../scripts/harness/data-plane.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { readAgentHealthy } from '../sidecar/task/health-message.ts';
@@ -17,35 +17,24 @@ import {
   PROCESS_TASK_PATH,
   STREAM_PROCESS_PATH,
 } from '../sidecar/task/task-message.ts';
+import {
+  becomes,
+  queuedIn,
+  reasonOf,
+  type Scene,
+  StreamCall,
+  startScene,
+  stateOf,
+} from './support/bus-scene.ts';
 import { HandConsumer, type TakenTask } from './support/hand-consumer.ts';
 import { answerWith, grpcFrame, startUpstream, taskRequest } from './support/upstream.ts';
 
 t.setTimeout(120_000);
 
-interface Scene {
-  readonly file: string;
-  readonly plane: DataPlane;
-  readonly client: RawClient;
-  readonly consumer: HandConsumer;
-}
-
-async function start(t: Test, bus: object = {}, more: Record<string, object> = {}): Promise<Scene> {
-  const folder = mkdtempSync(join(tmpdir(), 'outrigger-bus-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const file = join(folder, 'tasks.db');
-  const plane = await startDataPlane(t, {
-    bus: { url: `file:${file}`, ...bus },
-    ...more,
-    outbound: { clusters: { research: { bus: 'research' } }, ...more['outbound'] },
-  });
-  const client = new RawClient(t, plane.outboundPort, { 'grpc.default_authority': 'research' });
-  return { file, plane, client, consumer: await HandConsumer.open(t, file, bus) };
-}
-
 const path = PROCESS_TASK_PATH;
 
 t.test('a unary call is a task, and its caller gets the answer with head, trailers and status', async (t) => {
-  const { client, consumer } = await start(t);
+  const { client, consumer } = await startScene(t);
   const metadata = new grpc.Metadata();
   for (const [name, value] of [
     ['authorization', 'Bearer secret'],
@@ -93,11 +82,11 @@ t.test('a call goes over the bus to an agent beside another sidecar', async (t) 
       } else answerWith(stream, 'the answer');
     },
   });
-  const { client, file, plane } = await start(t);
+  const { client, url, plane } = await startScene(t);
   const beside = await startDataPlane(t, {
     name: 'research-agent',
     inbound: { app: agent.address },
-    bus: { url: `file:${file}`, consume: { agent_types: ['research'] } },
+    bus: { url, consume: { agent_types: ['research'] } },
   });
   t.match(await client.unary(taskRequest({ id: 'one' }), { path }), {
     code: 0,
@@ -122,34 +111,8 @@ t.test('a call goes over the bus to an agent beside another sidecar', async (t) 
   await plane.sidecar.drain();
 });
 
-/** One call of a stream. */
-class StreamCall {
-  readonly chunks: string[] = [];
-  readonly call: grpc.ClientReadableStream<Buffer>;
-  readonly status: Promise<grpc.StatusObject>;
-
-  constructor({ client }: Scene, request: Buffer, options: grpc.CallOptions = {}) {
-    this.call = client.serverStream(request, { path: STREAM_PROCESS_PATH, ...options });
-    this.call.on('data', (chunk: Buffer) => this.chunks.push(chunk.toString()));
-    this.call.on('error', () => {});
-    this.status = new Promise((resolve) => this.call.on('status', resolve));
-  }
-
-  async has(count: number): Promise<void> {
-    await waitUntil(`${count} chunks`, () => this.chunks.length === count);
-  }
-}
-
-const reasonOf = ({ metadata }: grpc.StatusObject): unknown => metadata.get('outrigger-reason')[0];
-const stateOf = async ({ consumer }: Scene, { lease }: TakenTask) =>
-  (await consumer.log.get(lease.record.key))?.state;
-const queuedIn = async ({ consumer }: Scene): Promise<number> =>
-  (await consumer.log.status())[0]?.queued ?? 0;
-const become = (scene: Scene, task: TakenTask, state: string) =>
-  waitUntil(`the task is ${state}`, async () => (await stateOf(scene, task)) === state);
-
 t.test('a stream gives chunks as they come, and an error of the agent as it is', async (t) => {
-  const scene = await start(t);
+  const scene = await startScene(t);
   const stream = new StreamCall(scene, taskRequest({ id: 'one' }));
   const task = await scene.consumer.take();
   await task.write('a', 'b');
@@ -172,7 +135,7 @@ t.test('a stream gives chunks as they come, and an error of the agent as it is',
 t.test(
   'a task that comes again joins, and is replayed after its end for as long as inbound.tasks.max_age says',
   async (t) => {
-    const scene = await start(t, {}, { inbound: { tasks: { max_age: '1s' } } });
+    const scene = await startScene(t, {}, { inbound: { tasks: { max_age: '1s' } } });
     const request = taskRequest({ id: 'one' });
     const [first, second] = [new StreamCall(scene, request), new StreamCall(scene, request)];
     const task = await scene.consumer.take();
@@ -210,11 +173,11 @@ t.test(
 );
 
 t.test('a caller that cancels, or whose time is up, ends its task; one that vanishes does not', async (t) => {
-  const scene = await start(t);
+  const scene = await startScene(t);
   const running = new StreamCall(scene, taskRequest({ id: 'running' }));
   const task = await scene.consumer.take();
   running.call.cancel();
-  await become(scene, task, 'cancelled');
+  await becomes(scene, task, 'cancelled');
   t.equal(
     task.lease.cancelled.aborted ||
       (await waitUntil('the run hears of it', () => task.lease.cancelled.aborted)),
@@ -230,7 +193,7 @@ t.test('a caller that cancels, or whose time is up, ends its task; one that vani
   const lateTask = await scene.consumer.take();
   t.ok(lateTask.lease.record.deadlineAtMs - scene.consumer.log.nowMs() <= 700);
   t.match(await late, { code: grpc.status.DEADLINE_EXCEEDED });
-  await become(scene, lateTask, 'cancelled');
+  await becomes(scene, lateTask, 'cancelled');
 
   // Two wait: the cancel of one is not the other's.
   const both = [1, 2].map(() => new StreamCall(scene, taskRequest({ id: 'both' })));
@@ -259,7 +222,9 @@ t.test('a caller that cancels, or whose time is up, ends its task; one that vani
 t.test(
   'a run that is lost before its first chunk is waited for, and one after it cuts the stream',
   async (t) => {
-    const scene = await start(t, { consume: { lease: '1s', retry_delay: { base: '10ms', max: '10ms' } } });
+    const scene = await startScene(t, {
+      consume: { lease: '1s', retry_delay: { base: '10ms', max: '10ms' } },
+    });
     const early = new StreamCall(scene, taskRequest({ id: 'early' }));
     await (await scene.consumer.take()).lease.lose('the agent crashed');
     const second = await scene.consumer.take();
@@ -289,7 +254,7 @@ t.test(
 );
 
 t.test('a task that crashes its agent each time ends with its cause', async (t) => {
-  const scene = await start(t, { consume: { max_runs: 2, retry_delay: { base: '10ms', max: '10ms' } } });
+  const scene = await startScene(t, { consume: { max_runs: 2, retry_delay: { base: '10ms', max: '10ms' } } });
   const call = scene.client.unary(taskRequest({ id: 'poison' }), { path });
   for (let run = 1; run <= 2; run++) await (await scene.consumer.take()).lease.lose('the agent crashed');
   const outcome = await call;
@@ -299,7 +264,7 @@ t.test('a task that crashes its agent each time ends with its cause', async (t) 
 });
 
 t.test('a full queue turns callers away, and says when to come back', async (t) => {
-  const scene = await start(t, { publish: { max_queued_per_agent: 2 } });
+  const scene = await startScene(t, { publish: { max_queued_per_agent: 2 } });
   const waiting = ['a', 'b'].map((id) => new StreamCall(scene, taskRequest({ id })));
   await waitUntil('both wait', async () => (await queuedIn(scene)) === 2);
   const refused = await scene.client.unary(taskRequest({ id: 'c' }), { path });
@@ -314,7 +279,7 @@ t.test('a full queue turns callers away, and says when to come back', async (t) 
 });
 
 t.test('a slow caller makes no memory grow, and gets everything', async (t) => {
-  const scene = await start(t);
+  const scene = await startScene(t);
   const { log } = scene.plane.sidecar.busSide.bus;
   let pulled = 0;
   const watch = log.watch.bind(log);
@@ -360,7 +325,7 @@ t.test('a slow caller makes no memory grow, and gets everything', async (t) => {
 });
 
 t.test('compressed requests are stored as they are, and what can not be read is refused', async (t) => {
-  const scene = await start(t, {}, { inbound: { max_message_bytes: 100_000 } });
+  const scene = await startScene(t, {}, { inbound: { max_message_bytes: 100_000 } });
   const client = new RawClient(t, scene.plane.outboundPort, {
     'grpc.default_authority': 'research',
     'grpc.default_compression_algorithm': grpc.compressionAlgorithms.gzip,
@@ -377,7 +342,7 @@ t.test('compressed requests are stored as they are, and what can not be read is 
 });
 
 t.test('health is that of the consumers, and other methods say what goes over the bus', async (t) => {
-  const scene = await start(t);
+  const scene = await startScene(t);
   const health = async () => {
     const { code, response } = await scene.client.unary(Buffer.alloc(0), { path: AGENT_HEALTH_CHECK_PATH });
     return code === 0 && readAgentHealthy(response!, 0, response!.length);
@@ -429,7 +394,7 @@ t.test(
       [false, /./],
       [true, ''],
     ]);
-    const consumer = await HandConsumer.open(t, file);
+    const consumer = await HandConsumer.open(t, { url: `file:${file}` });
     const call = research.unary(taskRequest({ id: 'one' }), { path });
     await (await consumer.take()).answer({ answer: 'now' });
     t.match(await call, { code: 0 });
@@ -437,13 +402,13 @@ t.test(
 );
 
 t.test('a reload changes the limits of the bus while calls and runs go on', async (t) => {
-  const scene = await start(t);
+  const scene = await startScene(t);
   const stream = new StreamCall(scene, taskRequest({ id: 'one' }));
   const task = await scene.consumer.take();
   await task.write('before');
   await stream.has(1);
   await scene.plane.apply({
-    bus: { url: `file:${scene.file}`, publish: { max_queued_per_agent: 1 } },
+    bus: { url: scene.url, publish: { max_queued_per_agent: 1 } },
     outbound: { clusters: { research: { bus: 'research' } } },
   });
   const waiting = new StreamCall(scene, taskRequest({ id: 'two' }));

@@ -48,6 +48,7 @@ function readServers(text: string): BusPlace | Wrong {
     };
   const servers: string[] = [];
   for (const part of parts) {
+    const scheme = part.trim().startsWith('tls://') ? 'tls://' : '';
     const server = part.trim().replace(/^(nats|tls):\/\//, '');
     const url = URL.canParse(`nats://${server}`) ? new URL(`nats://${server}`) : undefined;
     if (url === undefined || url.hostname === '' || /[/?#]/.test(server.replace(/\/$/, '')))
@@ -58,7 +59,7 @@ function readServers(text: string): BusPlace | Wrong {
         message: 'has credentials in it',
         remedy: 'put them in a file, and name it in bus.credentials_file',
       };
-    servers.push(`${url.hostname}:${url.port === '' ? DEFAULT_NATS_PORT : url.port}`);
+    servers.push(`${scheme}${url.hostname}:${url.port === '' ? DEFAULT_NATS_PORT : url.port}`);
   }
   return { engine: 'nats', servers };
 }

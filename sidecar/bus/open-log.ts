@@ -3,6 +3,12 @@ import { busPlace } from './bus-url.ts';
 import type { TaskLog } from './log/task-log.ts';
 import { type BusSettings, taskLogSettings } from './settings.ts';
 
+/** Without the keys that are absent. */
+function given<Section extends object>(section: Section) {
+  const present = Object.entries(section).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(present) as { [Key in keyof Section]?: NonNullable<Section[Key]> };
+}
+
 /**
  * @param publisher the verified name of this sidecar on the log, or ''
  * @throws LogSetupError or LogUnavailableError, whose messages say what to do
@@ -14,5 +20,14 @@ export async function openLog(bus: BusSettings, url: string, publisher: string):
     const { openLocalTaskLog } = await import('./local/local-task-log.ts');
     return openLocalTaskLog(place.path, settings);
   }
-  throw new Error(`not yet ${publisher}`);
+  const { openNatsLog } = await import('./nats/nats-task-log.ts');
+  const { tls, credentialsFile, replicas } = bus;
+  return openNatsLog({
+    servers: place.servers,
+    tls: tls && given(tls),
+    credentialsFile,
+    settings,
+    replicas,
+    ...(publisher === '' ? {} : { publisher }),
+  });
 }

@@ -80,8 +80,20 @@ export class StandingLog implements TaskLog {
 
   private onEngine(engine: Engine, connected: boolean): void {
     if (engine !== this.engine) return;
-    this.problem = connected ? '' : 'the connection was lost';
+    this.problem = connected ? '' : 'there is no connection';
     this.onConnected?.(connected);
+    if (!connected) void this.explain(engine);
+  }
+
+  /** Why it is away, the engine says to who asks it for something. */
+  private async explain({ log }: Engine): Promise<void> {
+    try {
+      await log.status();
+    } catch (error) {
+      if (log !== this.engine?.log || log.connected) return;
+      this.problem = error instanceof Error ? error.message : String(error);
+      this.onConnected?.(false);
+    }
   }
 
   private async retire(engine: Engine): Promise<void> {

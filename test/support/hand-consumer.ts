@@ -1,10 +1,9 @@
-// Takes tasks from a file's log by hand, as an agent's sidecar does, and answers them as a test says.
+// Takes tasks from a log by hand, as an agent's sidecar does, and answers them as a test says.
 import type { Test } from 'tap';
 import { readConfig } from '../../scripts/harness/data-plane.ts';
-import { openLocalTaskLog } from '../../sidecar/bus/local/local-task-log.ts';
 import type { TaskLease, TaskLog } from '../../sidecar/bus/log/task-log.ts';
 import { decodeRequest, encodeResult, type RequestPayload } from '../../sidecar/bus/message/payload.ts';
-import { taskLogSettings } from '../../sidecar/bus/settings.ts';
+import { openLog } from '../../sidecar/bus/open-log.ts';
 import { grpcFrame } from './upstream.ts';
 
 /** A task that was taken. */
@@ -46,9 +45,9 @@ export class HandConsumer {
     this.log = log;
   }
 
-  static async open(t: Pick<Test, 'teardown'>, file: string, bus: object = {}): Promise<HandConsumer> {
-    const config = await readConfig({ bus: { url: `file:${file}`, ...bus } });
-    const consumer = new HandConsumer(await openLocalTaskLog(file, taskLogSettings(config.bus)));
+  static async open(t: Pick<Test, 'teardown'>, bus: { readonly url: string }): Promise<HandConsumer> {
+    const config = await readConfig({ bus });
+    const consumer = new HandConsumer(await openLog(config.bus, bus.url, ''));
     t.teardown(async () => {
       consumer.ended.abort();
       await consumer.log.close();
