@@ -57,8 +57,17 @@ export async function runUnderKills(t: Pick<Test, 'teardown'>, options: KillOpti
 
   const records: TaskRecord[] = [];
   let next = 0;
+  let killed = 0;
+  // Kills take longer than tasks: each finds some that run, and leaves some to the next.
+  const step = tasks / (kills + 1);
+  const margin = Math.min(100, tasks / 4);
+  const mayBegin = (): boolean => killed === kills || next < (killed + 1) * step + margin;
   const submitAll = async (): Promise<void> => {
     while (next < tasks) {
+      if (!mayBegin()) {
+        await waitUntil('more tasks may begin', mayBegin, { limitMs: 600_000 });
+        continue;
+      }
       const id = `task-${next++}`;
       records.push(await settled(submitter, id, workMs));
     }
@@ -70,7 +79,7 @@ export async function runUnderKills(t: Pick<Test, 'teardown'>, options: KillOpti
   const victims =
     options.bus === undefined ? (['agent', 'sidecar'] as const) : (['agent', 'sidecar', 'bus'] as const);
   for (let kill = 1; kill <= kills; kill++) {
-    const due = Math.floor((kill * tasks) / (kills + 1));
+    const due = Math.floor(kill * step + margin / 2);
     await Promise.race([
       waitUntil(`${due} tasks are done`, () => records.length >= due, { limitMs: 600_000 }),
       done,
@@ -82,6 +91,7 @@ export async function runUnderKills(t: Pick<Test, 'teardown'>, options: KillOpti
     if (victim === 'agent') await pod.killAgent();
     else if (victim === 'sidecar') await pod.killSidecar();
     else await options.bus!.kill();
+    killed = kill;
     onProgress(`kill ${kill} of ${kills}: ${victim}; ${records.length} of ${tasks} tasks are done`);
   }
   await done;

@@ -10,6 +10,8 @@ import { LeaseTimes } from './lease-times.ts';
  */
 export type LeaseEnd = 'cancelled' | 'lost' | 'late';
 
+type HeldLease = Pick<TaskLease, 'extend' | 'cancelled'>;
+
 export interface LeaseOptions {
   readonly leaseMs: number;
   /** Milliseconds since the log gave the lease. */
@@ -21,12 +23,12 @@ export interface LeaseOptions {
 }
 
 export class LeaseKeeper extends Timer {
-  private readonly lease: TaskLease;
+  private readonly lease: HeldLease;
   private readonly options: LeaseOptions;
   private readonly times: LeaseTimes;
   private over = false;
 
-  constructor(lease: TaskLease, options: LeaseOptions) {
+  constructor(lease: HeldLease, options: LeaseOptions) {
     super();
     this.lease = lease;
     this.options = options;

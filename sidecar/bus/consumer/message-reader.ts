@@ -1,5 +1,5 @@
 /** Cuts an answer into its messages, uncompressed and within a limit. */
-import { inflateMessage } from '../../grpc/message-encoding.ts';
+import { readOnlyMessage } from '../../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../../grpc/message-framing.ts';
 
 /** Why an answer can't be read any further. */
@@ -50,7 +50,7 @@ export class MessageReader {
   }
 
   private take(prefixed: Buffer): ReadFailure | undefined {
-    const message = prefixed[0] === 0 ? prefixed : this.inflate(prefixed.subarray(PREFIX_BYTES));
+    const message = prefixed[0] === 0 ? prefixed : this.inflate(prefixed);
     if (typeof message === 'string') return message;
     this.bytes += message.length;
     if (this.bytes > this.maxBytes) return 'too_large';
@@ -58,13 +58,11 @@ export class MessageReader {
     return undefined;
   }
 
-  private inflate(data: Buffer): Buffer | ReadFailure {
-    const read = inflateMessage(this.encoding, data, true, this.maxBytes);
-    if (read === 'too_large') return 'too_large';
-    if (typeof read === 'string') return 'unreadable';
-    if (!read.whole) return read.bytes.length < this.maxBytes ? 'unreadable' : 'too_large';
+  private inflate(prefixed: Buffer): Buffer | ReadFailure {
+    const read = readOnlyMessage(prefixed, this.encoding, this.maxBytes);
+    if (typeof read === 'string') return read === 'too_large' ? read : 'unreadable';
     const prefix = Buffer.alloc(PREFIX_BYTES);
-    prefix.writeUInt32BE(read.bytes.length, 1);
-    return Buffer.concat([prefix, read.bytes]);
+    prefix.writeUInt32BE(read.length, 1);
+    return Buffer.concat([prefix, read]);
   }
 }
