@@ -21,7 +21,8 @@ export function refusedFor(
   const limit = {
     agent_full: `as many tasks wait for ${agentType} as bus.publish.max_queued_per_agent allows`,
     caller_full: `as many tasks of this caller wait for ${agentType} as bus.publish.max_queued_per_caller allows`,
-    store_full: 'results take as much of the bus as bus.results.max_bytes allows',
+    store_full:
+      'the bus has no room: its disk is full, or results or requests take what bus.results.max_bytes allows',
   }[reason];
   return {
     status: Status.RESOURCE_EXHAUSTED,
