@@ -3,6 +3,7 @@ import type { TaskRecord, TaskState } from '../../bus/log/task-record.ts';
 import type { Fields, ResultPayload } from '../../bus/message/payload.ts';
 import { bytesField, FieldReader, stringField, varintField, WireType } from '../../task/protobuf.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../../task/task-message.ts';
+import { clientSequence } from './task-story.ts';
 
 const STATES: readonly (TaskState | undefined)[] = [
   undefined,
@@ -106,7 +107,7 @@ export function writeTask(record: TaskRecord, runner: string, result?: ResultPay
     varintField(8, time(record.startedAtMs)),
     varintField(9, time(record.endedAtMs)),
     varintField(10, time(record.deadlineAtMs)),
-    varintField(11, record.lastSequence),
+    varintField(11, record.lastSequence === 0 ? 0 : clientSequence(record, record.lastSequence)),
     stringField(12, record.cause),
     stringField(14, runner),
   ];

@@ -135,11 +135,29 @@ t.test('a client that comes back after its run was lost drops what it had', asyn
 t.test('a client with chunks of an earlier generation begins again', async (t) => {
   const story = storyOf({ generation: 2, state: 'queued', run: 0, lastSequence: 0 }, 7);
   t.equal(story.readAfter, 0);
-  t.strictSame(told(story, state({ generation: 2, startedAtMs: 90 }), chunks(1, 1, 'a')), [
-    'run 0 after 0',
+  const second = [state({ generation: 2, startedAtMs: 90 }), chunks(1, 1, 'a', 'b')];
+  t.strictSame(told(story, ...second), [
+    'run 0 after 1000000000',
     'queued',
     'running',
-    '1:a',
+    '1000000001:a',
+    '1000000002:b',
+  ]);
+  const now = { generation: 2, startedAtMs: 90, lastSequence: 9 };
+  t.strictSame(
+    told(storyOf(now, 2), ...second),
+    ['run 1 after 1000000000', 'running', '1000000001:a', '1000000002:b'],
+    'although the log has chunks of these sequences again',
+  );
+  t.strictSame(told(storyOf(now, 1_000_000_001), ...second), ['running', '1000000002:b']);
+  t.strictSame(told(storyOf({ lastSequence: 2 }, 0), chunks(1, 1, 'x', 'y'), ...second), [
+    'running',
+    '1:x',
+    '2:y',
+    'run 1 after 1000000000',
+    'running',
+    '1000000001:a',
+    '1000000002:b',
   ]);
 });
 

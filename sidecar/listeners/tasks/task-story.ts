@@ -9,14 +9,24 @@ export type Told =
   | { readonly kind: 'run'; readonly run: number; readonly afterSequence: number }
   | { readonly kind: 'chunk'; readonly sequence: number; readonly run: number; readonly message: Buffer };
 
+/** More chunks than a task has: sequences of a log begin again with each generation, and a client's must not. */
+const GENERATION = 1_000_000_000;
+
+/** The sequence of a log as a client gets it: in the first generation the same number. */
+export function clientSequence({ generation }: Pick<TaskRecord, 'generation'>, sequence: number): number {
+  return (generation - 1) * GENERATION + sequence;
+}
+
 /**
  * One client's view of one task: feed it the log's events, from {@link readAfter} on. The chunks of the log are those of all
  * runs that the task had, and a client may come back with those of a run that no longer counts.
  */
 export class TaskStory {
   private record: TaskRecord;
-  /** The sequence of the last chunk that the client has; 0 for none. */
+  /** The sequence in the log of the last chunk that the client has; 0 for none. */
   private held: number;
+  /** The client has chunks of another generation. */
+  private readonly isStrange: boolean;
   /** The run of the client's chunks. */
   private heldRun: 'nothing' | 'unknown' | { readonly id: string };
   private toldState = '';
@@ -26,23 +36,21 @@ export class TaskStory {
 
   /**
    * @param record what the log says now
-   * @param held the sequence of the last chunk that the client has
+   * @param held the sequence of the last chunk that the client has, as it got it; 0 for none
    * @param open unseals the payload of a batch
    */
   constructor(record: TaskRecord, held: number, open: (payload: Buffer) => Buffer) {
     this.record = record;
-    this.held = held;
-    this.heldRun = held === 0 ? 'nothing' : 'unknown';
+    const sequence = held - clientSequence(record, 0);
+    this.isStrange = held > 0 && (sequence <= 0 || sequence > record.lastSequence);
+    this.held = held === 0 || this.isStrange ? 0 : sequence;
+    this.heldRun = this.held === 0 ? 'nothing' : 'unknown';
     this.open = open;
-    // Sequences above the log's are those of an earlier generation.
-    this.readAfter = held > record.lastSequence ? 0 : Math.max(0, held - 1);
+    this.readAfter = Math.max(0, this.held - 1);
   }
 
   *begin(): Generator<Told> {
-    if (this.held > this.record.lastSequence) {
-      this.held = 0;
-      yield this.drop(this.record.run);
-    }
+    if (this.isStrange) yield this.drop(this.record.run);
     yield* this.tellState();
   }
 
@@ -51,8 +59,13 @@ export class TaskStory {
       yield* this.tellChunks(event.batch);
       return;
     }
+    const before = this.record.generation;
     this.record = event.record;
-    const { state, run } = this.record;
+    const { state, run, generation } = this.record;
+    if (generation !== before) {
+      this.held = 0;
+      if (this.heldRun !== 'nothing') yield this.drop(run);
+    }
     if (state === 'running' && typeof this.heldRun === 'object' && this.heldRun.id !== idOf(this.record))
       yield this.drop(run);
     yield* this.tellState();
@@ -79,7 +92,7 @@ export class TaskStory {
   /** The record may count chunks of the run already that are still to come: only what the client has is known to be void. */
   private drop(run: number): Told {
     this.heldRun = 'nothing';
-    return { kind: 'run', run, afterSequence: this.held };
+    return { kind: 'run', run, afterSequence: clientSequence(this.record, this.held) };
   }
 
   private *tellChunks({ run, firstSequence, payload }: ChunkBatch): Generator<Told> {
@@ -95,7 +108,7 @@ export class TaskStory {
       if (sequence > this.held) {
         this.held = sequence;
         this.heldRun = { id: idOf(record) };
-        yield { kind: 'chunk', sequence, run, message };
+        yield { kind: 'chunk', sequence: clientSequence(record, sequence), run, message };
       }
       sequence++;
     }
