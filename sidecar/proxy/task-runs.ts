@@ -4,7 +4,9 @@ import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { EndedStream } from '../task/ended-streams.ts';
 import {
+  type Fingerprint,
   fingerprintFor,
+  fingerprintOf,
   isReplayable,
   type Leaving,
   TASK_REFUSALS,
@@ -136,10 +138,10 @@ export class TaskRuns extends Timer {
       follower.start(new TaskReader(TaskEntry.ofEnded<TaskRunner>(ended), call), 'replay', true);
       return false;
     }
-    const task = message === undefined ? this.scopeFor(call) : this.fingerprintOf(call, message);
+    const task = message === undefined ? this.scopeFor(call) : this.fingerprintOf(call, message).text;
     return this.beginAs(
       call,
-      `${task}${STREAM_MARK}${first}`,
+      fingerprintOf(`${task}${STREAM_MARK}${first}`),
       message === undefined ? 'unique' : 'of_stream',
     );
   }
@@ -149,11 +151,15 @@ export class TaskRuns extends Timer {
     return info.taskScope;
   }
 
-  private fingerprintOf(call: TaskCall, { buffer, start, end }: FirstMessage): string {
+  private fingerprintOf(call: TaskCall, { buffer, start, end }: FirstMessage): Fingerprint {
     return taskFingerprint(this.scopeFor(call), buffer, start, end);
   }
 
-  private beginAs(call: TaskCall, fingerprint: string, known: 'by_id' | 'of_stream' | 'unique'): boolean {
+  private beginAs(
+    call: TaskCall,
+    fingerprint: Fingerprint,
+    known: 'by_id' | 'of_stream' | 'unique',
+  ): boolean {
     const { info, resumesStream } = call;
     const nowMs = this.clock();
     let begun = this.store.begin(fingerprint, call, call, nowMs, info);

@@ -4,6 +4,7 @@
  * to another.
  */
 import { createHash, hash } from 'node:crypto';
+import { HASH_SEED, hashOf, hashOfUnits, mixed } from '../collections/churn-map.ts';
 import { FieldReader, WireType } from './protobuf.ts';
 
 /** `TaskRequest.metadata`. */
@@ -26,41 +27,62 @@ const MESSAGE_MARK = '=';
 const DIGEST_MARK = '#';
 const READER_MARK = '~';
 
+/** Equal tasks have equal texts. */
+export interface Fingerprint {
+  readonly text: string;
+  /** Equal for equal texts that were made in the same way. */
+  readonly hash: number;
+}
+
+/** Makes a fingerprint of another text. */
+export function fingerprintOf(text: string): Fingerprint {
+  return { text, hash: hashOf(text) };
+}
+
 /**
- * Returns equal texts for equal requests to the same method by the same caller: with a short message itself, or with its
+ * Returns equal fingerprints for equal requests to the same method by the same caller: with a short message itself, or with its
  * SHA-256, so that no caller can forge another's. The order of the entries of `metadata` does not matter, because encoders
  * write maps in any order.
  */
-export function taskFingerprint(scope: string, message: Buffer, start: number, end: number): string {
+export function taskFingerprint(scope: string, message: Buffer, start: number, end: number): Fingerprint {
   const parts = partsOf(message, start, end);
   if (parts === undefined) {
     if (end - start <= SHORT_BYTES) return joined(scope, message, start, end);
-    return scope + DIGEST_MARK + hash('sha256', message.subarray(start, end), 'base64');
+    return fingerprintOf(scope + DIGEST_MARK + hash('sha256', message.subarray(start, end), 'base64'));
   }
   const digest = createHash('sha256');
   for (const part of parts.rest) digest.update(part);
   for (const entry of parts.entries.sort(Buffer.compare)) digest.update(entry);
-  return scope + DIGEST_MARK + digest.digest('base64');
+  return fingerprintOf(scope + DIGEST_MARK + digest.digest('base64'));
 }
 
 /** Returns a separate fingerprint for callers that can't read the answer of the others, by the encodings that they accept. */
-export function fingerprintFor(fingerprint: string, acceptedEncodings: readonly string[]): string {
-  return fingerprint + READER_MARK + hash('sha256', acceptedEncodings.join(), 'base64');
+export function fingerprintFor({ text }: Fingerprint, acceptedEncodings: readonly string[]): Fingerprint {
+  return fingerprintOf(text + READER_MARK + hash('sha256', acceptedEncodings.join(), 'base64'));
 }
 
 const joint = Buffer.alloc(1_024);
+const units = new Uint16Array(joint.buffer, joint.byteOffset, joint.length / 2);
 let scopeInJoint = '';
+/** Of the units that have bytes of the scope alone. */
+let scopeHash = 0;
 
-/** Builds the fingerprint as one string: a concatenation would create additional strings. */
-function joined(scope: string, message: Buffer, start: number, end: number): string {
+/** Builds the fingerprint as one string: a concatenation would create additional strings. Its hash is that of the bytes. */
+function joined(scope: string, message: Buffer, start: number, end: number): Fingerprint {
   const at = scope.length + MESSAGE_MARK.length;
-  if (at > joint.length - SHORT_BYTES) return scope + MESSAGE_MARK + message.toString('latin1', start, end);
+  if (at > joint.length - SHORT_BYTES - 1)
+    return fingerprintOf(scope + MESSAGE_MARK + message.toString('latin1', start, end));
+  const scopeUnits = scope.length >> 1;
   if (scope !== scopeInJoint) {
     joint.write(scope + MESSAGE_MARK, 'latin1');
     scopeInJoint = scope;
+    scopeHash = hashOfUnits(units, 0, scopeUnits, HASH_SEED);
   }
+  const length = at + end - start;
   message.copy(joint, at, start, end);
-  return joint.toString('latin1', 0, at + end - start);
+  joint[length] = 0;
+  const hash = hashOfUnits(units, scopeUnits, (length + 1) >> 1, scopeHash);
+  return { text: joint.toString('latin1', 0, length), hash: mixed(hash) };
 }
 
 const reader = new FieldReader(joint, 0, 0);

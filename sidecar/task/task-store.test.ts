@@ -11,6 +11,7 @@ import { ReplayLog } from './replay-log.ts';
 import { TaskStatus } from './task-message.ts';
 import {
   type Begun,
+  fingerprintOf,
   isReplayable,
   TASK_ARROWS,
   TASK_STORE_DEFAULTS,
@@ -46,7 +47,12 @@ function storeWith(settings: Partial<TaskStoreSettings> = {}) {
   const store = new TaskStore<string>({ ...TASK_STORE_DEFAULTS, ...settings });
   const begin = (taskId: string, nowMs = 0, fingerprint = 'f') => {
     const subscriber = new Subscriber();
-    const begun = store.begin(`${taskId} ${fingerprint}`, `runner of ${taskId}`, subscriber, nowMs);
+    const begun = store.begin(
+      fingerprintOf(`${taskId} ${fingerprint}`),
+      `runner of ${taskId}`,
+      subscriber,
+      nowMs,
+    );
     if ('reader' in begun) subscriber.reader = begun.reader;
     return { ...begun, subscriber } as Begun<string> & {
       subscriber: Subscriber;
@@ -314,12 +320,12 @@ t.test('requests are the same task with equal bytes, method and caller', async (
     Buffer.concat([stringField(1, 'id'), stringField(4, 'a question'), ...parts, varintField(6, 100)]);
   const scope = taskScope('/agent.AgentService/ProcessTask', 'spiffe://one', 'Bearer x');
   const of = (message: Buffer, inScope = scope): string =>
-    taskFingerprint(inScope, message, 0, message.length);
+    taskFingerprint(inScope, message, 0, message.length).text;
   const long = entry('long', 'x'.repeat(300));
   const base = of(request(entry('a', '1'), entry('b', '2'), long));
   t.equal(of(request(long, entry('b', '2'), entry('a', '1'))), base, 'a map in any order');
   const shifted = Buffer.concat([Buffer.alloc(5), request(entry('a', '1'), entry('b', '2'), long)]);
-  t.equal(taskFingerprint(scope, shifted, 5, shifted.length), base);
+  t.equal(taskFingerprint(scope, shifted, 5, shifted.length).text, base);
   const others = [
     of(request(entry('a', '1'), entry('b', '2'))),
     of(request(entry('a', '2'), entry('b', '1'), long)),
@@ -412,13 +418,45 @@ t.test('keys with equal hashes are found, in any order of additions and removals
   t.pass();
 });
 
+t.test('equal fingerprints have equal hashes, and others spread over the buckets', async (t) => {
+  const scopes = ['one', 'other'].map((caller) => taskScope('/agent.AgentService/ProcessTask', caller));
+  const task = fc.tuple(fc.constantFrom(...scopes), fc.uint8Array({ maxLength: 9 }), fc.nat(7));
+  fc.assert(
+    fc.property(fc.array(task, { maxLength: 100 }), (tasks) => {
+      const hashes = new Map<string, number>();
+      return tasks.every(([scope, bytes, offset]) => {
+        const buffer = Buffer.concat([Buffer.alloc(offset, 0xff), bytes, Buffer.alloc(9, 0xff)]);
+        const { text, hash } = taskFingerprint(scope, buffer, offset, offset + bytes.length);
+        const known = hashes.get(text) ?? hash;
+        hashes.set(text, known);
+        return known === hash;
+      });
+    }),
+  );
+  for (const change of [
+    (i: number) => stringField(1, `task-${i}`),
+    (i: number) => Buffer.concat([stringField(1, 'task'), varintField(6, i), Buffer.from([0x20, 1])]),
+    (i: number) =>
+      stringField(4, `${String.fromCharCode(97 + (i % 26), 97 + (i >> 5))}${'x'.repeat(100)}${i}`),
+  ]) {
+    const buckets = new Map<number, number>();
+    for (let i = 0; i < 10_000; i++) {
+      const message = change(i);
+      const at = taskFingerprint(scopes[i % 2]!, message, 0, message.length).hash & 16_383;
+      buckets.set(at, (buckets.get(at) ?? 0) + 1);
+    }
+    const longest = Math.max(...buckets.values());
+    t.ok(buckets.size > 6_500 && longest < 14, `${buckets.size} buckets, ${longest} in one`);
+  }
+});
+
 t.test('a short request never equals the digest of a long one', async (t) => {
   const long = Buffer.alloc(1_000, 'x');
   const scope = taskScope('/m', 'a');
-  const digest = taskFingerprint(scope, long, 0, long.length).slice(scope.length);
+  const digest = taskFingerprint(scope, long, 0, long.length).text.slice(scope.length);
   for (const encoding of ['latin1', 'utf8', 'utf16le'] as const) {
     const same = Buffer.from(digest, encoding);
-    t.not(taskFingerprint(scope, same, 0, same.length), scope + digest);
+    t.not(taskFingerprint(scope, same, 0, same.length).text, scope + digest);
   }
 });
 

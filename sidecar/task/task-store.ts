@@ -27,7 +27,6 @@
  * When all callers have cancelled, the task is cancelled at once. When the last one's connection was lost, it runs on for
  * `lingerMs`: that caller's retry is probably on its way, and would otherwise run it a second time.
  */
-import { hashOf } from '../collections/churn-map.ts';
 import type { EndedStream, EndedStreams } from './ended-streams.ts';
 import { KEPT_ANSWER_MAX_BYTES } from './kept-answers.ts';
 import { isReplayable, type TaskEnd } from './task-end.ts';
@@ -42,12 +41,19 @@ import {
   type TaskSubscriber,
   UNREADABLE,
 } from './task-entry.ts';
+import type { Fingerprint } from './task-fingerprint.ts';
 import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 import { TaskTable } from './task-table.ts';
 
 export * from './task-end.ts';
 export * from './task-entry.ts';
-export { fingerprintFor, taskFingerprint, taskScope } from './task-fingerprint.ts';
+export {
+  type Fingerprint,
+  fingerprintFor,
+  fingerprintOf,
+  taskFingerprint,
+  taskScope,
+} from './task-fingerprint.ts';
 export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
 export class TaskStore<Runner> {
@@ -93,13 +99,12 @@ export class TaskStore<Runner> {
    * `subscriber` when there is more to read, but not within this call. Without `by` the caller can read any answer.
    */
   begin(
-    fingerprint: string,
+    { text: fingerprint, hash }: Fingerprint,
     runner: Runner,
     subscriber: TaskSubscriber,
     nowMs: number,
     by?: AnswerReader<Runner>,
   ): Begun<Runner> {
-    const hash = hashOf(fingerprint);
     const { table } = this;
     const known = table.entries.get(fingerprint, hash);
     if (known === undefined) {

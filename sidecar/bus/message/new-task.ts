@@ -45,13 +45,9 @@ export function newTask(order: TaskOrder, sealer: Sealer): NewTask {
     taskId = idempotencyKey === '' ? randomUUID() : digestOf('task id', caller, idempotencyKey).slice(0, 32);
     message = Buffer.concat([message, stringField(TASK_ID_FIELD, taskId)]);
   }
-  const fingerprint = taskFingerprint(
-    taskScope(path, publisher, scope, agentType),
-    message,
-    0,
-    message.length,
-  );
-  const digest = hash('sha256', fingerprint, 'base64url');
+  const inScope = taskScope(path, publisher, scope, agentType);
+  const { text } = taskFingerprint(inScope, message, 0, message.length);
+  const digest = hash('sha256', text, 'base64url');
   const payload = encodeRequest({ path, identity: publisher, scope, taskId, correlationId, fields, message });
   return {
     key: idempotencyKey === '' ? digest : keyOf(publisher, scope, idempotencyKey),
