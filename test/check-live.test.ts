@@ -1,7 +1,7 @@
 // `outrigger check --live` on real servers, and the warnings of a configuration in the log, in the findings and in the metrics.
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { TestAuthority } from '../scripts/harness/certificates.ts';
@@ -156,6 +156,41 @@ admin: { listen: 0.0.0.0:15000 }
     fine.output,
     /^ok {6}inbound\.app .*\nok {6}llm\.upstreams\[0\] .*\nsent .*\n0 problems, 0 warnings\n$/,
   );
+});
+
+t.test('check --live greets the bus, and makes nothing there', async (t) => {
+  const greet = async (greeting: string): Promise<number> => {
+    const server = createTcpServer((socket) => socket.on('error', () => {}).end(greeting));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => server.close());
+    return (server.address() as AddressInfo).port;
+  };
+  const ports = [
+    await greet('INFO {"server_id":"A"}\r\n'),
+    await greet('HTTP/1.1 400\r\n\r\n'),
+    await freePort(),
+  ];
+  const folder = t.testdir({ file: '' });
+  const looked = async (url: string) => {
+    const file = join(folder, 'outrigger.yaml');
+    writeFileSync(
+      file,
+      JSON.stringify({
+        inbound: { app: 'none' },
+        llm: { upstreams: [{ name: 'a', url: 'http://127.0.0.1:1/v1' }] },
+        bus: { url },
+      }),
+    );
+    const { results } = await report(t, file, {});
+    return results.filter(({ path }) => path === 'bus.url').map(({ level, message }) => [level, message]);
+  };
+  t.match(await looked(`nats://${ports.map((port) => `127.0.0.1:${port}`).join()}`), [
+    ['ok', 'a NATS server answers'],
+    ['problem', 'what answers there is no NATS server'],
+    ['problem', /connecting failed/],
+  ]);
+  t.match(await looked(`file:${folder}/new/tasks.db`), [['ok', /can be written/]]);
+  t.match(await looked(`file:${folder}/file/tasks.db`), [['problem', /is no folder/]]);
 });
 
 t.test('check --live finds the Services that lead past the sidecars', async (t) => {

@@ -2,6 +2,7 @@
 import { busPlace } from '../bus/bus-url.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import type { Finding, Path } from './problems.ts';
+import type { Notice } from './provider-environment.ts';
 import type { FileConfig } from './schema.ts';
 
 const MIN_LEASE_MS = 1_000;
@@ -46,10 +47,26 @@ export function checkBus(file: FileConfig): Finding[] {
   return findings;
 }
 
+/** What the operator should know of a bus that works. */
+export function busNotices(file: FileConfig): Notice[] {
+  const { url, consume, trust_publishers: isTrusted } = file.bus;
+  if (url === null || consume.agent_types.length === 0) return [];
+  const { engine } = busPlace(url);
+  if (!isShared(file.bus, engine)) return [];
+  const who = engine === 'local' ? 'All who open the file of the bus' : 'All publishers on this NATS';
+  const names = isTrusted
+    ? 'the names that they write into tasks count as identities (bus.trust_publishers)'
+    : 'tasks carry no identity';
+  return [{ level: 'info', message: `${who} are one trust domain: ${names}` }];
+}
+
+function isShared(bus: FileConfig['bus'], engine: 'local' | 'nats'): boolean {
+  return engine === 'local' || (bus.credentials_file === null && bus.tls?.cert === undefined);
+}
+
 /** Whoever writes to a shared file, or shares credentials, can name any caller: their names decide nothing then. */
 function checkTrust({ bus, inbound }: FileConfig, engine: 'local' | 'nats'): Finding[] {
-  const isShared = engine === 'local' || (bus.credentials_file === null && bus.tls?.cert === undefined);
-  if (!isShared || bus.trust_publishers || bus.consume.agent_types.length === 0) return [];
+  if (!isShared(bus, engine) || bus.trust_publishers || bus.consume.agent_types.length === 0) return [];
   const lists: Path[] = [];
   if ((inbound.tls?.allow_identities.length ?? 0) > 0) lists.push(['inbound', 'tls', 'allow_identities']);
   if (inbound.token_budget.from === 'identified') lists.push(['inbound', 'token_budget', 'from']);

@@ -641,7 +641,12 @@ bus: { consume: { agent_types: [a] }, ${more} }`;
     /token_budget.from: can not be held/,
   ]);
   t.ok(loadRight(t, trusting('url: nats://a, credentials_file: FILE')));
-  t.ok(loadRight(t, trusting('url: file:/a/b.db, trust_publishers: true')));
+  t.match(loadRight(t, trusting('url: file:/a/b.db, trust_publishers: true')).notices, [
+    { level: 'info', message: /one trust domain.*count as identities/ },
+  ]);
+  const plainBus = (more: string) => loadRight(t, `bus: { url: "nats://a", ${more} }`).notices;
+  t.match(plainBus('consume: { agent_types: [a] }'), [{ message: /tasks carry no identity/ }]);
+  t.strictSame(plainBus('trust_publishers: true'), [], 'a sidecar that takes no task');
   const { bus } = loadRight(
     t,
     'bus: { results: { max_bytes: 3GiB, max_answer_bytes: 64KiB }, publish: { max_age: 90m }, dead_letters: { max_age: 2d } }',

@@ -2,6 +2,7 @@
  * Assembles the configuration: defaults, then the file, then environment variables, then flags. Either all of it is
  * valid, or the result is every problem at once and no part of it is used.
  */
+import { busNotices } from './bus-relations.ts';
 import { certificateWarnings } from './certificate-dates.ts';
 import { type Config, toConfig } from './config.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
@@ -84,7 +85,7 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
     locate: located,
     config: toConfig(validated.file),
     effective: redact(validated.file),
-    notices: providerNotices(validated.file, isNamed, env),
+    notices: [...providerNotices(validated.file, isNamed, env), ...busNotices(validated.file)],
     given,
   };
 }

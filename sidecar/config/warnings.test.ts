@@ -90,6 +90,16 @@ t.test('settings in order, and defaults that another setting makes void, are no 
     t.strictSame(warningsOf(file), [], file);
 });
 
+t.test('what judges endpoints has no effect where calls become tasks', async (t) => {
+  const onBus = (more: string) =>
+    `bus: { url: "nats://a" }\noutbound: { clusters: { a: { bus: a, ${more} } } }\n`;
+  t.match(warningsOf(onBus('retry: { max_attempts: 2 }, timeout: 9s, max_timeout: 3s')), [
+    /a\.retry: has no effect: the calls of this cluster become tasks/,
+    /a\.timeout: has no effect/,
+  ]);
+  t.strictSame(warningsOf(onBus('max_timeout: 3s, limits: { max_concurrent_calls: 5 }')), []);
+});
+
 t.test('a certificate that has expired, or soon will, is a warning', async (t) => {
   const hour = 3_600_000;
   const at = (hours: number) => Date.now() + hours * hour;

@@ -78,6 +78,7 @@ function unusedClusters({ outbound: { routes, clusters } }: FileConfig): Finding
 
 function clusterWarnings(path: Path, cluster: FileCluster, given: unknown): Finding[] {
   const { endpoints = [], hedge, limits, retry } = cluster;
+  if (cluster.bus !== undefined) return voidOnBus(path, given);
   const findings: Finding[] = [];
   const names = endpoints.map(canonical);
   for (const [index, name] of names.entries()) {
@@ -101,6 +102,29 @@ function clusterWarnings(path: Path, cluster: FileCluster, given: unknown): Find
   }
   const times = [['retry', 'per_try_timeout'], ['hedge', 'delay'], ['first_chunk_timeout'], ['idle_timeout']];
   return [...findings, ...voidTimes(path, cluster, given, times)];
+}
+
+/** Settings that judge endpoints, or limit the time of an answer. */
+const VOID_ON_BUS = [
+  'balancer',
+  'circuit_breaker',
+  'first_chunk_timeout',
+  'health_check',
+  'hedge',
+  'idle_timeout',
+  'outlier_detection',
+  'retry',
+  'timeout',
+];
+
+function voidOnBus(path: Path, given: unknown): Finding[] {
+  return VOID_ON_BUS.filter((key) => valueAt(given, [...path, key]) !== undefined).map((key) =>
+    finding(
+      [...path, key],
+      'has no effect: the calls of this cluster become tasks on the bus, which end by their result or their deadline',
+      'remove it; bus.consume of the agent has what limits a run',
+    ),
+  );
 }
 
 /** The most that any call may take makes a longer limit void; `timeout` does not, because callers may have more time. */

@@ -8,6 +8,7 @@ import type { ClusterConfig, Config } from '../../config/config.ts';
 import type { Path } from '../../config/problems.ts';
 import { formatHostPort, NO_APP, parseAddress } from '../../net/address.ts';
 import { NOBODY } from '../../tls/credentials.ts';
+import { lookAtBus } from './bus.ts';
 import { type Connect, lookAtEndpoint, unresolved } from './endpoint.ts';
 import { type LiveResult, LOOK_MS, problem, warning, within } from './finding.ts';
 import { lookAtProvider } from './provider.ts';
@@ -28,7 +29,9 @@ export async function liveCheck(
   const { app } = config.inbound;
   const looks: Look[] = [];
   if (app !== NO_APP) looks.push(async () => [await lookAtEndpoint(['inbound', 'app'], app, 'the agent')]);
-  for (const [name, cluster] of config.outbound.clusters) looks.push(() => lookAtCluster(name, cluster));
+  for (const [name, cluster] of config.outbound.clusters)
+    if (cluster.bus === undefined) looks.push(() => lookAtCluster(name, cluster));
+  looks.push(() => lookAtBus(config.bus.url));
   for (const [index, { url, apiKeyEnv }] of config.llm.upstreams.entries())
     looks.push(() =>
       lookAtProvider({

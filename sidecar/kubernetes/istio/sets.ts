@@ -53,6 +53,7 @@ export function istioSets(config: Config, settings: IstioSettings): ResourceSet[
   const others = settings.callers.map((text) => callerOf(text, settings.namespace));
   const callers = callersOf(config, settings, targets, others);
   const sets = uniqueNames([
+    ...busSets(config),
     ...targets.map((target) => {
       const first = targets.find(({ destination }) => destination.host === target.destination.host)!;
       return first === target
@@ -70,8 +71,13 @@ function scopeOf({ outbound }: Config, { namespace }: IstioSettings): NameScope 
   return { namespace, clusterDomain: outbound.clusterDomain || DEFAULT_CLUSTER_DOMAIN };
 }
 
+/** Those whose calls go to endpoints. */
+function directClusters({ clusters }: Config['outbound']): ClusterConfig[] {
+  return [...clusters.values()].filter(({ bus }) => bus === undefined);
+}
+
 function targetsOf({ outbound }: Config, scope: NameScope): Target[] {
-  const targets = [...outbound.clusters.values()].map((cluster) => ({
+  const targets = directClusters(outbound).map((cluster) => ({
     cluster,
     destination: destinationOf(cluster, scope),
   }));
@@ -201,6 +207,15 @@ const ANY: RouteConfig['match'] = {
   headers: {},
   agentType: undefined,
 };
+
+/** Istio has no tasks: the sidecars of callers and agents stay for them. */
+function busSets({ outbound }: Config): ResourceSet[] {
+  return [...outbound.clusters.values()].flatMap(({ name, bus }) => {
+    if (bus === undefined) return [];
+    const head = `${name}: its calls become tasks for ${bus} on the bus. Istio has no bus: keep Outrigger's sidecars beside its callers and agents.`;
+    return [{ name: objectName(name), head: [head], resources: [] }];
+  });
+}
 
 /** The set of a cluster whose endpoints another cluster already has. */
 function sameSet({ name }: ClusterConfig, first: ClusterConfig): ResourceSet {
