@@ -3,12 +3,6 @@ import { busPlace } from './bus-url.ts';
 import type { TaskLog } from './log/task-log.ts';
 import { type BusSettings, taskLogSettings } from './settings.ts';
 
-/** Without the keys that are absent. */
-function given<Section extends object>(section: Section) {
-  const present = Object.entries(section).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(present) as { [Key in keyof Section]?: NonNullable<Section[Key]> };
-}
-
 /**
  * @param publisher the verified name of this sidecar on the log, or ''
  * @throws LogSetupError or LogUnavailableError, whose messages say what to do
@@ -21,13 +15,12 @@ export async function openLog(bus: BusSettings, url: string, publisher: string):
     return openLocalTaskLog(place.path, settings);
   }
   const { openNatsLog } = await import('./nats/nats-task-log.ts');
-  const { tls, credentialsFile, replicas } = bus;
   return openNatsLog({
     servers: place.servers,
-    tls: tls && given(tls),
-    credentialsFile,
+    tls: bus.tls,
+    credentialsFile: bus.credentialsFile,
     settings,
-    replicas,
-    ...(publisher === '' ? {} : { publisher }),
+    replicas: bus.replicas,
+    publisher: publisher === '' ? undefined : publisher,
   });
 }

@@ -14,6 +14,7 @@ import {
   type Msg,
   type MsgHdrs,
   type NatsConnection,
+  PermissionViolationError,
   RequestError,
   type Subscription,
   usernamePasswordAuthenticator,
@@ -45,6 +46,7 @@ export class BusLink {
   private readonly waiting = new Set<(error: LogUnavailableError) => void>();
   private readonly returned = new Set<() => void>();
   private why = 'no server has answered yet';
+  private opening: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | undefined;
   private clockTimer: NodeJS.Timeout | undefined;
   private reconnects = 0;
   private readonly options: NatsOptions;
@@ -69,8 +71,29 @@ export class BusLink {
     return this.nc?.info?.max_payload ?? 1_048_576;
   }
 
-  /** Resolves when the first connection is ready, or `waitMs` have passed; the connection goes on trying. */
+  /**
+   * Connects for the first time; later connections come by themselves.
+   *
+   * @throws LogSetupError, or LogUnavailableError when nothing came of it within `waitMs`; then it is closed
+   */
   async open(waitMs: number): Promise<void> {
+    const opening = new Promise<void>((resolve, reject) => {
+      this.opening = { resolve, reject };
+    });
+    const timer = setTimeout(() => this.opening?.reject(this.awayError()), waitMs);
+    this.connect().catch((error: unknown) => this.opening?.reject(error));
+    try {
+      await opening;
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.opening = undefined;
+    }
+  }
+
+  private async connect(): Promise<void> {
     const { servers, tls, credentialsFile, user, publisher } = this.options;
     const authenticators: Authenticator[] = [];
     if (credentialsFile !== undefined) {
@@ -78,44 +101,38 @@ export class BusLink {
       authenticators.push((nonce) => credsAuthenticator(readCredentials(credentialsFile))(nonce));
     }
     if (user !== undefined) authenticators.push(usernamePasswordAuthenticator(user.name, user.password));
-    const opening = connect({
-      servers: [...servers],
-      name: 'outrigger',
-      authenticator: authenticators,
-      ...(tls === undefined ? {} : { tls: tlsOptions(tls) }),
-      ...(publisher === undefined ? {} : { inboxPrefix: `_INBOX.${encodeToken(publisher)}` }),
-      waitOnFirstConnect: true,
-      maxReconnectAttempts: -1,
-      ignoreAuthErrorAbort: true,
-      reconnectDelayHandler: () => this.nextDelayMs(),
-      pingInterval: SILENT_LINK_MS / 2,
-      maxPingOut: 2,
-      noAsyncTraces: true,
-      timeout: ANSWER_MS,
-    });
-    const opened = opening.then(
-      async (nc) => {
-        if (this.state === 'closed') return nc.close();
-        this.nc = nc;
-        void this.follow(nc);
-        await this.ready();
-      },
-      (error: unknown) => {
-        this.why = String(error);
-      },
-    );
-    let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, waitMs);
-    });
-    await Promise.race([opened, patience]);
-    clearTimeout(timer);
+    let nc: NatsConnection;
+    try {
+      nc = await connect({
+        servers: [...servers],
+        name: 'outrigger',
+        authenticator: authenticators,
+        ...(tls === undefined ? {} : { tls: tlsOptions(tls) }),
+        ...(publisher === undefined ? {} : { inboxPrefix: inboxOf(publisher) }),
+        reconnect: true,
+        maxReconnectAttempts: -1,
+        ignoreAuthErrorAbort: true,
+        reconnectDelayHandler: () => this.nextDelayMs(),
+        pingInterval: SILENT_LINK_MS / 2,
+        maxPingOut: 2,
+        noAsyncTraces: true,
+        timeout: ANSWER_MS,
+      });
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new LogUnavailableError(`the bus can't be reached (${why})`, false, error);
+    }
+    // The wait is over: nobody wants it any more.
+    if (this.now() === 'closed') return nc.close();
+    this.nc = nc;
+    void this.follow(nc);
+    await this.ready();
   }
 
   /** An inbox that nobody else may listen at. */
   inbox(): string {
     const { publisher } = this.options;
-    return publisher === undefined ? createInbox() : createInbox(`_INBOX.${encodeToken(publisher)}`);
+    return publisher === undefined ? createInbox() : createInbox(inboxOf(publisher));
   }
 
   /** @throws LogUnavailableError when away */
@@ -241,6 +258,14 @@ export class BusLink {
     if (error instanceof JetStreamApiError && error.status < 500) return error;
     const refused = error instanceof JetStreamApiError || isNobodyThere(error);
     if (!(error instanceof Error)) return error;
+    const denied = [error, error.cause].find((each) => each instanceof PermissionViolationError);
+    if (denied !== undefined) {
+      const what = `${denied.operation} on ${denied.subject}`;
+      return new LogSetupError(
+        `the NATS server forbids ${what}: give this sidecar the rules that "outrigger bus setup --permissions" prints`,
+        error,
+      );
+    }
     const cause = error instanceof JetStreamError ? error.message : String(error);
     return new LogUnavailableError(`the bus gave no answer (${cause})`, !refused, error);
   }
@@ -289,9 +314,11 @@ export class BusLink {
         this.clockTimer = setInterval(() => void this.sampleClock().catch(() => {}), CLOCK_EACH_MS);
         this.clockTimer.unref();
         for (let sample = 0; sample < 3; sample++) await this.sampleClock().catch(() => {});
+        this.opening?.resolve();
         return;
       } catch (error) {
         this.why = error instanceof Error ? error.message : String(error);
+        if (error instanceof LogSetupError) this.opening?.reject(error);
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
@@ -340,6 +367,8 @@ function readCredentials(file: string): Uint8Array {
     );
   }
 }
+
+const inboxOf = (publisher: string): string => `_INBOX.${encodeToken(publisher)}`;
 
 function tlsOptions({ ca, cert, key }: NonNullable<NatsOptions['tls']>) {
   return {

@@ -237,8 +237,9 @@ export class NatsLease implements TaskLease {
   }
 
   private watchDeadline(): void {
-    const leftMs = this.record.deadlineAtMs - this.store.nowMs();
-    if (leftMs === Number.POSITIVE_INFINITY) return;
+    const { deadlineAtMs } = this.entry.task;
+    if (deadlineAtMs === null) return;
+    const leftMs = Math.ceil(deadlineAtMs - this.store.nowMs());
     this.deadlineTimer = setTimeout(
       () => (leftMs > LONGEST_TIMER_MS ? this.watchDeadline() : this.passDeadline()),
       Math.min(Math.max(0, leftMs), LONGEST_TIMER_MS),
@@ -254,7 +255,9 @@ export class NatsLease implements TaskLease {
     // Where this fails, whoever looks at the task next sees to it.
     this.keyTurn
       .then(() => {
-        const next = ended(this.entry.task, 'cancelled', DEADLINE_CAUSE, this.store.nowMs());
+        const { task } = this.entry;
+        const nowMs = Math.max(this.store.nowMs(), task.deadlineAtMs ?? 0);
+        const next = ended(task, 'cancelled', DEADLINE_CAUSE, nowMs);
         return this.store.move(this.entry, next, { delivery, untilMs, isOwn: true });
       })
       .catch(() => {});

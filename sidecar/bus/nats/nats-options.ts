@@ -5,7 +5,13 @@ export interface NatsOptions {
   /** `host:port`, or with `nats://` or `tls://` before it. */
   readonly servers: readonly string[];
   /** PEM files, read again at each connection; undefined for cleartext unless the server asks for TLS. */
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+  readonly tls?:
+    | {
+        readonly ca: string | undefined;
+        readonly cert: string | undefined;
+        readonly key: string | undefined;
+      }
+    | undefined;
   /** A `.creds` file as `nsc` writes it, read again at each connection. */
   readonly credentialsFile?: string | undefined;
   /** Instead of a file. */

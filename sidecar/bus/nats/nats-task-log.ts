@@ -28,9 +28,10 @@ import { Submissions } from './submissions.ts';
 import { ended } from './task-steps.ts';
 import { Watching } from './watching.ts';
 
-/** A start waits so long for the bus; then the log is there, and away. */
-const OPEN_MS = 3_000;
+/** The first connection is waited for so long. */
+const OPEN_MS = 5_000;
 
+/** @throws LogSetupError or LogUnavailableError, whose messages say what to do */
 export async function openNatsLog(options: NatsOptions): Promise<NatsTaskLog> {
   const log = new NatsTaskLog(options);
   await log.open();

@@ -101,20 +101,20 @@ export class Store {
       throw error;
     }
     if (task.state === 'running' && !isOwn) this.connection.publish(cancelSubject(task.log), task.lease);
-    if (isEnded(written.task)) this.cleanUp(entry, written, delivery);
+    if (isEnded(written.task)) await this.cleanUp(entry, written, delivery);
     return written;
   }
 
   /** What a crash leaves undone here is found when the queue delivers the task again, and by the sweep. */
-  private cleanUp(
+  private async cleanUp(
     { key, task: before }: TaskEntry,
     { task }: TaskEntry,
     delivery: Delivery | undefined,
-  ): void {
+  ): Promise<void> {
     const ignore = (): void => {};
     if (delivery !== undefined) this.queue.acknowledge(delivery);
     else if (task.queued !== 0 && !isEnded(before))
-      void this.queue.remove(task.agentType, task.queued).catch(ignore);
+      await this.queue.remove(task.agentType, task.queued).catch(ignore);
     if (task.largeRequest !== '' && task.state !== 'dead')
       void this.requests.remove(requestSubject(key, task.largeRequest)).catch(ignore);
   }
