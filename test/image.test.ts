@@ -54,6 +54,7 @@ t.test('the bundle runs without node_modules and without types', async (t) => {
         OUTRIGGER_ADMIN_LISTEN: loopback(admin),
         OUTRIGGER_HEALTH_LISTEN: loopback(health),
         OUTRIGGER_METRICS_LISTEN: loopback(metrics),
+        OUTRIGGER_BUS_URL: `file:${join(folder, 'tasks', 'tasks.db')}`,
       },
     },
   );
@@ -61,6 +62,9 @@ t.test('the bundle runs without node_modules and without types', async (t) => {
   await waitUntil('it is ready', async () => (await page(health, '/healthz/ready')).includes('true'));
   t.match(await new RawClient(t, inbound).unary(Buffer.from('x')), { code: 0 });
   t.match(await page(admin, '/'), /<html/, 'the files of the dashboard are there');
+  await waitUntil('the thread of the task file has started', () =>
+    sidecar.logs().includes('the bus is connected'),
+  );
   t.match(await page(metrics, '/metrics'), /outrigger_build_info/);
   t.equal(await sidecar.stop(20_000), 0);
 

@@ -33,15 +33,17 @@ export class LogClock {
   offsetMs = 0;
   private readonly boot = bootId();
   private readonly wallMs: () => number;
+  private readonly steadyMs: () => number;
 
-  constructor(wallMs: () => number = Date.now) {
+  constructor(wallMs: () => number = Date.now, steadyMs = monotonicMs) {
     this.wallMs = wallMs;
+    this.steadyMs = steadyMs;
   }
 
   /** @param stored as the file has it; undefined for the offset that is known already */
   nowMs(stored: StoredClock | undefined): number {
     if (stored !== undefined && this.fits(stored)) this.offsetMs = stored.clock_offset;
-    return monotonicMs() + this.offsetMs;
+    return this.steadyMs() + this.offsetMs;
   }
 
   /**
@@ -49,9 +51,9 @@ export class LogClock {
    * take the new one, and the milliseconds by which it is ahead of the old one within the same boot.
    */
   keep(stored: StoredClock): number | undefined {
-    const wallOffsetMs = this.wallMs() - monotonicMs();
+    const wallOffsetMs = this.wallMs() - this.steadyMs();
     if (!this.fits(stored)) {
-      this.offsetMs = Math.max(wallOffsetMs, stored.clock_last - monotonicMs());
+      this.offsetMs = Math.max(wallOffsetMs, stored.clock_last - this.steadyMs());
       return 0;
     }
     const aheadMs = wallOffsetMs - stored.clock_offset;
@@ -64,6 +66,6 @@ export class LogClock {
   }
 
   private fits({ clock_boot, clock_offset, clock_last }: StoredClock): boolean {
-    return clock_boot === this.boot && monotonicMs() + clock_offset >= clock_last - AHEAD_MS;
+    return clock_boot === this.boot && this.steadyMs() + clock_offset >= clock_last - AHEAD_MS;
   }
 }

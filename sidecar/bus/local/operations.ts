@@ -72,7 +72,7 @@ export function heldUntil({ name, input }: Request): Held | undefined {
     : undefined;
 }
 
-function cancel(file: TaskFile, key: TaskKey, cause: string): TaskRecord | undefined {
+export function cancel(file: TaskFile, key: TaskKey, cause: string): TaskRecord | undefined {
   const row = currentTask(file, key);
   if (row === undefined) return undefined;
   if (row.state !== 'queued' && row.state !== 'running') return recordWithResult(file, row);
