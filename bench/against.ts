@@ -1,4 +1,4 @@
-// `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24] [--loads NAME,NAME]
+// `npm run bench:against -- DIR [inbound] [outbound] [pair] [llm] [--within 3] [--blocks 24] [--loads NAME,NAME]
 // [--traced PERCENT]`: what a call costs in CPU time here, as a ratio to the checkout in DIR. The loads are in `against/costs.ts`.
 //
 // A block starts both sidecars anew, on one core, and measures them at the same time, some rounds of each load: what slows

@@ -6,8 +6,8 @@ import { startDataPlane } from '../scripts/harness/data-plane.ts';
 import { errorCode, grpcRequest, H2Peer, preface, settings } from '../scripts/harness/h2-peer.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { SidecarSetting } from '../sidecar/grpc/sidecar-settings.ts';
+import { SENT_TAIL_MAX_BYTES } from '../sidecar/proxy/sent-tail.ts';
 import { STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
-import { STREAM_TAIL_MAX_BYTES } from '../sidecar/task/task-table.ts';
 import { faultOf, type Scene, startScene, writeSlowly } from './cuts/scene.ts';
 import { ok, startReplica } from './support/answers.ts';
 import { TaskCaller } from './support/task-caller.ts';
@@ -56,9 +56,9 @@ const large = Array.from({ length: 300 }, (_, nth) =>
 /** The most that the agent's sidecar has kept of running streams while this ran. */
 async function keptMeanwhile({ theirs }: Scene, run: () => Promise<unknown>): Promise<number> {
   let most = 0;
-  const { store } = theirs.sidecar.inbound.taskRuns;
+  const { resumptions, taskRuns } = theirs.sidecar.inbound;
   const timer = setInterval(() => {
-    most = Math.max(most, store.bytes - store.ended.bytes);
+    most = Math.max(most, taskRuns.store.bytes - resumptions.sizes.endedBytes);
   }, 1);
   await run();
   clearInterval(timer);
@@ -115,11 +115,7 @@ for (const id of ['', 'task']) {
       t.comment(`at most ${most} bytes kept`);
       t.equal(scene.resumed('resumed'), 11);
       // With an id the first MiB is kept for others who send the same task.
-      const pages = 150_000;
-      t.ok(
-        most < Math.max(STREAM_TAIL_MAX_BYTES, id === '' ? 0 : 1_048_576 + 262_144) + pages,
-        'memory is bounded',
-      );
+      t.ok(most <= SENT_TAIL_MAX_BYTES + (id === '' ? 0 : 1_048_576 + 131_072), 'memory is bounded');
     });
   }
 }
@@ -251,8 +247,8 @@ t.test('only its own caller gets the rest of a stream', async (t) => {
   await first.headers(1, grpcRequest(STREAM_PROCESS_PATH, secret));
   await first.data(1, grpcFrame('a task'), true);
   await first.until('it is answered', () => first.heads.has(1));
-  const [running] = scene.theirs.sidecar.inbound.listener.calls();
-  const name = running!.streamName;
+  const name = first.field(1, 'outrigger-run')!;
+  t.match(name, /^[0-9a-f]{32}$/);
   const ask = async (
     peer: H2Peer,
     id: number,
@@ -267,7 +263,7 @@ t.test('only its own caller gets the rest of a stream', async (t) => {
   await ask(second, 3, `${name}/100`, STREAM_PROCESS_PATH, ['authorization', 'Bearer two']);
   await ask(second, 5, `${name}/100`, `${STREAM_PROCESS_PATH}?x`, secret);
   await ask(second, 7, `${name}/${scene.body.length + 1}`, STREAM_PROCESS_PATH, secret);
-  await ask(second, 9, `${'0'.repeat(32)}-1/0`, STREAM_PROCESS_PATH, secret);
+  await ask(second, 9, `${'0'.repeat(32)}/0`, STREAM_PROCESS_PATH, secret);
   await ask(second, 11, 'nonsense', STREAM_PROCESS_PATH, secret);
   for (const id of [1, 3, 5, 7, 9, 11]) {
     await second.until('it is refused', () => second.ended.has(id));
@@ -276,7 +272,7 @@ t.test('only its own caller gets the rest of a stream', async (t) => {
   t.equal(scene.runs(), 1);
   await ask(second, 13, `${name}/100`, STREAM_PROCESS_PATH, secret);
   await second.until('it goes on', () => second.heads.has(13));
-  t.equal(second.field(13, 'outrigger-stream'), name);
+  t.equal(second.field(13, 'outrigger-run'), name);
   await first.until('the old stream has ended', () => first.resets.has(1));
   // Whoever has it now may give it up, and then the run ends at once.
   await second.reset(13, errorCode.cancel);

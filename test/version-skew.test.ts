@@ -162,6 +162,25 @@ for (const [callers, agents] of pairs) {
       t.equal(a.runs.length, before + 1);
     });
 
+    t.test('a stream that is cut ends with stream_cut, and has run once', async (t) => {
+      const before = a.streams.length;
+      for (const id of ['', 'cut']) {
+        const stream = one.serverStream(taskRequest({ id, input: 'x' }), { path: STREAM_PROCESS_PATH });
+        const got: string[] = [];
+        stream.on('data', (message: Buffer) => got.push(String(message)));
+        stream.on('error', () => {});
+        const status = new Promise<grpc.StatusObject>((resolve) => stream.on('status', resolve));
+        await waitUntil('it has begun', () => got.length === 1);
+        a.cutter.drop();
+        const { code, metadata } = await status;
+        t.equal(code, grpc.status.UNAVAILABLE);
+        t.strictSame(metadata.get('outrigger-reason'), ['stream_cut']);
+        t.match(await ask(one, `behind ${id}`, 'x'), { code: 0 }, 'and the endpoint serves on');
+      }
+      t.equal(a.streams.length, before + 2);
+      a.streams.length = 0;
+    });
+
     t.test('a drain loses no call, and ends a stream in order', async (t) => {
       const stream = one.serverStream(taskRequest({ id: 'long', input: 'x' }), { path: STREAM_PROCESS_PATH });
       const got: string[] = [];

@@ -9,10 +9,10 @@ import type { Cleanup } from '../world/cleanup.ts';
 import { warmUp } from '../world/fleet.ts';
 import type { Target } from '../world/setup.ts';
 import { LOAD_CORE, TARGET_CORE } from '../world/start.ts';
-import { startTarget } from '../world/targets.ts';
+import { startPair, startTarget } from '../world/targets.ts';
 import { startWorld } from '../world/world.ts';
 
-export const sides = ['inbound', 'outbound', 'llm'] as const;
+export const sides = ['inbound', 'outbound', 'pair', 'llm'] as const;
 export type Side = (typeof sides)[number];
 
 interface Cost {
@@ -32,6 +32,8 @@ export const loads: Readonly<Record<string, Traffic>> = {
   '4x25': WIDE,
   '750/s': PACED,
   chunks: { ...WIDE, path: paths.stream, chunks: 2_000 },
+  stream: { ...WIDE, path: paths.stream, chunks: 200 },
+  'stream-without-ids': { ...WIDE, path: paths.stream, chunks: 200, withoutIds: true },
   large: { ...WIDE, streams: 4, path: paths.large },
   'unique-headers': { ...WIDE, uniqueHeaders: 'literal' },
   'unique-headers-indexed': { ...WIDE, uniqueHeaders: 'indexed' },
@@ -62,7 +64,7 @@ export async function startSide(
 }
 
 async function startListeners(
-  side: 'inbound' | 'outbound',
+  side: Exclude<Side, 'llm'>,
   cleanup: Cleanup,
   checkouts: readonly string[],
   calls: Calls,
@@ -72,7 +74,8 @@ async function startListeners(
   const tracing = percent === 0 ? {} : { tracing: { percent, collectorPort: world.collectorPort } };
   const targets: Target[] = [];
   for (const checkout of checkouts) {
-    const target = await startTarget(`outrigger ${side}`, { ...world.setup, ...tracing, checkout });
+    const setup = { ...world.setup, ...tracing, checkout };
+    const target = side === 'pair' ? await startPair(setup) : await startTarget(`outrigger ${side}`, setup);
     await warmUp(world, target, WARM_UP_SECONDS);
     targets.push(target);
   }

@@ -29,6 +29,7 @@ export class Caller implements FrameHandler {
   private readonly frames: FrameSocket;
   private readonly blocks: RequestBlocks;
   private readonly message: Buffer;
+  private readonly hasId: boolean;
   private readonly answerBytes: number;
   private readonly events: CallerEvents;
   private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65_536 });
@@ -45,10 +46,11 @@ export class Caller implements FrameHandler {
     socket: Socket,
     message: Buffer,
     answerBytes: number,
-    blocks: BlockOptions,
+    blocks: BlockOptions & { withoutIds?: boolean },
     events: CallerEvents,
   ) {
     this.message = message;
+    this.hasId = blocks.withoutIds !== true;
     this.answerBytes = answerBytes;
     this.events = events;
     this.blocks = new RequestBlocks(blocks);
@@ -86,7 +88,7 @@ export class Caller implements FrameHandler {
     this.calls.set(stream, call);
     const length = this.blocks.next();
     this.frames.headers(stream, 0, this.blocks.block, length);
-    nextId(this.message);
+    if (this.hasId) nextId(this.message);
     this.bodies.send(stream, this.message, Flag.END_STREAM);
   }
 

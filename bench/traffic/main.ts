@@ -17,7 +17,7 @@ const CONNECT_LIMIT_MS = 15_000;
 
 const options = JSON.parse(process.argv[2]!) as TrafficOptions;
 const { port, connections, streams, seconds, warmUpSeconds, callsPerSecond } = options;
-const message = taskMessage(options.inputBytes, options.chunks);
+const message = taskMessage(options.inputBytes, options.chunks, options.withoutIds);
 const callers: Caller[] = [];
 
 let counting = false;

@@ -19,6 +19,8 @@ export interface TrafficOptions {
   answerBytes: number;
   /** `max_tokens` of the task, which the bench's own upstream takes for the number of chunks. */
   chunks?: number;
+  /** The tasks have no ids. */
+  withoutIds?: boolean;
   /** Fields that every call has with the same value, beside the usual ones. */
   extraHeaders: number;
   /**

@@ -11,10 +11,10 @@ const NINE = 0x39;
 /** The first half of an id tells processes apart, the second half calls. */
 const processDigits = `${Math.floor(Math.random() * 1e8)}`.padStart(ID_DIGITS / 2, '0');
 
-/** A framed task whose id is overwritten for each call by `nextId`. */
-export function taskMessage(inputBytes: number, maxTokens = 0): Buffer {
+/** A framed task; unless it has no id, `nextId` overwrites that for each call. */
+export function taskMessage(inputBytes: number, maxTokens = 0, withoutId = false): Buffer {
   const message = Buffer.concat([
-    text(1, `${processDigits}${'0'.repeat(ID_DIGITS / 2)}`),
+    ...(withoutId ? [] : [text(1, `${processDigits}${'0'.repeat(ID_DIGITS / 2)}`)]),
     text(3, 'research'),
     text(4, 'y'.repeat(inputBytes)),
     ...(maxTokens > 0 ? [Buffer.from([MAX_TOKENS_TAG, ...varint(maxTokens)])] : []),

@@ -81,6 +81,17 @@ export const targets: Readonly<Record<string, Kind>> = {
   'outrigger outbound': { missing: never, start: (setup) => startOutrigger(setup, 'outbound') },
 };
 
+/** Two sidecars in a row, as between two agents; their costs are counted together. */
+export async function startPair(setup: Setup): Promise<Target> {
+  const inbound = await startOutrigger(setup, 'inbound');
+  const outbound = await startOutrigger({ ...setup, endpoints: [`127.0.0.1:${inbound.port}`] }, 'outbound');
+  const stop = async (): Promise<void> => {
+    await outbound.stop();
+    await inbound.stop();
+  };
+  return { ...outbound, name: 'outrigger pair', pids: [...outbound.pids, ...inbound.pids], stop };
+}
+
 export async function startTarget(name: string, setup: Setup): Promise<Target> {
   return { name, ...(await targets[name]!.start(setup)) };
 }

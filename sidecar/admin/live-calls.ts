@@ -41,7 +41,7 @@ function* runningCalls({ inbound, outbound, inboundCalls }: Sidecar): Generator<
   for (const call of inboundCalls.running())
     if (call instanceof Call && call.callerGoneAtMs > 0 && !call.progress.isDone) yield call;
   for (const call of inbound.resumptions.away())
-    if (call instanceof Call && call.callerGoneAtMs === 0) yield call;
+    if (call instanceof Call && call.callerGoneAtMs === 0 && !call.progress.isDone) yield call;
 }
 
 function matches(call: Call, filter: CallFilter, nowMs: number): boolean {

@@ -17,8 +17,10 @@ export const SidecarSetting = {
    * resumes such streams; it says so only to servers that have announced it.
    */
   STREAMS_RESUME: 0xf0aa,
-  /** From a server: 128 random bits, in four settings from this one on, that name the connection ({@link streamName}). */
-  CONNECTION_NAME: 0xf0ab,
+  /** From a server that resumes streams: 32 random bits, the same on all its connections ({@link serverNumber}). */
+  SERVER_NUMBER: 0xf0ab,
+  /** From a client that resumes streams: 128 random bits, in four settings from this one on, that name the connection. */
+  CONNECTION_NAME: 0xf0ac,
 } as const;
 
 /** The settings in which a connection's name is sent. */
@@ -30,9 +32,10 @@ const IDS = [
   SidecarSetting.TASKS_ONCE,
   SidecarSetting.TASKS_ONCE_ENCODINGS,
   SidecarSetting.STREAMS_RESUME,
+  SidecarSetting.SERVER_NUMBER,
   ...Array.from({ length: NAME_WORDS }, (_, nth) => SidecarSetting.CONNECTION_NAME + nth),
 ];
-const FIRST_NAME_WORD = 4;
+const FIRST_NAME_WORD = 5;
 
 /**
  * A RST_STREAM code for sidecars that have announced `TASKS_ONCE`: the attempt is abandoned, and the next one will join
@@ -53,15 +56,18 @@ export interface Announcement {
   readonly tasksOnceEncodings?: number;
   /** How long a task's stream can be resumed after its connection was lost; 0 is off. */
   readonly streamsResumeMs?: number;
+  /** {@link nextServerNumber}. */
+  readonly serverNumber?: number;
 }
 
-/** For servers, which read these settings and announce them. @returns options of a new connection, and its name, if it has one */
+/** For servers, which read these settings and announce them. */
 export function announceSidecar({
   minPingIntervalMs,
   tasksOnceMaxBytes = 0,
   tasksOnceEncodings = 0,
   streamsResumeMs = 0,
-}: Announcement): { readonly extension: SettingsExtension; readonly name: string } {
+  serverNumber = 0,
+}: Announcement): SettingsExtension {
   const announced: number[] = [SidecarSetting.PINGS_WELCOME, Math.max(minPingIntervalMs, 1)];
   if (tasksOnceMaxBytes > 0)
     announced.push(
@@ -70,15 +76,32 @@ export function announceSidecar({
       SidecarSetting.TASKS_ONCE_ENCODINGS,
       tasksOnceEncodings,
     );
-  if (streamsResumeMs <= 0) return { extension: { ids: IDS, announced }, name: '' };
-  const words = randomFillSync(new Uint32Array(NAME_WORDS));
-  announced.push(SidecarSetting.STREAMS_RESUME, Math.ceil(streamsResumeMs));
-  for (const [nth, word] of words.entries()) announced.push(SidecarSetting.CONNECTION_NAME + nth, word);
-  return { extension: { ids: IDS, announced }, name: nameText(words) };
+  if (streamsResumeMs > 0)
+    announced.push(
+      SidecarSetting.STREAMS_RESUME,
+      Math.ceil(streamsResumeMs),
+      SidecarSetting.SERVER_NUMBER,
+      serverNumber,
+    );
+  return { ids: IDS, announced };
 }
 
-/** A client's answer to a server that can resume streams: it will. */
-export const RESUMES_STREAMS: readonly number[] = [SidecarSetting.STREAMS_RESUME, 1];
+/** What a client's connection needs for its answer. */
+interface AnsweringConnection {
+  readonly peer: PeerSettings;
+  readonly control: { announce(settings: readonly number[]): void };
+  name: string;
+}
+
+/** Names a client's connection, and tells a server that can resume streams that the client does. */
+export function answerThatResumes(connection: AnsweringConnection): void {
+  if (streamsResumeMs(connection.peer) === 0) return;
+  const words = randomFillSync(new Uint32Array(NAME_WORDS));
+  const settings: number[] = [SidecarSetting.STREAMS_RESUME, 1];
+  for (const [nth, word] of words.entries()) settings.push(SidecarSetting.CONNECTION_NAME + nth, word);
+  connection.name = nameText(words);
+  connection.control.announce(settings);
+}
 
 /** The text of a connection's name. */
 function nameText(words: Iterable<number>): string {
@@ -92,7 +115,17 @@ export function streamsResumeMs({ extensions }: PeerSettings): number {
   return extensions[3] ?? 0;
 }
 
-/** The name that a server has given its connection. */
+/** A number for a server. */
+export function nextServerNumber(): number {
+  return randomFillSync(new Uint32Array(1))[0]!;
+}
+
+/** The number of the server: another one at the same address, or the same one started again, has another. */
+export function serverNumber({ extensions }: PeerSettings): number {
+  return extensions[4] ?? 0;
+}
+
+/** The name that a client has given its connection. */
 export function announcedName({ extensions }: PeerSettings): string {
   return nameText(extensions.slice(FIRST_NAME_WORD, FIRST_NAME_WORD + NAME_WORDS));
 }

@@ -43,8 +43,6 @@ export interface ConnectionOptions {
   readonly pings?: PingJudge;
   /** Settings beyond RFC 9113's. */
   readonly extension?: SettingsExtension;
-  /** The name that the owner gives the connection; '' without one. */
-  readonly name?: string;
   /** How to encode fields, by those names for which we know it beforehand. */
   readonly knownNames?: ReadonlyMap<string, KnownName>;
 }

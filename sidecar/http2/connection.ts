@@ -73,8 +73,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
   onBehalf: OnBehalf | undefined = undefined;
   /** The caller for which the owner counts the streams; this layer never reads it. */
   caller: object | undefined = undefined;
-  /** The name that the owner has given it; this layer never reads it. */
-  readonly name: string;
+  /** The name by which both owners know it; '' without one. This layer never reads it. */
+  name = '';
 
   /** Bytes we may still send on the connection. */
   sendWindow = DEFAULT_WINDOW_BYTES;
@@ -105,7 +105,6 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     this.limits = options.limits;
     this.peer = new PeerSettings(options.extension?.ids);
     this.clock = options.clock;
-    this.name = options.name ?? '';
     this.lastReadAtMs = options.clock();
     this.writer = new FrameWriter(socket);
     this.headers = new HeaderSender(this.writer, options.knownNames);
@@ -198,7 +197,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     literals?: Buffer,
   ): void {
     if (!stream.canSend) return;
-    const queue = stream.queue;
+    const { queue } = stream;
+    if (endStream) stream.tap?.onEnd(list, extra);
     if (queue !== undefined) {
       queue.trailers = list;
       queue.trailersExtra = extra;
@@ -227,6 +227,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
       this.writer.frame(FrameType.DATA, endStream ? Flag.END_STREAM : 0, stream.id, buffer, start, end);
       stream.sendWindow -= bytes;
       this.sendWindow -= bytes;
+      stream.tap?.onWritten(stream, buffer, start, end);
       this.flood.progress();
       if (endStream) this.endLocal(stream);
       return bytes;
@@ -322,7 +323,9 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
     if (stream.closedInOrder && !stream.wasted && !stream.unserved) this.flood.streamFinished();
     if (stream.held) heldRequests.pass(stream);
+    const { queue } = stream;
     this.waiting.discard(stream);
+    if (queue !== undefined) stream.tap?.onUnsent(queue);
     if (stream.unconsumed !== 0) {
       // Negative if the handler has already consumed, within `onData`, bytes that are not counted yet.
       this.receiver.window.release(stream.unconsumed);

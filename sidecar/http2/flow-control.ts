@@ -134,6 +134,7 @@ export class WaitingStreams implements QueueHolder {
       queue.sent(chunk, bytes);
       stream.sendWindow -= bytes;
       side.sendWindow -= bytes;
+      stream.tap?.onWritten(stream, chunk.buffer, chunk.start - bytes, chunk.start);
       sent += bytes;
       chunk = queue.first;
     }

@@ -54,6 +54,11 @@ export class SendQueue<S> extends ListNode<SendQueue<S>> {
     return this.chunks.length;
   }
 
+  /** The waiting pieces, in their order. */
+  get pieces(): readonly QueuedChunk[] {
+    return this.chunks;
+  }
+
   push(buffer: Buffer, start: number, end: number): void {
     const length = end - start;
     this.bytes += length;

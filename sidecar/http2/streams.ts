@@ -61,7 +61,8 @@ export interface StreamConnection extends UnreadOutput {
   readonly identity: PeerIdentity | undefined;
   readonly onBehalf: OnBehalf | undefined;
   readonly caller: object | undefined;
-  readonly name: string;
+  /** The name by which both owners know the connection; '' without one. */
+  name: string;
   readonly held: HeldByConnection;
   readonly waiting: { discard(stream: Stream): void };
   readonly control: { requestSign(onAnswer: () => void): void };
@@ -82,6 +83,16 @@ export interface StreamConnection extends UnreadOutput {
   streamError(stream: Stream, code: number, message: string): void;
   giveUp(stream: Stream): void;
   waste(stream: Stream, atOnce?: boolean): void;
+}
+
+/** Is told what a stream sends, so that another one can go on with it. No method may throw. */
+export interface StreamTap {
+  /** `buffer[start, end)` was written as DATA, and counted against the window. Copy bytes that you keep. */
+  onWritten(stream: Stream, buffer: Buffer, start: number, end: number): void;
+  /** The stream ends with these fields, once all DATA before was written. */
+  onEnd(list: HeaderList, extra: readonly string[] | undefined): void;
+  /** The stream has closed, and this was not sent. */
+  onUnsent(queue: SendQueue<Stream>): void;
 }
 
 /** The handler until the owner of a new stream sets its own. It drops everything. */
@@ -128,6 +139,7 @@ export class Stream implements HeldStream {
   wasted = false;
 
   queue: SendQueue<Stream> | undefined = undefined;
+  tap: StreamTap | undefined = undefined;
   /** The memory of its request, in bytes. Only `held-requests.ts` writes this and the following fields. */
   heldBytes = 0;
   /** The bytes count, because no endpoint has the request. */

@@ -259,7 +259,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
       clock,
       limits,
       pings: new PingGuard(minPingIntervalMs),
-      ...announceSidecar(this.options),
+      extension: announceSidecar(this.options),
       knownNames: GRPC_FIELD_NAMES,
     });
     connection.identity = identity;
@@ -372,10 +372,12 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     return this.lifetimes.size;
   }
 
-  /** The calls of the open connections, in no particular order. No call may begin or end meanwhile. */
-  *calls(): Generator<Call> {
-    for (const connection of this.lifetimes.keys())
+  /** The calls of the open connections (of that name), in no particular order. No call may begin or end meanwhile. */
+  *calls(name?: string): Generator<Call> {
+    for (const connection of this.lifetimes.keys()) {
+      if (name !== undefined && connection.name !== name) continue;
       for (const { handler } of connection.streams) if (handler instanceof Call) yield handler;
+    }
   }
 
   /** The time to drain is over: ends the remaining calls with `draining`. */

@@ -7,6 +7,7 @@ import { HEALTH_CHECK_OFF } from '../cluster/health/active-health.ts';
 import { AppHealth } from '../cluster/health/app-health.ts';
 import { AppServiceHealth } from '../cluster/health/app-service-health.ts';
 import { ALL_ENCODING_BITS } from '../grpc/message-encoding.ts';
+import { nextServerNumber } from '../grpc/sidecar-settings.ts';
 import { heldRequests, MIN_HELD_BYTES } from '../http2/held-requests.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { NO_APP } from '../net/address.ts';
@@ -44,6 +45,7 @@ export class Inbound {
   readonly tasks = new TaskStats();
   readonly taskRuns: TaskRuns;
   readonly resumptions: Resumptions;
+  private readonly serverNumber = nextServerNumber();
   readonly app: ClusterWithPolicies;
   readonly appHealth: AppHealth;
   private readonly appServices: AppServiceHealth;
@@ -74,10 +76,13 @@ export class Inbound {
     this.resumptions = new Resumptions({
       wheel,
       clock,
-      ended: this.taskRuns.store.ended,
       stats: this.stats,
-      lingerMs: () => this.taskRuns.store.settings.lingerMs,
-      calls: () => this.listener.calls(),
+      room: this.taskRuns.store,
+      lingerMs: () => (this.context.settings.deduplicateTasks ? this.taskRuns.store.settings.lingerMs : 0),
+      callOf: ({ connection, id }) => {
+        for (const call of this.listener.calls(connection)) if (call.stream.id === id) return call;
+        return undefined;
+      },
     });
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.appServices = new AppServiceHealth(this.app, wheel, clock);
@@ -113,7 +118,7 @@ export class Inbound {
       new Pipeline(this.context),
       this.stats,
       environment,
-      listenerOptions(inbound),
+      listenerOptions(inbound, this.serverNumber),
     );
     this.apply(config);
   }
@@ -134,14 +139,17 @@ export class Inbound {
     this.health.maxConnections = inbound.limits.maxConnections;
     this.context.name = config.name;
     this.context.admission!.update(inbound);
-    const toldAnew = this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate;
+    const { store } = this.taskRuns;
+    const toldAnew =
+      this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate ||
+      store.settings.lingerMs > 0 !== inbound.tasks.lingerMs > 0;
     this.context.settings = proxySettings(inbound);
     this.taskService.update(inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
-    this.taskRuns.store.settings = taskStoreSettings(inbound.tasks);
+    store.settings = taskStoreSettings(inbound.tasks);
     heldRequests.maxBytes = maxHeldBytes(inbound);
-    this.listener.update(listenerOptions(inbound));
-    // SETTINGS announced to callers whether a task runs once; they rely on it until they reconnect.
+    this.listener.update(listenerOptions(inbound, this.serverNumber));
+    // SETTINGS announced to callers whether a task runs once, and is resumed; they rely on it until they reconnect.
     if (toldAnew) this.listener.renew();
     this.listener.secure(inbound.tls);
   }
@@ -267,7 +275,7 @@ function mayBudget({
     identity !== undefined && (allowed.empty || allowed.match(identity.names) !== undefined);
 }
 
-function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptions {
+function listenerOptions(inbound: InboundSettings['inbound'], serverNumber: number): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = inbound.limits;
   return {
     limits: { ...DEFAULT_LIMITS, ...headerLimits(maxHeaderBytes), maxConcurrentStreams },
@@ -279,5 +287,6 @@ function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptio
     tasksOnceMaxBytes: inbound.tasks.deduplicate ? TASK_REQUEST_MAX_BYTES : 0,
     tasksOnceEncodings: ALL_ENCODING_BITS,
     streamsResumeMs: inbound.tasks.deduplicate ? inbound.tasks.lingerMs : 0,
+    serverNumber,
   };
 }

@@ -3,7 +3,12 @@ import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
 import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
-import { streamsResumeMs, tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
+import {
+  serverNumber,
+  streamsResumeMs,
+  tasksOnceEncodings,
+  tasksOnceMaxBytes,
+} from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -27,6 +32,8 @@ export interface AttemptOwner {
   readonly info: { readonly method: string };
   /** Size of the request's head, as its sender counts it (RFC 9113 §6.5.2). */
   readonly requestHeadBytes: number;
+  /** It is a task without an id: only the process that got it first knows it again. */
+  readonly isNameless: boolean;
   /** The stream is open: send the part of the request that has arrived. */
   onStreamOpen(attempt: Attempt, stream: Stream): void;
   /** An interim response (1xx); it says nothing about the final response. */
@@ -42,7 +49,7 @@ export interface AttemptOwner {
   /** One of the attempt's own clocks expired. */
   onAttemptClock(attempt: Attempt, clock: AttemptClockName): void;
   onRequestBytesSent(attempt: Attempt): void;
-  /** The attempt asks for the rest of a stream, and its endpoint does not resume streams. */
+  /** The attempt has found another process in place of the one that has the run. */
   onResumeRefused(attempt: Attempt): void;
 }
 
@@ -115,6 +122,12 @@ export class Attempt
   heldHead: HeaderList | undefined = undefined;
   /** The loss of the stream whose rest the attempt asks for; undefined for one that sends the request. */
   readonly resume: StreamResume | undefined;
+  /** The name of the run, by which its stream can be resumed; '' without one. */
+  run = '';
+  /** The stream on which the request was sent to this endpoint first. */
+  first: Stream | undefined = undefined;
+  /** When that stream was lost; 0 while it was not. */
+  lostAtMs = 0;
   /** Reads TaskResponse.status of the answer, where it counts. */
   scanner: OutcomeScanner | undefined = undefined;
   private readonly owner: AttemptOwner;
@@ -170,6 +183,12 @@ export class Attempt
     return stream !== undefined && stream.connection.peer.maxConcurrentStreams < this.streamsAllowed;
   }
 
+  /** The attempt before, at the same endpoint, may have begun the run that this one asks for. */
+  follow(before: Attempt): void {
+    this.first = before.first;
+    this.lostAtMs = before.lostAtMs === 0 ? before.startedAtMs + before.elapsedMs : before.lostAtMs;
+  }
+
   start(): void {
     this.endpoint.attemptStarted();
     const connection = this.endpoint.pool.acquire(this);
@@ -188,8 +207,7 @@ export class Attempt
       this.onNoConnection('headers_too_large', message);
       return;
     }
-    if (this.resume !== undefined && streamsResumeMs(connection.peer) === 0) {
-      // Another process may have the address by now. It would take the request for a new task.
+    if (this.isElsewhere(connection)) {
       this.owner.onResumeRefused(this);
       return;
     }
@@ -197,6 +215,15 @@ export class Attempt
     this.state = move(this.state, STATE.streaming);
     this.stream = connection.openStream(this);
     this.owner.onStreamOpen(this, this.stream);
+  }
+
+  /** Whether another process has the address by now, which would take the request for a new task. */
+  private isElsewhere({ peer }: Connection): boolean {
+    if (this.resume !== undefined) return streamsResumeMs(peer) === 0;
+    const { first, owner } = this;
+    return (
+      first !== undefined && owner.isNameless && serverNumber(first.connection.peer) !== serverNumber(peer)
+    );
   }
 
   onNoConnection(reason: NoConnection['reason'], message: string): void {

@@ -3,7 +3,7 @@ import type { Endpoint } from '../cluster/endpoint.ts';
 import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
-import type { MessageHead } from '../http2/head.ts';
+import { headOf, type MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { outcomeUnknown } from '../policy/retry.ts';
@@ -21,7 +21,7 @@ import { type SendingCall, sendResumeHead } from './request-head.ts';
 import { creditRequest, sendRequest } from './request-relay.ts';
 import type { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
-import { resumeValue } from './stream-names.ts';
+import { RUN_HEADER, resumeValue, withoutRun } from './stream-names.ts';
 import type { StreamResume } from './stream-resume.ts';
 import { settleTokens } from './task-budget.ts';
 
@@ -59,8 +59,6 @@ export class CallAttempts implements AttemptOwner {
   retryWait: RetryWait | undefined = undefined;
   /** The attempt that lost the call's stream last: if the stream can't be resumed, its verdict stands (`resuming.ts`). */
   cut: Attempt | undefined = undefined;
-  /** The stream of the first attempt: the name of a task that has no other. */
-  firstStream: Stream | undefined = undefined;
   /** The attempts beside `current`, where hedging is on. */
   hedging: Hedging | undefined = undefined;
 
@@ -73,8 +71,11 @@ export class CallAttempts implements AttemptOwner {
   begin(endpoint: Endpoint, nowMs: number): Attempt {
     this.call.progress.attempt();
     this.count++;
-    this.current = new Attempt(this, endpoint, this.count, nowMs);
-    return this.current;
+    const before = this.current;
+    const attempt = new Attempt(this, endpoint, this.count, nowMs);
+    if (before?.endpoint === endpoint && !before.unprocessed) attempt.follow(before);
+    this.current = attempt;
+    return attempt;
   }
 
   /** An attempt asks for the rest of the call's stream. */
@@ -144,6 +145,10 @@ export class CallAttempts implements AttemptOwner {
     return this.call.requestHeadBytes;
   }
 
+  get isNameless(): boolean {
+    return this.call.task?.taskId === '';
+  }
+
   mayMove(attempt: Attempt): boolean {
     return this.call.mayMove(attempt);
   }
@@ -155,7 +160,7 @@ export class CallAttempts implements AttemptOwner {
       return;
     }
     sendRequest(this.call, attempt, stream);
-    this.firstStream ??= stream;
+    attempt.first ??= stream;
   }
 
   onRequestBytesSent(attempt: Attempt): void {
@@ -170,8 +175,18 @@ export class CallAttempts implements AttemptOwner {
   }
 
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    if (attempt.resume !== undefined) this.call.onResumeAnswer(attempt, list);
-    else relayHead(this.call, attempt, list, head);
+    const { call } = this;
+    if (attempt.resume !== undefined) {
+      call.onResumeAnswer(attempt, list);
+      return;
+    }
+    const run = call.info.kind === 'task_stream' ? list.get(RUN_HEADER) : undefined;
+    if (run === undefined) relayHead(call, attempt, list, head);
+    else {
+      attempt.run = run;
+      const own = withoutRun(list);
+      relayHead(call, attempt, own, headOf(own, 'response'));
+    }
   }
 
   onResumeRefused(attempt: Attempt): void {

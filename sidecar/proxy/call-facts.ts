@@ -47,7 +47,6 @@ interface TriedFacts {
   readonly severalEndpointsFailed: boolean;
   readonly lastFailure: LocalReply | undefined;
   readonly retryWait: { cancel(): void } | undefined;
-  readonly firstStream: Stream | undefined;
   readonly hedging:
     | { readonly attempts: readonly Attempt[]; choose(attempt: Attempt): void; stop(): void }
     | undefined;

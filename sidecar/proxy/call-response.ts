@@ -8,6 +8,7 @@ import type { TaskObserver } from '../telemetry/task-stats.ts';
 import { replyFields, sendLocalReply, TRAILERS_ONLY } from './local-reply.ts';
 import type { LocalReply } from './reasons.ts';
 import { encodingOf } from './response-info.ts';
+import type { ResumableStream } from './resumable-stream.ts';
 import type { TaskRun } from './task-run.ts';
 
 /** The task that the call runs, if it runs one (`task-role.ts`). */
@@ -22,6 +23,14 @@ interface AnsweringProgress {
   answer(): void;
 }
 
+interface AnsweredCall {
+  readonly info: { readonly grpc: boolean };
+  readonly role: RunningRole;
+  readonly progress: AnsweringProgress;
+  /** The answer begins: undefined where its caller can't come back for it. */
+  beginResumable(): ResumableStream | undefined;
+}
+
 /** A caller that left needs no special case: its stream is closed and drops what it is given. */
 export class CallResponse {
   /** Message bytes, including those that wait for the caller to read. */
@@ -32,16 +41,20 @@ export class CallResponse {
   /** Counts the task's outcome. */
   observer: TaskObserver | undefined = undefined;
   private stream: Stream;
-  /** Of the bytes that wait for the caller, those that came with an attempt whose connection was lost. */
+  /** Of the bytes that wait for the caller, those that earn the running attempt no credit. */
   private staleBytes = 0;
+  /** Where its caller can come back for the rest. */
+  resumable: ResumableStream | undefined = undefined;
   private readonly role: RunningRole;
   private readonly progress: AnsweringProgress;
+  private readonly call: AnsweredCall;
 
-  constructor(stream: Stream, grpc: boolean, role: RunningRole, progress: AnsweringProgress) {
+  constructor(stream: Stream, call: AnsweredCall) {
     this.stream = stream;
-    this.role = role;
-    this.progress = progress;
-    this.framing = grpc ? new MessageFraming() : undefined;
+    this.call = call;
+    this.role = call.role;
+    this.progress = call.progress;
+    this.framing = call.info.grpc ? new MessageFraming() : undefined;
   }
 
   /** The caller has come back on this stream. */
@@ -49,9 +62,16 @@ export class CallResponse {
     this.stream = stream;
   }
 
-  /** The attempt's connection was lost: what waits for the caller came with it, and earns the next attempt no credit. */
-  keepStale(): void {
-    this.staleBytes = this.stream.queue?.bytes ?? 0;
+  /**
+   * So many of the bytes that wait earn the running attempt no credit: they came with one whose connection was lost, or were
+   * sent before the caller came back.
+   */
+  noteStale(bytes: number): void {
+    this.staleBytes = bytes;
+  }
+
+  get waitingBytes(): number {
+    return this.stream.queue?.bytes ?? 0;
   }
 
   /** This many waiting bytes went out. @returns how many of them the running attempt has sent */
@@ -76,7 +96,8 @@ export class CallResponse {
     this.progress.answer();
     this.observer?.onResponseHead(encodingOf(list));
     this.role.run?.onHead(list.fields);
-    this.stream.connection.sendHeaders(this.stream, list, undefined, false);
+    this.resumable ??= this.call.beginResumable();
+    this.stream.connection.sendHeaders(this.stream, list, this.resumable?.begin(list), false);
   }
 
   /** @returns how many bytes are processed, as `Connection.sendData` does */
@@ -97,6 +118,7 @@ export class CallResponse {
    */
   sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined, own = list): void {
     this.progress.answer();
+    this.resumable ??= this.call.beginResumable();
     if (this.role.run !== undefined)
       this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
     const { connection } = this.stream;
@@ -115,7 +137,7 @@ export class CallResponse {
   close(status: StatusCode): void {
     if (this.role.run !== undefined) this.endRun(status, ['grpc-status', String(status)]);
     // Answer bytes that the caller does not read keep the call in memory.
-    heldRequests.hold(this.stream);
+    if (this.resumable?.isCut !== true) heldRequests.hold(this.stream);
   }
 
   private endRun(status: StatusCode, trailers: readonly string[]): void {

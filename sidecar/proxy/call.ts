@@ -1,5 +1,4 @@
 /** One downstream RPC: its parts, and the events that reach it from its caller. */
-import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -40,7 +39,6 @@ import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import { relayRequestData, relayRequestTrailers } from './request-relay.ts';
 import type { ResumableStream } from './resumable-stream.ts';
-import { nameOfStream } from './stream-names.ts';
 import type { TaskFollower } from './task-follower.ts';
 import { TaskRole } from './task-role.ts';
 
@@ -78,8 +76,6 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   private placedIn: ClusterWithPolicies | undefined = undefined;
   private admittedBy: CircuitTicket | undefined = undefined;
   private admittedTries: Readonly<CallAttempts> | undefined = undefined;
-  /** The name of the stream on which it came, once its caller has lost the connection; '' before. */
-  private lostName = '';
   private readonly driver: CallDriver<Call, AdmittedCall>;
 
   constructor(
@@ -102,7 +98,7 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
     this.request = new CallRequest(stream, info.grpc, endStream, context.keptRequests);
     this.startedAtMs = context.clock();
     this.clock = new CallClock(this);
-    this.response = new CallResponse(stream, info.grpc, this.role, this.progress);
+    this.response = new CallResponse(stream, this);
     this.observeTask();
     context.stats.activeCalls++;
     context.stats.totalCalls++;
@@ -162,12 +158,14 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   // --- The downstream stream -------------------------------------------------------------------------------
 
   onHeaders(_stream: Stream, list: HeaderList, _head: MessageHead): void {
-    if (!this.progress.isDone) relayRequestTrailers(this, list);
+    if (!this.progress.isDone && !this.request.ended) relayRequestTrailers(this, list);
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    if (!this.progress.isDone) return relayRequestData(this, buffer, start, end, endStream);
-    if (endStream && this.progress.isLingering) this.clock.stop();
+    const { progress, request } = this;
+    // A caller that has come back may send again what has arrived before.
+    if (!progress.isDone && !request.ended) return relayRequestData(this, buffer, start, end, endStream);
+    if (endStream && progress.isLingering) this.clock.stop();
     return end - start;
   }
 
@@ -178,7 +176,10 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
   onDataSent(stream: Stream, bytes: number): void {
     const { follower, run } = this.role;
     if (follower !== undefined) follower.pump();
-    else this.attempt?.consume(run?.owed(bytes) ?? this.response.owed(bytes));
+    else {
+      const fresh = this.response.owed(bytes);
+      this.attempt?.consume(run?.owed(fresh) ?? fresh);
+    }
     this.clock.onMovement();
     if (this.progress.isDone && stream.queue === undefined) {
       this.clock.stop();
@@ -201,41 +202,32 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
 
   // --- A caller that comes back ----------------------------------------------------------------------------
 
-  /** Whether its caller resumes streams, and this is one that can be resumed. */
-  get resumesStream(): boolean {
-    const { context, info, stream } = this;
-    const may = context.resumptions !== undefined && info.kind === 'task_stream';
-    return may && streamsResumeMs(stream.connection.peer) > 0;
-  }
-
-  /** The name under which the caller may come back for the rest of the answer. */
-  get streamName(): string {
-    const { connection, id } = this.stream;
-    return this.lostName === '' ? nameOfStream(connection.name, id) : this.lostName;
-  }
-
   get resumable(): ResumableStream | undefined {
-    return this.role.run ?? this.role.follower;
+    return this.response.resumable;
   }
 
-  get answerHead(): readonly string[] | undefined {
-    const { follower, run } = this.role;
-    return run === undefined ? follower?.head : run.entry.head;
+  set resumable(resumable: ResumableStream | undefined) {
+    this.response.resumable = resumable;
   }
 
-  /** The connection was lost. Returns whether the caller may come back for the rest. */
+  beginResumable(): ResumableStream | undefined {
+    return this.context.resumptions?.begin(this);
+  }
+
+  /** The connection was lost. Returns whether the caller may come back. */
   awaitReturn(): boolean {
-    const { context, streamName } = this;
-    if (context.resumptions?.await(this) !== true) return false;
-    this.lostName = streamName;
-    return true;
+    return this.context.resumptions?.awaitCaller(this) === true;
   }
 
   moveTo(stream: Stream): void {
-    this.lostName = this.streamName;
     this.stream = stream;
     stream.handler = this;
     this.response.moveTo(stream);
+  }
+
+  onMoved(stream: Stream, bytes: number, againBytes: number): void {
+    this.response.noteStale(againBytes);
+    this.onDataSent(stream, bytes);
   }
 
   endReturn(): void {
@@ -325,6 +317,6 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
 
   finish(status: StatusCode): void {
     finishCall(this, status);
-    if (this.lostName !== '') this.context.resumptions?.forget(this.lostName);
+    this.resumable?.onCallEnd();
   }
 }

@@ -22,7 +22,8 @@ type LeftCall = EndingCall &
   CallWith<'stream' | 'progress' | 'clock'> & {
     readonly clock: { stop(): void };
     finish(status: StatusCode): void;
-    /** Whether the caller may come back for the rest of the answer. */
+    readonly resumable: { giveUp(): void } | undefined;
+    /** Whether the caller may come back. */
     awaitReturn(): boolean;
   };
 
@@ -71,8 +72,6 @@ export function endForSilence(call: SilentCall): void {
   const { attempt, response, role } = call;
   // The sidecar is silent itself, or a caller that does not read keeps the endpoint from sending.
   if (attempt === undefined ? !call.progress.isAwaitingMessage : attempt.ended) return;
-  // The caller may come back, and its app may wait for that.
-  if (role.run?.isCut === true) return;
   if (response.waits && role.run?.readsAhead !== true) return;
   if (attempt !== undefined && call.tries !== undefined && call.tries.hedging === undefined) {
     call.tries.onAttemptClock(attempt, 'idle');
@@ -87,12 +86,15 @@ export function endForSilence(call: SilentCall): void {
 export function endForCaller(call: LeftCall, failure: StreamFailure): void {
   if (call.progress.isDone) {
     call.clock.stop();
+    if (failure.kind === 'connection') call.awaitReturn();
+    else call.resumable?.giveUp();
     return;
   }
   const { role } = call;
   const { stats } = call.context;
   const leaving = callerLeft(call, failure);
-  if (leaving === 'connection_lost' && failure.kind === 'connection' && call.awaitReturn()) return;
+  if (leaving === 'connection_lost' && call.awaitReturn()) return;
+  call.resumable?.giveUp();
   if (leaving === 'time_is_up') stats.reject('deadline');
   if (role.run?.outlives(leaving) === true) return;
   role.follower?.leave(leaving);

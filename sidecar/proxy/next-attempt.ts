@@ -1,4 +1,5 @@
 /** Decides what follows a failed attempt: another one at once, one after a back-off, or the end of the call. */
+import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
 import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
@@ -104,8 +105,9 @@ export class NextAttempt {
     }
     const nowMs = this.context.clock();
     const same = sameEndpoint && !failed.endpoint.removed ? failed.endpoint : undefined;
-    // A task without an id is known to that endpoint alone.
-    const nowhere = sameEndpoint && same === undefined && call.task?.taskId === '';
+    // A task without an id is known to that endpoint alone, and no longer than it waits for its caller.
+    const nowhere =
+      sameEndpoint && call.tries.isNameless && (same === undefined || !isAwaited(failed, nowMs));
     const endpoint = nowhere
       ? undefined
       : (same ??
@@ -121,6 +123,12 @@ export class NextAttempt {
     if (endpoint !== failed.endpoint) call.tries.changeEndpoint();
     this.starter.start(call, endpoint, nowMs, true);
   }
+}
+
+/** Whether the run that lost its connection still waits for its caller. */
+function isAwaited({ elapsedMs, first, lostAtMs, startedAtMs }: Attempt, nowMs: number): boolean {
+  const lost = lostAtMs === 0 ? startedAtMs + elapsedMs : lostAtMs;
+  return first !== undefined && nowMs - lost < streamsResumeMs(first.connection.peer);
 }
 
 /** Whether an earlier attempt may be running the task. Only its own endpoint may get the call then, or it would run twice. */

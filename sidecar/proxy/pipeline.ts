@@ -50,7 +50,8 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
     const { context } = this;
     for (const services of context.localServices) if (services.serve(stream, list, head, endStream)) return;
     const info = requestInfo(list, head);
-    if (info.resume !== '' && this.resumes(stream, head, info, endStream)) return;
+    if ((info.resume !== '' || info.firstStream !== '') && this.resumes(stream, head, info, endStream))
+      return;
     const call = new Call(context, this, stream, list, head, info, endStream);
     stream.handler = call;
     if (list.oversize) {
@@ -72,11 +73,11 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
     this.route(call);
   }
 
-  /** Serves a request for the rest of a stream. */
+  /** Serves a request for the rest of a stream, or for one that has begun. */
   private resumes(stream: Stream, head: MessageHead, info: RequestInfo, endStream: boolean): boolean {
     const { resumptions, settings } = this.context;
-    const scope = info.scopeBy(settings.scopeHeaders, stream.connection.identity?.name ?? '');
-    return resumptions?.serve(stream, head, info, scope, endStream) === true;
+    const callerScope = info.scopeBy(settings.scopeHeaders, stream.connection.identity?.name ?? '');
+    return resumptions?.serve(stream, info, { callerScope, head }, endStream) === true;
   }
 
   private route(call: Call): void {

@@ -13,7 +13,7 @@ import type { CallWith } from './call-facts.ts';
 import type { ObservedCall } from './observed-call.ts';
 import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
-import { announcedStreamName, FIRST_STREAM_HEADER, RESUME_HEADER } from './stream-names.ts';
+import { FIRST_STREAM_HEADER, nameOfStream, RESUME_HEADER } from './stream-names.ts';
 import { type GivingCall, giveTokens } from './task-budget.ts';
 
 /** The parts of a call that its head upstream depends on. */
@@ -33,7 +33,6 @@ export type SendingCall = GivingCall &
     | 'transparentRetries'
     | 'clock'
     | 'lineage'
-    | 'tries'
   >;
 
 /** The header fields for a whole configured timeout, made once for each timeout in use. */
@@ -120,13 +119,12 @@ function isContentLength(name: string): boolean {
   return name === 'content-length';
 }
 
-/** The stream of the first attempt, where the task may be known by it to the sidecar that gets this one. */
-function firstStreamOf({ info, tries }: SendingCall, { connection }: Stream): string | undefined {
-  const first = tries?.firstStream;
-  if (first === undefined || info.kind !== 'task_stream' || streamsResumeMs(connection.peer) === 0)
-    return undefined;
-  if (streamsResumeMs(first.connection.peer) === 0) return undefined;
-  return announcedStreamName(first.connection, first.id);
+/** The name of the stream on which the endpoint got the task first, where its sidecar knows the task by it. */
+function firstStreamOf({ info }: SendingCall, { connection, handler }: Stream): string | undefined {
+  const { first } = handler as Attempt;
+  if (first === undefined || info.kind !== 'task_stream') return undefined;
+  if (first.connection.name === '' || streamsResumeMs(connection.peer) === 0) return undefined;
+  return nameOfStream(first.connection, first.id);
 }
 
 /** The time left, and the number of earlier attempts (gRPC proposal A6). */

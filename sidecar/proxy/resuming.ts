@@ -14,7 +14,7 @@ import type { ProxyContext } from './context.ts';
 import { lastAnswer, replyToFailure } from './failure-reply.ts';
 import { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
-import { announcedStreamName, STREAM_HEADER } from './stream-names.ts';
+import { RUN_HEADER } from './stream-names.ts';
 import { StreamResume } from './stream-resume.ts';
 
 /**
@@ -46,8 +46,7 @@ export class Resuming {
     call.tries.lose(attempt);
     call.tries.fail(replyToFailure(call, attempt, failure));
     call.trace?.event('outrigger.stream_lost', nowMs, ['outrigger.stream.byte', resume.fromByte]);
-    const waiting = call.stream.queue?.bytes ?? 0;
-    if (waiting > call.stream.connection.limits.streamWindowBytes)
+    if (call.response.waitingBytes > call.stream.connection.limits.streamWindowBytes)
       return this.giveUp(call, resume, 'not_read', nowMs);
     return this.next(call, attempt, resume, nowMs);
   }
@@ -65,7 +64,8 @@ export class Resuming {
     if (!cluster.policies.settings.task.deduplicate || !isLoss(failure)) return undefined;
     const lingerMs = streamsResumeMs(stream.connection.peer);
     if (lingerMs === 0) return undefined;
-    const name = attempt.resume?.name ?? announcedStreamName(stream.connection, stream.id);
+    const name = attempt.resume?.name ?? attempt.run;
+    if (name === '') return undefined;
     return new StreamResume(attempt, name, response.sentBytes, nowMs, lingerMs);
   }
 
@@ -115,7 +115,7 @@ export class Resuming {
 
   private ask(call: AdmittedCall, resume: StreamResume, nowMs: number, budgeted: boolean): void {
     resume.ask();
-    call.response.keepStale();
+    call.response.noteStale(call.response.waitingBytes);
     this.starter.resume(call, resume, nowMs, budgeted);
   }
 
@@ -135,7 +135,7 @@ export class Resuming {
   onAnswer(call: AdmittedCall, attempt: Attempt, head: HeaderList | undefined): void {
     const resume = attempt.resume!;
     const nowMs = this.context.clock();
-    if (head?.get(STREAM_HEADER) !== resume.name) {
+    if (head?.get(RUN_HEADER) !== resume.name) {
       this.onRefused(call, attempt);
       return;
     }
@@ -147,9 +147,11 @@ export class Resuming {
 
   /** The endpoint does not have the run, or does not resume streams. This proves nothing about it. */
   onRefused(call: AdmittedCall, attempt: Attempt): void {
+    const { resume } = attempt;
     attempt.cancel();
     settleAttempt(call, attempt, 'cancelled', Status.CANCELLED, 0, undefined);
-    this.giveUp(call, attempt.resume!, 'refused', this.context.clock());
+    if (resume === undefined) call.answer(lastAnswer(call));
+    else this.giveUp(call, resume, 'refused', this.context.clock());
   }
 
   /** The caller learns that its stream was cut, and the circuit gets the verdict on the attempt that was. */

@@ -1,202 +1,265 @@
 /** Lets callers come back for the rest of a stream whose connection was lost: the inbound side. */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
-import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';
-import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
-import type { EndedStream } from '../task/ended-streams.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { reply } from './reasons.ts';
 import type { RequestInfo } from './request-info.ts';
-import type { ResumableStream } from './resumable-stream.ts';
-import { parseResume, type ResumeRequest, STREAM_HEADER } from './stream-names.ts';
-import { isOf } from './task-runs.ts';
+import { type Keeper, ResumableStream, type ReturningCall } from './resumable-stream.ts';
+import type { Room } from './sent-tail.ts';
+import {
+  announcedStreamName,
+  nextRunName,
+  parseResume,
+  parseStreamName,
+  type StreamName,
+} from './stream-names.ts';
 
-/** A call whose caller may come back. */
-export interface ReturningCall {
-  readonly stream: Stream;
-  readonly streamName: string;
-  readonly callerScope: string;
-  readonly head: { readonly path: string };
-  readonly progress: { readonly isAnswering: boolean; readonly isDone: boolean };
-  /** Its part in the task; undefined for a call that can't be resumed. */
-  readonly resumable: ResumableStream | undefined;
-  /** The head of its answer, names and values in turn. */
-  readonly answerHead: readonly string[] | undefined;
-  /** Sends what follows over another stream. */
-  moveTo(stream: Stream): void;
-  /** Its caller did not come back in time. */
-  endReturn(): void;
+/** The most ends at a time; older ones make room for younger ones. */
+const ENDS_MAX = 1_024;
+/** The part of the memory for answers that ends may take. */
+const ENDS_SHARE = 1 / 4;
+
+/** A call that may get such a stream. */
+interface StreamingCall extends ReturningCall {
+  readonly info: RequestInfo;
+  readonly progress: { readonly isDone: boolean };
+  resumable: ResumableStream | undefined;
 }
 
 /** What a listener has for callers that come back. */
 interface ResumptionEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
-  readonly ended: { get(name: string): EndedStream | undefined };
   readonly stats: { reject(reason: string): void };
-  /** How long a caller has to come back. */
+  /** The memory that tails share with the answers of tasks. */
+  readonly room: Room & { readonly maxBytes: number };
+  /** How long a caller has to come back; 0: none may. */
   lingerMs(): number;
-  /** The calls of the open connections. */
-  calls(): Iterable<ReturningCall>;
+  /** The call that came on this stream, while its connection is open. */
+  callOf(name: StreamName): StreamingCall | undefined;
 }
 
-interface Away {
-  readonly call: ReturningCall;
-  /** Until when its caller may come back; Infinity while it is there. */
-  untilMs: number;
+/** Who asks for a stream. */
+interface Asker {
+  readonly callerScope: string;
+  readonly head: MessageHead;
 }
 
 /**
- * The streams of tasks whose callers have lost their connections, or had lost them and are back. A stream has one name, that
- * of the HTTP/2 stream on which its call arrived, over whatever connection it continues.
- *
- *     open ──its connection is lost──▶ away ──the caller asks for the rest──▶ back ──…──▶ ended
- *      │                                │ ▲                                    │
- *      │                                │ └──────its connection is lost────────┘
- *      │                                └──tasks.linger──▶ given up, as a call whose caller has left
- *      └──the caller asks for the rest before we notice the loss──▶ back
- *
- * A caller gets the rest of its own stream alone: by its name, which nobody can guess, and with the same method and the same
- * scope as its call. A name that is not known here is refused, and never begins a run.
+ * The streams of tasks that their callers may resume. A caller gets the rest of its own stream alone: by the name of the run,
+ * which nobody can guess, and with the same method and the same scope as its call. A name that is not known here is refused,
+ * and never begins a run.
  */
-export class Resumptions extends Timer {
+export class Resumptions extends Timer implements Keeper, Room {
   private readonly environment: ResumptionEnvironment;
-  private readonly byName = new Map<string, Away>();
+  /** By the name of the run and, once it has lost its connection or has ended, by that of its first stream. */
+  private readonly byName = new Map<string, ResumableStream>();
+  /** Those whose connection was lost, the one that was lost first at the front. */
+  private readonly cut = new Set<ResumableStream>();
+  /** Those whose call is over, oldest first. */
+  private readonly ended = new Set<ResumableStream>();
+  private endedBytes = 0;
 
   constructor(environment: ResumptionEnvironment) {
     super();
     this.environment = environment;
   }
 
-  /** The calls whose callers are away. */
-  *away(): Generator<ReturningCall> {
-    for (const { call, untilMs } of this.byName.values()) if (untilMs < Number.POSITIVE_INFINITY) yield call;
+  get room(): Room {
+    return this;
   }
 
-  /** The call's connection was lost. @returns whether its caller may come back for the rest */
-  await(call: ReturningCall): boolean {
-    const { resumable, progress, streamName } = call;
-    if (resumable === undefined || !progress.isAnswering || !resumable.canResume) return false;
-    const lingerMs = this.environment.lingerMs();
-    if (lingerMs <= 0) return false;
-    resumable.cut();
-    this.byName.set(streamName, { call, untilMs: this.environment.clock() + lingerMs });
-    this.arm();
+  /** Ends give way to streams that run. */
+  take(bytes: number): boolean {
+    while (!this.environment.room.take(bytes)) {
+      const [oldest] = this.ended;
+      if (oldest === undefined) return false;
+      oldest.giveUp();
+    }
     return true;
   }
 
-  private arm(): void {
-    let dueMs = Number.POSITIVE_INFINITY;
-    for (const { untilMs } of this.byName.values()) dueMs = Math.min(dueMs, untilMs);
-    if (dueMs < Number.POSITIVE_INFINITY) this.environment.wheel.arm(this, dueMs);
-    else this.environment.wheel.cancel(this);
+  give(bytes: number): void {
+    this.environment.room.give(bytes);
   }
 
-  override onTimeout(nowMs: number): void {
-    for (const [name, { call, untilMs }] of this.byName) {
-      if (untilMs > nowMs) continue;
-      this.byName.delete(name);
-      call.endReturn();
-    }
+  /** The calls whose callers are away. */
+  *away(): Generator<ReturningCall> {
+    for (const { call } of this.cut) if (call !== undefined) yield call;
+  }
+
+  /** The numbers of what is kept. */
+  get sizes() {
+    const { byName, cut, ended, endedBytes } = this;
+    return { names: byName.size, cut: cut.size, ended: ended.size, endedBytes };
+  }
+
+  /** Names the run of a call whose caller resumes streams. */
+  begin(call: StreamingCall): ResumableStream | undefined {
+    const { info, stream } = call;
+    if (info.kind !== 'task_stream' || streamsResumeMs(stream.connection.peer) === 0) return undefined;
+    if (this.environment.lingerMs() <= 0) return undefined;
+    const resumable = new ResumableStream(nextRunName(), call, this);
+    this.byName.set(resumable.name, resumable);
+    return resumable;
+  }
+
+  /** The call's connection was lost. @returns whether its caller may come back for the rest */
+  awaitCaller(call: StreamingCall): boolean {
+    // A request that did not arrive completely can't be continued.
+    if (!call.request.ended) return false;
+    const { stream } = call;
+    if (!call.progress.isDone) call.resumable ??= this.begin(call);
+    const { resumable } = call;
+    if (resumable === undefined || resumable.isOver) return false;
+    this.nameFirst(resumable, stream);
+    this.await(resumable);
+    return true;
+  }
+
+  await(resumable: ResumableStream): void {
+    resumable.park();
+    this.leaveEnds(resumable);
+    resumable.untilMs = this.environment.clock() + this.environment.lingerMs();
+    this.cut.add(resumable);
     this.arm();
   }
 
-  /** The call is over. */
-  forget(name: string): void {
-    this.byName.delete(name);
+  private nameFirst(resumable: ResumableStream, { connection, id }: Stream): void {
+    if (resumable.firstStream !== '') return;
+    resumable.firstStream = announcedStreamName(connection, id);
+    this.byName.set(resumable.firstStream, resumable);
+  }
+
+  keepEnd(resumable: ResumableStream): void {
+    this.leaveEnds(resumable);
+    this.nameFirst(resumable, resumable.carrier);
+    resumable.untilMs = this.environment.clock() + Math.max(this.environment.lingerMs(), 1);
+    resumable.wasClosed = resumable.carrier.closed;
+    this.ended.add(resumable);
+    resumable.endBytes = resumable.heldBytes;
+    this.endedBytes += resumable.endBytes;
+    const { maxBytes } = this.environment.room;
+    while (this.ended.size > ENDS_MAX || this.endedBytes > maxBytes * ENDS_SHARE) {
+      const [oldest] = this.ended;
+      oldest!.giveUp();
+    }
+    if (!this.armed) this.arm();
+  }
+
+  private leaveEnds(resumable: ResumableStream): void {
+    if (this.ended.delete(resumable)) this.endedBytes -= resumable.endBytes;
+  }
+
+  forget(resumable: ResumableStream): void {
+    this.leaveEnds(resumable);
+    this.cut.delete(resumable);
+    this.byName.delete(resumable.name);
+    if (resumable.firstStream !== '') this.byName.delete(resumable.firstStream);
   }
 
   /** The listener closes: no caller can come back. */
   stop(): void {
     this.environment.wheel.cancel(this);
-    for (const [name, { call, untilMs }] of this.byName) {
-      this.byName.delete(name);
-      if (untilMs < Number.POSITIVE_INFINITY) call.endReturn();
-    }
+    for (const resumable of this.cut) this.endCut(resumable);
+    for (const resumable of this.ended) resumable.giveUp();
   }
+
+  private endCut(resumable: ResumableStream): void {
+    const { call } = resumable;
+    resumable.giveUp();
+    call?.endReturn();
+  }
+
+  // --- Time ------------------------------------------------------------------------------------------------
+
+  private arm(): void {
+    const [cut] = this.cut;
+    const [ended] = this.ended;
+    const dueMs = Math.min(
+      cut?.untilMs ?? Number.POSITIVE_INFINITY,
+      ended?.untilMs ?? Number.POSITIVE_INFINITY,
+    );
+    if (dueMs < Number.POSITIVE_INFINITY) this.environment.wheel.arm(this, dueMs);
+    else this.environment.wheel.cancel(this);
+  }
+
+  override onTimeout(nowMs: number): void {
+    for (const resumable of this.cut) {
+      if (resumable.untilMs > nowMs) break;
+      this.endCut(resumable);
+    }
+    for (const resumable of this.ended) {
+      if (resumable.untilMs > nowMs) break;
+      // Its reader may not have read all of it: its time begins when its stream has closed.
+      if (resumable.wasClosed) resumable.giveUp();
+      else this.keepEnd(resumable);
+    }
+    this.arm();
+  }
+
+  // --- Requests --------------------------------------------------------------------------------------------
 
   /**
-   * Serves a request for the rest of a stream.
+   * Serves a request for the rest of a stream, or a task that has come before.
    *
-   * @returns false when it is no such request
+   * @returns false when it is neither, and has to run
    */
-  serve(stream: Stream, head: MessageHead, info: RequestInfo, callerScope: string, ends: boolean): boolean {
-    if (info.resume === '' || !info.grpc || streamsResumeMs(stream.connection.peer) === 0) return false;
-    heldRequests.pass(stream);
+  serve(stream: Stream, info: RequestInfo, by: Asker, ends: boolean): boolean {
+    if (!info.grpc || streamsResumeMs(stream.connection.peer) === 0) return false;
+    if (info.resume === '') return this.rejoin(stream, info.firstStream, by);
     const wanted = parseResume(info.resume);
-    if (wanted === undefined || !ends || !this.resume(stream, wanted, { callerScope, head })) {
-      this.environment.stats.reject('stream_cut');
-      stream.unserved = true;
-      const message =
-        'this stream can not be resumed here: its run is over, or was never here; send the task again';
-      sendLocalReply(stream, reply('stream_cut', message), true, false, head.method);
-    }
+    const found = wanted === undefined ? undefined : this.byName.get(wanted.name);
+    const byte = wanted?.byte ?? 0;
+    if (found !== undefined && ends && isOf(found, by)) this.goOn(stream, found, byte, by);
+    else this.refuse(stream, by);
     return true;
   }
 
-  private resume(
-    stream: Stream,
-    wanted: ResumeRequest,
-    by: { readonly callerScope: string; readonly head: MessageHead },
-  ): boolean {
-    const { name, byte } = wanted;
-    const call = this.byName.get(name)?.call ?? this.callOf(wanted);
-    if (call === undefined || call.progress.isDone) return this.sendEnd(stream, wanted, by);
-    const { resumable } = call;
-    if (call.callerScope !== by.callerScope || call.head.path !== by.head.path) return false;
-    if (resumable === undefined || !call.progress.isAnswering) return false;
-    if (!resumable.isCut) {
-      if (!resumable.canResume) return false;
-      // We have not noticed yet that its connection was lost.
-      const before = call.stream;
-      before.connection.reset(before, ErrorCode.CANCEL);
-      resumable.cut();
-      this.byName.set(name, { call, untilMs: this.environment.clock() + this.environment.lingerMs() });
-      this.arm();
-    }
-    if (!resumable.canResume || !resumable.mayResumeAt(byte)) return false;
-    this.byName.set(name, { call, untilMs: Number.POSITIVE_INFINITY });
-    this.arm();
-    call.moveTo(stream);
-    sendHead(stream, call.answerHead, name);
-    resumable.resumeAt(byte);
+  /** The task was sent again, because the head of its answer has not arrived. */
+  private rejoin(stream: Stream, firstStream: string, by: Asker): boolean {
+    const found = this.byName.get(firstStream) ?? this.openOne(firstStream);
+    if (found === undefined || !isOf(found, by)) return false;
+    this.goOn(stream, found, 0, by);
     return true;
   }
 
-  /** The call that still has the connection on which it came. */
-  private callOf({ name, connectionName, streamId }: ResumeRequest): ReturningCall | undefined {
-    for (const call of this.environment.calls()) {
-      const { connection, id } = call.stream;
-      if (id === streamId && connection.name === connectionName && call.streamName === name) return call;
-    }
-    return undefined;
+  /** The stream whose connection we still take for open. */
+  private openOne(firstStream: string): ResumableStream | undefined {
+    const name = parseStreamName(firstStream);
+    const call = name === undefined ? undefined : this.environment.callOf(name);
+    if (call === undefined || call.progress.isDone || !call.request.ended) return undefined;
+    call.resumable ??= this.begin(call);
+    if (call.resumable !== undefined) this.nameFirst(call.resumable, call.stream);
+    return call.resumable;
   }
 
-  private sendEnd(
-    stream: Stream,
-    { name, byte }: ResumeRequest,
-    by: { readonly callerScope: string; readonly head: MessageHead },
-  ): boolean {
-    const ended = this.environment.ended.get(name);
-    if (ended?.head === undefined || !isOf(ended, by)) return false;
-    const { from, log, end } = ended;
-    if (byte < from || byte > log.length) return false;
-    const { connection } = stream;
-    ended.carrier = stream;
-    sendHead(stream, ended.head, name);
-    let at = byte;
-    for (let bytes = log.read(at); bytes !== undefined; bytes = log.read(at)) {
-      at += bytes.length;
-      connection.sendData(stream, bytes, 0, bytes.length, false);
+  private goOn(stream: Stream, found: ResumableStream, byte: number, by: Asker): void {
+    if (found.call?.request.ended === false || !found.mayResumeAt(byte)) {
+      this.refuse(stream, by);
+      return;
     }
-    connection.sendHeaders(stream, new HeaderList([...end.trailers]), undefined, true);
-    return true;
+    heldRequests.pass(stream);
+    if (!found.isCut) found.parkOpen();
+    this.cut.delete(found);
+    found.resumeOn(stream, byte);
+    if (found.call === undefined && !found.isOver && !found.isCut) this.keepEnd(found);
+  }
+
+  private refuse(stream: Stream, { head }: Asker): void {
+    heldRequests.pass(stream);
+    this.environment.stats.reject('stream_cut');
+    stream.unserved = true;
+    const message =
+      'this stream can not be resumed here: its run is over, or was never here; send the task again';
+    sendLocalReply(stream, reply('stream_cut', message), true, false, head.method);
   }
 }
 
-function sendHead(stream: Stream, fields: readonly string[] | undefined, name: string): void {
-  stream.connection.sendHeaders(stream, new HeaderList([...(fields ?? [])]), [STREAM_HEADER, name], false);
+/** Whether the stream is that of this caller and method. */
+function isOf({ callerScope, path }: ResumableStream, by: Asker): boolean {
+  return callerScope === by.callerScope && path === by.head.path;
 }

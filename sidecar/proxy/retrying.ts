@@ -119,9 +119,9 @@ function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
  * Whether the endpoint's sidecar knows a task without an id by the stream that it came on. No other endpoint would know it,
  * so this holds only while that one can be reached.
  */
-function isKnownByStream({ info, request }: FailedCall, { endpoint, stream }: Attempt): boolean {
-  if (info.kind !== 'task_stream' || !request.ended || stream === undefined) return false;
-  return streamsResumeMs(stream.connection.peer) > 0 && isReachable(endpoint);
+function isKnownByStream({ info, request }: FailedCall, { endpoint, first }: Attempt): boolean {
+  if (info.kind !== 'task_stream' || !request.ended || first === undefined) return false;
+  return streamsResumeMs(first.connection.peer) > 0 && isReachable(endpoint);
 }
 
 function isReachable({ removed, pool }: Endpoint): boolean {

@@ -1,6 +1,6 @@
 /** The names of the fields by which sidecars inform each other, and callers, with an answer. */
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
-import { STREAM_HEADER } from './stream-names.ts';
+import { RUN_HEADER } from './stream-names.ts';
 
 /**
  * The fields by which a sidecar informs the next one, or a caller, with an answer. An app may have copied them from an
@@ -33,7 +33,7 @@ export function isSidecarField(name: string): boolean {
     case MODEL_FAILURE_HEADER:
     case TOKENS_USED_HEADER:
     case DEDUPLICATED_HEADER:
-    case STREAM_HEADER:
+    case RUN_HEADER:
       return true;
     default:
       return false;

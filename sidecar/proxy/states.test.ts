@@ -3,6 +3,7 @@ import t from 'tap';
 import { checkArrows } from '../../test/support/arrows.ts';
 import { ATTEMPT_ARROWS } from './attempt.ts';
 import { CALL_ARROWS, CallProgress } from './call-progress.ts';
+import { CARRIAGE_ARROWS } from './resumable-stream.ts';
 import { RESUME_ARROWS } from './stream-resume.ts';
 import { RUN_ARROWS } from './task-run.ts';
 
@@ -35,11 +36,20 @@ t.test('the run of a task takes the steps of its drawing, and no others', async 
   checkArrows(
     t,
     RUN_ARROWS,
-    `attended → cut, unattended, ended
-     cut → attended, unattended, ended
+    `attended → unattended, ended
      unattended → overtime, ended
      overtime → ended
      ended`,
+  );
+});
+
+t.test('a stream that can be resumed takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    CARRIAGE_ARROWS,
+    `carried → cut, over
+     cut → carried, over
+     over`,
   );
 });
 

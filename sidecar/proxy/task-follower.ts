@@ -4,12 +4,10 @@ import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
-import type { EndedStream } from '../task/ended-streams.ts';
-import type { Leaving, LogKeeper, Remains, TaskReader } from '../task/task-store.ts';
+import type { Leaving, Remains, TaskReader } from '../task/task-store.ts';
 import type { CallWith } from './call-facts.ts';
 import { isTooLarge, replyToOversize, statusAlone } from './oversize.ts';
 import { reply } from './reasons.ts';
-import { bytesOnTheWay, type ResumableStream } from './resumable-stream.ts';
 import { DEDUPLICATED_HEADER } from './sidecar-fields.ts';
 import type { TaskRunner } from './task-run.ts';
 
@@ -19,22 +17,12 @@ interface FollowedRuns {
   /** The call whose run ended at its deadline; set while its followers are notified. */
   readonly outOfTime: TaskRunner | undefined;
   schedule(): void;
-  /** Keeps the end of a stream for a caller whose connection may be lost. */
-  keepEnd(ended: EndedStream): void;
 }
-
-/** The follower passes on at most so many bytes at a time: a page of the log (`replay-log.ts`). */
-const PASSED_MAX_BYTES = 65_536;
 
 /** The call that follows. */
 export interface FollowingCall
-  extends CallWith<
-    'stream' | 'head' | 'context' | 'info' | 'request' | 'response' | 'clock' | 'progress',
-    'answer'
-  > {
+  extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'clock' | 'progress', 'answer'> {
   readonly role: { stopFollowing(): void };
-  readonly streamName: string;
-  readonly callerScope: string;
   observeTask(): void;
   /** The call had joined another call's task, and now runs it itself. */
   runAgain(): void;
@@ -43,26 +31,21 @@ export interface FollowingCall
 }
 
 /** Sends a call the answer of the call that runs, or has run, the same task, at the pace of its own caller. */
-export class TaskFollower implements LogKeeper, ResumableStream {
+export class TaskFollower {
   private readonly runs: FollowedRuns;
   private readonly call: FollowingCall;
   private reader: TaskReader<TaskRunner> | undefined = undefined;
   private how = '';
   private headSent = false;
-  /** The caller's connection was lost, and it may come back. */
-  isCut = false;
 
   constructor(runs: FollowedRuns, call: FollowingCall) {
     this.runs = runs;
     this.call = call;
   }
 
-  /** @param resumes whether the caller may come back for the rest when it loses its connection */
-  start(reader: TaskReader<TaskRunner>, decision: 'join' | 'replay', resumes: boolean): void {
+  start(reader: TaskReader<TaskRunner>, decision: 'join' | 'replay'): void {
     this.reader = reader;
-    if (resumes) reader.keeper = this;
-    // A task that is known by its stream has come again from the same caller alone: nothing was shared.
-    if (!reader.entry.ofStream) this.how = decision === 'join' ? 'joined' : 'replayed';
+    this.how = decision === 'join' ? 'joined' : 'replayed';
     this.pump();
   }
 
@@ -74,7 +57,7 @@ export class TaskFollower implements LogKeeper, ResumableStream {
   /** Sends what has arrived, as far as the caller reads. Call it again when the stream has room. */
   pump(): void {
     const { call, reader } = this;
-    if (reader === undefined || this.isCut || call.progress.isDone) return;
+    if (reader === undefined || call.progress.isDone) return;
     const { stream } = call;
     if (reader.lost) {
       call.answer(
@@ -99,10 +82,7 @@ export class TaskFollower implements LogKeeper, ResumableStream {
     // Sending may have called back: more of the answer, and its end, may have gone out already.
     if (call.progress.isDone) return;
     const { end } = reader;
-    if (end === undefined) {
-      reader.entry.runner?.role.run?.onFollowerRead();
-      return;
-    }
+    if (end === undefined) return;
     if (this.endedForAnother(reader)) {
       // Copy them at once: the other call drops its bytes when it has ended.
       call.request.adopt(this.runs.outOfTime!.request.parts);
@@ -118,22 +98,7 @@ export class TaskFollower implements LogKeeper, ResumableStream {
       }
       trailers = statusAlone(trailers, end.status, !this.headSent);
     }
-    const extra = this.how === '' ? undefined : [DEDUPLICATED_HEADER, this.how];
-    if (reader.keeper === this) {
-      const all = extra === undefined ? trailers.fields : trailers.fields.concat(extra);
-      const { callerScope, head, streamName } = call;
-      this.runs.keepEnd({
-        name: streamName,
-        path: head.path,
-        callerScope,
-        head: reader.head,
-        log: reader.entry.log.tail(this.keepFrom),
-        from: this.keepFrom,
-        end: { ...end, trailers: all },
-        carrier: stream,
-      });
-    }
-    call.response.sendEnd(trailers, end.status, extra);
+    call.response.sendEnd(trailers, end.status, [DEDUPLICATED_HEADER, this.how]);
     this.leave('cancelled');
     call.completeAnswer(end.status);
   }
@@ -148,39 +113,6 @@ export class TaskFollower implements LogKeeper, ResumableStream {
     if (outOfTime === undefined || head !== undefined || !outOfTime.request.whole) return false;
     // The same task may have arrived in another compression, which this call's head does not name.
     return outOfTime.info.encoding === info.encoding && timeLeftMs(clock.deadlineMs, context.clock()) > 0;
-  }
-
-  // --- The caller's stream can be resumed --------------------------------------------------------------------
-
-  /** The head of the answer. */
-  get head(): readonly string[] | undefined {
-    return this.reader?.head;
-  }
-
-  get canResume(): boolean {
-    return this.reader?.keeper === this && !this.reader.lost;
-  }
-
-  /** What waits in the stream's queue is not known any more when the stream has closed: it is a page at most. */
-  get keepFrom(): number {
-    const { call, reader } = this;
-    return Math.max(0, reader!.offset - PASSED_MAX_BYTES - bytesOnTheWay(call.stream));
-  }
-
-  drop(): void {}
-
-  cut(): void {
-    this.isCut = true;
-  }
-
-  mayResumeAt(byte: number): boolean {
-    return byte >= this.keepFrom && byte <= this.reader!.offset;
-  }
-
-  resumeAt(byte: number): void {
-    this.isCut = false;
-    this.reader!.offset = byte;
-    this.pump();
   }
 
   /** The caller has its answer, or left. */

@@ -4,23 +4,19 @@ import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
 import { deadlineReached } from '../policy/deadline.ts';
 import type { Reason } from '../policy/reasons.ts';
-import type { Leaving, LogKeeper, TaskEntry } from '../task/task-store.ts';
+import type { Leaving, TaskEntry } from '../task/task-store.ts';
 import { countCallerGone, type HeardCall } from './call-accounting.ts';
 import { sendLocalReply } from './local-reply.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { LocalReply } from './reasons.ts';
-import { bytesOnTheWay, fastestLag, type ResumableStream } from './resumable-stream.ts';
 
 /** The call that runs a task. */
 export interface TaskRunner extends HeardCall {
   readonly stream: Stream;
-  /** The name under which its caller may resume its stream. */
-  readonly streamName: string;
-  readonly callerScope: string;
-  readonly head: { readonly method: string; readonly path: string };
+  readonly head: { readonly method: string };
   readonly info: HeardCall['info'];
   readonly trace: CallTrace | null | undefined;
-  readonly request: { readonly whole: boolean; readonly ended: boolean; readonly parts: readonly Buffer[] };
+  readonly request: { readonly whole: boolean; readonly parts: readonly Buffer[] };
   readonly progress: HeardCall['progress'] & {
     readonly isAnswering: boolean;
     explain(reason: Reason): void;
@@ -38,7 +34,6 @@ export interface TaskRunner extends HeardCall {
 /** Where a listener keeps the runs of its tasks. */
 export interface KeptRuns {
   readonly store: {
-    readonly settings: { readonly maxAnswerBytes: number };
     head(entry: TaskEntry<TaskRunner>, fields: readonly string[]): void;
     append(entry: TaskEntry<TaskRunner>, buffer: Buffer, start: number, end: number): void;
   };
@@ -49,16 +44,14 @@ export interface KeptRuns {
 
 /**
  * - `attended`: its own caller waits for the answer;
- * - `cut`: its own caller's connection was lost in the middle of the answer, and it may come back for the rest;
  * - `unattended`: its own caller left, and it runs for followers;
  * - `overtime`: the deadline of its own caller passed while followers waited.
  */
-type RunState = 'attended' | 'cut' | 'unattended' | 'overtime' | 'ended';
+type RunState = 'attended' | 'unattended' | 'overtime' | 'ended';
 
 /** The arrows of the drawing at {@link TaskRun}. */
 export const RUN_ARROWS: Arrows<RunState> = {
-  attended: ['cut', 'unattended', 'ended'],
-  cut: ['attended', 'unattended', 'ended'],
+  attended: ['unattended', 'ended'],
   unattended: ['overtime', 'ended'],
   overtime: ['ended'],
   ended: [],
@@ -69,25 +62,16 @@ const STATE = statesOf(RUN_ARROWS);
 /**
  * The run of a task, by the call that came first:
  *
- *     cut ──its caller did not come back──────┐
- *     ▲ │ its connection was lost; it is back │
- *     │ ▼                                     ▼
  *     attended ──its caller left──▶ unattended ──at the caller's deadline──▶ overtime
  *        └──────────────────────────────┴──────────▶ ended ◀──────────────────┘
- *
- * While its caller's stream can be resumed, the run is the keeper of its log (`resumptions.ts`).
  */
-export class TaskRun implements LogKeeper, ResumableStream {
+export class TaskRun {
   readonly entry: TaskEntry<TaskRunner>;
   readonly call: TaskRunner;
   private readonly runs: KeptRuns;
   private state: StateOf<RunState> = STATE.attended;
   /** Of the bytes that wait for its own caller, those for which the app received credit already. */
   private aheadBytes = 0;
-  /** How much of the answer was passed to the stream of its own caller, or waits for it to come back. */
-  private passedBytes = 0;
-  /** While it is cut: the first byte that its caller may ask for. */
-  private keptFrom = 0;
 
   constructor(runs: KeptRuns, entry: TaskEntry<TaskRunner>, call: TaskRunner) {
     this.runs = runs;
@@ -95,9 +79,8 @@ export class TaskRun implements LogKeeper, ResumableStream {
     this.call = call;
   }
 
-  /** Its own caller waits for the answer, or may come back for it. */
   private get isAttended(): boolean {
-    return this.state === STATE.attended || this.state === STATE.cut;
+    return this.state === STATE.attended;
   }
 
   private become(to: StateOf<RunState>): void {
@@ -106,7 +89,6 @@ export class TaskRun implements LogKeeper, ResumableStream {
 
   /** The caller has left. Returns true when the task continues, for others or for the caller's retry. */
   outlives(leaving: Leaving): boolean {
-    this.entry.keeper = undefined;
     if (!this.runs.runsOn(this.entry, leaving)) return false;
     countCallerGone(this.call, leaving === 'time_is_up' ? Status.DEADLINE_EXCEEDED : Status.CANCELLED);
     if (this.isAttended) this.become(STATE.unattended);
@@ -159,30 +141,9 @@ export class TaskRun implements LogKeeper, ResumableStream {
     attempt!.consume(bytes);
   }
 
-  /** A follower has read on: the app may send more, if it has waited for the followers alone. */
-  onFollowerRead(): void {
-    if (this.state !== STATE.attended && this.followersKeepUp) this.readAhead();
-  }
-
-  /** Whether the app may continue to send for followers alone: not while even the fastest of them is far behind. */
-  private get followersKeepUp(): boolean {
-    return fastestLag(this.entry) <= this.runs.store.settings.maxAnswerBytes / 2;
-  }
-
-  /** The same while its own caller is gone. */
-  private sendToNobody(bytes: number): number {
-    const { entry } = this;
-    const isFollowed = entry.readers !== undefined && entry.readers.size > 0;
-    if (isFollowed ? !this.followersKeepUp : this.state === STATE.cut) return 0;
-    if (this.state === STATE.cut) this.aheadBytes += bytes;
-    return bytes;
-  }
-
   /** Sends to its own caller. @returns how many bytes the app may send in their place now */
   send(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const bytes = end - start;
-    this.passedBytes += bytes;
-    if (stream.closed) return this.sendToNobody(bytes);
     const { readsAhead } = this;
     // Decide before sending: bytes that leave the queue are reported within the call.
     if (readsAhead) this.aheadBytes += bytes;
@@ -196,55 +157,6 @@ export class TaskRun implements LogKeeper, ResumableStream {
     const told = Math.min(bytes, this.aheadBytes);
     this.aheadBytes -= told;
     return bytes - told;
-  }
-
-  // --- Its own caller's stream can be resumed ---------------------------------------------------------------
-
-  get canResume(): boolean {
-    const { call, entry } = this;
-    // A request that was not sent completely can't be continued.
-    return entry.keeper === this && call.request.ended && call.attempt?.stream?.canSend === false;
-  }
-
-  get isCut(): boolean {
-    return this.state === STATE.cut;
-  }
-
-  get keepFrom(): number {
-    if (this.isCut) return this.keptFrom;
-    const { stream } = this.call;
-    return Math.max(0, this.passedBytes - (stream.queue?.bytes ?? 0) - bytesOnTheWay(stream));
-  }
-
-  /** Too many bytes would have to be kept: the store has taken the log from it. */
-  drop(): void {}
-
-  /** The bytes that its own caller was not sent: those for which the app has no credit, and those for which it has. */
-  private get unsentBytes(): number {
-    return (this.call.attempt?.stream?.unconsumed ?? 0) + this.aheadBytes;
-  }
-
-  cut(): void {
-    this.keptFrom = Math.max(0, this.passedBytes - this.unsentBytes - bytesOnTheWay(this.call.stream));
-    this.become(STATE.cut);
-  }
-
-  mayResumeAt(byte: number): boolean {
-    return byte >= this.keepFrom && byte <= this.passedBytes - this.unsentBytes;
-  }
-
-  /** Sends what its caller lacks. The app has its credit already for what was sent before. */
-  resumeAt(byte: number): void {
-    const { call, entry } = this;
-    const { stream } = call;
-    this.aheadBytes += this.passedBytes - this.unsentBytes - byte;
-    this.passedBytes = byte;
-    this.become(STATE.attended);
-    for (let bytes = entry.log.read(byte); bytes !== undefined; bytes = entry.log.read(this.passedBytes)) {
-      this.passedBytes += bytes.length;
-      const due = this.owed(stream.connection.sendData(stream, bytes, 0, bytes.length, false));
-      if (due > 0) call.attempt!.consume(due);
-    }
   }
 
   /** Whether the app has ended the call because of the deadline, which it watches, too. */

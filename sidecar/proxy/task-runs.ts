@@ -2,16 +2,11 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
-import type { EndedStream } from '../task/ended-streams.ts';
 import {
-  type Fingerprint,
   fingerprintFor,
-  fingerprintOf,
-  isReplayable,
   type Leaving,
   TASK_REFUSALS,
-  TaskEntry,
-  TaskReader,
+  type TaskEntry,
   TaskStore,
   type TaskStoreSettings,
   type TaskSubscriber,
@@ -32,22 +27,6 @@ import { TaskRun, type TaskRunner } from './task-run.ts';
  */
 export const TASK_REQUEST_MAX_BYTES = 65_535;
 
-/** Between a task's fingerprint and the name of the stream that it is known by. */
-const STREAM_MARK = '@';
-
-/** Whether a caller that has received nothing can have all of the answer, and a new run would give the same. */
-function isWhole({ from, end, log }: EndedStream): boolean {
-  return from === 0 && log.start === 0 && isReplayable(end.status, end.taskStatus);
-}
-
-/** Whether the ended stream is that of this caller and method. */
-export function isOf(
-  ended: EndedStream,
-  { callerScope, head }: { readonly callerScope: string; readonly head: { readonly path: string } },
-): boolean {
-  return ended.callerScope === callerScope && ended.path === head.path;
-}
-
 /** Whether, and where, a listener runs its tasks once. */
 interface TaskContext {
   readonly taskRuns: TaskRuns | undefined;
@@ -60,10 +39,7 @@ export type TaskCall = TaskRunner &
   FollowingCall &
   RecordedCall & {
     readonly context: TaskContext;
-    readonly callerScope: string;
     readonly runScope: string;
-    /** Its caller resumes streams, and this is one that can be resumed. */
-    readonly resumesStream: boolean;
     readonly role: { runFor(run: TaskRun): void };
     follow(follower: TaskFollower): void;
   };
@@ -79,22 +55,13 @@ export function needsTaskMessage({ context, lineage }: CallWith<'context' | 'lin
   return lineage.owner === undefined && !lineage.isOwnerOver && context.inboundCalls.size > 0;
 }
 
-/**
- * Returns false when the call must not run. A request that is too large, or has no id, runs each time; but a sidecar that
- * resumes streams may come back for it.
- */
+/** Returns false when the call must not run. A request that is too large, or has no id, runs each time. */
 export function runOrFollowTask(call: TaskCall, message: FirstMessage | undefined): boolean {
-  if (!runsOnce(call)) return true;
-  const { context, request, task } = call;
-  const whole =
-    message !== undefined &&
-    task !== undefined &&
-    request.ended &&
-    message.whole &&
-    // Compressed or not, it is the same task, if the whole message was readable.
-    request.bytes === PREFIX_BYTES + message.wireBytes;
-  if (whole && task.taskId !== '') return context.taskRuns!.begin(call, message);
-  return !call.resumesStream || context.taskRuns!.beginStream(call, whole ? message : undefined);
+  const { task, request } = call;
+  if (!runsOnce(call) || message === undefined || task === undefined || task.taskId === '') return true;
+  // Compressed or not, it is the same task, if the whole message was readable.
+  if (!request.ended || !message.whole || request.bytes !== PREFIX_BYTES + message.wireBytes) return true;
+  return call.context.taskRuns!.begin(call, message);
 }
 
 /**
@@ -119,79 +86,31 @@ export class TaskRuns extends Timer {
 
   /** Returns false when the call must not run: it follows the call that is running the task, or gets the kept answer. */
   begin(call: TaskCall, message: FirstMessage): boolean {
-    return this.beginAs(call, this.fingerprintOf(call, message), 'by_id');
-  }
-
-  /**
-   * The same for a task that has no id, or is not known by it: it is the task of the stream that it came on first, which a
-   * caller's sidecar names when it sends the task again.
-   *
-   * @param message undefined where the whole request is not known: nobody sends it again
-   */
-  beginStream(call: TaskCall, message: FirstMessage | undefined): boolean {
-    const { info, streamName } = call;
-    const first = message === undefined || info.firstStream === '' ? streamName : info.firstStream;
-    const ended = first === streamName ? undefined : this.store.ended.get(first);
-    if (ended !== undefined && isWhole(ended) && isOf(ended, call)) {
-      const follower = new TaskFollower(this, call);
-      call.follow(follower);
-      follower.start(new TaskReader(TaskEntry.ofEnded<TaskRunner>(ended), call), 'replay', true);
-      return false;
-    }
-    const task = message === undefined ? this.scopeFor(call) : this.fingerprintOf(call, message).text;
-    return this.beginAs(
-      call,
-      fingerprintOf(`${task}${STREAM_MARK}${first}`),
-      message === undefined ? 'unique' : 'of_stream',
-    );
-  }
-
-  private scopeFor({ runScope, head, info }: TaskCall): string {
-    info.taskScope ??= this.scopeOf(head.path, runScope);
-    return info.taskScope;
-  }
-
-  private fingerprintOf(call: TaskCall, { buffer, start, end }: FirstMessage): Fingerprint {
-    return taskFingerprint(this.scopeFor(call), buffer, start, end);
-  }
-
-  private beginAs(
-    call: TaskCall,
-    fingerprint: Fingerprint,
-    known: 'by_id' | 'of_stream' | 'unique',
-  ): boolean {
-    const { info, resumesStream } = call;
+    const { info, runScope } = call;
+    info.taskScope ??= this.scopeOf(call.head.path, runScope);
+    const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
     const nowMs = this.clock();
     let begun = this.store.begin(fingerprint, call, call, nowMs, info);
     if (begun.decision === 'unreadable')
       begun = this.store.begin(fingerprintFor(fingerprint, info.acceptedEncodings), call, call, nowMs);
     switch (begun.decision) {
-      case 'run': {
-        const { entry } = begun;
-        const run = new TaskRun(this, entry, call);
-        entry.ofStream = known !== 'by_id';
-        // Nobody can send it again, so that only the rest of its stream is kept.
-        if (known === 'unique') entry.refusal = 'too_large';
-        if (resumesStream) entry.keeper = run;
-        call.role.runFor(run);
+      case 'run':
+        call.role.runFor(new TaskRun(this, begun.entry, call));
         begun.abandoned?.runner?.abandon();
         return true;
-      }
       case 'join':
       case 'replay': {
         followTrace(call, begun.reader.entry.runner, begun.decision === 'join' ? 'joined' : 'replayed');
         const follower = new TaskFollower(this, call);
         call.follow(follower);
         begun.reader.entry.runner?.role.run?.readAhead();
-        follower.start(begun.reader, begun.decision, resumesStream);
+        follower.start(begun.reader, begun.decision);
         return false;
       }
       // Can't occur: the second look-up does not depend on the encodings that the caller can read.
       case 'unreadable':
         return true;
       case 'refuse': {
-        // What has no id may always run.
-        if (known !== 'by_id' && begun.reason === 'full') return true;
         const message = TASK_REFUSALS[begun.reason];
         if (begun.reason === 'full') call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
         else call.answer(reply('task_not_repeatable', message));
@@ -236,30 +155,8 @@ export class TaskRuns extends Timer {
     this.wheel.cancel(this);
   }
 
-  /** Keeps the end of a stream for a caller whose connection may be lost. */
-  keepEnd(ended: EndedStream): void {
-    const nowMs = this.clock();
-    this.store.keepEnd(ended, nowMs);
-    if (nowMs + this.store.settings.lingerMs < this.armedForMs) this.schedule();
-  }
-
   end(run: TaskRun, status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
     const nowMs = this.clock();
-    const { call, entry } = run;
-    if (entry.keeper === run) {
-      const from = run.keepFrom;
-      this.keepEnd({
-        name: call.streamName,
-        path: call.head.path,
-        callerScope: call.callerScope,
-        head: entry.head,
-        log: entry.log.tail(from),
-        from,
-        end: { status, taskStatus, trailers },
-        carrier: call.stream,
-      });
-      entry.keeper = undefined;
-    }
     this.outOfTime = run.endsForTime(status, nowMs) ? run.call : undefined;
     this.store.finish(run.entry, { status, taskStatus, trailers }, nowMs);
     this.outOfTime = undefined;

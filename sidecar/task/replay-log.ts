@@ -81,15 +81,6 @@ export class ReplayLog {
     return page;
   }
 
-  /** Returns a log that shares the pages from `offset` on; later bytes go to this one alone. */
-  tail(offset: number): ReplayLog {
-    const tail = new ReplayLog();
-    tail.length = this.length;
-    tail.pages = this.pages.filter(({ startsAt, used }) => startsAt + used > offset);
-    for (const { buffer } of tail.pages) tail.heldBytes += buffer.length;
-    return tail;
-  }
-
   /** Copies the whole log, of which nothing may have been dropped. */
   copyTo(target: Buffer, at: number): void {
     for (const { buffer, first, used, startsAt } of this.pages)

@@ -2,7 +2,6 @@
 
 import { ListNode } from '../collections/linked-list.ts';
 import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
-import type { EndedStream } from './ended-streams.ts';
 import type { KeptAnswer } from './kept-answers.ts';
 import { ReplayLog } from './replay-log.ts';
 import type { TaskEnd } from './task-end.ts';
@@ -55,17 +54,6 @@ export type Remains = 'go_on' | 'linger' | 'abort';
 /** About what an entry takes besides its bytes. */
 const ENTRY_BYTES = 512;
 
-/**
- * A caller whose stream may be resumed: the log keeps its bytes from here on, also of an answer that others can't join any
- * more.
- */
-export interface LogKeeper {
-  /** The first byte that the caller may still ask for. */
-  readonly keepFrom: number;
-  /** Its bytes are too many, and were dropped: its stream can't be resumed any more. */
-  drop(): void;
-}
-
 export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly fingerprint: string;
   /** The hash of the fingerprint. */
@@ -76,14 +64,7 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   /** Response header fields, names and values in turn; undefined before they arrive, and for a trailers-only answer. */
   head: readonly string[] | undefined = undefined;
   end: TaskEnd | undefined = undefined;
-  readonly log: ReplayLog;
-  /** The runner's own caller, while its stream can be resumed. */
-  keeper: LogKeeper | undefined = undefined;
-  /**
-   * The task has no id, and is known by the stream that it came on: only that stream's caller comes back for it, and not once
-   * the answer has reached it.
-   */
-  ofStream = false;
+  readonly log = new ReplayLog();
   /** The number of callers that wait for the answer, the runner's own included. */
   callers = 1;
   readers: Set<TaskReader<Runner>> | undefined = undefined;
@@ -97,9 +78,8 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   /** The bytes that the store has counted for it. */
   countedBytes = 0;
 
-  constructor(fingerprint: string, hash: number, runner: Runner | undefined, log = new ReplayLog()) {
+  constructor(fingerprint: string, hash: number, runner: Runner | undefined) {
     super();
-    this.log = log;
     this.fingerprint = fingerprint;
     this.hash = hash;
     this.runner = runner;
@@ -114,17 +94,6 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
     if (answer.head !== undefined) entry.setHead(answer.head);
     entry.setEnd(answer.end);
     entry.log.append(answer.bytes, 0, answer.bytes.length);
-    return entry;
-  }
-
-  /** Makes the entry of a task whose stream has ended, for its own caller, which has received nothing of it. */
-  static ofEnded<Runner>({ head, end, log }: EndedStream): TaskEntry<Runner> {
-    const entry = new TaskEntry<Runner>('', 0, undefined, log);
-    entry.become(TASK_STATE.finished);
-    entry.callers = 0;
-    entry.ofStream = true;
-    entry.head = head;
-    entry.end = end;
     return entry;
   }
 
@@ -183,8 +152,6 @@ export class TaskReader<Runner> {
   offset = 0;
   /** It was too slow, so bytes that it had not read were dropped: end its call with `stream_cut`. */
   lost = false;
-  /** Its own caller, while its stream can be resumed. */
-  keeper: LogKeeper | undefined = undefined;
 
   constructor(entry: TaskEntry<Runner>, subscriber: TaskSubscriber) {
     this.entry = entry;
@@ -194,12 +161,6 @@ export class TaskReader<Runner> {
   /** Response header fields; undefined before they arrive. */
   get head(): readonly string[] | undefined {
     return this.entry.head;
-  }
-
-  /** The first byte that it may still read. */
-  get keepFrom(): number {
-    const { keeper, offset } = this;
-    return keeper === undefined ? offset : Math.min(offset, keeper.keepFrom);
   }
 
   /** Returns the next bytes, at most a page; undefined when there are none yet. They are a view: don't write to them. */

@@ -27,7 +27,6 @@
  * When all callers have cancelled, the task is cancelled at once. When the last one's connection was lost, it runs on for
  * `lingerMs`: that caller's retry is probably on its way, and would otherwise run it a second time.
  */
-import type { EndedStream, EndedStreams } from './ended-streams.ts';
 import { KEPT_ANSWER_MAX_BYTES } from './kept-answers.ts';
 import { isReplayable, type TaskEnd } from './task-end.ts';
 import {
@@ -79,17 +78,20 @@ export class TaskStore<Runner> {
     return this.table.size;
   }
 
-  /** The ends of streams, for callers that resume them. */
-  get ended(): EndedStreams {
-    return this.table.ended;
+  /** Takes memory from that for answers, for something else. @returns false when there is none */
+  take(bytes: number): boolean {
+    return this.table.reserve(bytes);
   }
 
-  /** Keeps the end of a stream for a caller whose connection may be lost. */
-  keepEnd(ended: EndedStream, nowMs: number): void {
-    this.table.keepEnd(ended, nowMs);
+  give(bytes: number): void {
+    this.table.giveBack(bytes);
   }
 
-  /** The bytes of all entries, and of forgotten answers that still have readers. */
+  get maxBytes(): number {
+    return this.settings.maxBytes;
+  }
+
+  /** The bytes of all entries, and of forgotten answers that still have readers; and what was taken for something else. */
   get bytes(): number {
     return this.table.bytes;
   }
@@ -185,7 +187,7 @@ export class TaskStore<Runner> {
   /** Bytes of the response's messages arrived; they are copied. */
   append(entry: TaskEntry<Runner>, buffer: Buffer, start: number, end: number): void {
     // The answer has no readers, and can't get any.
-    if (entry.refusal !== undefined && !entry.readers?.size && entry.keeper === undefined) return;
+    if (entry.refusal !== undefined && !entry.readers?.size) return;
     entry.log.append(buffer, start, end);
     this.grown(entry);
   }
@@ -197,8 +199,7 @@ export class TaskStore<Runner> {
     entry.setEnd(end);
     entry.runner = undefined;
     if (entry.state === 'orphaned') table.orphans.delete(entry);
-    // Its own caller gets the end from `ended-streams.ts`; nobody else can ask for it.
-    const replayable = !entry.ofStream && isReplayable(end.status, end.taskStatus);
+    const replayable = isReplayable(end.status, end.taskStatus);
     if (
       replayable &&
       entry.refusal === undefined &&
@@ -274,13 +275,12 @@ export class TaskStore<Runner> {
       abandoned.push(entry);
     }
     this.table.sweep(nowMs);
-    this.ended.sweep(nowMs, this.settings.lingerMs);
     return abandoned;
   }
 
   /** Returns when to call `tick` next; Infinity when nothing is kept. */
   nextAtMs(nowMs: number): number {
-    let next = Math.min(this.table.sweepAtMs, this.ended.nextAtMs);
+    let next = this.table.sweepAtMs;
     for (const { orphanUntilMs } of this.table.orphans) next = Math.min(next, orphanUntilMs);
     return Math.max(next, nowMs);
   }

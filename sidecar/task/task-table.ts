@@ -11,18 +11,10 @@
  */
 import { ChurnMap } from '../collections/churn-map.ts';
 import { LinkedList } from '../collections/linked-list.ts';
-import { DEFAULT_LIMITS } from '../http2/limits.ts';
-import { type EndedStream, EndedStreams } from './ended-streams.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { TaskEnd } from './task-end.ts';
 import { TASK_STATE, TaskEntry, type TaskReader } from './task-entry.ts';
 import type { TaskStoreSettings } from './task-store-settings.ts';
-
-/**
- * The most bytes that are kept for the caller of a stream, so that it can be resumed: what is on the way to it and what waits
- * for it, each of which is at most a stream's window.
- */
-export const STREAM_TAIL_MAX_BYTES = 2 * DEFAULT_LIMITS.streamWindowBytes;
 
 export class TaskTable<Runner> {
   settings: TaskStoreSettings;
@@ -30,8 +22,6 @@ export class TaskTable<Runner> {
   readonly entries = new ChurnMap<TaskEntry<Runner>>();
   /** Short answers that no duplicate has requested; they are not in the map. */
   readonly kept = new KeptAnswers();
-  /** The ends of streams, for callers that resume them. */
-  readonly ended = new EndedStreams();
   /** The tasks that run without callers. */
   readonly orphans = new Set<TaskEntry<Runner>>();
   /** All other kept answers, the most recently requested one last. */
@@ -39,6 +29,8 @@ export class TaskTable<Runner> {
   /** Tasks that are over and whose answer is not kept. */
   private readonly unreplayable = new LinkedList<TaskEntry<Runner>>();
   private heldBytes = 0;
+  /** The memory that streams take which can be resumed. */
+  private reservedBytes = 0;
   private sweptAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(settings: TaskStoreSettings) {
@@ -50,14 +42,22 @@ export class TaskTable<Runner> {
   }
 
   get bytes(): number {
-    return this.heldBytes + this.kept.bytes + this.ended.bytes;
+    return this.heldBytes + this.kept.bytes + this.reservedBytes;
   }
 
-  /** Keeps the end of a stream for a caller whose connection may be lost. Ends take a quarter of the memory at most. */
-  keepEnd(ended: EndedStream, nowMs: number): void {
-    const { lingerMs, maxBytes } = this.settings;
-    this.ended.add(ended, nowMs, lingerMs, maxBytes / 4);
+  /** Takes memory from that for answers, half of it at most. @returns false when there is none */
+  reserve(bytes: number): boolean {
+    const { maxBytes } = this.settings;
+    if (this.reservedBytes + bytes > maxBytes / 2) return false;
+    this.reservedBytes += bytes;
     this.makeRoom(undefined);
+    if (this.bytes <= maxBytes) return true;
+    this.reservedBytes -= bytes;
+    return false;
+  }
+
+  giveBack(bytes: number): void {
+    this.reservedBytes -= bytes;
   }
 
   /** Adds the entry of a new task. */
@@ -130,42 +130,20 @@ export class TaskTable<Runner> {
    * @param lose cuts off a reader that lags by more than an answer's bound
    */
   trim(entry: TaskEntry<Runner>, lose: (reader: TaskReader<Runner>) => void): void {
-    const { log, readers, keeper } = entry;
-    if (entry.refusal === undefined) {
-      if (!entry.ofStream || keeper === undefined || keeper.keepFrom === 0) return;
-      // The answer has reached its caller, so nobody comes for its beginning.
-      entry.refusal = 'too_large';
-    }
+    if (entry.refusal === undefined) return;
+    const { log, readers } = entry;
     const { maxBytes, maxAnswerBytes } = this.settings;
-    const isFull = this.bytes > maxBytes;
-    const allowed = isFull ? 0 : maxAnswerBytes;
+    const allowed = this.bytes > maxBytes ? 0 : maxAnswerBytes;
     let first = log.length;
     if (readers !== undefined) {
       for (const reader of readers) {
-        const { offset } = reader;
-        if (log.length - offset > allowed) lose(reader);
-        else first = Math.min(first, this.keptFor(reader, offset, log.length));
+        if (log.length - reader.offset > allowed) lose(reader);
+        else first = Math.min(first, reader.offset);
       }
-    }
-    if (keeper !== undefined) {
-      const { keepFrom } = keeper;
-      if (isFull || log.length - keepFrom > STREAM_TAIL_MAX_BYTES) {
-        entry.keeper = undefined;
-        keeper.drop();
-      } else first = Math.min(first, keepFrom);
     }
     if (first === log.length && !readers?.size) log.clear();
     else log.dropBefore(first);
     this.recount(entry);
-  }
-
-  private keptFor(reader: TaskReader<Runner>, offset: number, length: number): number {
-    const { keeper, keepFrom } = reader;
-    if (keeper === undefined || length - keepFrom <= STREAM_TAIL_MAX_BYTES + this.settings.maxAnswerBytes)
-      return keepFrom;
-    reader.keeper = undefined;
-    keeper.drop();
-    return offset;
   }
 
   private recount(entry: TaskEntry<Runner>): void {

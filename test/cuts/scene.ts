@@ -31,6 +31,7 @@ export interface Scene {
   readonly caller: TaskCaller;
   /** How often the app has run a task. */
   readonly runs: () => number;
+  readonly appAddress: string;
   /** The app's side of its calls. */
   readonly appCalls: readonly SeenCall[];
   /** What became of cut streams, as `outrigger_streams_resumed_total` has it. */
@@ -52,17 +53,23 @@ export async function startScene(
     cluster = {},
     tasks = {},
     tls = undefined,
+    head = {},
+    endpoints = [],
   }: {
     body?: readonly Buffer[];
     write?: (stream: ServerHttp2Stream, body: readonly Buffer[]) => void;
     cluster?: Section;
     tasks?: Section;
     tls?: Section | undefined;
+    /** Of the answer, beside the usual fields. */
+    head?: Readonly<Record<string, string>>;
+    /** Before the one that is cut. */
+    endpoints?: readonly string[];
   } = {},
 ): Promise<Scene> {
   const app = await startReplica(t, (stream) => {
-    const head = { ':status': 200, 'content-type': 'application/grpc', 'x-head': 'h', date: 'today' };
-    stream.respond(head, { waitForTrailers: true });
+    const usual = { ':status': 200, 'content-type': 'application/grpc', 'x-head': 'h', date: 'today' };
+    stream.respond({ ...usual, ...head }, { waitForTrailers: true });
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'x-cost': '7' }));
     write(stream, body);
   });
@@ -74,7 +81,7 @@ export async function startScene(
   const retry = { max_attempts: 5, backoff: { base: '1ms', max: '2ms' }, budget: { min_concurrent: 100 } };
   const ours = await startDataPlane(t, {
     name: 'caller',
-    ...oneCluster([cutter.address], { retry, ...cluster }),
+    ...oneCluster([...endpoints, cutter.address], { retry, ...cluster }),
   });
   const caller = await TaskCaller.connect(t, ours.outboundPort);
   const { clusters } = ours.sidecar.outbound.clusters;
@@ -84,6 +91,7 @@ export async function startScene(
     theirs,
     caller,
     runs: () => app.calls.length,
+    appAddress: app.address,
     appCalls: app.calls,
     resumed: (outcome) =>
       [...clusters.values()].reduce((sum, { streamsResumed }) => sum + (streamsResumed.get(outcome) ?? 0), 0),

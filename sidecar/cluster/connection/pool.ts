@@ -4,7 +4,7 @@ import { Timer } from '../../clock/timer-wheel.ts';
 import { step } from '../../errors/illegal-step.ts';
 import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';
 import { refuseForeignClient, refuseForeignServer } from '../../grpc/foreign-peers.ts';
-import { READ_SIDECAR_SETTINGS, RESUMES_STREAMS, streamsResumeMs } from '../../grpc/sidecar-settings.ts';
+import { answerThatResumes, READ_SIDECAR_SETTINGS } from '../../grpc/sidecar-settings.ts';
 import { Connection } from '../../http2/connection.ts';
 import type { ConnectionOwner } from '../../http2/connection-owner.ts';
 import { ConnectionError } from '../../http2/errors.ts';
@@ -234,7 +234,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     }
     this.connecting = undefined;
     this.ready.push(connection);
-    if (streamsResumeMs(connection.peer) > 0) connection.control.announce(RESUMES_STREAMS);
+    answerThatResumes(connection);
     this.keepalive.start(connection, this.options.keepalive);
     this.onTaking(connection);
   }
