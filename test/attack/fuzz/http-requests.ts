@@ -23,6 +23,10 @@ export const EGRESS: HttpTarget = {
 export const GATEWAY: HttpTarget = {
   requests: [
     [10, 'POST', '/api/v1/tasks', 'task'],
+    [2, 'GET', '/api/v1/tasks?limit=3&state=done', 'none'],
+    [1, 'GET', `/api/v1/tasks/${'x'.repeat(43)}`, 'none'],
+    [1, 'GET', `/api/v1/tasks/${'x'.repeat(43)}/events`, 'none'],
+    [1, 'DELETE', `/api/v1/tasks/${'x'.repeat(43)}`, 'none'],
     [2, 'GET', '/api/v1/health', 'none'],
     [1, 'GET', '/', 'none'],
     [1, 'GET', '/docs/json', 'none'],
@@ -56,6 +60,8 @@ const FIELDS: readonly (readonly [name: string, values: readonly string[]])[] = 
   ['baggage', ['a=b', ','.repeat(3_000)]],
   ['outrigger-token-budget', ['100', '0', '-1', '999999999', 'NaN']],
   ['Idempotency-Key', ['one', 'two', '']],
+  ['Prefer', ['respond-async', 'wait=1, respond-async', ','.repeat(500)]],
+  ['Last-Event-ID', ['1', '-1', '9'.repeat(30), 'x']],
   ['X-Stainless-Timeout', ['1', '0.1', '-1', 'x']],
   ['X-Stainless-Retry-Count', ['0', '1', '-1', 'x']],
   ['Expect', ['100-continue', 'x']],

@@ -1,5 +1,7 @@
 // The processes that the fuzzer attacks: a sidecar before a grpcio agent, the gateway, and the admission webhook; and the
 // hostile ends that the sidecar itself calls.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { freePort } from '../../../scripts/harness/free-port.ts';
@@ -49,6 +51,8 @@ export async function startFuzzedSystem(t: Pick<Test, 'teardown'>, seed: number)
   const agent = `127.0.0.1:${await startGrpcioAgent(t)}`;
   const [strict, byDefault] = AUTHORITIES;
   const { env, launcher, how } = podMemory(t);
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-fuzz-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const scene = await startScene(t, {
     app: agent,
     env,
@@ -65,6 +69,7 @@ export async function startFuzzedSystem(t: Pick<Test, 'teardown'>, seed: number)
           agent: { endpoints: [agent] },
         },
       },
+      bus: { url: `file:${folder}/tasks.db`, consume: { agent_types: ['echo'] } },
       // A provider whose every other answer is none would be left alone.
       llm: {
         upstreams: [{ name: 'hostile', url: provider.baseUrl }],
