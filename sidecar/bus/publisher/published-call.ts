@@ -21,6 +21,9 @@ const MAX_SUBMITS = 3;
 const AGAIN_MS = 200;
 const AWAY_MS = 120_000;
 const CANCEL_TRIES = 50;
+/** As much as the pipeline keeps of a request for another attempt. */
+const MOST_KEPT_BYTES = 65_536;
+const NO_BYTES = Buffer.alloc(0);
 const NOBODY = { record: undefined };
 
 /** How following a task ended. Without a record nobody waits for the answer any more. */
@@ -88,6 +91,29 @@ export class PublishedCall {
   }
 
   private async serve(): Promise<Refusal | undefined> {
+    let task = await this.readTask();
+    if (task === undefined || 'reason' in task) return task;
+    for (let submits = 1; ; submits++) {
+      const running = this.runOnce(task);
+      // It waits for as long as the task does: of a large request it keeps nothing, and can't submit it anew then.
+      if (task.payload.length > MOST_KEPT_BYTES) task = { ...task, payload: NO_BYTES };
+      const ended = await running;
+      if ('refusal' in ended) return ended.refusal;
+      const { record } = ended;
+      if (record === undefined) return undefined;
+      if (record.state === 'done') {
+        return this.giveResult(record);
+      }
+      const isKept = task.payload !== NO_BYTES;
+      if (submits === MAX_SUBMITS || !isKept || !this.mayRunAgain(record))
+        return this.answer.hasBegun && record.state !== 'dead'
+          ? STREAM_CUT
+          : endedWithout(record, this.timeLeftMs() > 0);
+    }
+  }
+
+  /** The task of the request; or why there is none; or undefined when the caller has left. */
+  private async readTask(): Promise<NewTask | Refusal | undefined> {
     const { publishing, agentType, fields } = this;
     const encoding = String(this.headers['grpc-encoding'] ?? '');
     const message = await readRequest(this.stream, encoding, publishing.settings.maxMessageBytes);
@@ -102,20 +128,7 @@ export class PublishedCall {
       message,
       timeLeftMs: this.timeLeftMs(),
     };
-    const task = newTask(order, publishing.sealer);
-    for (let submits = 1; ; submits++) {
-      const ended = await this.runOnce(task);
-      if ('refusal' in ended) return ended.refusal;
-      const { record } = ended;
-      if (record === undefined) return undefined;
-      if (record.state === 'done') {
-        return this.giveResult(record);
-      }
-      if (submits === MAX_SUBMITS || !this.mayRunAgain(record))
-        return this.answer.hasBegun && record.state !== 'dead'
-          ? STREAM_CUT
-          : endedWithout(record, this.timeLeftMs() > 0);
-    }
+    return newTask(order, publishing.sealer);
   }
 
   /** Somebody else's deadline, or a caller of the same task that has left, ended it under this caller. */
@@ -133,16 +146,23 @@ export class PublishedCall {
     const { outcome, record } = submission;
     if (outcome === 'stored') {
       counts.count(this.agentType, 'published');
-      waiting.store(task.key);
+      waiting.store(record.key);
     } else this.deduplicated = hasEnded(record) ? 'replayed' : 'joined';
-    waiting.join(task.key);
+    return this.await(record);
+  }
+
+  /** Follows the task as one of its waiting callers. */
+  private async await(record: TaskRecord): Promise<Ended> {
+    const { waiting } = this.publishing;
+    const { key } = record;
+    waiting.join(key);
     let how: 'answered' | CallersEnd = 'vanished';
     try {
       const ended = await this.follow(new FollowedTask(record));
       how = this.callersEnd ?? ('refusal' in ended ? 'vanished' : 'answered');
       return ended;
     } finally {
-      if (waiting.leave(task.key, how)) void this.cancel(task.key);
+      if (waiting.leave(key, how)) void this.cancel(key);
     }
   }
 
