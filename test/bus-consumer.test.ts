@@ -1,8 +1,13 @@
 // A sidecar takes tasks from the bus, runs them by its own inbound side, and stores what the agent answered.
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
+import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import { STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { messageThen, ok, silence, startReplica, trailersOnly } from './support/answers.ts';
 import { logFile, Submitter, startConsumer } from './support/task-consumer.ts';
 import { grpcFrame, taskRequest } from './support/upstream.ts';
@@ -217,5 +222,63 @@ t.test(
     t.match(record.cause, /connection|lost|closed/i);
     t.equal(app.calls.length, 3);
     t.equal(plane.events.filter((event) => event.startsWith('lost')).length, 2);
+  },
+);
+
+t.test('allow_identities holds for publishers that are believed, also beside callers with TLS', async (t) => {
+  const app = await startReplica(t, ok);
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const authority = await TestAuthority.make();
+  const issued = await authority.issue({ names: ['localhost'] });
+  const files = new SecretVolume(t, { ...issued, ca: authority.ca });
+  const tls = {
+    cert: files.cert,
+    key: files.key,
+    client_ca: files.ca,
+    allow_identities: ['spiffe://example.org/ns/agents/sa/*'],
+  };
+  const content = {
+    inbound: { app: app.address, tls },
+    bus: { trust_publishers: true },
+  };
+  const plane = await startConsumer(t, file, content);
+  const statusOf = async (publisher: string): Promise<number | undefined> => {
+    const { key } = await submitter.submit({ publisher });
+    return (await submitter.ended(key)).result?.status;
+  };
+  t.equal(await statusOf('spiffe://example.org/ns/agents/sa/writing'), 0);
+  t.equal(await statusOf('spiffe://example.org/ns/others/sa/writing'), 7);
+  t.equal(await statusOf(''), 7, 'nobody is not on the list');
+  t.equal(app.calls.length, 1);
+  t.equal(plane.sidecar.inbound.listener.connectionCount, 1);
+});
+
+t.test(
+  'with keys, the log holds nothing that can be read, and a payload that nobody can open is dead',
+  async (t) => {
+    const app = await startReplica(t, messageThen(0, { message: 'the secret answer' }));
+    const file = logFile(t);
+    const keys = join(dirname(file), 'keys');
+    writeFileSync(keys, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+    const submitter = await Submitter.open(t, file);
+    const plane = await startConsumer(t, file, {
+      inbound: { app: app.address },
+      bus: { encrypt_key_file: keys },
+      outbound: { clusters: { research: { bus: 'research' } } },
+    });
+    const client = new RawClient(t, plane.outboundPort, { 'grpc.default_authority': 'research' });
+    const request = taskRequest({ id: 'sealed', input: 'the secret question' });
+    const outcome = await client.unary(request, { path: PROCESS_TASK_PATH });
+    t.equal(outcome.code, 0, outcome.details);
+    t.equal(String(outcome.response), 'the secret answer');
+    const stored = Buffer.concat([file, `${file}-wal`].filter(existsSync).map((path) => readFileSync(path)));
+    t.ok(stored.length > 0);
+    t.notOk(stored.includes('the secret'));
+    const plain = await submitter.submit({ id: 'plain' });
+    const record = await submitter.ended(plain.key);
+    t.equal(record.state, 'dead');
+    t.match(record.cause, 'is not sealed');
+    t.equal(app.calls.length, 1);
   },
 );

@@ -98,17 +98,23 @@ export class Bus implements Publishing {
     const wanted = JSON.stringify([ofLog, publisher, markOf(bus.encryptKeyFile)]);
     if (wanted === this.opened) return;
     this.opened = wanted;
-    // Nothing may go out in plain while the keys can't be read.
-    if (bus.encryptKeyFile !== undefined && this.keys === UNSEALED) this.keys = NO_KEYS;
+    this.keys = this.readKeys(bus);
     this.log.use(() => this.open(bus, url));
     this.timer ??= setInterval(() => void this.countQueues(), STATUS_MS).unref();
   }
 
+  /** Nothing goes out in plain while the keys can't be read; opening the log says why they can't. */
+  private readKeys(bus: BusSettings): Sealer {
+    try {
+      return sealerOf(bus);
+    } catch {
+      return this.keys === UNSEALED ? NO_KEYS : this.keys;
+    }
+  }
+
   private async open(bus: BusSettings, url: string): Promise<TaskLog> {
-    const sealer = bus.encryptKeyFile === undefined ? UNSEALED : openKeyFile(bus.encryptKeyFile);
-    const log = await openLog(bus, url, this.publisher);
-    this.keys = sealer;
-    return log;
+    this.keys = sealerOf(bus);
+    return await openLog(bus, url, this.publisher);
   }
 
   get isOn(): boolean {
@@ -193,10 +199,15 @@ export class Bus implements Publishing {
   }
 }
 
+/** Throws LogSetupError when the keys can't be read. */
+function sealerOf({ encryptKeyFile }: BusSettings): Sealer {
+  return encryptKeyFile === undefined ? UNSEALED : openKeyFile(encryptKeyFile);
+}
+
 const NO_KEYS: Sealer = { seal: withoutKeys, open: withoutKeys };
 
 function withoutKeys(): never {
-  throw new LogUnavailableError('the keys of bus.encrypt_key_file have not been read yet', false);
+  throw new LogUnavailableError('the keys of bus.encrypt_key_file can not be read', false);
 }
 
 /** Changes when the file does. */

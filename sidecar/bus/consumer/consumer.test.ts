@@ -171,7 +171,7 @@ t.test('tasks are taken while nothing speaks against it', async (t) => {
   valve.close('pause');
   t.ok(first.aborted);
   let opened = false;
-  const wait = valve.whenOpen().then(() => {
+  const wait = valve.whenChanged().then(() => {
     opened = true;
   });
   valve.open('app');

@@ -31,11 +31,6 @@ export class TakeValve {
   }
 
   /** Resolves when the valve opens, or at `wake`. */
-  async whenOpen(): Promise<void> {
-    if (!this.isOpen) await new Promise<void>((resolve) => this.waiting.push(resolve));
-  }
-
-  /** Resolves at `wake`. */
   async whenChanged(): Promise<void> {
     await new Promise<void>((resolve) => this.waiting.push(resolve));
   }

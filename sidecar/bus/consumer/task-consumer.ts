@@ -151,11 +151,9 @@ export class TaskConsumer implements RunContext {
 
   /** Never rejects. */
   private async loop(place: number): Promise<void> {
-    for (;;) {
-      await this.valve.whenOpen();
-      if (this.isDraining || place >= this.settings.places) return;
+    while (!this.isDraining && place < this.settings.places) {
       if (!this.valve.isOpen || this.settings.agentTypes.length === 0) {
-        if (this.valve.isOpen) await this.valve.whenChanged();
+        await this.valve.whenChanged();
         continue;
       }
       const lease = await this.take();
