@@ -21,6 +21,9 @@ const SILENT = [
   'EventLoopBusy',
   'SpansDropped',
   'WebhookCertificateExpires',
+  'DeadLetters',
+  'BusUnavailable',
+  'TasksWait',
 ];
 
 /** They are asked of the agent. */

@@ -22,6 +22,12 @@ const AT_REST = new Set([
   'outrigger_llm_circuit_state',
   'outrigger_llm_out_of_credit',
   'outrigger_spans_waiting',
+  // There is a bus, and nobody submits a task.
+  'outrigger_bus_tasks_total',
+  'outrigger_bus_queued',
+  'outrigger_bus_running',
+  'outrigger_bus_dead',
+  'outrigger_bus_oldest_seconds',
 ]);
 
 /**
@@ -65,6 +71,7 @@ function truthOf(service: Service, name: string, labels: Labels, ledger: Ledger)
   switch (name) {
     case 'outrigger_build_info':
     case 'outrigger_ready':
+    case 'outrigger_bus_connected':
       return 1;
     case 'outrigger_findings':
       return { unknown: 'what is found depends on the second; test/outages.test.ts makes each of them' };

@@ -1,5 +1,8 @@
 // Two sidecars for the known mix, the caller's and the agent's, with an agent, a provider and a collector of spans.
+import { mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type Exposition, parseExposition } from '../../scripts/harness/exposition.ts';
 import { freePort } from '../../scripts/harness/free-port.ts';
@@ -35,12 +38,16 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
   const collector = await startOtlpReceiver(t);
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: '200' };
   const agent = await startMixAgent(t);
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-told-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const bus = `file:${join(folder, 'tasks.db')}`;
   const provider = new MixProvider(llm);
   const research = await startSidecar(
     t,
     {
       name: 'research',
       log: { access: true },
+      bus: { url: bus, consume: { agent_types: ['research'] } },
       inbound: {
         listen: `0.0.0.0:${await freePort()}`,
         app: agent.upstream.address,
@@ -80,6 +87,7 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
     {
       name: 'caller',
       log: { access: true },
+      bus: { url: bus },
       inbound: { app: 'none' },
       outbound: {
         clusters: {

@@ -73,6 +73,13 @@ export function tasksBoard({ service, ledger, kind, coolingS }: Facts): Truths {
     },
     'Circuits of providers A': { per: 'end', of: {} },
     'Waiting for quota A': { per: 'held', of: service === 'research' ? { [keyOf({ service })]: 1 } : {} },
+    // There is a bus, and nobody submits a task.
+    'Tasks that wait A': { per: 'end', of: {} },
+    'Tasks that wait B': { per: 'end', of: {} },
+    'The oldest waits for A': { per: 'end', of: {} },
+    'Tasks of the bus by outcome A': { per: 'second', of: {} },
+    'Dead letters A': { per: 'end', of: {} },
+    'Reached A': { per: 'end', of: { [keyOf({ service })]: 1 } },
     'Waiting for quota B': { per: 'held', of: service === 'research' ? { 'upstream=openai': coolingS } : {} },
   };
 }
