@@ -263,7 +263,7 @@ t.test(
     writeFileSync(keys, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
     const submitter = await Submitter.open(t, file);
     const plane = await startConsumer(t, file, {
-      inbound: { app: app.address },
+      inbound: { app: app.address, allow_call_cycles: true },
       bus: { encrypt_key_file: keys },
       outbound: { clusters: { research: { bus: 'research' } } },
     });

@@ -58,6 +58,8 @@ export async function startFaultScene(t: Test, url: string): Promise<FaultScene>
   };
 }
 
+const SHORT_LEASE = { consume: { places: 1, lease: '2s' } };
+
 /** Registers the scenes. */
 export function endWell(t: Test, newBus: NewBus): void {
   t.test('a pod that is killed loses nothing, and what it ran runs once more elsewhere', async (t) => {
@@ -91,11 +93,13 @@ export function endWell(t: Test, newBus: NewBus): void {
     'a sidecar that is stopped for longer than the lease does not end what another has run',
     async (t) => {
       const scene = await startFaultScene(t, await newBus(t));
-      const stopped = await scene.pod({ consume: { places: 1, lease: '2s' } });
-      const [key] = await scene.submit(1, 'stubborn 5000');
+      const pods = [await scene.pod(SHORT_LEASE), await scene.pod(SHORT_LEASE)];
+      const [key] = await scene.submit(1, 'stubborn 8000');
       await scene.begun(1);
+      const runner = Number(scene.diary.lines[0]!.split(' ')[2]);
+      const stopped = pods.find(({ agent }) => agent.pid === runner)!;
+      const other = pods.find((pod) => pod !== stopped)!;
       stopped.sidecar.kill('SIGSTOP');
-      const other = await scene.pod({ consume: { places: 1 } });
       await scene.begun(2);
       stopped.sidecar.kill('SIGCONT');
       await waitUntil(
@@ -132,7 +136,7 @@ export function endWell(t: Test, newBus: NewBus): void {
   t.test('a drain that is too short gives back what it cuts, and that does not count as lost', async (t) => {
     const scene = await startFaultScene(t, await newBus(t));
     const short = await scene.pod({ consume: { places: 1 }, drain: { timeout: '100ms' } });
-    const [key] = await scene.submit(1, 'sleep 1500');
+    const [key] = await scene.submit(1, 'sleep 4000');
     await scene.begun(1);
     await short.stop();
     await scene.submitter.isIn('queued', key!);
