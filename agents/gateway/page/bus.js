@@ -22,6 +22,7 @@ export class BusView {
     // It scrolls, so the keyboard has to reach it.
     answer.tabIndex = 0;
     this.events = undefined;
+    this.isWithoutBus = false;
     this.table = new Table(tasks, {
       caption: 'Tasks on the bus, the latest first',
       empty: 'No task was submitted yet.',
@@ -45,10 +46,12 @@ export class BusView {
     submit.addEventListener('click', () => void this.submit());
   }
 
-  /** Reads the list. A system without a bus has none, and shows no box. */
+  /** Reads the list. A system without a bus has none, and shows no box: it has none later, either. */
   async refresh() {
+    if (this.isWithoutBus) return;
     const response = await fetch(`${PATH}?limit=${MAX_SHOWN}`, { signal: AbortSignal.timeout(5000) });
-    this.box.hidden = response.status === 501;
+    this.isWithoutBus = response.status === 501;
+    this.box.hidden = this.isWithoutBus;
     if (!response.ok) return;
     const { tasks } = await response.json();
     const of = (state) => tasks.filter((task) => task.state === state).length;
