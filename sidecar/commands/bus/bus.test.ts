@@ -21,12 +21,33 @@ interface Outcome {
   readonly errors: string;
 }
 
-async function outrigger(...args: string[]): Promise<Outcome> {
+async function run(args: readonly string[]): Promise<Outcome> {
   const env = { PATH: process.env['PATH'] ?? '' };
-  const child = spawn(process.execPath, [main, 'bus', ...args], { env, timeout: 60_000 });
+  const child = spawn(process.execPath, args, { env, timeout: 120_000 });
   const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
   const code = child.exitCode ?? (await new Promise<number | null>((resolve) => child.once('exit', resolve)));
   return { code, output, errors };
+}
+
+const outrigger = (...args: string[]): Promise<Outcome> => run([main, 'bus', ...args]);
+
+/** Runs several commands in one process, and gathers what each writes: a process of its own takes a second to start. */
+const MANY = `
+  import { bus } from ${JSON.stringify(new URL('bus.ts', import.meta.url))};
+  const outcomes = [];
+  const write = process.stdout.write.bind(process.stdout);
+  for (const args of JSON.parse(process.argv[1])) {
+    const said = { output: '', errors: '' };
+    process.stdout.write = (part) => ((said.output += part), true);
+    process.stderr.write = (part) => ((said.errors += part), true);
+    outcomes.push({ code: await bus(args), ...said });
+  }
+  write(JSON.stringify(outcomes));`;
+
+async function many(...lines: string[][]): Promise<Outcome[]> {
+  const { output, errors } = await run(['--input-type=module', '-e', MANY, JSON.stringify(lines)]);
+  if (output === '') throw new Error(errors);
+  return JSON.parse(output) as Outcome[];
 }
 
 const settings = {
@@ -101,59 +122,67 @@ async function usedBus(t: Test): Promise<{ log: TaskLog; at: string[]; ids: Reco
 
 t.test('an operator sees queues, tasks and dead letters, and nothing of what they contain', async (t) => {
   const { at, ids } = await usedBus(t);
-  const status = await outrigger('status', ...at);
-  t.match(status, { code: 0, output: /^research +1 +1 +0 +\S+ +12 +research ×2$/m });
-  t.match(status.output, /^code +0 +0 +2 +- +0 +nobody$/m);
-  t.match(JSON.parse((await outrigger('status', '-o', 'json', ...at)).output), {
+  const outcomes = await many(
+    ['status', ...at],
+    ['status', '-o', 'json', ...at],
+    ['tasks', ...at],
+    ['tasks', '--limit', '1', '--output', 'json', ...at],
+    ['tasks', '--state', 'cancelled', '--agent', 'research', ...at],
+    ['dead', 'list', ...at],
+    ['tasks', '-o', 'json', ...at],
+  );
+  t.ok(outcomes.every(({ code }) => code === 0));
+  const [status, asJson, tasks, first, some, dead] = outcomes.map(({ output }) => output) as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
+  t.match(status, /^research +1 +1 +0 +\S+ +12 +research ×2$/m);
+  t.match(status, /^code +0 +0 +2 +- +0 +nobody$/m);
+  t.match(JSON.parse(asJson!), {
     queues: [
       { agent_type: 'code', dead: 2, consumers: [] },
       { agent_type: 'research', queued: 1, running: 1, consumers: [{ name: 'research' }, { places: 4 }] },
     ],
   });
-
-  const tasks = await outrigger('tasks', ...at);
-  t.equal(tasks.code, 0);
-  t.match(tasks.output, new RegExp(`^${ids['done']} +research +done INVALID_ARGUMENT `, 'm'));
-  t.match(
-    tasks.output,
-    new RegExp(`^${ids['running']} +research +running +\\S+ +1 +0 +gateway +research-1`, 'm'),
-  );
-  const first = JSON.parse((await outrigger('tasks', '--limit', '1', '--output', 'json', ...at)).output);
-  t.match(first, {
+  t.match(tasks, new RegExp(`^${ids['done']} +research +done INVALID_ARGUMENT `, 'm'));
+  t.match(tasks, new RegExp(`^${ids['running']} +research +running +\\S+ +1 +0 +gateway +research-1`, 'm'));
+  const one = JSON.parse(first!);
+  t.match(one, {
     tasks: [{ id: ids['queued'], state: 'queued', deadline_at: null, publisher: 'gateway' }],
     more: true,
   });
-  t.equal(first.tasks.length, 1);
-  const some = await outrigger('tasks', '--state', 'cancelled', '--agent', 'research', ...at);
-  t.match(some.output, ids['cancelled']!);
-  t.equal(some.output.trim().split('\n').length, 2, 'a head and one task');
-  const dead = await outrigger('dead', 'list', ...at);
-  t.match(dead.output, /its runs crash .*badly/);
-  for (const { output } of [status, tasks, dead, some]) {
+  t.equal(one.tasks.length, 1);
+  t.match(some, ids['cancelled']!);
+  t.equal(some!.trim().split('\n').length, 2, 'a head and one task');
+  t.match(dead, /its runs crash .*badly/);
+  for (const { output } of outcomes) {
     t.notMatch(output, SECRET);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: a terminal would obey them
     t.notMatch(output, /[\u0007\u001b]/, 'a terminal obeys nothing');
   }
-  t.notMatch((await outrigger('tasks', '-o', 'json', ...at)).output, SECRET);
 });
 
 t.test('dead letters are tried again, or forgotten', async (t) => {
   const { log, at, ids } = await usedBus(t);
   const { dead, deader, queued } = ids as { dead: string; deader: string; queued: string };
-  t.match(await outrigger('dead', 'retry', dead, ...at), { code: 0, output: 'retried 1 of 1' });
-  t.match(await log.get(dead), { state: 'queued', generation: 2 });
-  const again = await outrigger('dead', 'retry', dead, queued, ...at);
-  t.match(again, { code: 1, output: 'retried 0 of 2', errors: /no dead task has this id/ });
-  t.match(
-    JSON.parse((await outrigger('dead', 'drop', '--all', '--agent', 'code', '-o', 'json', ...at)).output),
-    {
-      dropped: [deader],
-      missing: [],
-    },
+  const [first, again, dropped, none, all] = await many(
+    ['dead', 'retry', dead, ...at],
+    ['dead', 'retry', dead, queued, ...at],
+    ['dead', 'drop', '--all', '--agent', 'code', '-o', 'json', ...at],
+    ['dead', 'list', ...at],
+    ['dead', 'retry', '--all', ...at],
   );
+  t.match(first, { code: 0, output: 'retried 1 of 1' });
+  t.match(again, { code: 1, output: 'retried 0 of 2', errors: /no dead task has this id/ });
+  t.match(await log.get(dead), { state: 'queued', generation: 2 });
+  t.match(JSON.parse(dropped!.output), { dropped: [deader], missing: [] });
   t.equal(await log.get(deader), undefined);
-  t.match(await outrigger('dead', 'list', ...at), { code: 0, output: 'no task is dead' });
-  t.match(await outrigger('dead', 'retry', '--all', ...at), { code: 0, output: 'retried 0 of 0' });
+  t.match(none, { code: 0, output: 'no task is dead' });
+  t.match(all, { code: 0, output: 'retried 0 of 0' });
 });
 
 t.test('a wrong command line, or a bus that is not there, says what to do', async (t) => {
@@ -171,21 +200,16 @@ t.test('a wrong command line, or a bus that is not there, says what to do', asyn
     [['dead', 'drop', 'x', '--all', ...at], 64, /or give --all/],
     [['status', '-o', 'yaml', ...at], 64, /table or json/],
   ];
-  for (const [args, code, why] of expected) {
-    const outcome = await outrigger(...args);
-    t.equal(outcome.code, code, args.join(' '));
-    t.match(outcome.errors, why, args.join(' '));
+  const outcomes = await many(...expected.map(([args]) => args));
+  for (const [index, [args, code, why]] of expected.entries()) {
+    t.equal(outcomes[index]!.code, code, args.join(' '));
+    t.match(outcomes[index]!.errors, why, args.join(' '));
   }
   t.notOk(existsSync(file), 'only setup makes a file');
-  for (const words of [
-    ['setup'],
-    ['status'],
-    ['tasks'],
-    ['dead', 'list'],
-    ['dead', 'retry'],
-    ['dead', 'drop'],
-  ]) {
-    const { code, output } = await outrigger(...words, '--help');
+  const pages = [['setup'], ['status'], ['tasks'], ['dead', 'list'], ['dead', 'retry'], ['dead', 'drop']];
+  const helps = await many(...pages.map((words) => [...words, '--help']));
+  for (const [index, words] of pages.entries()) {
+    const { code, output } = helps[index]!;
     t.equal(code, 0);
     t.match(output, new RegExp(`^outrigger bus ${words.join(' ')}`));
     t.ok(output.split('\n').length < 24, 'the help fits on a screen');
