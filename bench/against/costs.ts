@@ -34,6 +34,7 @@ export const loads: Readonly<Record<string, Traffic>> = {
   chunks: { ...WIDE, path: paths.stream, chunks: 2_000 },
   stream: { ...WIDE, path: paths.stream, chunks: 200 },
   'stream-without-ids': { ...WIDE, path: paths.stream, chunks: 200, withoutIds: true },
+  tokens: { connections: 4, streams: 2, seconds: 4, warmUpSeconds: 1, path: paths.tokens, chunks: 200 },
   large: { ...WIDE, streams: 4, path: paths.large },
   'unique-headers': { ...WIDE, uniqueHeaders: 'literal' },
   'unique-headers-indexed': { ...WIDE, uniqueHeaders: 'indexed' },

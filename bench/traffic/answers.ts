@@ -7,11 +7,15 @@ const definition = loadSync(join(import.meta.dirname, '..', '..', 'proto', 'agen
   keepCase: true,
 })[service] as unknown as Record<'ProcessTask' | 'StreamProcess', MethodDefinition<object, object>>;
 
-/** A task that is answered with 100 characters, one that is answered with 1 MiB, and one that is answered in chunks. */
+/**
+ * A task that is answered with 100 characters, one that is answered with 1 MiB, one that is answered in chunks, and one whose
+ * chunks come a millisecond apart.
+ */
 export const paths = {
   small: `/${service}/ProcessTask`,
   large: `/${service}/ProcessLargeTask`,
   stream: `/${service}/StreamProcess`,
+  tokens: `/${service}/StreamProcess?tokens`,
 } as const;
 
 export const smallAnswer = response(100);

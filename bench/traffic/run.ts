@@ -30,6 +30,7 @@ export function trafficOptions(port: number, traffic: Traffic): TrafficOptions {
     [paths.small]: smallAnswer.length,
     [paths.large]: largeAnswer.length,
     [paths.stream]: streamBytes(traffic.chunks ?? 0),
+    [paths.tokens]: streamBytes(traffic.chunks ?? 0),
   };
   return {
     seconds: 1,

@@ -97,7 +97,7 @@ export class UpstreamConnection implements FrameHandler {
     const request = this.requests.get(stream);
     if (request === undefined) return;
     // Only a request for a stream says how it wants to be answered.
-    if (request.path === paths.stream) {
+    if (request.path === paths.stream || request.path === paths.tokens) {
       const part = buffer.subarray(start, end);
       request.body = request.body === undefined ? Buffer.from(part) : Buffer.concat([request.body, part]);
     }
@@ -124,24 +124,35 @@ export class UpstreamConnection implements FrameHandler {
   onGoAway(): void {}
 
   private answer(stream: number, path: string, body: Buffer | undefined): void {
-    if (path !== paths.small && path !== paths.large && path !== paths.stream) {
+    const streams = path === paths.stream || path === paths.tokens;
+    if (path !== paths.small && path !== paths.large && !streams) {
       this.frames.headers(stream, Flag.END_STREAM, UNIMPLEMENTED, UNIMPLEMENTED.length);
       return;
     }
     const headers = this.headers();
     this.sentHeaders = true;
     this.frames.headers(stream, 0, headers, headers.length);
-    if (path !== paths.stream) {
+    if (!streams) {
       this.bodies.send(stream, path === paths.large ? largeAnswer : smallAnswer, 0, this.trailersAfter);
       return;
     }
     const chunks = body === undefined ? 0 : maxTokensOf(body);
     // One that asks for no chunks gets the first of an answer that never goes on.
     if (chunks === 0) this.bodies.send(stream, chunk, 0, () => {});
+    else if (path === paths.tokens) this.token(stream, chunks);
     else {
       this.streams.push({ id: stream, left: chunks, window: this.frames.initialWindow });
       this.schedule();
     }
+  }
+
+  /** Sends a chunk in a write of its own, and the others later, as a model makes them. */
+  private token(stream: number, left: number): void {
+    const bytes = left > 0 ? chunk : lastChunk;
+    this.frames.data(stream, 0, bytes, 0, bytes.length);
+    if (left === 0) this.trailers(stream);
+    this.frames.flush();
+    if (left > 0) setTimeout(() => this.token(stream, left - 1), 1);
   }
 
   private headers(): Buffer {
