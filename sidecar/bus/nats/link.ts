@@ -316,7 +316,8 @@ export class BusLink {
         for (let sample = 0; sample < 3; sample++) await this.sampleClock().catch(() => {});
         this.opening?.resolve();
         return;
-      } catch (error) {
+      } catch (cause) {
+        const error = this.asUnavailable(cause);
         this.why = error instanceof Error ? error.message : String(error);
         if (error instanceof LogSetupError) this.opening?.reject(error);
         await new Promise((resolve) => setTimeout(resolve, wait));

@@ -26,6 +26,9 @@ export interface BusLine<Names extends string> {
   readonly words: readonly string[];
   readonly bus: BusSettings;
   readonly url: string;
+  /** The sidecar's name, and the agent types of its clusters on the bus. */
+  readonly name: string;
+  readonly publishes: readonly string[];
 }
 
 /** @param command for messages; @returns the exit code when the line or the configuration is wrong */
@@ -45,11 +48,12 @@ export async function readLine<Names extends string>(
   const isWord = takesWords ? wordsIn(rest) : () => false;
   const configured = await configure(rest.filter((_, at) => !isWord(at)));
   if ('exitCode' in configured) return configured.exitCode;
-  const { bus } = configured.source.current;
+  const { bus, name, outbound } = configured.source.current;
   if (bus.url === undefined)
     return refuse(command, ['there is no bus: set bus.url, in the file that --config names or by --bus.url']);
+  const publishes = [...outbound.clusters.values()].flatMap((cluster) => cluster.bus ?? []);
   const words = rest.filter((_, at) => isWord(at));
-  return { flags: read.flags, json: output === 'json', words, bus, url: bus.url };
+  return { flags: read.flags, json: output === 'json', words, bus, url: bus.url, name, publishes };
 }
 
 /** Which arguments are neither flags nor the value of one. */

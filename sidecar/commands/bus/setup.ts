@@ -1,22 +1,38 @@
 /** `outrigger bus setup`: makes what the bus needs before the first task, so that a mistake shows at once. */
 import { busPlace } from '../../bus/bus-url.ts';
-import { EXIT, print } from '../command.ts';
+import { permissionsText } from '../../bus/nats/permissions.ts';
+import { EXIT, print, refuse } from '../command.ts';
+import type { FlagTable } from '../flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps } from '../help.ts';
 import { BUS_EXITS, OUTPUT_FLAG, readLine, withLog } from './opened-log.ts';
 
+const FLAGS = {
+  ...OUTPUT_FLAG,
+  permissions: {
+    bare: true,
+    help: 'print the rules of the NATS servers for the sidecar with this configuration, and make nothing',
+  },
+} satisfies FlagTable;
+
 const HELP: HelpPage = {
-  usage: ['bus setup [--output json]'],
+  usage: ['bus setup [--output json]', 'bus setup --permissions'],
   about:
-    'Makes what the bus needs: the file, or on NATS the streams and buckets. A sidecar makes it at its start, too; by hand, a mistake shows before the first task. It changes nothing that is there.',
-  flags: { ...OUTPUT_FLAG, ...CONFIG_FLAGS },
+    'Makes what the bus needs: the file, or on NATS the streams. A sidecar makes it at its start, too; by hand, a mistake shows before the first task. It changes nothing that is there.',
+  flags: { ...FLAGS, ...CONFIG_FLAGS },
   exits: BUS_EXITS,
 };
 
 export async function setup(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
-  const line = await readLine('bus setup', args, OUTPUT_FLAG);
+  const line = await readLine('bus setup', args, FLAGS);
   if (typeof line === 'number') return line;
-  const { url, json } = line;
+  const { url, json, flags, name, publishes, bus } = line;
+  if (flags.permissions.length > 0) {
+    if (busPlace(url).engine !== 'nats')
+      return refuse('bus setup', ['--permissions is for NATS: a file has the permissions of its mode']);
+    print(permissionsText({ publisher: name, publishes, takes: bus.consume.agentTypes }));
+    return EXIT.OK;
+  }
   return withLog(
     'bus setup',
     line,

@@ -1,0 +1,159 @@
+/** A NATS server with the printed rules, TLS and users: a sidecar does all it needs, and publishes under its own name only. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { TestAuthority } from '../../../scripts/harness/certificates.ts';
+import { PATIENCE_MS } from '../../../scripts/harness/patience.ts';
+import { runProcess } from '../../../scripts/harness/process.ts';
+import { skipWithout } from '../../../scripts/harness/tool.ts';
+import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
+import {
+  answer,
+  errorOf,
+  JOIN,
+  keyOf,
+  LONG_LEASE_MS,
+  newTask,
+  runOne,
+  SETTINGS,
+  store,
+  Watcher,
+} from '../log/test-support/logs.ts';
+import { openNatsLog } from './nats-task-log.ts';
+import { permissionsText } from './permissions.ts';
+import { startNats } from './test-support/nats-server.ts';
+
+const skip = skipWithout('nats-server');
+t.setTimeout(2 * PATIENCE_MS);
+
+t.test(
+  'with the printed rules a sidecar publishes as itself only, and all else works',
+  { skip },
+  async (t) => {
+    const gateway = permissionsText({ publisher: 'gateway', publishes: ['research'], takes: [] });
+    const agent = permissionsText({
+      publisher: 'spiffe://mesh/ns/a/sa/agent',
+      publishes: [],
+      takes: ['research'],
+    });
+    const server = await startNats(
+      t,
+      `authorization { users: [
+      { user: operator, password: o }
+      { user: gateway, password: g, ${gateway.replace(/^#.*$/m, '')} }
+      { user: agent, password: a, ${agent.replace(/^#.*$/m, '')} }
+    ] }`,
+    );
+    const settings = { ...SETTINGS, leaseMs: LONG_LEASE_MS };
+    const servers = [server.address];
+    const open = async (name: string, password: string, publisher?: string) => {
+      const log = await openNatsLog({ servers, settings, user: { name, password }, publisher });
+      t.teardown(() => log.close());
+      return log;
+    };
+    const early = await errorOf(open('gateway', 'g', 'gateway'));
+    t.ok(early instanceof LogSetupError, 'the streams are not there yet, and it may not make them');
+    t.match(early, { message: /outrigger bus setup/ });
+    const operator = await open('operator', 'o');
+    await store(operator, newTask('first', { publisher: 'operator' }));
+    await (await runOne(operator)).settle(answer('end'));
+
+    const [publisher, consumer] = [
+      await open('gateway', 'g', 'gateway'),
+      await open('agent', 'a', 'spiffe://mesh/ns/a/sa/agent'),
+    ];
+    const large = Buffer.alloc(3 << 20, 'x');
+    await store(
+      publisher,
+      newTask('a', { publisher: 'gateway', payload: large }),
+      newTask('b', { publisher: 'gateway' }),
+      newTask('c', { publisher: 'gateway' }),
+    );
+    const watcher = new Watcher(publisher, keyOf('a'));
+    const lease = await runOne(consumer);
+    t.equal(lease.record.publisher, 'gateway');
+    t.equal(lease.payload.length, large.length);
+    await lease.extend();
+    await lease.write(1, Buffer.from('chunk'));
+    await lease.settle({ status: 0, payload: large });
+    await watcher.ended;
+    t.strictSame(watcher.texts.slice(-2), ['chunks 1: 1-1', 'done 1']);
+    await publisher.cancel(keyOf('b'), 'x');
+    await (await runOne(consumer)).bury('unreadable');
+    await consumer.announce({ instance: 'i', name: 'n', version: '1', agentTypes: ['research'], places: 1 });
+    t.equal((await publisher.consumers('research')).length, 1);
+    t.match(await publisher.status(), [{ agentType: 'research', queued: 0, running: 0, dead: 1 }]);
+    t.equal((await publisher.list({ limit: 10 })).records.length, 4);
+
+    const forged = await errorOf(publisher.submit(newTask('d', { publisher: 'operator' }), JOIN));
+    t.ok(forged instanceof LogSetupError, 'under another name');
+    t.match(forged, { message: /forbids publish on outrigger\.tasks.*--permissions/ });
+    t.ok(
+      (await errorOf(consumer.submit(newTask('e', { publisher: 'gateway' }), JOIN))) instanceof LogSetupError,
+    );
+    t.equal(await operator.get(keyOf('d')), undefined);
+  },
+);
+
+t.test('a wrong password, or credentials that are not there, say so', { skip }, async (t) => {
+  const server = await startNats(t, 'authorization { users: [{ user: a, password: b }] }');
+  const servers = [server.address];
+  const wrong = await errorOf(
+    openNatsLog({ servers, settings: SETTINGS, user: { name: 'a', password: 'c' } }),
+  );
+  t.ok(wrong instanceof LogUnavailableError);
+  t.match(wrong, { message: /[Aa]uthorization/ });
+  const absent = await errorOf(openNatsLog({ servers, settings: SETTINGS, credentialsFile: '/none.creds' }));
+  t.ok(absent instanceof LogSetupError);
+  t.match(absent, { message: /bus\.credentials_file/ });
+});
+
+t.test('mutual TLS to the server, with files', { skip }, async (t) => {
+  const folder = t.testdir();
+  const authority = await TestAuthority.make();
+  const files = { ca: join(folder, 'ca.pem') };
+  writeFileSync(files.ca, authority.ca);
+  const pair = async (name: string): Promise<{ cert: string; key: string }> => {
+    const { cert, key } = await authority.issue({ names: ['localhost', '127.0.0.1'] });
+    const paths = { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
+    writeFileSync(paths.cert, cert);
+    writeFileSync(paths.key, key);
+    return paths;
+  };
+  const [ours, client] = [await pair('server'), await pair('client')];
+  const server = await startNats(
+    t,
+    `tls { cert_file: "${ours.cert}", key_file: "${ours.key}", ca_file: "${files.ca}", verify: true }`,
+  );
+  const servers = [server.address];
+  const { ca } = files;
+  const log = await openNatsLog({ servers, settings: SETTINGS, tls: { ca, ...client } });
+  t.teardown(() => log.close());
+  await store(log, newTask('a'));
+  t.match(await log.get(keyOf('a')), { state: 'queued' });
+  const none = await errorOf(
+    openNatsLog({ servers, settings: SETTINGS, tls: { ca, cert: undefined, key: undefined } }),
+  );
+  t.ok(none instanceof LogUnavailableError, 'without a certificate');
+});
+
+t.test('bus setup prints the rules of the sidecar whose configuration it reads', async (t) => {
+  const main = join(import.meta.dirname, '../../main.ts');
+  const args = [
+    '--bus.url',
+    'nats://127.0.0.1:1',
+    '--name',
+    'gateway',
+    '--bus.consume.agent_types',
+    '[research]',
+  ];
+  const { code, output } = await runProcess(t, process.execPath, [
+    main,
+    'bus',
+    'setup',
+    '--permissions',
+    ...args,
+  ]);
+  t.equal(code, 0, output);
+  t.match(output, permissionsText({ publisher: 'gateway', publishes: [], takes: ['research'] }));
+});

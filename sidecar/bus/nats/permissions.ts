@@ -1,0 +1,82 @@
+/**
+ * The rules of a NATS server for one sidecar: it publishes tasks under its own name only, and reads answers that were meant
+ * for it. The names of subjects are those of `names.ts`.
+ */
+import { encodeToken, KEYS, queueStream } from './names.ts';
+
+export interface Rights {
+  /** The sidecar's name: tasks that it publishes carry it. */
+  readonly publisher: string;
+  /** Agent types whose tasks it publishes. */
+  readonly publishes: readonly string[];
+  /** Agent types whose tasks it takes. */
+  readonly takes: readonly string[];
+}
+
+const STREAMS = ['KEYS', 'CHUNKS', 'DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].map(
+  (name) => `OUTRIGGER_${name}`,
+);
+
+/** What the sidecar may send, and what it may listen at. */
+function rulesOf({ publisher, publishes, takes }: Rights): {
+  readonly publish: readonly string[];
+  readonly subscribe: readonly string[];
+} {
+  const name = encodeToken(publisher);
+  const types = [...new Set([...publishes, ...takes])].sort();
+  const queues = types.map(queueStream);
+  const publish = [
+    ...[...publishes].sort().map((type) => `outrigger.tasks.${encodeToken(type)}.*.*.${name}`),
+    'outrigger.keys.*',
+    'outrigger.requests.*.*',
+    'outrigger.chunks.*.*',
+    'outrigger.cancel.*',
+    ...types.map((type) => `outrigger.dead.${encodeToken(type)}.*`),
+    '$JS.API.STREAM.NAMES',
+    ...[...STREAMS, ...queues].map((stream) => `$JS.API.STREAM.INFO.${stream}`),
+    ...[...STREAMS, ...queues].flatMap((stream) => [
+      `$JS.API.DIRECT.GET.${stream}`,
+      `$JS.API.DIRECT.GET.${stream}.>`,
+    ]),
+    ...['DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].map(
+      (stream) => `$JS.API.STREAM.PURGE.OUTRIGGER_${stream}`,
+    ),
+    ...queues.flatMap((queue) => [`$JS.API.STREAM.MSG.DELETE.${queue}`, `$JS.API.CONSUMER.LIST.${queue}`]),
+    // A list of tasks.
+    `$JS.API.CONSUMER.CREATE.${KEYS}.>`,
+    `$JS.API.CONSUMER.MSG.NEXT.${KEYS}.*`,
+    `$JS.API.CONSUMER.DELETE.${KEYS}.*`,
+  ];
+  const subscribe = [`_INBOX.${name}.>`, 'outrigger.watch.*.*', 'outrigger.cancel.*'];
+  if (takes.length > 0) publish.push('outrigger.results.*.*');
+  for (const type of [...takes].sort()) {
+    const queue = queueStream(type);
+    publish.push(
+      `outrigger.consumers.${encodeToken(type)}.*`,
+      `outrigger.wake.${encodeToken(type)}.*`,
+      `$JS.API.CONSUMER.INFO.${queue}.*`,
+      `$JS.API.CONSUMER.MSG.NEXT.${queue}.*`,
+      `$JS.ACK.${queue}.>`,
+      // With a domain and an account before the stream.
+      `$JS.ACK.*.*.${queue}.>`,
+    );
+    subscribe.push(`outrigger.wake.${encodeToken(type)}.*`);
+  }
+  return { publish, subscribe };
+}
+
+/** The rules in the server's own language, to be put into a user. */
+export function permissionsText(rights: Rights): string {
+  const { publish, subscribe } = rulesOf(rights);
+  const lines = (subjects: readonly string[]): string =>
+    subjects.map((subject) => `      ${JSON.stringify(subject)}`).join('\n');
+  return `# The sidecar ${rights.publisher} publishes tasks under its own name only. Give these rules to its user alone.
+permissions {
+  publish { allow: [
+${lines(publish)}
+  ] }
+  subscribe { allow: [
+${lines(subscribe)}
+  ] }
+}`;
+}
