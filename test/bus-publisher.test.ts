@@ -135,7 +135,7 @@ t.test('a stream gives chunks as they come, and an error of the agent as it is',
 t.test(
   'a task that comes again joins, and is replayed after its end for as long as inbound.tasks.max_age says',
   async (t) => {
-    const scene = await startScene(t, {}, { inbound: { tasks: { max_age: '1s' } } });
+    const scene = await startScene(t, {}, { inbound: { tasks: { max_age: '4s' } } });
     const request = taskRequest({ id: 'one' });
     const [first, second] = [new StreamCall(scene, request), new StreamCall(scene, request)];
     const task = await scene.consumer.take();
@@ -189,9 +189,9 @@ t.test('a caller that cancels, or whose time is up, ends its task; one that vani
   queued.call.cancel();
   await waitUntil('it waits no more', async () => (await queuedIn(scene)) === 0);
 
-  const late = scene.client.unary(taskRequest({ id: 'late' }), { path, deadline: Date.now() + 700 });
+  const late = scene.client.unary(taskRequest({ id: 'late' }), { path, deadline: Date.now() + 3_000 });
   const lateTask = await scene.consumer.take();
-  t.ok(lateTask.lease.record.deadlineAtMs - scene.consumer.log.nowMs() <= 700);
+  t.ok(lateTask.lease.record.deadlineAtMs - scene.consumer.log.nowMs() <= 3_000);
   t.match(await late, { code: grpc.status.DEADLINE_EXCEEDED });
   await becomes(scene, lateTask, 'cancelled');
 
@@ -223,7 +223,7 @@ t.test(
   'a run that is lost before its first chunk is waited for, and one after it cuts the stream',
   async (t) => {
     const scene = await startScene(t, {
-      consume: { lease: '1s', retry_delay: { base: '10ms', max: '10ms' } },
+      consume: { lease: '3s', retry_delay: { base: '10ms', max: '10ms' } },
     });
     const early = new StreamCall(scene, taskRequest({ id: 'early' }));
     await (await scene.consumer.take()).lease.lose('the agent crashed');

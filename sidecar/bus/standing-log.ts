@@ -20,7 +20,7 @@ type OpenEngine = () => Promise<TaskLog>;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
 /** A call that comes while the engine is opened for the first time waits so long for it. */
-const FIRST_TRY_MS = 3_000;
+const FIRST_TRY_MS = 10_000;
 
 interface Engine {
   readonly log: TaskLog;
