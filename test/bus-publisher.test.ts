@@ -219,6 +219,27 @@ t.test('a caller that cancels, or whose time is up, ends its task; one that vani
   t.equal(await stateOf(scene, lostTask), 'done');
 });
 
+t.test('a gateway that drains leaves its tasks to whoever comes back for them', async (t) => {
+  const scene = await startScene(t, {}, { drain: { timeout: '100ms' } });
+  const before = new StreamCall(scene, taskRequest({ id: 'one' }));
+  const task = await scene.consumer.take();
+  await task.write('a');
+  await before.has(1);
+  await scene.plane.sidecar.drain();
+  t.equal(reasonOf(await before.status), 'stream_cut');
+  const next = await startDataPlane(t, {
+    bus: { url: scene.url },
+    outbound: { clusters: { research: { bus: 'research' } } },
+  });
+  const client = new RawClient(t, next.outboundPort, { 'grpc.default_authority': 'research' });
+  const after = new StreamCall({ client }, taskRequest({ id: 'one' }));
+  await after.has(1);
+  await task.write('b');
+  await task.answer();
+  t.match(await after.status, { code: 0 });
+  t.strictSame(after.chunks, ['a', 'b'], 'the same run');
+});
+
 t.test(
   'a run that is lost before its first chunk is waited for, and one after it cuts the stream',
   async (t) => {
