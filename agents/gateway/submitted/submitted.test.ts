@@ -15,6 +15,8 @@ import { createGateway, type Gateway } from '../app.ts';
 import { readGatewaySettings } from '../settings.ts';
 import { prefersAsync } from './prefer.ts';
 
+t.setTimeout(120_000);
+
 const settings = {
   leaseMs: 60_000,
   maxRuns: 2,
