@@ -108,7 +108,7 @@ t.test('a caller gets its deadline while the rest of its stream is asked for', a
   const call = await scene.caller.send({
     path: STREAM_PROCESS_PATH,
     id: '',
-    fields: [['grpc-timeout', '3S']],
+    fields: [['grpc-timeout', '12S']],
   });
   await call.hasBytes(scene.body.length);
   scene.cutter.target = undefined;
@@ -116,12 +116,7 @@ t.test('a caller gets its deadline while the rest of its stream is asked for', a
   await call.ended();
   t.match(call, { status: 14, reason: 'stream_cut' }, 'the next try would come too late');
   t.equal(scene.resumed('deadline'), 1);
-  scene.cutter.target = scene.theirs.inboundPort;
   t.equal(scene.theirs.sidecar.inbound.stats.activeCalls, 1, 'the run waits');
-  await waitUntil(
-    'the run has ended at its own deadline',
-    () => scene.theirs.sidecar.inbound.stats.activeCalls === 0,
-  );
 });
 
 t.test('a cut run asks its model once', async (t) => {
