@@ -22,11 +22,13 @@ export class Claims {
 
   /** Starts the run of a delivered task; undefined when it must not run now, which the queue then knows. */
   async claim(delivery: Delivery, holder: string): Promise<NatsLease | undefined> {
-    // Nobody has seen a first delivery before us, and often its key isn't written yet.
+    // A first delivery has its key as its publisher wrote it, or else the write says what it has become.
     let entry = delivery.redelivered ? await this.read(delivery) : freshEntry(delivery);
     for (;;) {
       const { task } = entry;
       if (task.generation > delivery.generation || isEnded(task)) {
+        const isOurs = task.generation === delivery.generation;
+        if (isOurs && task.state === 'dead') await this.store.deadLetters.put(delivery, task.cause);
         this.store.queue.acknowledge(delivery);
         return undefined;
       }
@@ -113,14 +115,15 @@ export class Claims {
   }
 }
 
-/** The task as its request says, at the revision that its publisher had read. */
+/** The task as its request says, at the revision that its publisher wrote. */
 function freshEntry(delivery: Delivery): TaskEntry {
-  const { key, revision, storedAtMs, timeLeftMs, sequence, large } = delivery;
-  const task = newStoredTask({ ...delivery, largeRequest: large }, storedAtMs, timeLeftMs, sequence);
+  const { key, revision, submittedAtMs, deadlineAtMs, sequence, large } = delivery;
+  const timeLeftMs = deadlineAtMs === null ? null : deadlineAtMs - submittedAtMs;
+  const task = newStoredTask({ ...delivery, largeRequest: large }, submittedAtMs, timeLeftMs, sequence);
   return { key, revision, task: { ...task, write: '' }, body: Buffer.alloc(0) };
 }
 
-/** A key of the generation before means that the publisher hasn't written the new one yet. */
+/** A key of a generation before can only be one that was restored from an older copy. */
 function ofDelivery(entry: TaskEntry, delivery: Delivery): TaskEntry {
   return entry.task.generation < delivery.generation
     ? { ...freshEntry(delivery), revision: entry.revision }

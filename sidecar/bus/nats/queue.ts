@@ -8,16 +8,18 @@ import { bytesOf, headOf, readHead } from './head.ts';
 import { LanePulls } from './lane-pulls.ts';
 import type { LargeBodies } from './large-bodies.ts';
 import { laneConsumer, partiesOf, queueStream, requestSubject, taskSubject } from './names.ts';
-import { writeId } from './stored-task.ts';
+import { type TaskEntry, writeId } from './stored-task.ts';
 
 /** What travels with a request. */
 interface QueuedHead {
   readonly key: string;
   readonly digest: string;
   readonly generation: number;
-  /** The key's revision before this generation; 0 for none. */
+  /** Of the key when it was queued. */
   readonly revision: number;
-  readonly timeLeftMs: number | null;
+  readonly submittedAtMs: number;
+  /** null for none. */
+  readonly deadlineAtMs: number | null;
   /** Names the request's parts; '' where it is here. */
   readonly large: string;
 }
@@ -28,7 +30,6 @@ export interface QueuedTask extends QueuedHead {
   readonly caller: string;
   readonly publisher: string;
   readonly sequence: number;
-  readonly storedAtMs: number;
   /** The request, unless large. */
   readonly body: Buffer;
 }
@@ -45,44 +46,63 @@ export interface Delivery extends QueuedTask {
 
 export type Enqueued =
   | { readonly refused: 'agent_full' | 'caller_full' | 'store_full' }
-  | {
-      readonly refused: undefined;
-      readonly sequence: number;
-      readonly duplicate: boolean;
-      readonly large: string;
-    };
+  | { readonly refused: undefined; readonly sequence: number; readonly duplicate: boolean };
+
+const MOST_SEQUENCES = 10_000;
+const LOOKED_AT_ONCE = 64;
 
 export class Queue {
   private readonly connection: BusConnection;
   private readonly requests: LargeBodies;
   private readonly pulls = new Map<string, LanePulls>();
+  /** Of requests that were stored here, the latest ones: what is cancelled leaves its queue at once. */
+  private readonly sequences = new Map<string, number>();
 
   constructor(connection: BusConnection, requests: LargeBodies) {
     this.connection = connection;
     this.requests = requests;
   }
 
+  /** Stores a large request in parts, and names them; '' for one that fits into a message. */
+  async putParts({ key, payload }: NewTask, untilMs: number): Promise<string> {
+    if (!this.requests.isLarge(payload)) return '';
+    const name = writeId();
+    await this.requests.put(requestSubject(key, name), payload, untilMs);
+    return name;
+  }
+
+  removeParts(key: string, name: string): void {
+    if (name !== '') void this.requests.remove(requestSubject(key, name)).catch(() => {});
+  }
+
   /** Stores a request under an id of its own, so that it may be sent again. */
-  async put(task: NewTask, generation: number, revision: number, untilMs: number): Promise<Enqueued> {
+  async put(task: NewTask, entry: TaskEntry, untilMs: number): Promise<Enqueued> {
     const { key, digest, agentType, caller, publisher, payload } = task;
-    const large = this.requests.isLarge(payload) ? writeId() : '';
-    const parts = requestSubject(key, large);
-    if (large !== '') await this.requests.put(parts, payload, untilMs);
-    const timeLeftMs = Number.isFinite(task.timeLeftMs) ? task.timeLeftMs : null;
-    const head: QueuedHead = { key, digest, generation, revision, timeLeftMs, large };
+    const { generation, largeRequest: large, submittedAtMs, deadlineAtMs } = entry.task;
+    const { revision } = entry;
+    const head: QueuedHead = { key, digest, generation, revision, submittedAtMs, deadlineAtMs, large };
     const subject = taskSubject(agentType, caller, publisher);
     const body = large === '' ? payload : Buffer.alloc(0);
     try {
       const stored = await this.connection.persist(untilMs, () =>
         this.connection.store(subject, body, headOf(head), `${key}.${generation}`),
       );
-      if (stored.duplicate && large !== '') void this.requests.remove(parts).catch(() => {});
-      return { refused: undefined, large, ...stored };
+      this.remember(key, generation, stored.sequence);
+      return { refused: undefined, ...stored };
     } catch (error) {
-      if (large !== '') await this.requests.remove(parts).catch(() => {});
       if (!(error instanceof JetStreamApiError)) throw error;
       return { refused: refusalOf(error) };
     }
+  }
+
+  /** The sequence of a request that was stored here; 0 for others. */
+  sequenceOf(key: string, generation: number): number {
+    return this.sequences.get(`${key}.${generation}`) ?? 0;
+  }
+
+  private remember(key: string, generation: number, sequence: number): void {
+    this.sequences.set(`${key}.${generation}`, sequence);
+    if (this.sequences.size > MOST_SEQUENCES) this.sequences.delete(this.sequences.keys().next().value!);
   }
 
   /** One request of a lane, or undefined when none waits there now. */
@@ -110,12 +130,26 @@ export class Queue {
     this.pulls.clear();
   }
 
-  /** A request by its sequence, wherever it is delivered. */
-  async find(agentType: string, sequence: number, key: string): Promise<QueuedTask | undefined> {
-    if (sequence === 0) return undefined;
-    const stored = await this.connection.directGet(queueStream(agentType), { seq: sequence });
-    const found = stored === undefined ? undefined : fromStored(agentType, stored);
-    return found?.key === key ? found : undefined;
+  /** A task's request, wherever it is delivered; where nobody here knows its sequence, it is looked for. */
+  async find({ key, task }: TaskEntry): Promise<QueuedTask | undefined> {
+    const { agentType, caller, publisher, generation } = task;
+    const stream = queueStream(agentType);
+    const sequence = task.queued === 0 ? this.sequenceOf(key, generation) : task.queued;
+    if (sequence !== 0) {
+      const stored = await this.connection.directGet(stream, { seq: sequence });
+      const found = stored === undefined ? undefined : fromStored(agentType, stored);
+      return found?.key === key ? found : undefined;
+    }
+    const subject = taskSubject(agentType, caller, publisher);
+    for (let from = 1; ; ) {
+      const some = await this.connection.directBatch(stream, subject, from, LOOKED_AT_ONCE);
+      if (some.length === 0) return undefined;
+      for (const stored of some) {
+        const found = fromStored(agentType, stored);
+        if (found?.key === key && found.generation === generation) return found;
+        from = stored.seq + 1;
+      }
+    }
   }
 
   /** The request's bytes; undefined when they are gone. */
@@ -161,7 +195,6 @@ function readDelivery(agentType: string, lane: number, message: Msg): Delivery |
     reply,
     redelivered: Number(tokens[at]) > 1,
     sequence: Number(tokens[at + 1]),
-    storedAtMs: Number(tokens[at + 3]) / 1e6,
     pending: Number(tokens[at + 4]),
     body: bytesOf(message.data),
   };
@@ -170,13 +203,12 @@ function readDelivery(agentType: string, lane: number, message: Msg): Delivery |
 function fromStored(agentType: string, stored: Stored): QueuedTask | undefined {
   const head = readHead<QueuedHead>(stored.headers);
   if (head === undefined) return undefined;
-  const { seq, timeMs, subject, data } = stored;
+  const { seq, subject, data } = stored;
   return {
     ...head,
     ...partiesOf(subject),
     agentType,
     sequence: seq,
-    storedAtMs: timeMs,
     body: bytesOf(data),
   };
 }

@@ -84,7 +84,7 @@ export class Store {
   ): Promise<TaskEntry> {
     const { key, revision, task } = entry;
     if (next.state === 'dead' && task.state !== 'dead') {
-      const request = delivery ?? (await this.queue.find(task.agentType, task.queued, key));
+      const request = delivery ?? (await this.queue.find(entry));
       if (request !== undefined) await this.deadLetters.put(request, next.cause);
     }
     const options = {
@@ -113,8 +113,11 @@ export class Store {
   ): Promise<void> {
     const ignore = (): void => {};
     if (delivery !== undefined) this.queue.acknowledge(delivery);
-    else if (task.queued !== 0 && !isEnded(before))
-      await this.queue.remove(task.agentType, task.queued).catch(ignore);
+    else if (!isEnded(before)) {
+      // One that is not known here leaves the queue when somebody takes it.
+      const queued = task.queued === 0 ? this.queue.sequenceOf(key, task.generation) : task.queued;
+      if (queued !== 0) await this.queue.remove(task.agentType, queued).catch(ignore);
+    }
     if (task.largeRequest !== '' && task.state !== 'dead')
       void this.requests.remove(requestSubject(key, task.largeRequest)).catch(ignore);
   }

@@ -4,6 +4,7 @@ import type { SubmitOptions, Submitted } from '../log/task-log.ts';
 import type { NewTask, TaskKey } from '../log/task-record.ts';
 import { KeyConflict } from './keys.ts';
 import { requestSubject } from './names.ts';
+import type { Enqueued } from './queue.ts';
 import type { Store } from './store.ts';
 import { isEnded, newStoredTask, type TaskEntry } from './stored-task.ts';
 
@@ -21,12 +22,23 @@ export class Submissions {
 
   async submit(task: NewTask, { joinEndedForMs }: SubmitOptions): Promise<Submitted> {
     const untilMs = performance.now() + Math.min(task.timeLeftMs, LONGEST_TRY_MS);
-    const before = await this.store.current(task.key);
-    if (before !== undefined && this.isJoined(before, joinEndedForMs))
-      return { outcome: 'joined', record: await this.store.keys.record(before) };
-    if (await this.store.size.isFull()) return { outcome: 'refused', reason: 'store_full' };
+    // A submit that has begun waits for the bus; one that has not says so at once.
+    if (!this.store.connection.connected) throw this.store.connection.awayError();
     await this.needQueue(task.agentType);
-    return this.enqueue(task, before, untilMs);
+    const isFull = await this.store.size.isFull();
+    // Most tasks are new: their keys are written unread.
+    let before = isFull ? await this.store.current(task.key) : undefined;
+    for (;;) {
+      if (before !== undefined && this.isJoined(before, joinEndedForMs))
+        return this.join(task, before, untilMs);
+      if (isFull) return { outcome: 'refused', reason: 'store_full' };
+      try {
+        return await this.enqueue(task, before, untilMs);
+      } catch (error) {
+        if (!(error instanceof KeyConflict)) throw error;
+        before = await this.store.current(task.key);
+      }
+    }
   }
 
   async retryDead(key: TaskKey): Promise<boolean> {
@@ -61,37 +73,45 @@ export class Submissions {
     return true;
   }
 
-  /** The queue first: what it has stored is accepted, and whoever takes it writes the key where we couldn't. */
+  /**
+   * The key first, so that whoever takes the request knows its revision. Accepted is what the queue has stored. Rejects with
+   * KeyConflict.
+   */
   private async enqueue(task: NewTask, before: TaskEntry | undefined, untilMs: number): Promise<Submitted> {
+    const { key, digest, agentType, publisher, caller } = task;
     const generation = (before?.task.generation ?? 0) + 1;
-    const revision = before?.revision ?? 0;
-    const submittedAtMs = this.store.nowMs();
-    const queued = await this.store.queue.put(task, generation, revision, untilMs);
-    if (queued.refused !== undefined) return { outcome: 'refused', reason: queued.refused };
+    const largeRequest = await this.store.queue.putParts(task, untilMs);
+    const parties = { digest, agentType, publisher, caller, generation, largeRequest };
     const timeLeftMs = Number.isFinite(task.timeLeftMs) ? task.timeLeftMs : null;
-    const stored = newStoredTask(
-      { ...partsOf(task), generation, largeRequest: queued.large },
-      submittedAtMs,
-      timeLeftMs,
-      queued.sequence,
-    );
-    const outcome = queued.duplicate ? 'joined' : 'stored';
-    const { key } = task;
+    const stored = newStoredTask(parties, this.store.nowMs(), timeLeftMs, 0);
+    let entry: TaskEntry;
     try {
-      const entry = await this.store.keys.write(key, revision, stored, { untilMs });
-      return { outcome, record: await this.store.keys.record(entry) };
+      entry = await this.store.keys.write(key, before?.revision ?? 0, stored, { untilMs });
     } catch (error) {
-      if (error instanceof KeyConflict) {
-        // Somebody has taken it already, or it was submitted twice at the same time.
-        const entry = error.entry ?? {
-          key,
-          revision: 0,
-          task: { ...stored, write: '' },
-          body: Buffer.alloc(0),
-        };
-        return { outcome, record: await this.store.keys.record(entry) };
-      }
-      // It is in the queue.
+      this.store.queue.removeParts(key, largeRequest);
+      throw error;
+    }
+    const queued = await this.queue(task, entry, untilMs);
+    if (queued.refused === undefined)
+      return { outcome: 'stored', record: await this.store.keys.record(entry) };
+    await this.store.tryMove(entry, { ...entry.task, state: 'dropped' });
+    return { outcome: 'refused', reason: queued.refused };
+  }
+
+  /** A task that nobody has taken yet may have lost its publisher before the queue had it: it is sent again. */
+  private async join(task: NewTask, before: TaskEntry, untilMs: number): Promise<Submitted> {
+    if (before.task.state === 'queued' && before.task.queued === 0) {
+      const queued = await this.queue(task, before, untilMs);
+      if (queued.refused !== undefined) return { outcome: 'refused', reason: queued.refused };
+    }
+    return { outcome: 'joined', record: await this.store.keys.record(before) };
+  }
+
+  private async queue(task: NewTask, entry: TaskEntry, untilMs: number): Promise<Enqueued> {
+    try {
+      return await this.store.queue.put(task, entry, untilMs);
+    } catch (error) {
+      // Its key is there, and an answer may be lost.
       if (error instanceof LogUnavailableError) throw new LogUnavailableError(error.message, true, error);
       throw error;
     }
@@ -106,8 +126,4 @@ export class Submissions {
     if (!isEnded(task)) return true;
     return task.state === 'done' && this.store.nowMs() - task.endedAtMs <= joinEndedForMs;
   }
-}
-
-function partsOf({ digest, agentType, publisher, caller }: NewTask) {
-  return { digest, agentType, publisher, caller };
 }

@@ -29,7 +29,9 @@ export async function startNats(t: Pick<Test, 'teardown'>, config = ''): Promise
   );
   const start = async (): Promise<TestProcess> => {
     const started = startProcess(t, requireTool('nats-server'), ['-c', file]);
-    await waitUntil(`NATS listens\n${started.logs()}`, () => accepts(port));
+    await waitUntil('NATS listens', () => accepts(port)).catch((error: unknown) => {
+      throw new Error(`NATS does not listen: ${started.logs()}`, { cause: error });
+    });
     return started;
   };
   let running = await start();
