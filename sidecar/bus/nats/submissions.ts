@@ -91,11 +91,21 @@ export class Submissions {
       this.store.queue.removeParts(key, largeRequest);
       throw error;
     }
-    const queued = await this.queue(task, entry, untilMs);
-    if (queued.refused === undefined)
-      return { outcome: 'stored', record: await this.store.keys.record(entry) };
+    try {
+      const queued = await this.queue(task, entry, untilMs);
+      if (queued.refused === undefined)
+        return { outcome: 'stored', record: await this.store.keys.record(entry) };
+      await this.drop(entry);
+      return { outcome: 'refused', reason: queued.refused };
+    } catch (error) {
+      // The server forbids it: nothing is kept of it.
+      if (!(error instanceof LogUnavailableError)) await this.drop(entry);
+      throw error;
+    }
+  }
+
+  private async drop(entry: TaskEntry): Promise<void> {
     await this.store.tryMove(entry, { ...entry.task, state: 'dropped' });
-    return { outcome: 'refused', reason: queued.refused };
   }
 
   /** A task that nobody has taken yet may have lost its publisher before the queue had it: it is sent again. */
