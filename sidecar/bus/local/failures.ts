@@ -7,10 +7,21 @@ const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
+/** SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH and SQLITE_RANGE. */
+const OF_ONE_REQUEST: readonly number[] = [18, 19, 20, 25];
 
 export const isBusy = (error: unknown): boolean => codeOf(error) === SQLITE_BUSY;
 
 const isFull = (error: unknown): boolean => codeOf(error) === SQLITE_FULL;
+
+/** The values of one request are wrong, and the file is not: SQLite refuses them, or Node can't pass them to it. */
+function isOfRequest(error: unknown): boolean {
+  const code = codeOf(error);
+  return (
+    OF_ONE_REQUEST.includes(code) ||
+    (code === 0 && (error instanceof RangeError || error instanceof TypeError))
+  );
+}
 
 /** A submit for which the disk has no room is refused, as for a full store; everything else fails. */
 export function answerToFailure({ id, name }: Request, error: unknown): FromThread {
@@ -24,17 +35,25 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof FencedError) return { kind: 'fenced', because: error.because };
   if (error instanceof LogUnavailableError) return unavailable(error.message, error.isOutcomeUnknown);
   if (isFull(error)) return unavailable('the disk of the task file is full: make room on it', false);
+  if (isOfRequest(error)) return { kind: 'unstorable', message: messageOf(error) };
   return unavailable(`the task file can't be used: ${troubleOf(error)}`, !isBusy(error));
 }
 
-/** Why the file can't be used; undefined where only this request could not: a full disk still serves who reads. */
+/**
+ * Why the file can't be used; undefined where only this request could not. A full disk still serves who reads, and values
+ * that can't be stored say nothing of the file.
+ */
 export function troubleOf(error: unknown): string | undefined {
-  if (isFull(error)) return undefined;
+  if (isFull(error) || isOfRequest(error)) return undefined;
   if (isBusy(error))
     return 'another process has locked it: look for one that is stopped, or is not Outrigger';
   if (codeOf(error) === SQLITE_CORRUPT || codeOf(error) === SQLITE_NOTADB)
     return 'it is damaged: move it and its -wal and -shm away and start Outrigger again; the tasks in it are lost';
-  return `${error instanceof Error ? error.message : String(error)}: look at its disk`;
+  return `${messageOf(error)}: look at its disk`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function unavailable(message: string, isOutcomeUnknown: boolean): Failure {

@@ -85,7 +85,8 @@ export type ToThread =
 /** Why a request failed, in a form that can be copied. */
 export type Failure =
   | { readonly kind: 'fenced'; readonly because: 'lost' | 'cancelled' }
-  | { readonly kind: 'unavailable'; readonly message: string; readonly isOutcomeUnknown: boolean };
+  | { readonly kind: 'unavailable'; readonly message: string; readonly isOutcomeUnknown: boolean }
+  | { readonly kind: 'unstorable'; readonly message: string };
 
 /**
  * `fenced` says by itself that a held run no longer counts, `clock` that the log's clock has another offset, `trouble` why

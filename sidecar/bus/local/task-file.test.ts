@@ -136,6 +136,24 @@ t.test('a full disk refuses submits and fails results, and loses nothing it has 
   t.match(output, /^settled: small, all there: true$/m);
 });
 
+t.test('values that the file can not store fail their own request, and no other', async (t) => {
+  const log = await open(t, join(t.testdir(), 'tasks.db'));
+  const changes: boolean[] = [];
+  log.onConnected = (connected) => changes.push(connected);
+  const [wrong, right] = await Promise.all([
+    errorOf(log.submit({ ...newTask('a'), timeLeftMs: 1e300 }, JOIN)),
+    log.submit(newTask('b'), JOIN),
+  ]);
+  t.match(wrong, { name: 'UnstorableError', isSafeToRetry: false });
+  t.equal(outcomeOf(right), 'stored', 'in the same transaction');
+  t.match(await errorOf(log.submit({ ...newTask('c'), timeLeftMs: 2 ** 54 }, JOIN)), {
+    name: 'UnstorableError',
+  });
+  t.equal(outcomeOf(await log.submit(newTask('d'), JOIN)), 'stored');
+  t.equal(log.connected, true);
+  t.strictSame(changes, []);
+});
+
 t.test('a file that another process has locked fails after a while, and this thread goes on', async (t) => {
   const file = join(t.testdir(), 'tasks.db');
   const log = await open(t, file);

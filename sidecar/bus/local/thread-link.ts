@@ -3,7 +3,7 @@
  * itself, what it had not answered fails, and another one takes its place.
  */
 import { Worker } from 'node:worker_threads';
-import { FencedError, LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
+import { FencedError, LogSetupError, LogUnavailableError, UnstorableError } from '../log/log-errors.ts';
 import type {
   Failure,
   FromThread,
@@ -186,5 +186,6 @@ export class ThreadLink {
 
 function errorOf(failure: Failure, { held }: Waiting): Error {
   if (failure.kind === 'fenced') return new FencedError(held?.key ?? '', held?.run ?? 0, failure.because);
+  if (failure.kind === 'unstorable') return new UnstorableError(failure.message);
   return new LogUnavailableError(failure.message, failure.isOutcomeUnknown);
 }

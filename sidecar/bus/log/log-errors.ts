@@ -30,6 +30,17 @@ export class FencedError extends TypedError {
   }
 }
 
+/** The log can't store what one request gives it; other requests are not affected. */
+export class UnstorableError extends TypedError {
+  readonly source: ErrorSource = 'ours';
+  readonly isSafeToRetry = false;
+
+  constructor(why: string) {
+    super(`the log can't store what this request gives it (${why}); report this as a defect`);
+    this.name = 'UnstorableError';
+  }
+}
+
 /** The log of this address can't be used as it is configured. */
 export class LogSetupError extends TypedError {
   readonly source: ErrorSource = 'ours';

@@ -2,6 +2,7 @@
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type { SubmitOptions, Submitted, TaskLog } from '../log/task-log.ts';
 import type { NewTask, TaskRecord } from '../log/task-record.ts';
+import { storableTimeMs } from '../message/new-task.ts';
 import { busUnavailable, OUTCOME_UNKNOWN, type Refusal, refusedFor } from './refusals.ts';
 
 /** A caller without a deadline waits so long for a confirmation. */
@@ -34,7 +35,7 @@ export async function submitInTime(
     if (leftMs <= 0)
       return { refusal: isUnknown ? OUTCOME_UNKNOWN : busUnavailable('it gave no answer in time') };
     try {
-      const waiting = log.submit({ ...task, timeLeftMs: taskTimeLeftMs() }, options);
+      const waiting = log.submit({ ...task, timeLeftMs: storableTimeMs(taskTimeLeftMs()) }, options);
       const submitted = await within(waiting, leftMs);
       if (submitted === undefined) return { refusal: OUTCOME_UNKNOWN };
       if (submitted.outcome === 'refused') return { refusal: refusedFor(submitted, task.agentType) };

@@ -205,6 +205,23 @@ t.test('a task is submitted on one side, run, and asked for on the other', async
   t.equal((await outside.ask('Submit', { task })).state, 'DONE', 'a result that is kept is joined');
 });
 
+t.test('a deadline that is none is refused, and others keep the bus', async (t) => {
+  const log = await openLog(t);
+  const plane = await sidecarOn(t, log);
+  const client = new Client(t, plane.inboundPort);
+  const task = { agent_type: 'research', input: 'why?' };
+  for (const timeout_ms of ['-5', '2592000001', '9007199254740992', '9223372036854775807'])
+    await t.rejects(
+      client.ask('Submit', { task, timeout_ms }),
+      { code: 3, details: /timeout_ms/ },
+      timeout_ms,
+    );
+  t.equal(log.connected, true);
+  const { deadline_at_ms: none } = await client.ask('Submit', { task, timeout_ms: 0 });
+  t.equal(Number(none), 0);
+  t.match(await client.ask('Submit', { task, timeout_ms: 2_592_000_000 }), { state: 'QUEUED' });
+});
+
 t.test('a watcher that comes back gets the chunks of the run that counts', async (t) => {
   const log = await openLog(t);
   const plane = await sidecarOn(t, log);

@@ -41,6 +41,8 @@ const SHORT_REQUEST_BYTES = 4_096;
 const SUBMIT_FIELDS_BYTES = 4_096;
 const MAX_NAME_CHARS = 256;
 const MAX_TOKEN_CHARS = 1_024;
+/** 30 days; as the gateway's `timeout_ms`. */
+const LONGEST_TIMEOUT_MS = 2_592_000_000;
 const USUAL_PAGE = 50;
 const LARGEST_PAGE = 200;
 const TASK_ID = /^[A-Za-z0-9_-]{43}$/;
@@ -180,6 +182,8 @@ export class TaskService implements LocalServices {
       );
     if (idempotencyKey.length > MAX_NAME_CHARS)
       throw invalid(`idempotency_key has more than ${MAX_NAME_CHARS} characters`);
+    if (!(timeoutMs >= 0 && timeoutMs <= LONGEST_TIMEOUT_MS))
+      throw invalid(`timeout_ms is 0 for no deadline, or at most ${LONGEST_TIMEOUT_MS}, which are 30 days`);
     const endMs = timeoutMs > 0 ? performance.now() + timeoutMs : Number.POSITIVE_INFINITY;
     const timeLeftMs = () => endMs - performance.now();
     const stored = newTask(
