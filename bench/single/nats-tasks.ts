@@ -187,7 +187,8 @@ function inProcess(job: Job): Promise<Report> {
     spawn(requireTool('taskset'), ['-a', '-p', '-c', OUR_CORE, String(child.pid)], { stdio: 'ignore' });
   return new Promise((resolve, reject) => {
     child.once('message', (report) => resolve(report as Report));
-    child.once('exit', (code) => reject(new Error(`a process ended with ${code}`)));
+    // Behind its last message, which its exit may overtake.
+    child.once('disconnect', () => reject(new Error('a process ended without its report')));
   });
 }
 
@@ -234,6 +235,5 @@ async function measure(seconds: number): Promise<void> {
 }
 
 if (process.argv[2] === '--job') {
-  process.send!(await perform(JSON.parse(process.argv[3]!) as Job));
-  process.disconnect();
+  process.send!(await perform(JSON.parse(process.argv[3]!) as Job), () => process.disconnect());
 } else await measure(Number(process.argv[2] ?? 5));
