@@ -7,6 +7,7 @@ import t from 'tap';
 import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { KeySealer } from '../sidecar/bus/message/sealing.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { messageThen, ok, silence, startReplica, trailersOnly } from './support/answers.ts';
 import { logFile, Submitter, startConsumer } from './support/task-consumer.ts';
@@ -255,12 +256,14 @@ t.test('allow_identities holds for publishers that are believed, also beside cal
 });
 
 t.test(
-  'with keys, the log holds nothing that can be read, and a payload that nobody can open is dead',
+  'with keys, the log holds nothing that can be read, and a sidecar that lacks a key leaves the task to others',
   async (t) => {
     const app = await startReplica(t, messageThen(0, { message: 'the secret answer' }));
     const file = logFile(t);
     const keys = join(dirname(file), 'keys');
-    writeFileSync(keys, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+    const newKey = (): string => `${randomBytes(32).toString('base64')}\n`;
+    const [first, second] = [newKey(), newKey()];
+    writeFileSync(keys, first, { mode: 0o600 });
     const submitter = await Submitter.open(t, file);
     const plane = await startConsumer(t, file, {
       inbound: { app: app.address, allow_call_cycles: true },
@@ -275,10 +278,29 @@ t.test(
     const stored = Buffer.concat([file, `${file}-wal`].filter(existsSync).map((path) => readFileSync(path)));
     t.ok(stored.length > 0);
     t.notOk(stored.includes('the secret'));
+    // Somebody without keys submits a task, and somebody with the next key another one.
     const plain = await submitter.submit({ id: 'plain' });
-    const record = await submitter.ended(plain.key);
-    t.equal(record.state, 'dead');
-    t.match(record.cause, 'is not sealed');
+    const next = new Submitter(
+      submitter.log,
+      new KeySealer({ keys: [Buffer.from(second, 'base64')], acceptsPlain: false }),
+    );
+    const rotated = await next.submit({ id: 'rotated' });
+    const given = (why: RegExp) => () => plane.events.some((event) => why.test(event));
+    await waitUntil('the unsealed task was given back', given(/^given back: .* is not sealed/));
+    await waitUntil(
+      'the task of another key, too',
+      given(/^given back: .* does not have: give this sidecar/),
+    );
     t.equal(app.calls.length, 1);
+    const all = join(dirname(file), 'all-keys');
+    writeFileSync(all, `${first}${second}plain\n`, { mode: 0o600 });
+    await startConsumer(t, file, { inbound: { app: app.address }, bus: { encrypt_key_file: all } });
+    for (const { key } of [plain, rotated])
+      t.match(
+        await submitter.ended(key),
+        { state: 'done', run: 1, lostRuns: 0 },
+        'nothing of that counted as a run',
+      );
+    t.equal(app.calls.length, 3);
   },
 );

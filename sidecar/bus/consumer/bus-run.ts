@@ -7,7 +7,7 @@ import { FencedError, LogSetupError } from '../log/log-errors.ts';
 import { runsAlone } from '../log/lost-runs.ts';
 import type { TaskLease, TaskLog } from '../log/task-log.ts';
 import { decodeRequest, encodeResult, type RequestPayload } from '../message/payload.ts';
-import type { Sealer } from '../message/sealer.ts';
+import { MissingKeyError, type Sealer } from '../message/sealer.ts';
 import { afterAnswer } from './after-answer.ts';
 import { AnswerIntake, type IntakeFailure } from './answer-intake.ts';
 import type { ConsumerEvents } from './consumer-events.ts';
@@ -90,6 +90,7 @@ export class BusRun {
       return await this.passGate(this.readRequest());
     } catch (error) {
       if (error instanceof UnreadableTaskError) return await this.bury(error.message);
+      if (error instanceof MissingKeyError) return await this.leaveToOthers(error);
       if (error instanceof FencedError) events.onFenced(record, error.because);
       else events.onProblem(error);
       return 'ended';
@@ -104,7 +105,8 @@ export class BusRun {
       if (isTaskPath(request.path)) return request;
       throw new UnreadableTaskError(`${request.path} is no method that carries a task`);
     } catch (error) {
-      if (error instanceof LogSetupError) throw new UnreadableTaskError(error.message, error);
+      if (error instanceof LogSetupError && !(error instanceof MissingKeyError))
+        throw new UnreadableTaskError(error.message, error);
       throw error;
     }
   }
@@ -253,6 +255,16 @@ export class BusRun {
     await this.store(() => this.lease.giveBack());
     this.context.events.onGivenBack(this.lease.record, because);
     return 'ended';
+  }
+
+  /** While keys are given out, some sidecars have them and others do not yet: the task waits for one that can read it. */
+  private async leaveToOthers({ message }: MissingKeyError): Promise<RunOutcome> {
+    try {
+      await this.giveBack(message);
+    } catch (error) {
+      this.context.events.onProblem(error);
+    }
+    return 'turned_away';
   }
 
   private async lose(cause: string): Promise<RunOutcome> {

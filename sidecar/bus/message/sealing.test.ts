@@ -44,7 +44,10 @@ t.test(
       t.throws(() => ours.open(changed), LogSetupError, `byte ${at}`);
     }
     t.throws(() => ours.open(sealed.subarray(0, 20)), LogSetupError);
-    t.throws(() => sealer([key()]).open(sealed), /does not have: add that key behind the first one/);
+    t.throws(
+      () => sealer([key()]).open(sealed),
+      /does not have: give this sidecar the file that the others have/,
+    );
     t.throws(() => ours.open(Buffer.from('payload')), /is not sealed/);
     t.equal(String(sealer([key()], true).open(Buffer.from('payload'))), 'payload');
   },

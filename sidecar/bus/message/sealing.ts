@@ -9,9 +9,8 @@
  */
 import { createCipheriv, createDecipheriv, createHmac, hash, randomBytes } from 'node:crypto';
 import { LogSetupError } from '../log/log-errors.ts';
-import type { Sealer } from './sealer.ts';
+import { isSealed, SEAL_MARK as MARK, MissingKeyError, type Sealer } from './sealer.ts';
 
-const MARK = Buffer.from('OSL1', 'latin1');
 const ID_BYTES = 8;
 const SALT_BYTES = 16;
 const NONCE_BYTES = 12;
@@ -21,6 +20,8 @@ const NONCE_AT = SALT_AT + SALT_BYTES;
 const TAG_AT = NONCE_AT + NONCE_BYTES;
 const HEAD_BYTES = TAG_AT + TAG_BYTES;
 const CIPHER = 'aes-256-gcm';
+
+const CHANGED = 'a payload on the bus was changed after it was sealed: drop its task';
 
 export const KEY_BYTES = 32;
 
@@ -59,17 +60,18 @@ export class KeySealer implements Sealer {
   }
 
   open(payload: Buffer): Buffer {
-    if (payload.length < HEAD_BYTES || !payload.subarray(0, MARK.length).equals(MARK)) {
+    if (!isSealed(payload)) {
       if (this.acceptsPlain) return payload;
-      throw new LogSetupError(
+      throw new MissingKeyError(
         'a payload on the bus is not sealed, and bus.encrypt_key_file is set: give all sidecars of the bus that file, and add a line "plain" to it until none is left',
       );
     }
+    if (payload.length < HEAD_BYTES) throw new LogSetupError(CHANGED);
     const id = payload.subarray(MARK.length, SALT_AT).toString('hex');
     const key = this.byId.get(id);
     if (key === undefined)
-      throw new LogSetupError(
-        `a payload on the bus is sealed with the key ${id}, which bus.encrypt_key_file does not have: add that key behind the first one`,
+      throw new MissingKeyError(
+        `a payload on the bus is sealed with the key ${id}, which bus.encrypt_key_file does not have: give this sidecar the file that the others have`,
       );
     try {
       const decipher = createDecipheriv(CIPHER, keyOf(key, payload), payload.subarray(NONCE_AT, TAG_AT));
@@ -79,7 +81,7 @@ export class KeySealer implements Sealer {
       decipher.final();
       return opened;
     } catch (error) {
-      throw new LogSetupError('a payload on the bus was changed after it was sealed: drop its task', error);
+      throw new LogSetupError(CHANGED, error);
     }
   }
 }
