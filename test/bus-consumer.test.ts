@@ -43,6 +43,8 @@ t.test('a task of the bus is a call of the agent, and its answer is the result',
   t.match(call!.headers['traceparent'], /^00-1{32}-/);
   t.equal(call!.headers['grpc-timeout'], undefined, 'inbound.timeout is for callers that wait');
   t.same(plane.events, []);
+  // The result is on the log a moment before this sidecar counts it.
+  await waitUntil('it is counted', () => plane.counts().settled > 0);
   t.same(plane.counts(), { delivered: 1, settled: 1 });
 });
 
@@ -59,6 +61,8 @@ t.test('an error of the agent is a result, too, and the task runs once', async (
   t.match(trailers.join(), 'x-why,because');
   t.equal(answer, undefined);
   t.same(plane.events, []);
+  // The result is on the log a moment before this sidecar counts it.
+  await waitUntil('it is counted', () => plane.counts().settled > 0);
   t.same(plane.counts(), { delivered: 1, settled: 1 });
   t.equal(app.calls.length, 1);
 });
@@ -222,7 +226,9 @@ t.test(
     t.equal(record.state, 'dead');
     t.match(record.cause, /connection|lost|closed/i);
     t.equal(app.calls.length, 3);
-    t.equal(plane.events.filter((event) => event.startsWith('lost')).length, 2);
+    const lost = () => plane.events.filter((event) => event.startsWith('lost')).length;
+    await waitUntil('both losses were told', () => lost() >= 2);
+    t.equal(lost(), 2);
   },
 );
 

@@ -1,6 +1,7 @@
 // A minute of the fuzzer with a seed that stays: the hour, and any other seed, is `npm run fuzz -- --minutes 60`.
 import t from 'tap';
 import { skipWithout } from '../../scripts/harness/tool.ts';
+import { endWhenDone } from '../support/end-when-done.ts';
 import { Dice, partSeed } from './fuzz/dice.ts';
 import { runFuzz } from './fuzz/driver.ts';
 import { episodeOf } from './fuzz/episodes.ts';
@@ -8,6 +9,7 @@ import { hpackBlock, requestBody, requestFields } from './fuzz/grpc-fields.ts';
 import { anyRequest, EGRESS } from './fuzz/http-requests.ts';
 
 t.setTimeout(290_000);
+endWhenDone(t);
 
 const SEED = Number(process.env['FUZZ_SEED'] ?? 20_251_130);
 const MINUTE_MS = 60_000;
