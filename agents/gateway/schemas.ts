@@ -96,6 +96,16 @@ export const taskAnswerSchema = {
   },
 } as const;
 
+/** What every error says. */
+export const errorProperties = {
+  code: { type: 'string', description: 'The name of a gRPC status.' },
+  message: { type: 'string' },
+  field: { type: 'string', description: 'The invalid field of the request.' },
+  reason: { type: 'string', description: 'Why a sidecar answered instead of the agent.' },
+  model: modelFailureSchema,
+  task_id: { type: 'string' },
+} as const;
+
 export function errorSchema(description: string) {
   return {
     type: 'object',
@@ -103,14 +113,7 @@ export function errorSchema(description: string) {
     properties: {
       error: {
         type: 'object',
-        properties: {
-          code: { type: 'string', description: 'The name of a gRPC status.' },
-          message: { type: 'string' },
-          field: { type: 'string', description: 'The invalid field of the request.' },
-          reason: { type: 'string', description: 'Why a sidecar answered instead of the agent.' },
-          model: modelFailureSchema,
-          task_id: { type: 'string' },
-        },
+        properties: errorProperties,
       },
     },
   } as const;

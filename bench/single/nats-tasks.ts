@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { AckPolicy, jetstream, jetstreamManager, RetentionPolicy } from '@nats-io/jetstream';
 import { connect, headers } from '@nats-io/transport-node';
 import { freePort } from '../../scripts/harness/free-port.ts';
+import { DEFAULT_LOG_SETTINGS } from '../../scripts/harness/task-log-settings.ts';
 import { requireTool, tool } from '../../scripts/harness/tool.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { TaskLog } from '../../sidecar/bus/log/task-log.ts';
@@ -21,18 +22,6 @@ const PAYLOAD_BYTES = 400;
 const HEAD_BYTES = 600;
 const OUR_CORE = '0';
 const NATS_CORE = '1';
-
-const settings = {
-  leaseMs: 15_000,
-  maxRuns: 3,
-  retryDelay: { baseMs: 1_000, maxMs: 60_000 },
-  maxQueuedPerAgent: 10_000,
-  maxQueuedPerCaller: 1_000,
-  maxAgeMs: 86_400_000,
-  resultsMaxAgeMs: 86_400_000,
-  resultsMaxBytes: 1 << 30,
-  deadMaxAgeMs: 86_400_000,
-};
 
 interface Job {
   readonly kind: 'ours' | 'bare';
@@ -57,7 +46,7 @@ interface Side {
 const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 async function ours(port: number): Promise<Side> {
-  const log: TaskLog = await openNatsLog({ servers: [`127.0.0.1:${port}`], settings });
+  const log: TaskLog = await openNatsLog({ servers: [`127.0.0.1:${port}`], settings: DEFAULT_LOG_SETTINGS });
   return {
     async publish(key, payload) {
       const task = {

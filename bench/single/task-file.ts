@@ -7,24 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { DEFAULT_LOG_SETTINGS } from '../../scripts/harness/task-log-settings.ts';
 import { openLocalTaskLog } from '../../sidecar/bus/local/local-task-log.ts';
 import type { TaskLog } from '../../sidecar/bus/log/task-log.ts';
-import type { TaskLogSettings } from '../../sidecar/bus/log/task-log-settings.ts';
 
 const IN_FLIGHT = 32;
 const PAYLOAD_BYTES = 400;
-
-const settings: TaskLogSettings = {
-  leaseMs: 15_000,
-  maxRuns: 3,
-  retryDelay: { baseMs: 1_000, maxMs: 60_000 },
-  maxQueuedPerAgent: 10_000,
-  maxQueuedPerCaller: 1_000,
-  maxAgeMs: 86_400_000,
-  resultsMaxAgeMs: 86_400_000,
-  resultsMaxBytes: 1 << 30,
-  deadMaxAgeMs: 86_400_000,
-};
 
 /** What one process does, and for how long. */
 interface Job {
@@ -48,7 +36,7 @@ interface Report {
 const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 async function perform({ file, name, publishers, consumers, ratePerSecond, seconds }: Job): Promise<Report> {
-  const log = await openLocalTaskLog(file, settings);
+  const log = await openLocalTaskLog(file, DEFAULT_LOG_SETTINGS);
   const idle = new AbortController();
   const delays: number[] = [];
   const consuming = Array.from({ length: consumers }, () => consume(log, name, idle.signal, delays));
@@ -115,7 +103,7 @@ async function run(
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-task-file-'));
   const file = join(folder, 'tasks.db');
   // The tables are made before the others come.
-  await (await openLocalTaskLog(file, settings)).close();
+  await (await openLocalTaskLog(file, DEFAULT_LOG_SETTINGS)).close();
   let logBytes = 0;
   const timer = setInterval(() => {
     logBytes = Math.max(logBytes, statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0);

@@ -1,5 +1,5 @@
 /** The JSON Schemas of the API's asynchronous part. */
-import { modelFailureSchema } from '../schemas.ts';
+import { errorProperties, modelFailureSchema } from '../schemas.ts';
 
 const states = ['queued', 'running', 'done', 'dead', 'cancelled'] as const;
 export type State = (typeof states)[number];
@@ -52,14 +52,7 @@ const taskProperties = {
 const errorObject = {
   type: 'object',
   description: "Why there is no output, as in the API's other errors.",
-  properties: {
-    code: { type: 'string', description: 'The name of a gRPC status.' },
-    message: { type: 'string' },
-    field: { type: 'string', description: 'The invalid field of the request.' },
-    reason: { type: 'string', description: 'Why a sidecar answered instead of the agent.' },
-    model: modelFailureSchema,
-    task_id: { type: 'string' },
-  },
+  properties: errorProperties,
 } as const;
 
 export function submittedSchema(description: string) {

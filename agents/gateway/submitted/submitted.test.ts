@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { startDataPlane } from '../../../scripts/harness/data-plane.ts';
+import { DEFAULT_LOG_SETTINGS } from '../../../scripts/harness/task-log-settings.ts';
 import { openLocalTaskLog } from '../../../sidecar/bus/local/local-task-log.ts';
 import { TaskCounts } from '../../../sidecar/bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../../sidecar/bus/log/task-log.ts';
@@ -18,15 +19,10 @@ import { prefersAsync } from './prefer.ts';
 t.setTimeout(120_000);
 
 const settings = {
+  ...DEFAULT_LOG_SETTINGS,
   leaseMs: 60_000,
   maxRuns: 2,
   retryDelay: { baseMs: 1, maxMs: 1 },
-  maxQueuedPerAgent: 100,
-  maxQueuedPerCaller: 100,
-  maxAgeMs: 3_600_000,
-  resultsMaxAgeMs: 3_600_000,
-  resultsMaxBytes: 1 << 30,
-  deadMaxAgeMs: 3_600_000,
 };
 
 interface System {

@@ -26,17 +26,12 @@ interface AppState {
   onChange(listener: (healthy: boolean) => void): () => void;
 }
 
-export interface ConsumerEnvironment {
-  readonly log: TaskLog;
-  readonly sealer: Sealer;
-  readonly wheel: TimerWheel;
-  readonly clock: () => number;
-  readonly random: () => number;
+export interface ConsumerEnvironment
+  extends Pick<RunContext, 'log' | 'sealer' | 'wheel' | 'clock' | 'random' | 'events'> {
   /** Unique among all sidecars. */
   readonly instance: string;
   readonly adopt: Adopt;
   readonly app: AppState;
-  readonly events: ConsumerEvents;
 }
 
 /** The wait after a task that this sidecar could not run, and after a log that could not be asked. */

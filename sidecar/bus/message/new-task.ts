@@ -13,14 +13,6 @@ import type { Sealer } from './sealer.ts';
 /** `TaskRequest.task_id`. */
 const TASK_ID_FIELD = 1;
 
-/** 31 years. */
-const LONGEST_TIME_MS = 1e12;
-
-/** The time that a log stores: none for a deadline that no task sees, and never less than nothing. */
-export function storableTimeMs(timeLeftMs: number): number {
-  return timeLeftMs > LONGEST_TIME_MS ? Number.POSITIVE_INFINITY : Math.max(0, timeLeftMs);
-}
-
 /** A request for an agent, before it is a task. */
 export interface TaskOrder {
   /** The method that carries the task: `/agent.AgentService/ProcessTask`. */
@@ -63,7 +55,7 @@ export function newTask(order: TaskOrder, sealer: Sealer): NewTask {
     agentType,
     publisher,
     caller,
-    timeLeftMs: storableTimeMs(timeLeftMs),
+    timeLeftMs,
     payload: sealer.seal(payload),
   };
 }

@@ -1,5 +1,7 @@
 /** A call that became a task: submits it, follows it to its end, and gives its caller what the agent answered. */
+
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseTimeout } from '../../grpc/timeout.ts';
 import { isUnaryPath } from '../../task/task-message.ts';
 import { LogUnavailableError } from '../log/log-errors.ts';
@@ -11,7 +13,7 @@ import { FollowedTask } from './followed-task.ts';
 import type { Publishing } from './publishing.ts';
 import { busUnavailable, endedWithout, NOT_KEPT, ourFault, type Refusal, STREAM_CUT } from './refusals.ts';
 import { readRequest } from './request-reader.ts';
-import { sleep, submitInTime } from './submission.ts';
+import { submitInTime } from './submission.ts';
 
 /** Why a task is cancelled whose caller wants no answer. Another caller of the same task submits it again. */
 const CALLER_LEFT = 'its caller has left';

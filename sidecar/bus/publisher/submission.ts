@@ -1,8 +1,8 @@
 /** Submits a task within its caller's time, also when the log's confirmation is lost. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type { SubmitOptions, Submitted, TaskLog } from '../log/task-log.ts';
 import type { NewTask, TaskRecord } from '../log/task-record.ts';
-import { storableTimeMs } from '../message/new-task.ts';
 import { busUnavailable, OUTCOME_UNKNOWN, type Refusal, refusedFor } from './refusals.ts';
 
 /** A caller without a deadline waits so long for a confirmation. */
@@ -11,6 +11,8 @@ const LONGEST_WAIT_MS = 30_000;
 const MARGIN_SHARE = 0.1;
 const LONGEST_MARGIN_MS = 100;
 const AGAIN_MS = 50;
+/** 31 years: a task whose deadline is further away has none. */
+const LONGEST_TIME_MS = 1e12;
 
 export type Submission =
   | { readonly record: TaskRecord; readonly outcome: 'stored' | 'joined' }
@@ -64,6 +66,7 @@ async function within(submitted: Promise<Submitted>, ms: number): Promise<Submit
   }
 }
 
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/** The time that every log can store. */
+function storableTimeMs(timeLeftMs: number): number {
+  return timeLeftMs > LONGEST_TIME_MS ? Number.POSITIVE_INFINITY : Math.max(0, timeLeftMs);
 }

@@ -4,6 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import t, { type Test } from 'tap';
+import { DEFAULT_LOG_SETTINGS } from '../../../scripts/harness/task-log-settings.ts';
 import { openLocalTaskLog } from '../../bus/local/local-task-log.ts';
 import type { TaskLog } from '../../bus/log/task-log.ts';
 import { newTask } from '../../bus/message/new-task.ts';
@@ -51,15 +52,10 @@ async function many(...lines: string[][]): Promise<Outcome[]> {
 }
 
 const settings = {
+  ...DEFAULT_LOG_SETTINGS,
   leaseMs: 60_000,
   maxRuns: 2,
   retryDelay: { baseMs: 1, maxMs: 1 },
-  maxQueuedPerAgent: 1_000,
-  maxQueuedPerCaller: 1_000,
-  maxAgeMs: 3_600_000,
-  resultsMaxAgeMs: 3_600_000,
-  resultsMaxBytes: 1 << 30,
-  deadMaxAgeMs: 3_600_000,
 };
 
 const SECRET = 'the launch code is 0000';

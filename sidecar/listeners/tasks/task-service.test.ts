@@ -6,12 +6,12 @@ import t, { type Test } from 'tap';
 import { SecretVolume, TestAuthority } from '../../../scripts/harness/certificates.ts';
 import { type DataPlane, startDataPlane } from '../../../scripts/harness/data-plane.ts';
 import { grpcMessage, grpcRequest, H2Peer } from '../../../scripts/harness/h2-peer.ts';
+import { DEFAULT_LOG_SETTINGS } from '../../../scripts/harness/task-log-settings.ts';
 import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { openLocalTaskLog } from '../../bus/local/local-task-log.ts';
 import { LogUnavailableError } from '../../bus/log/log-errors.ts';
 import { TaskCounts } from '../../bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../bus/log/task-log.ts';
-import type { TaskLogSettings } from '../../bus/log/task-log-settings.ts';
 import { decodeRequest, encodeResult } from '../../bus/message/payload.ts';
 import { UNSEALED } from '../../bus/message/sealer.ts';
 import { WaitingCallers } from '../../bus/publisher/waiting-callers.ts';
@@ -46,16 +46,11 @@ interface Task {
   end: { status: number; message: string; answer: { output: string } | null; trailers: object[] } | null;
 }
 
-const settings: TaskLogSettings = {
+const settings = {
+  ...DEFAULT_LOG_SETTINGS,
   leaseMs: 60_000,
-  maxRuns: 3,
   retryDelay: { baseMs: 1, maxMs: 1 },
-  maxQueuedPerAgent: 100,
   maxQueuedPerCaller: 4,
-  maxAgeMs: 3_600_000,
-  resultsMaxAgeMs: 3_600_000,
-  resultsMaxBytes: 1 << 30,
-  deadMaxAgeMs: 3_600_000,
 };
 
 async function openLog(t: Test): Promise<TaskLog> {
