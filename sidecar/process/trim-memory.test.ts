@@ -8,6 +8,7 @@ t.test('the watch collects a grown process as soon as it has little to do', asyn
   const watch = new GrowthWatch(80 * MB);
   t.notOk(watch.shouldCollect(120 * MB, 0), 'not grown by much');
   t.notOk(watch.shouldCollect(300 * MB, 0.5), 'busy');
+  t.notOk(watch.shouldCollect(300 * MB, 0.03), 'some hundred calls a second would wait for it');
   t.ok(watch.shouldCollect(300 * MB, 0.01));
   t.notOk(watch.shouldCollect(90 * MB, 0.01), 'all of it went back');
   t.ok(watch.shouldCollect(200 * MB, 0.01), 'it has grown anew');

@@ -8,8 +8,11 @@ const TRIM_AFTER_MS = 2_000;
 const CHECK_MS = 5_000;
 /** Resident memory has to grow by this much since the start for a collection. */
 const GROWN_BYTES = 50_331_648;
-/** A share of one core. Above it calls would wait for the collection, and V8 collects by itself anyway. */
-const QUIET_SHARE = 0.1;
+/**
+ * A share of one core. Above it calls would wait for the collection, which stops all of them for some 100 ms, and V8
+ * collects by itself anyway. A hundred calls a second take more.
+ */
+const QUIET_SHARE = 0.01;
 /** A collection that frees less was in vain: the next one comes after twice the time, an hour at most. */
 const WORTH_BYTES = 16_777_216;
 const MAX_CHECKS = 720;
