@@ -156,8 +156,10 @@ const allowed: Record<string, readonly string[]> = {
   // Beside the data plane: what puts a sidecar into pods, and says the same to Istio.
   'kubernetes/inject': ['settings', 'config', 'clock', 'node'],
   'kubernetes/istio': ['settings', 'config', 'net', 'cluster', 'task', 'grpc', 'clock'],
+  'kubernetes/api': [],
   'kubernetes/webhook': [
     'kubernetes/inject',
+    'kubernetes/api',
     'process',
     'settings',
     'config',
@@ -169,12 +171,25 @@ const allowed: Record<string, readonly string[]> = {
     'clock',
     'node',
   ],
+  // Beside it, too: what asks the bus and the sidecars' pages how many replicas there should be.
+  'kubernetes/scaler': [
+    'kubernetes/api',
+    'bus',
+    'settings',
+    'config',
+    'net',
+    'listeners',
+    'telemetry',
+    'task',
+    'tls',
+  ],
   commands: [
     'process',
     'bus',
     'kubernetes/inject',
     'kubernetes/istio',
     'kubernetes/webhook',
+    'kubernetes/scaler',
     'settings',
     'config',
     'net',

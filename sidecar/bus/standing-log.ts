@@ -22,6 +22,13 @@ const LONGEST_WAIT_MS = 30_000;
 /** A call that comes while the engine is opened for the first time waits so long for it. */
 const FIRST_TRY_MS = 10_000;
 
+/** Who wants to know of new tasks, from one engine after the other. */
+interface Listener {
+  readonly agentType: string;
+  readonly onTask: () => void;
+  stop: () => void;
+}
+
 interface Engine {
   readonly log: TaskLog;
   readonly leases: HeldLeases;
@@ -39,6 +46,7 @@ export class StandingLog implements TaskLog {
   problem = 'it is being opened';
   private engine: Engine | undefined = undefined;
   private readonly retired = new Set<Engine>();
+  private readonly listeners = new Set<Listener>();
   private timer: NodeJS.Timeout | undefined = undefined;
   private open: OpenEngine | undefined = undefined;
   private waitMs = FIRST_WAIT_MS;
@@ -74,6 +82,12 @@ export class StandingLog implements TaskLog {
     const engine: Engine = { log, leases: new HeldLeases(), replaced: new AbortController() };
     this.engine = engine;
     log.onConnected = (connected) => this.onEngine(engine, connected);
+    for (const listener of this.listeners) {
+      listener.stop();
+      listener.stop = log.listen(listener.agentType, listener.onTask);
+      // Of what came in between nobody told it.
+      listener.onTask();
+    }
     this.onEngine(engine, log.connected);
     if (before !== undefined) void this.retire(before);
   }
@@ -168,6 +182,15 @@ export class StandingLog implements TaskLog {
     return (await this.current()).log.status();
   }
 
+  listen(agentType: string, onTask: () => void): () => void {
+    const stop = this.engine?.log.listen(agentType, onTask) ?? (() => {});
+    const listener: Listener = { agentType, onTask, stop };
+    this.listeners.add(listener);
+    return () => {
+      if (this.listeners.delete(listener)) listener.stop();
+    };
+  }
+
   async announce(consumer: Consumer): Promise<void> {
     return (await this.current()).log.announce(consumer);
   }
@@ -180,6 +203,8 @@ export class StandingLog implements TaskLog {
     this.isClosed = true;
     clearTimeout(this.timer);
     this.firstTry.resolve();
+    for (const listener of this.listeners) listener.stop();
+    this.listeners.clear();
     const engines = [...this.retired, ...(this.engine === undefined ? [] : [this.engine])];
     this.retired.clear();
     this.engine = undefined;

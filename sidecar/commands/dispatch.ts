@@ -49,6 +49,11 @@ const COMMANDS: readonly Command[] = [
     load: async () => (await import('./webhook.ts')).webhook,
   },
   {
+    name: 'scaler',
+    summary: 'serves KEDA, so that replicas follow the tasks that wait',
+    load: async () => (await import('./scaler.ts')).scaler,
+  },
+  {
     name: 'istio',
     summary: "writes the Istio resources that say the same, and comments what Istio can't say",
     load: async () => (await import('./istio.ts')).istio,

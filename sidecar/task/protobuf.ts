@@ -111,6 +111,13 @@ export function varintField(field: number, value: number): Buffer {
   return Buffer.from([...varint(field * 8), ...varint(value)]);
 }
 
+/** A double. */
+export function fixed64Field(field: number, value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeDoubleLE(value);
+  return Buffer.concat([Buffer.from(varint(field * 8 + WireType.FIXED64)), bytes]);
+}
+
 export function bytesField(field: number, value: Buffer): Buffer {
   return Buffer.concat([
     Buffer.from([...varint(field * 8 + WireType.BYTES), ...varint(value.length)]),

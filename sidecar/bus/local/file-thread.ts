@@ -12,7 +12,7 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { FencedError, LogUnavailableError } from '../log/log-errors.ts';
 import { answerToFailure, failureOf, isBusy, troubleOf } from './failures.ts';
 import { FileWaits } from './file-waits.ts';
-import { FileWake } from './file-wake.ts';
+import { FileWake, wakePath } from './file-wake.ts';
 import { heldUntil, isReading, perform } from './operations.ts';
 import { nextDueMs, passDueTime } from './passing-time.ts';
 import type { FromThread, Held, Request, ToThread } from './requests.ts';
@@ -51,7 +51,7 @@ export class FileThread {
     this.file = file;
     this.port = port;
     this.waits = new FileWaits(file, (message) => this.post(message));
-    this.wake = new FileWake(`${file.path}-wake`, () => {
+    this.wake = new FileWake(wakePath(file.path), () => {
       this.lookedAtMs = 0;
       this.schedule();
     });

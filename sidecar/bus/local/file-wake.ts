@@ -6,6 +6,9 @@ import { chmodSync, closeSync, constants, type FSWatcher, openSync, watch, write
 
 const BYTE = Buffer.from('.');
 
+/** The file beside a file of tasks. */
+export const wakePath = (file: string): string => `${file}-wake`;
+
 export class FileWake {
   /** Whether an event has come; then looks may be further apart. */
   works = false;

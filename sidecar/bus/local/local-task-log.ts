@@ -12,6 +12,7 @@ import type {
 } from '../log/task-log.ts';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import type { NewTask, TaskKey, TaskRecord } from '../log/task-record.ts';
+import { FileWake, wakePath } from './file-wake.ts';
 import { LocalLease } from './local-lease.ts';
 import { monotonicMs } from './log-clock.ts';
 import type { WatchPosition } from './requests.ts';
@@ -26,7 +27,7 @@ import { ThreadLink } from './thread-link.ts';
 export async function openLocalTaskLog(file: string, settings: TaskLogSettings): Promise<TaskLog> {
   const link = new ThreadLink({ file, settings });
   await link.open();
-  return new LocalTaskLog(link);
+  return new LocalTaskLog(link, file);
 }
 
 const START: WatchPosition = { mark: '', generation: 0, afterSequence: 0 };
@@ -36,9 +37,14 @@ class LocalTaskLog implements TaskLog {
   private readonly link: ThreadLink;
   /** The leases that this process holds, by the ids of their tasks. */
   private readonly leases = new Map<number, LocalLease>();
+  private readonly file: string;
+  /** Who wants to know of new tasks, and the watch for changes of the file that tells them. */
+  private readonly listeners = new Set<() => void>();
+  private wake: FileWake | undefined = undefined;
 
-  constructor(link: ThreadLink) {
+  constructor(link: ThreadLink, file: string) {
     this.link = link;
+    this.file = file;
     link.onFenced = (task, fence, because) => {
       const lease = this.leases.get(task);
       if (lease?.held.fence === fence) lease.fence(because);
@@ -124,6 +130,24 @@ class LocalTaskLog implements TaskLog {
     return this.link.request('status', {});
   }
 
+  /** A change of the file may be anything: `onTask` is called for other types, too. */
+  listen(_agentType: string, onTask: () => void): () => void {
+    const tell = (): void => onTask();
+    this.listeners.add(tell);
+    this.wake ??= new FileWake(wakePath(this.file), () => {
+      for (const listener of this.listeners) listener();
+    });
+    return () => {
+      this.listeners.delete(tell);
+      if (this.listeners.size === 0) this.deafen();
+    };
+  }
+
+  private deafen(): void {
+    this.wake?.close();
+    this.wake = undefined;
+  }
+
   async announce(consumer: Consumer): Promise<void> {
     await this.link.request('announce', { consumer });
   }
@@ -133,6 +157,7 @@ class LocalTaskLog implements TaskLog {
   }
 
   async close(): Promise<void> {
+    this.deafen();
     await this.link.close();
   }
 }

@@ -133,6 +133,11 @@ export interface TaskLog {
   /** Forgets a dead task. */
   dropDead(key: TaskKey): Promise<boolean>;
   status(): Promise<readonly QueueStatus[]>;
+  /**
+   * Calls `onTask` soon after a task of this type begins to wait, whoever submitted it; at other times, too, and not while
+   * the log can't be reached. Returns what ends it.
+   */
+  listen(agentType: string, onTask: () => void): () => void;
 
   /** Says that this sidecar takes tasks; call it again at least each `leaseMs` / 3. `places` 0 withdraws it. */
   announce(consumer: Consumer): Promise<void>;

@@ -18,7 +18,7 @@ import { Claims } from './claims.ts';
 import { BusConnection } from './connection.ts';
 import { Demand } from './demand.ts';
 import { Listing } from './listing.ts';
-import { cancelSubject } from './names.ts';
+import { cancelSubject, wakeSubjects } from './names.ts';
 import type { NatsLease } from './nats-lease.ts';
 import type { NatsOptions } from './nats-options.ts';
 import { Presence } from './presence.ts';
@@ -154,6 +154,11 @@ class NatsTaskLog implements TaskLog {
 
   status(): Promise<readonly QueueStatus[]> {
     return this.listing.status();
+  }
+
+  listen(agentType: string, onTask: () => void): () => void {
+    const told = this.connection.subscribe(wakeSubjects(agentType), onTask);
+    return () => told.unsubscribe();
   }
 
   announce(consumer: Consumer): Promise<void> {

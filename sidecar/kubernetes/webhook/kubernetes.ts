@@ -2,33 +2,24 @@
 
 import {
   AdmissionregistrationV1Api,
-  ApiException,
   CoreV1Api,
-  KubeConfig,
+  type KubeConfig,
   PatchStrategy,
   setHeaderOptions,
   type V1Secret,
 } from '@kubernetes/client-node';
-import { TypedError } from '../../errors/typed-error.ts';
+import {
+  awaitResponse as awaitApi,
+  CONFLICT,
+  codeOf,
+  KubernetesError,
+  loadKubeConfig,
+  type Remedies,
+} from '../api/api-call.ts';
 import type { CertificateMaterial } from './certificate.ts';
 import type { CertificateStore, TrustPublisher } from './certificate-keeper.ts';
 
-/** The API was unreachable or refused; the message says what is missing. */
-export class KubernetesError extends TypedError {
-  override readonly name = 'KubernetesError';
-  override readonly source = 'upstream';
-  override readonly isSafeToRetry = true;
-}
-
-const REQUEST_TIMEOUT_MS = 10_000;
-const CONFLICT = 409;
-
-/** The cluster of this pod, or the one that KUBECONFIG names. */
-export function loadKubeConfig(): KubeConfig {
-  const config = new KubeConfig();
-  config.loadFromDefault();
-  return config;
-}
+export { loadKubeConfig };
 
 /** A store in an existing Secret, so that the webhook needs no permission to create one. */
 export function secretStore(config: KubeConfig, namespace: string, name: string): CertificateStore {
@@ -93,35 +84,11 @@ export function webhookConfiguration(config: KubeConfig, name: string): TrustPub
   };
 }
 
-/** Awaits a request to the API. Throws KubernetesError: what we tried, how it failed, what to do. */
-async function awaitResponse<T>(action: string, response: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const message = `can't ${action}: no answer within ${REQUEST_TIMEOUT_MS / 1000} s; check that the API server can be reached`;
-    timer = setTimeout(() => reject(new KubernetesError(message)), REQUEST_TIMEOUT_MS);
-  });
-  try {
-    return await Promise.race([response, late]);
-  } catch (error) {
-    if (error instanceof KubernetesError) throw error;
-    const code = codeOf(error);
-    const reason =
-      code === undefined
-        ? `${(error as Error).message}; check that the API server can be reached`
-        : (REMEDIES[code] ?? `the API server answered ${code}`);
-    throw new KubernetesError(`can't ${action}: ${reason}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-const REMEDIES: Readonly<Record<number, string>> = {
-  401: 'the API server does not know this service account (401); check that its token is mounted',
+const REMEDIES: Remedies = {
   403: 'this service account lacks the permission (403); install the Roles of k8s/overlays/webhook or of the chart',
   404: 'it does not exist (404); k8s/overlays/webhook and the chart create it',
-  [CONFLICT]: 'another client changed it meanwhile (409)',
 };
 
-function codeOf(error: unknown): number | undefined {
-  return error instanceof ApiException ? error.code : undefined;
+function awaitResponse<T>(action: string, response: Promise<T>): Promise<T> {
+  return awaitApi(action, response, REMEDIES);
 }
