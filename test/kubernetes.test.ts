@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { parseAllDocuments, stringify } from 'yaml';
 import { runProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { readTrigger } from '../sidecar/kubernetes/scaler/trigger.ts';
 import { faultsOf, schemasIn } from './support/crd-schemas.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -57,10 +58,11 @@ function objectsIn(text: string): KubernetesObject[] {
 }
 
 const isOfCertManager = ({ apiVersion }: KubernetesObject): boolean => apiVersion === 'cert-manager.io/v1';
+const isOfKeda = ({ apiVersion }: KubernetesObject): boolean => apiVersion === 'keda.sh/v1alpha1';
 
-/** Kubernetes' own schemas know nothing of cert-manager's kinds. */
-function withoutCertificates(text: string): string {
-  const own = objectsIn(text).filter((object) => !isOfCertManager(object));
+/** Kubernetes' own schemas know nothing of the kinds of cert-manager and KEDA. */
+function ownKinds(text: string): string {
+  const own = objectsIn(text).filter((object) => !isOfCertManager(object) && !isOfKeda(object));
   return own.map((object) => stringify(object)).join('---\n');
 }
 
@@ -79,7 +81,7 @@ const skip = skipWithout('kustomize', 'kubernetes-validate');
 t.test('every overlay builds, and every object matches the schemas of Kubernetes', { skip }, async (t) => {
   t.ok(builds.filter((path) => path.startsWith('overlays/')).length >= 5, builds.join(' '));
   const built = new Map<string, string>();
-  for (const path of builds) built.set(path, withoutCertificates(await build(t, path)));
+  for (const path of builds) built.set(path, ownKinds(await build(t, path)));
   await validate(t, built);
   // The validator itself: it must be able to say no.
   const file = join(folder, 'wrong.yaml');
@@ -104,9 +106,10 @@ t.test(
       'overlays/mutual-tls',
       'overlays/endpoint-slices',
       'overlays/bus',
+      'overlays/scaler',
     ]) {
       const once = await inject(t, await build(t, path));
-      made.set(`${path}-injected`, withoutCertificates(once));
+      made.set(`${path}-injected`, ownKinds(once));
       t.equal(await inject(t, once), once);
       const pods = objectsIn(once).filter(({ kind }) => kind === 'Deployment');
       t.ok(pods.length >= 4);
@@ -114,7 +117,7 @@ t.test(
         const names = (spec.template.spec.initContainers ?? []).map(({ name }: KubernetesObject) => name);
         t.strictSame(
           names.filter((name: string) => name === 'outrigger').length,
-          metadata.name === 'provider' ? 0 : 1,
+          metadata.name === 'provider' || metadata.name === 'outrigger-scaler' ? 0 : 1,
           `${path} ${metadata.name}`,
         );
       }
@@ -262,6 +265,87 @@ t.test(
     t.notMatch(JSON.stringify(policies), /50051/, 'no caller can bypass the sidecar in plain text');
   },
 );
+
+t.test(
+  "the scaler: KEDA's schema has each ScaledObject, whose triggers name the agent's type and pods",
+  { skip: skip || skipWithout('scaled-object-crds', 'trigger-authentication-crds') },
+  async (t) => {
+    const objects = objectsIn(await build(t, 'overlays/scaler'));
+    const known = schemasIn(requireTool('scaled-object-crds'), requireTool('trigger-authentication-crds'));
+    const scaled = objects.filter(isOfKeda);
+    t.strictSame(
+      scaled.flatMap((object) => faultsOf(known, object)),
+      [],
+    );
+    const broken = { ...scaled[0], spec: { ...scaled[0].spec, falback: {} } };
+    t.not(faultsOf(known, broken).length, 0, 'the schema can say no');
+    const of = (kind: string, name: string) =>
+      objects.find((object) => object.kind === kind && object.metadata.name === name);
+    const pods = await injectedPods(t, 'overlays/scaler');
+    t.equal(scaled.length, 3);
+    for (const { metadata, spec } of scaled) {
+      const { name } = metadata;
+      const deployment = of('Deployment', spec.scaleTargetRef.name);
+      t.equal(deployment.spec.replicas, undefined, `${name}: KEDA decides`);
+      t.equal(spec.minReplicaCount, 0, `${name} starts from zero`);
+      t.ok(spec.fallback.replicas > 0, name);
+      const [queue, p99] = spec.triggers;
+      t.match(queue, { type: 'external-push', metricType: 'AverageValue', metadata: { metric: 'queue' } });
+      t.match(p99, { type: 'external', metricType: 'Value', metadata: { metric: 'p99' } });
+      for (const trigger of [queue, p99]) {
+        const [key, value] = trigger.metadata.podSelector.split('=');
+        t.equal(deployment.spec.template.metadata.labels[key], value, `${name} ${trigger.name}`);
+        const [host, port] = trigger.metadata.scalerAddress.split(':');
+        t.equal(host, 'outrigger-scaler.agents.svc');
+        t.equal(of('Service', 'outrigger-scaler').spec.ports[0].port, Number(port));
+        // The metadata are what the scaler understands.
+        const ref = {
+          name,
+          namespace: 'agents',
+          metadata: new Map(Object.entries<string>(trigger.metadata)),
+        };
+        t.equal(readTrigger(ref, ['agents']).metric, trigger.metadata.metric);
+      }
+      const types = pods
+        .get(name)
+        .initContainers[0].env.find(
+          (entry: KubernetesObject) => entry.name === 'OUTRIGGER_BUS_CONSUME_AGENT_TYPES',
+        );
+      t.strictSame(JSON.parse(types.value), [queue.metadata.agentType], `${name} takes these tasks`);
+    }
+    const { rules } = of('Role', 'outrigger-scaler');
+    t.strictSame(rules, [{ apiGroups: [''], resources: ['pods'], verbs: ['list', 'patch'] }]);
+    const allowed = (policy: KubernetesObject) =>
+      policy.spec.ingress.filter((rule: KubernetesObject) =>
+        JSON.stringify(rule).includes('outrigger-scaler'),
+      );
+    for (const [name, port] of [
+      ['research-agent', 15020],
+      ['writing-agent', 15020],
+      ['code-agent', 15020],
+      ['nats', 4222],
+    ] as const)
+      t.equal(allowed(of('NetworkPolicy', name))[0].ports[0].port, port, `${name} admits the scaler`);
+  },
+);
+
+t.test('without KEDA, autoscalers read the tasks of the bus, too', { skip }, async (t) => {
+  const objects = objectsIn(await build(t, 'overlays/bus-autoscaling'));
+  const autoscalers = objects.filter(({ kind }) => kind === 'HorizontalPodAutoscaler');
+  t.equal(autoscalers.length, 3);
+  for (const { metadata, spec } of autoscalers) {
+    const external = spec.metrics.flatMap((metric: KubernetesObject) => metric.external ?? []);
+    t.strictSame(
+      external.map(({ metric }: KubernetesObject) => metric),
+      [
+        {
+          name: 'outrigger_bus_tasks',
+          selector: { matchLabels: { agent_type: metadata.name.split('-')[0] } },
+        },
+      ],
+    );
+  }
+});
 
 t.test('EndpointSlices: each sidecar may list them, and only it has a token', { skip }, async (t) => {
   const objects = objectsIn(await build(t, 'overlays/endpoint-slices'));

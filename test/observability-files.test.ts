@@ -9,6 +9,7 @@ import { runProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { createMetrics } from '../sidecar/admin/metrics/metrics.ts';
 import { TaskCounts } from '../sidecar/bus/log/task-counts.ts';
+import { ScalerMetrics } from '../sidecar/kubernetes/scaler/metrics.ts';
 import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
@@ -127,7 +128,9 @@ t.test("the committed dashboards equal the script's output", async (t) => {
 
 t.test('dashboards, alerts and docs name only existing metrics, and the docs name all of them', async (t) => {
   const webhook = await new WebhookMetrics(() => 0).registry.getMetricsAsJSON();
-  const exposed = [...exposedMetrics(), ...webhook.map(({ name, type }) => ({ name, type: String(type) }))];
+  const scaler = await new ScalerMetrics(() => true).registry.getMetricsAsJSON();
+  const others = [...webhook, ...scaler].map(({ name, type }) => ({ name, type: String(type) }));
+  const exposed = [...exposedMetrics(), ...others];
   const names = new Set(exposed.map(({ name }) => name));
   const lines = new Set([...names, 'up']);
   for (const { name, type } of exposed) {

@@ -34,6 +34,10 @@ export type ToolName =
   | 'haproxy'
   | 'nginx'
   | 'nats-server'
+  | 'grpcurl'
+  | 'scaled-object-crds'
+  | 'trigger-authentication-crds'
+  | 'keda-proto'
   | 'taskset'
   | 'node20'
   | 'node22';

@@ -1,5 +1,5 @@
 // Go tools, built from the versions that go.mod and go.sum pin: in go/ h2spec and grpc-go's interop client and
-// server; in go-kubernetes/ kustomize, in go-helm/ helm, and in go-conformance/ the conformance runner with grpc-go's
+// server; in go-kubernetes/ kustomize, in go-helm/ helm, in go-grpcurl/ grpcurl, and in go-conformance/ the conformance runner with grpc-go's
 // client and server, which have other dependencies.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { seconds } from './node-modules.mjs';
 import {
   cache,
   goConformanceModule,
+  goGrpcurlModule,
   goHelmModule,
   goKubernetesModule,
   goModule,
@@ -27,6 +28,7 @@ const programs = [
     },
   },
   { folder: goKubernetesModule, targets: { kustomize: 'sigs.k8s.io/kustomize/kustomize/v5' } },
+  { folder: goGrpcurlModule, targets: { grpcurl: 'github.com/fullstorydev/grpcurl/cmd/grpcurl' } },
   { folder: goHelmModule, targets: { helm: 'helm.sh/helm/v3/cmd/helm' } },
   {
     folder: goConformanceModule,

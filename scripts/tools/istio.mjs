@@ -1,8 +1,8 @@
-// The schemas that the resources of Istio, of the Gateway and of cert-manager are checked against: files of Go modules, by
-// their digests.
+// The schemas that the resources of Istio, of the Gateway, of cert-manager and of KEDA are checked against, and KEDA's own proto: files of
+// Go modules, by their digests.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { run } from './command.mjs';
 import { findGo } from './go.mjs';
 import { toolsDir } from './paths.mjs';
@@ -28,13 +28,28 @@ const files = {
     path: 'deploy/crds/cert-manager.io_issuers.yaml',
     sha256: '05e37efb02777e0362d24269fa103c2fc11419f9c85e31854ef873e5d9e5c5cc',
   },
+  'scaled-object-crds': {
+    module: 'github.com/kedacore/keda/v2@v2.21.0',
+    path: 'config/crd/bases/keda.sh_scaledobjects.yaml',
+    sha256: 'af35555862a83933b074af14ad439c4b4ceabaf4daa3e9338e9b23e36d308d80',
+  },
+  'trigger-authentication-crds': {
+    module: 'github.com/kedacore/keda/v2@v2.21.0',
+    path: 'config/crd/bases/keda.sh_triggerauthentications.yaml',
+    sha256: 'ed59ab37b2fa9a18119484a3dbd849b0b18ed25e1aea91d9f1305d4da2215bd8',
+  },
+  'keda-proto': {
+    module: 'github.com/kedacore/keda/v2@v2.21.0',
+    path: 'pkg/scalers/externalscaler/externalscaler.proto',
+    sha256: '0e1c84a7ee1d4745eefe1fd7d16e2cbbd02763dc0cfc4c4c37d92d026deb9253',
+  },
 };
 const limitMs = 3 * 60_000;
 
 export async function installIstioSchemas(record, wants) {
   if (!wants.tests) return;
   for (const [name, file] of Object.entries(files)) {
-    const path = join(toolsDir, `${name}-${file.sha256.slice(0, 12)}.yaml`);
+    const path = join(toolsDir, `${name}-${file.sha256.slice(0, 12)}${extname(file.path)}`);
     try {
       if (!existsSync(path)) await fetchFile(file, path);
       record.has(name, path);

@@ -10,6 +10,7 @@ export const toolsDir = join(cache, 'tools');
 export const goModule = join(root, 'scripts', 'tools', 'go');
 export const goKubernetesModule = join(root, 'scripts', 'tools', 'go-kubernetes');
 export const goHelmModule = join(root, 'scripts', 'tools', 'go-helm');
+export const goGrpcurlModule = join(root, 'scripts', 'tools', 'go-grpcurl');
 export const goConformanceModule = join(root, 'scripts', 'tools', 'go-conformance');
 
 /** The search path of the host, without this checkout's node_modules (npm puts it in front). */

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { debianPrograms } from './debian.mjs';
 import {
   goConformanceModule,
+  goGrpcurlModule,
   goHelmModule,
   goKubernetesModule,
   goModule,
@@ -74,7 +75,7 @@ function recipe() {
   for (const name of readdirSync(here).sort()) {
     if (name.endsWith('.mjs')) hash.update(readFileSync(join(here, name)));
   }
-  for (const folder of [goModule, goKubernetesModule, goHelmModule, goConformanceModule]) {
+  for (const folder of [goModule, goKubernetesModule, goHelmModule, goGrpcurlModule, goConformanceModule]) {
     hash.update(readFileSync(join(folder, 'go.mod')));
   }
   return hash.digest('hex');

@@ -12,11 +12,7 @@ import { type Flags, type FlagTable, misspelled, readFlags, splitFlags } from '.
 import { CONFIG_FLAGS, type HelpPage, helps } from './help.ts';
 
 const FLAGS = {
-  listen: {
-    value: 'ADDRESS',
-    env: 'OUTRIGGER_SCALER_LISTEN',
-    help: "Address for KEDA's calls, over gRPC [0.0.0.0:15010]",
-  },
+  listen: { value: 'ADDRESS', help: "Address for KEDA's calls, over gRPC [0.0.0.0:15010]" },
   health: { value: 'ADDRESS', help: 'Kubernetes probes: /healthz/live and /healthz/ready [0.0.0.0:15021]' },
   metrics: { value: 'ADDRESS', help: 'Prometheus: /metrics [0.0.0.0:15020]' },
   'tls-cert': { value: 'FILE', help: 'PEM file of a certificate, with --tls-key; without it, plain text' },
@@ -27,7 +23,6 @@ const FLAGS = {
   },
   namespace: {
     value: 'NAME',
-    env: 'OUTRIGGER_SCALER_NAMESPACES',
     many: true,
     help: 'A namespace whose ScaledObjects are served [the own one]',
   },
@@ -50,7 +45,7 @@ const INTERVAL_MS = { least: 1_000, most: 60_000 };
 export async function scaler(args: readonly string[]): Promise<number> {
   if (helps(args, HELP)) return EXIT.OK;
   const { own, rest } = splitFlags(args, FLAGS);
-  const read = readFlags(own, FLAGS, process.env);
+  const read = readFlags(own, FLAGS, {});
   if ('problems' in read) return refuse('scaler', read.problems);
   const unknown = misspelled(rest, FLAGS);
   if (unknown.length > 0) return refuse('scaler', unknown);

@@ -19,6 +19,7 @@ import { helmNamespaces, testHelm } from './helm.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from './kubectl.ts';
 import { createsPodsUntil, deployment, pod, podsOf, sidecarsOf } from './objects.ts';
 import { testOddPods } from './odd-pods.ts';
+import { testScaler } from './scaler.ts';
 import { pointHere, setFailurePolicy, startWebhook, system, writeKubeconfig } from './webhook.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -28,7 +29,9 @@ const unlabelled = 'outrigger-test-unlabelled';
 const namespaces = [labelled, unlabelled, system, 'agents', 'observability', ...helmNamespaces];
 /** cert-manager's, whose Certificates an overlay has. Where it is not installed its kinds alone are made known. */
 const certManagerCrds = ['certificates.cert-manager.io', 'issuers.cert-manager.io'];
-let madeCrds = false;
+/** KEDA's, whose ScaledObjects an overlay has. */
+const kedaCrds = ['scaledobjects.keda.sh', 'triggerauthentications.keda.sh'];
+const madeCrds: string[] = [];
 const patient = { everyMs: 250 };
 
 t.setTimeout(900_000);
@@ -45,7 +48,10 @@ t.teardown(async () => {
   for (const name of [...roles, ...roles.map((role) => `blue-${role}`)])
     await tryKubectl(['delete', 'clusterrole,clusterrolebinding', name, '--ignore-not-found']);
   await tryKubectl(['delete', 'node', zonedNode, '--ignore-not-found']);
-  if (madeCrds) await tryKubectl(['delete', 'crd', ...certManagerCrds, '--ignore-not-found', '--wait=false']);
+  if (madeCrds.length > 0)
+    await tryKubectl(['delete', 'crd', ...madeCrds, '--ignore-not-found', '--wait=false']);
+  for (const kind of ['validatingadmissionpolicy', 'validatingadmissionpolicybinding'])
+    await tryKubectl(['delete', kind, 'outrigger-scaler', '--ignore-not-found']);
   await tryKubectl(['delete', 'namespace', '--ignore-not-found', '--wait=false', ...namespaces]);
   rmSync(folder, { recursive: true, force: true });
 });
@@ -84,13 +90,16 @@ t.test('the cluster has no objects of an earlier run', async (t) => {
 });
 
 t.test('the API server accepts every overlay with strict validation', async (t) => {
-  t.ok(overlays.length >= 9);
-  const known = (await tryKubectl(['get', 'crd', ...certManagerCrds])).code === 0;
-  if (!known) {
-    madeCrds = true;
-    for (const name of ['certificate-crds', 'issuer-crds'] as const)
+  t.ok(overlays.length >= 11);
+  for (const [crds, tools] of [
+    [certManagerCrds, ['certificate-crds', 'issuer-crds']],
+    [kedaCrds, ['scaled-object-crds', 'trigger-authentication-crds']],
+  ] as const) {
+    if ((await tryKubectl(['get', 'crd', ...crds])).code === 0) continue;
+    madeCrds.push(...crds);
+    for (const name of tools)
       await kubectl(['apply', '--server-side', '--validate=strict', '-f', requireTool(name)]);
-    const wanted = certManagerCrds.map((name) => `crd/${name}`);
+    const wanted = crds.map((name) => `crd/${name}`);
     await kubectl(['wait', '--for=condition=Established', '--timeout=60s', ...wanted]);
   }
   for (const overlay of overlays) {
@@ -206,6 +215,11 @@ t.test("the API server accepts every overlay's pods with the sidecar", async (t)
 });
 
 testEndpoints(folder, labelled);
+
+t.test('the overlay of the scaler is applied', async (t) => {
+  t.match(await apply(await build('scaler')), { code: 0 });
+});
+testScaler(folder);
 
 testOddPods(labelled);
 

@@ -1,6 +1,7 @@
 // `outrigger scaler` as a process, and KEDA as its client: grpcio in Python.
-import { createInterface } from 'node:readline';
+
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
 import { freePort } from '../../scripts/harness/free-port.ts';
 import { startProcess, type TestProcess } from '../../scripts/harness/process.ts';
@@ -8,7 +9,7 @@ import { requireTool } from '../../scripts/harness/tool.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-export const protos = join(root, 'proto');
+const protos = join(root, 'proto');
 
 export interface ScalerProcess extends TestProcess {
   readonly address: string;

@@ -59,16 +59,16 @@ export function autoscalingTruths({ service, ledger, kind, held }: Facts): Truth
   const latency = groups(
     ledger.served,
     () => ({ pod: `${service}-0` }),
-    (group) => quantileOf(0.95, group, 'calls'),
+    (group) => quantileOf(0.99, group, 'calls'),
   );
   return {
     'autoscaling outrigger_inbound_queued_calls: series': named,
     'autoscaling outrigger_inbound_active_calls: series': named,
-    'autoscaling outrigger_inbound_latency_p95_seconds: series': named,
+    'autoscaling outrigger_inbound_latency_p99_seconds: series': named,
     'autoscaling outrigger_inbound_queued_calls': { per: 'held', of: {} },
     'autoscaling outrigger_inbound_active_calls': { per: 'held', of: { [pod]: waiting } },
     // The Prometheus adapter needs classic histograms: docs/observability.md says so.
-    'autoscaling outrigger_inbound_latency_p95_seconds': { per: 'end', of: kind === 'native' ? {} : latency },
+    'autoscaling outrigger_inbound_latency_p99_seconds': { per: 'end', of: kind === 'native' ? {} : latency },
   };
 }
 

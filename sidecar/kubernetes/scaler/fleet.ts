@@ -121,7 +121,8 @@ export class Fleet {
   private known(): number {
     const { replicas } = this;
     const where = `${this.options.selection.selector} of ${this.options.selection.namespace}`;
-    if (replicas === undefined) throw new FleetError(this.listProblem || `the pods ${where} are not known yet`);
+    if (replicas === undefined)
+      throw new FleetError(this.listProblem || `the pods ${where} are not known yet`);
     const read = [...this.fresh()].length;
     const ready = [...this.members.values()].filter(({ pod }) => pod.isReady).length;
     if (replicas > 0 && (read === 0 || read < ready / 2))

@@ -31,7 +31,8 @@ export class MergedDurations {
     if (calls.size === 0) return;
     const last = this.growths.at(-1);
     if (last?.atMs === atMs) last.calls = merged([last.calls, calls]);
-    else this.growths = [...this.growths.filter((growth) => growth.atMs > atMs - this.keptMs), { atMs, calls }];
+    else
+      this.growths = [...this.growths.filter((growth) => growth.atMs > atMs - this.keptMs), { atMs, calls }];
   }
 
   /** The calls that ended within the window. */

@@ -101,6 +101,8 @@ interface Series {
   readonly value: number;
 }
 
+/** What follows the number is a time, or an exemplar behind `#`. */
+const LINE = /^(\w+)(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})? (\S+)/;
 const LABEL = /([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"/g;
 
 /** The wanted lines, one `name{label="value",…} number` each. */
@@ -110,20 +112,13 @@ function* series(text: string): Generator<Series> {
     if (end < 0) end = text.length;
     const line = text.slice(start, end);
     start = end + 1;
-    const name = /^\w+/.exec(line)?.[0] ?? '';
-    if (!WANTED.has(name)) continue;
-    const close = line[name.length] === '{' ? line.lastIndexOf('}') : name.length - 1;
-    if (close < 0) continue;
-    // What follows the number is a time, or an exemplar behind `#`.
-    const value = numberOf(
-      line
-        .slice(close + 1)
-        .trimStart()
-        .split(' ', 1)[0]!,
-    );
-    if (Number.isNaN(value)) continue;
+    // A page has thousands of lines, of which few are wanted.
+    if (!WANTED.has(line.slice(0, line.search(/\W/)))) continue;
+    const [, name = '', written = '', number = ''] = LINE.exec(line) ?? [];
+    const value = numberOf(number);
+    if (name === '' || Number.isNaN(value)) continue;
     const labels = new Map<string, string>();
-    for (const [, key, quoted] of line.slice(name.length, close).matchAll(LABEL)) labels.set(key!, quoted!);
+    for (const [, key, quoted] of written.matchAll(LABEL)) labels.set(key!, quoted!);
     yield { name, labels, value };
   }
 }

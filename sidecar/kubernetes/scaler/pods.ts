@@ -1,5 +1,11 @@
 /** The pods of a workload at the Kubernetes API: which there are, and what their deletion costs. */
-import { CoreV1Api, type KubeConfig, PatchStrategy, setHeaderOptions, type V1Pod } from '@kubernetes/client-node';
+import {
+  CoreV1Api,
+  type KubeConfig,
+  PatchStrategy,
+  setHeaderOptions,
+  type V1Pod,
+} from '@kubernetes/client-node';
 import { awaitResponse, type Remedies } from '../api/api-call.ts';
 import type { PodSelection } from './trigger.ts';
 

@@ -1,10 +1,10 @@
 /** `externalscaler.ExternalScaler` for KEDA: checks requests, and gives errors the status that KEDA takes for "not known". */
 import {
   type handleUnaryCall,
-  type sendUnaryData,
   type ServerUnaryCall,
   type ServerWritableStream,
   type ServiceDefinition,
+  type sendUnaryData,
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
