@@ -44,7 +44,7 @@ export class MergedDurations {
 const NONE: Buckets = new Map();
 
 /** Undefined when nothing was counted. A bound whose count fell shows that the counters have begun anew. */
-export function growthOf(now: Buckets, before: Buckets | undefined): Buckets | undefined {
+function growthOf(now: Buckets, before: Buckets | undefined): Buckets | undefined {
   const base = before !== undefined && isGrown(now, before) ? before : undefined;
   const grown = new Map<number, number>();
   let most = 0;

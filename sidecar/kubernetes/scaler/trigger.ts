@@ -18,7 +18,7 @@ interface Common {
 }
 
 /** Tasks that wait and run, per replica (AverageValue). */
-export interface QueueTrigger extends Common {
+interface QueueTrigger extends Common {
   readonly metric: 'queue';
   readonly agentType: string;
   /** There is work when there are more tasks than this. */
@@ -28,7 +28,7 @@ export interface QueueTrigger extends Common {
 }
 
 /** Seconds that 99 of 100 inbound calls stay below (Value). */
-export interface LatencyTrigger extends Common {
+interface LatencyTrigger extends Common {
   readonly metric: 'p99';
   readonly windowMs: number;
   readonly pods: PodSelection;
