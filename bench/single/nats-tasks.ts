@@ -34,6 +34,8 @@ interface Job {
 interface Report {
   readonly tasks: number;
   readonly delays: readonly number[];
+  /** While it worked. */
+  readonly cpuMs: number;
 }
 
 /** One end of a program: publishes a task and waits for its end, or answers tasks until the signal. */
@@ -58,7 +60,7 @@ async function ours(port: number): Promise<Side> {
         timeLeftMs: 60_000,
         payload,
       };
-      const { outcome } = await log.submit(task, { joinEndedForMs: 0 });
+      const { outcome } = await log.submit(task, { joinEndedForMs: 0, isWatched: true });
       if (outcome !== 'stored') throw new Error(`${key} was ${outcome}`);
       for await (const event of log.watch(key, 0, AbortSignal.timeout(60_000)))
         if (event.kind === 'state' && event.record.state === 'done') return;
@@ -138,6 +140,7 @@ async function perform({ kind, port, role, seconds, ratePerSecond }: Job): Promi
   const side = await (kind === 'ours' ? ours : bare)(port);
   const delays: number[] = [];
   let tasks = 0;
+  const cpu = process.cpuUsage();
   if (role === 'consumer') {
     const end = new AbortController();
     const consuming = side.consume((payload) => {
@@ -165,8 +168,9 @@ async function perform({ kind, port, role, seconds, ratePerSecond }: Job): Promi
     };
     await Promise.all(Array.from({ length: publishers }, (_, at) => publish(at)));
   }
+  const { user, system } = process.cpuUsage(cpu);
   await side.close();
-  return { tasks, delays };
+  return { tasks, delays, cpuMs: (user + system) / 1_000 };
 }
 
 function inProcess(job: Job): Promise<Report> {
@@ -190,8 +194,9 @@ async function run(title: string, job: Omit<Job, 'role'>): Promise<number> {
   const delays = reports.flatMap((report) => report.delays).sort((a, b) => a - b);
   const at = (part: number): string => (delays[Math.floor(delays.length * part)] ?? Number.NaN).toFixed(2);
   const perSecond = tasks / job.seconds;
+  const cpuMs = reports.reduce((sum, report) => sum + report.cpuMs, 0) / tasks;
   console.log(
-    `${title}: ${perSecond.toFixed(0)} tasks/s, submit to agent p50 ${at(0.5)} ms, p99 ${at(0.99)} ms (load ${loadavg()[0]!.toFixed(1)})`,
+    `${title}: ${perSecond.toFixed(0)} tasks/s, submit to agent p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, ${cpuMs.toFixed(2)} ms of CPU a task without NATS (load ${loadavg()[0]!.toFixed(1)})`,
   );
   return perSecond;
 }
@@ -215,6 +220,7 @@ async function measure(seconds: number): Promise<void> {
       await run('ours', { kind: 'ours', port, seconds }),
     ];
     console.log(`ours makes ${((second / first) * 100).toFixed(0)} % of the bare program's tasks`);
+    await run('bare, 50 tasks/s', { kind: 'bare', port, seconds, ratePerSecond: 50 });
     await run('ours, 50 tasks/s', { kind: 'ours', port, seconds, ratePerSecond: 50 });
   } finally {
     server.kill('SIGKILL');

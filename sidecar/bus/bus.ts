@@ -35,6 +35,8 @@ export interface BusConfig {
 export interface BusEvents {
   /** @param because '' while there is a connection */
   onBusConnected(connected: boolean, because: string): void;
+  /** What a person should know of a bus that works. */
+  onBusNotice(notice: string): void;
   /** An error that is no answer of the log: a defect. */
   onBusDefect(error: unknown): void;
 }
@@ -77,6 +79,7 @@ export class Bus implements Publishing {
   private opened = '';
   private timer: NodeJS.Timeout | undefined = undefined;
   private said: string | undefined = undefined;
+  private readonly noticed = new Set<string>();
 
   constructor(config: BusConfig, environment: BusEnvironment) {
     this.config = config;
@@ -187,6 +190,11 @@ export class Bus implements Publishing {
   private async countQueues(): Promise<void> {
     try {
       this.queues = await this.log.status();
+      for (const notice of this.log.notices) {
+        if (this.noticed.has(notice)) continue;
+        this.noticed.add(notice);
+        this.environment.events.onBusNotice(notice);
+      }
     } catch {
       // The state of the connection says it, and the last counts stay.
     }

@@ -5,9 +5,15 @@ import { type BusSettings, taskLogSettings } from './settings.ts';
 
 /**
  * @param publisher the verified name of this sidecar on the log, or ''
+ * @param setUp makes what tasks of these agent types need, and gives what is there these settings
  * @throws LogSetupError or LogUnavailableError, whose messages say what to do
  */
-export async function openLog(bus: BusSettings, url: string, publisher: string): Promise<TaskLog> {
+export async function openLog(
+  bus: BusSettings,
+  url: string,
+  publisher: string,
+  setUp?: { readonly agentTypes: readonly string[] },
+): Promise<TaskLog> {
   const settings = taskLogSettings(bus);
   const place = busPlace(url);
   if (place.engine === 'local') {
@@ -22,5 +28,6 @@ export async function openLog(bus: BusSettings, url: string, publisher: string):
     settings,
     replicas: bus.replicas,
     publisher: publisher === '' ? undefined : publisher,
+    setUp,
   });
 }

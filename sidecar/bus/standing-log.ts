@@ -126,6 +126,10 @@ export class StandingLog implements TaskLog {
     return this.engine?.log.connected ?? false;
   }
 
+  get notices(): readonly string[] {
+    return this.engine?.log.notices ?? [];
+  }
+
   private async current(): Promise<Engine> {
     if (this.engine === undefined && this.open !== undefined) await this.firstTry.promise;
     if (this.engine !== undefined) return this.engine;

@@ -42,6 +42,7 @@ export class BusSide {
     this.bus = new Bus(config, {
       events: {
         onBusConnected: (...of) => observer.onBusConnected?.(...of),
+        onBusNotice: (notice) => observer.onBusNotice?.(notice),
         onBusDefect: (error) => observer.onBusDefect?.(error),
       },
       scopeOf: (fields, names) => scopeDigest(callerScope('', new HeaderList(fields), names)),

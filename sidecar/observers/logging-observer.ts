@@ -177,6 +177,11 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('bus', message, { connected });
   }
 
+  onBusNotice(notice: string): void {
+    this.log.warn(`the bus is set up otherwise: ${notice}; to change it, run outrigger bus setup`);
+    this.events.record('bus', notice, {});
+  }
+
   onTaskLost({ key, agentType, run }: TaskRecord, cause: string, isDead: boolean): void {
     const details = { task: key, agent_type: agentType, run };
     const next = isDead ? 'it is in the dead letters' : 'another run follows';

@@ -12,6 +12,8 @@ export interface SubmitOptions {
    * that are dead or cancelled are submitted anew in any case. Infinity joins every result that is still kept.
    */
   readonly joinEndedForMs: number;
+  /** Whether who submits will watch the task at once: a log may get ready for it. */
+  readonly isWatched?: boolean;
 }
 
 /** `stored`: a new generation waits. `joined`: the task was there already; the record says how far it is. */
@@ -107,6 +109,8 @@ export interface TaskLog {
   nowMs(): number;
   /** Whether the log can be reached now. */
   readonly connected: boolean;
+  /** What a person should know of a log that works: where it was set up with other limits, say. */
+  readonly notices?: readonly string[];
   /** Called at each change of `connected`. */
   onConnected: ((connected: boolean) => void) | undefined;
 

@@ -5,7 +5,7 @@
 import type { ChunkBatch } from '../log/task-log.ts';
 import type { BusConnection, Stored } from './connection.ts';
 import { bytesOf, headOf, readHead } from './head.ts';
-import { CHUNKS, chunkSubject } from './names.ts';
+import { CHUNKS, chunkSubject, type TaskName } from './names.ts';
 import { writeId } from './stored-task.ts';
 
 export interface ChunkHead {
@@ -40,7 +40,7 @@ export class Chunks {
 
   /** Appends a batch; undefined when another has written there. */
   async append(
-    key: string,
+    name: TaskName,
     generation: number,
     run: number,
     end: ChunkEnd,
@@ -53,7 +53,7 @@ export class Chunks {
     for (let part = 0; part < parts - 1 && at !== undefined; part++) {
       const bytes = payload.subarray(part * PART_BYTES, (part + 1) * PART_BYTES);
       at = await this.put(
-        key,
+        name,
         generation,
         { run, first: end.lastSequence + 1, count: 0 },
         at,
@@ -63,11 +63,11 @@ export class Chunks {
     }
     if (at === undefined) return undefined;
     const last = { run, first: end.lastSequence + 1, count, ...(parts === 1 ? {} : { parts }) };
-    return this.put(key, generation, last, at, payload.subarray((parts - 1) * PART_BYTES), untilMs);
+    return this.put(name, generation, last, at, payload.subarray((parts - 1) * PART_BYTES), untilMs);
   }
 
   private async put(
-    key: string,
+    name: TaskName,
     generation: number,
     part: Omit<ChunkHead, 'write'>,
     end: ChunkEnd,
@@ -76,7 +76,7 @@ export class Chunks {
   ): Promise<ChunkEnd | undefined> {
     const { run, count } = part;
     const head: ChunkHead = { ...part, write: writeId() };
-    const subject = chunkSubject(key, generation);
+    const subject = chunkSubject(name, generation);
     return this.connection.persist(untilMs, async () => {
       const revision = await this.connection.storeAt(subject, payload, headOf(head), end.revision);
       const lastSequence = end.lastSequence + count;
@@ -87,31 +87,31 @@ export class Chunks {
     });
   }
 
-  async end(key: string, generation: number): Promise<ChunkEnd> {
-    const last = await this.connection.directLast(CHUNKS, chunkSubject(key, generation));
+  async end(name: TaskName, generation: number): Promise<ChunkEnd> {
+    const last = await this.connection.directLast(CHUNKS, chunkSubject(name, generation));
     const head = readHead<ChunkHead>(last?.headers);
     if (last === undefined || head === undefined) return NO_CHUNKS;
     return { revision: last.seq, lastSequence: head.first + head.count - 1, run: head.run };
   }
 
   /** From now on only this run may write. */
-  async fence(key: string, generation: number, run: number, untilMs = 0): Promise<ChunkEnd> {
+  async fence(name: TaskName, generation: number, run: number, untilMs = 0): Promise<ChunkEnd> {
     for (;;) {
-      const end = await this.end(key, generation);
-      const fenced = await this.append(key, generation, run, end, 0, NOTHING, untilMs);
+      const end = await this.end(name, generation);
+      const fenced = await this.append(name, generation, run, end, 0, NOTHING, untilMs);
       if (fenced !== undefined) return fenced;
     }
   }
 
   /** The stored batches of a run whose messages come after `after`, and before `before`. */
   async *read(
-    key: string,
+    name: TaskName,
     generation: number,
     run: number,
     after: number,
     before = Number.POSITIVE_INFINITY,
   ): AsyncGenerator<ChunkBatch> {
-    const subject = chunkSubject(key, generation);
+    const subject = chunkSubject(name, generation);
     let parts: Buffer[] = [];
     for (let from = 1; ; ) {
       const found = await this.connection.directBatch(CHUNKS, subject, from, AT_ONCE);

@@ -1,9 +1,9 @@
 /** Makes runs of deliveries: whoever writes the key first holds the lease. */
 import { runsAlone } from '../log/lost-runs.ts';
 import { NO_CHUNKS } from './chunks.ts';
+import type { Delivery } from './delivery.ts';
 import { KeyConflict } from './keys.ts';
 import { NatsLease } from './nats-lease.ts';
-import type { Delivery } from './queue.ts';
 import type { Store } from './store.ts';
 import { isEnded, newStoredTask, type StoredTask, type TaskEntry, writeId } from './stored-task.ts';
 import { dueStep, ended } from './task-steps.ts';
@@ -49,9 +49,8 @@ export class Claims {
         }
         const running = this.running(task, delivery, holder, nowMs);
         const untilMs = sentMs + this.store.settings.leaseMs;
-        const started = await this.store.keys.write(delivery.key, entry.revision, running, { untilMs });
-        if (this.store.ackWaitMs !== this.store.settings.leaseMs)
-          this.store.queue.hold(delivery, this.store.settings.leaseMs);
+        const started = await this.store.keys.write(delivery, entry.revision, running, { untilMs });
+        if (this.store.lanesDiffer) this.store.queue.hold(delivery, this.store.settings.leaseMs);
         return await this.lease(started, delivery, sentMs);
       } catch (error) {
         if (!(error instanceof KeyConflict)) throw error;
@@ -64,7 +63,7 @@ export class Claims {
   }
 
   private async read(delivery: Delivery): Promise<TaskEntry> {
-    const entry = await this.store.keys.read(delivery.key);
+    const entry = await this.store.keys.read(delivery);
     return entry === undefined ? { ...freshEntry(delivery), revision: 0 } : ofDelivery(entry, delivery);
   }
 
@@ -95,7 +94,7 @@ export class Claims {
     const { store } = this;
     const { generation, run, lostRuns } = entry.task;
     const isFirst = run === 1 && lostRuns === 0 && !delivery.redelivered;
-    const end = isFirst ? NO_CHUNKS : await store.chunks.fence(entry.key, generation, run);
+    const end = isFirst ? NO_CHUNKS : await store.chunks.fence(delivery, generation, run);
     const payload = await store.queue.payload(delivery);
     if (payload === undefined) {
       const cause = 'its request is no longer on the bus: submit it again';

@@ -60,7 +60,7 @@ export class BusConnection extends BusLink {
 
   directGet(
     stream: string,
-    query: { readonly seq: number; readonly next_by_subj?: string },
+    query: { readonly seq: number; readonly next_by_subj?: string } | { readonly last_by_subj: string },
   ): Promise<Stored | undefined> {
     return this.direct(`$JS.API.DIRECT.GET.${stream}`, JSON.stringify(query));
   }

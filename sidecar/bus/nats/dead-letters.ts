@@ -1,8 +1,8 @@
 /** Requests of dead tasks: stored before the queue forgets them. */
 import type { BusConnection } from './connection.ts';
+import type { QueuedTask } from './delivery.ts';
 import { bytesOf, headOf, readHead } from './head.ts';
-import { DEAD, deadSubject } from './names.ts';
-import type { QueuedTask } from './queue.ts';
+import { DEAD, deadSubject, deadSubjects, type TaskName } from './names.ts';
 
 interface DeadHead {
   readonly generation: number;
@@ -17,24 +17,25 @@ export class DeadLetters {
     this.connection = connection;
   }
 
-  async put({ agentType, key, generation, large, body }: QueuedTask, cause: string): Promise<void> {
+  async put(request: QueuedTask, cause: string): Promise<void> {
+    const { agentType, generation, large, body } = request;
     const head: DeadHead = { generation, cause, large };
-    await this.connection.store(deadSubject(agentType, key), body, headOf(head));
+    await this.connection.store(deadSubject(agentType, request), body, headOf(head));
   }
 
-  async get(agentType: string, key: string): Promise<(DeadHead & { readonly body: Buffer }) | undefined> {
-    const found = await this.connection.directLast(DEAD, deadSubject(agentType, key));
+  async get(agentType: string, name: TaskName): Promise<(DeadHead & { readonly body: Buffer }) | undefined> {
+    const found = await this.connection.directLast(DEAD, deadSubject(agentType, name));
     const head = readHead<DeadHead>(found?.headers);
     return head === undefined ? undefined : { ...head, body: bytesOf(found!.data) };
   }
 
-  async remove(agentType: string, key: string): Promise<void> {
-    await this.connection.manage((jsm) => jsm.streams.purge(DEAD, { filter: deadSubject(agentType, key) }));
+  async remove(agentType: string, name: TaskName): Promise<void> {
+    await this.connection.manage((jsm) => jsm.streams.purge(DEAD, { filter: deadSubject(agentType, name) }));
   }
 
   async count(agentType: string): Promise<number> {
     const info = await this.connection.manage((jsm) =>
-      jsm.streams.info(DEAD, { subjects_filter: deadSubject(agentType, '*').replace('%2A', '*') }),
+      jsm.streams.info(DEAD, { subjects_filter: deadSubjects(agentType) }),
     );
     return Object.keys(info.state.subjects ?? {}).length;
   }

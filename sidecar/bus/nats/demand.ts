@@ -1,18 +1,20 @@
 /**
- * The free places of this sidecar, and the lanes of the queues that may have work for them. For each free place at most one
- * request is pulled, so that none waits here while another sidecar is free.
+ * The free places of this sidecar, and the lanes of the queues that may have work for them.
  *
- * The server tells all of us when a task is stored: a lane that has work is remembered. One of us is told apart from the
- * others, and pulls at once. Lanes are pulled in turns, and so callers get their turns. A slow round over all lanes finds
- * what was delivered again, and what nobody was told.
+ * While a place is free, a pull stands at each lane, so that a task comes at once. There are more lanes than free places may
+ * be: a task that comes when the last place is gone is handed on at once, so that none waits here while another sidecar is free.
+ * While none is free, the server still tells us when a task is stored: a lane that has work is remembered. The next free place
+ * pulls from such lanes in turns, and so callers get their turns, before pulls stand anywhere.
  */
-import type { Subscription } from '@nats-io/transport-node';
+import type { Msg, Subscription } from '@nats-io/transport-node';
 import type { BusConnection } from './connection.ts';
+import { type Delivery, readDelivery } from './delivery.ts';
 import { LANES, lastToken, wakeSubject, wakeSubjects } from './names.ts';
-import type { Delivery, Queue } from './queue.ts';
+import type { Queue } from './queue.ts';
+import { StandingPulls } from './standing-pulls.ts';
 
+/** So often all lanes are looked at: what was delivered again, or what nobody was told. */
 const ROUND_MS = 1_000;
-const PULLERS = 'outrigger';
 
 interface Lane {
   readonly agentType: string;
@@ -36,8 +38,7 @@ interface Place<Lease> {
 interface Agent {
   readonly lanes: readonly Lane[];
   readonly told: Subscription;
-  /** Only while a place of ours is free. */
-  chosen: Subscription | undefined;
+  readonly standing: StandingPulls;
 }
 
 export class Demand<Lease extends { giveBack(): Promise<void> }> {
@@ -49,6 +50,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
   private lanes: readonly Lane[] = [];
   private turn = 0;
   private round: NodeJS.Timeout | undefined;
+  private lookedMs = 0;
 
   constructor(
     connection: BusConnection,
@@ -71,6 +73,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
         signal.removeEventListener('abort', onAbort);
         this.places.delete(place);
         if (this.places.size === 0) this.rest();
+        this.stand();
       };
       const place: Place<Lease> = {
         agentTypes: new Set(agentTypes),
@@ -95,27 +98,37 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
         return;
       }
       this.round ??= setInterval(() => this.lookEverywhere(), ROUND_MS);
-      this.pump();
+      if (performance.now() - this.lookedMs > ROUND_MS) this.lookEverywhere();
+      else this.pump();
     });
   }
 
   /** The bus is away: nothing can be taken. */
   fail(error: unknown): void {
+    for (const { standing } of this.agents.values()) standing.forget();
     for (const place of [...this.places]) if (!place.isBusy) place.fail(error);
   }
 
-  /** The bus is back: what was told in between is not known. */
+  /** What was told may not be all. */
   lookEverywhere(): void {
-    for (const lane of this.lanes) lane.expected = Math.max(1, lane.expected);
+    this.lookedMs = performance.now();
+    for (const { lanes, standing } of this.agents.values())
+      for (const lane of lanes) if (!standing.waitsAt(lane.lane)) lane.expected = Math.max(1, lane.expected);
     this.pump();
   }
 
-  close(): void {
+  /** Resolves when nothing that was pulled is under way any more. */
+  async close(): Promise<void> {
     for (const place of [...this.places]) if (!place.isBusy) place.finish(undefined);
     this.rest();
-    for (const { told } of this.agents.values()) told.unsubscribe();
+    const agents = [...this.agents.values()];
     this.agents.clear();
     this.lanes = [];
+    for (const { told, standing } of agents) {
+      told.unsubscribe();
+      standing.takeBack();
+    }
+    await Promise.all(agents.map(({ standing }) => standing.drained()));
   }
 
   private rest(): void {
@@ -124,43 +137,20 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
   }
 
   private listen(agentType: string): void {
-    const known = this.agents.get(agentType);
-    if (known !== undefined) {
-      known.chosen ??= this.beChosen(agentType, known.lanes);
-      return;
-    }
+    if (this.agents.has(agentType)) return;
     // Whether tasks wait already is not known.
     const lanes = Array.from({ length: LANES }, (_, lane) => ({ agentType, lane, expected: 1, wakes: 0 }));
+    const standing = new StandingPulls(this.connection, agentType, (lane, message) =>
+      this.arrived(lanes[lane]!, message),
+    );
     const told = this.connection.subscribe(wakeSubjects(agentType), ({ subject }) => {
       const lane = lanes[Number(lastToken(subject))];
       if (lane === undefined) return;
       lane.wakes++;
-      lane.expected++;
+      if (!standing.waitsAt(lane.lane)) lane.expected++;
     });
-    this.agents.set(agentType, { lanes, told, chosen: this.beChosen(agentType, lanes) });
+    this.agents.set(agentType, { lanes, told, standing });
     this.lanes = [...this.lanes, ...lanes];
-  }
-
-  private beChosen(agentType: string, lanes: readonly Lane[]): Subscription {
-    const callback = ({ subject }: { readonly subject: string }): void => {
-      const lane = lanes[Number(lastToken(subject))];
-      if (lane === undefined) return;
-      if (this.placeFor(agentType) === undefined) {
-        this.leaveChoice(agentType);
-        // Another may have a free place.
-        this.connection.publish(wakeSubject(agentType, lane.lane));
-        return;
-      }
-      lane.expected = Math.max(1, lane.expected);
-      this.pump();
-    };
-    return this.connection.subscribe(wakeSubjects(agentType), callback, PULLERS);
-  }
-
-  private leaveChoice(agentType: string): void {
-    const agent = this.agents.get(agentType);
-    agent?.chosen?.unsubscribe();
-    if (agent !== undefined) agent.chosen = undefined;
   }
 
   private placeFor(agentType: string): Place<Lease> | undefined {
@@ -178,16 +168,40 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
       if (place === undefined) continue;
       lane.expected--;
       place.isBusy = true;
-      void this.fill(place, lane);
+      void this.fill(place, this.pull(lane));
       looked = -1;
+    }
+    this.stand();
+  }
+
+  /** Where a place is free after all, nothing waits: pulls stand there until something does. */
+  private stand(): void {
+    if (!this.connection.connected) return;
+    for (const [agentType, { standing }] of this.agents) {
+      if (this.placeFor(agentType) === undefined) standing.takeBack();
+      else standing.place();
     }
   }
 
-  private async fill(place: Place<Lease>, lane: Lane): Promise<void> {
+  private arrived(lane: Lane, message: Msg): void {
+    const delivery = readDelivery(lane.agentType, lane.lane, message);
+    if (delivery === undefined) return;
+    const place = this.placeFor(lane.agentType);
+    if (place === undefined) {
+      this.passOn(delivery);
+      return;
+    }
+    lane.expected = delivery.pending;
+    place.isBusy = true;
+    void this.fill(place, Promise.resolve(delivery));
+    this.pump();
+  }
+
+  private async fill(place: Place<Lease>, coming: Promise<Delivery | undefined>): Promise<void> {
     let lease: Lease | undefined;
     try {
-      const delivery = await this.pull(lane);
-      if (delivery !== undefined && place.signal.aborted) this.passOn(delivery, lane);
+      const delivery = await coming;
+      if (delivery !== undefined && place.signal.aborted) this.passOn(delivery);
       else if (delivery !== undefined) lease = await this.claim(delivery, place.holder);
       if (lease !== undefined && place.signal.aborted) {
         await lease.giveBack();
@@ -214,8 +228,9 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
     return delivery;
   }
 
-  private passOn(delivery: Delivery, lane: Lane): void {
+  /** Those of us who have no pull there are told. */
+  private passOn(delivery: Delivery): void {
     this.queue.release(delivery, 0);
-    lane.expected++;
+    this.connection.publish(wakeSubject(delivery.agentType, delivery.lane));
   }
 }

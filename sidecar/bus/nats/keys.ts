@@ -1,12 +1,13 @@
 /** The keys of tasks: read, and written by compare-and-set on the revision that was read. */
 
+import type { MsgHdrs } from '@nats-io/transport-node';
 import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import type { TaskRecord } from '../log/task-record.ts';
 import type { BusConnection } from './connection.ts';
 import { bytesOf, headOf, readHead } from './head.ts';
 import type { LargeBodies } from './large-bodies.ts';
-import { KEYS, keySubject, resultSubject } from './names.ts';
-import { type StoredTask, type TaskEntry, toRecord, writeId } from './stored-task.ts';
+import { KEYS, keySubject, keySubjects, nameOf, resultSubject, type TaskName } from './names.ts';
+import { nameOfEntry, type StoredTask, type TaskEntry, toRecord, writeId } from './stored-task.ts';
 
 const NO_BODY = Buffer.alloc(0);
 
@@ -32,11 +33,20 @@ export class Keys {
     this.results = results;
   }
 
-  async read(key: string): Promise<TaskEntry | undefined> {
-    const found = await this.connection.directLast(KEYS, keySubject(key));
-    if (found === undefined) return undefined;
-    const task = readHead<StoredTask>(found.headers);
-    return task === undefined ? undefined : { key, revision: found.seq, task, body: bytesOf(found.data) };
+  async read(name: TaskName): Promise<TaskEntry | undefined> {
+    const found = await this.connection.directLast(KEYS, keySubject(name));
+    return found && readEntry(found.subject, found.seq, found.headers, found.data);
+  }
+
+  /** The key of a task of ours; where we have no name of our own, of whichever publisher. */
+  find(key: string): Promise<TaskEntry | undefined> {
+    const { publisher } = this.connection;
+    return publisher === undefined ? this.findAnywhere(key) : this.read({ publisher, key });
+  }
+
+  private async findAnywhere(key: string): Promise<TaskEntry | undefined> {
+    const found = await this.connection.directGet(KEYS, { last_by_subj: keySubjects(key) });
+    return found && readEntry(found.subject, found.seq, found.headers, found.data);
   }
 
   /**
@@ -46,17 +56,17 @@ export class Keys {
    * @param keptMs the server removes the key after this time
    */
   async write(
-    key: string,
+    { publisher, key }: TaskName,
     revision: number,
     task: Omit<StoredTask, 'write'>,
     { body = NO_BODY, keptMs, untilMs = 0 }: { body?: Buffer; keptMs?: number; untilMs?: number } = {},
   ): Promise<TaskEntry> {
-    const stored: StoredTask = { ...task, write: writeId() };
-    const subject = keySubject(key);
+    const stored: StoredTask = { ...task, publisher, write: writeId() };
+    const subject = keySubject({ publisher, key });
     return this.connection.persist(untilMs, async () => {
       const sequence = await this.connection.storeAt(subject, body, headOf(stored), revision, keptMs);
       if (sequence !== undefined) return { key, revision: sequence, task: stored, body };
-      const now = await this.read(key);
+      const now = await this.read({ publisher, key });
       if (now?.task.write === stored.write) return now;
       throw new KeyConflict(now);
     });
@@ -64,10 +74,23 @@ export class Keys {
 
   /** As the interface shows it, with the result. */
   async record(entry: TaskEntry): Promise<TaskRecord> {
-    const { key, task } = entry;
+    const { task } = entry;
     if (task.result === null) return toRecord(entry, undefined);
     const { large } = task.result;
-    const body = large === '' ? entry.body : await this.results.get(resultSubject(key, large));
+    const body = large === '' ? entry.body : await this.results.get(resultSubject(nameOfEntry(entry), large));
     return toRecord(entry, body);
   }
+}
+
+/** A key as it was stored or told; the server has checked who may write that subject, and so its publisher. */
+export function readEntry(
+  subject: string,
+  revision: number,
+  headers: MsgHdrs | undefined,
+  data: Uint8Array,
+): TaskEntry | undefined {
+  const task = readHead<StoredTask>(headers);
+  if (task === undefined) return undefined;
+  const { publisher, key } = nameOf(subject);
+  return { key, revision, task: { ...task, publisher }, body: bytesOf(data) };
 }

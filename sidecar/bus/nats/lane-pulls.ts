@@ -5,7 +5,7 @@
 import type { Msg, Subscription } from '@nats-io/transport-node';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type { BusConnection } from './connection.ts';
-import { ANSWER_MS } from './link.ts';
+import { ANSWER_MS } from './dialing.ts';
 
 const PULL_ONE = JSON.stringify({ batch: 1, no_wait: true });
 

@@ -1,6 +1,7 @@
-/** Bodies above the limit of one message: stored in parts under a subject of their own. */
+/** Bodies above the limit of one message: stored in parts under a subject of their own, which names this attempt. */
 import type { BusConnection } from './connection.ts';
 import { bytesOf } from './head.ts';
+import { writeId } from './stored-task.ts';
 
 const PARTS_AT_ONCE = 16;
 const PART_BYTES = 512 * 1024;
@@ -20,13 +21,17 @@ export class LargeBodies {
     return body.length > this.connection.maxPayload - FIELDS_BYTES;
   }
 
-  /** Replaces what an attempt before may have left there. */
-  async put(subject: string, body: Buffer, untilMs: number): Promise<void> {
+  /**
+   * Stores a body, and returns the id that names its parts. Each attempt has an id of its own: what one that failed has left is
+   * swept.
+   */
+  async put(subjectOf: (id: string) => string, body: Buffer, untilMs: number): Promise<string> {
     const partBytes = Math.min(PART_BYTES, this.connection.maxPayload - FIELDS_BYTES);
-    await this.connection.persist(untilMs, async () => {
-      await this.remove(subject);
+    return this.connection.persist(untilMs, async () => {
+      const id = writeId();
       for (let from = 0; from < body.length; from += partBytes)
-        await this.connection.store(subject, body.subarray(from, from + partBytes), undefined);
+        await this.connection.store(subjectOf(id), body.subarray(from, from + partBytes), undefined);
+      return id;
     });
   }
 

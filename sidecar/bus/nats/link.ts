@@ -1,50 +1,34 @@
 /** The one connection of a log to the NATS servers: comes back by itself, and says when it is away. */
-import { readFileSync } from 'node:fs';
+import { type JetStreamManager, jetstreamManager } from '@nats-io/jetstream';
 import {
-  JetStreamApiError,
-  JetStreamError,
-  type JetStreamManager,
-  jetstreamManager,
-} from '@nats-io/jetstream';
-import {
-  type Authenticator,
-  connect,
-  createInbox,
-  credsAuthenticator,
   type Msg,
   type MsgHdrs,
   type NatsConnection,
   PermissionViolationError,
-  RequestError,
   type Subscription,
-  usernamePasswordAuthenticator,
 } from '@nats-io/transport-node';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
-import { encodeToken } from './names.ts';
+import { ANSWER_MS, dial, newInbox } from './dialing.ts';
+import { asUnavailable } from './link-errors.ts';
+import { askMany } from './many-answers.ts';
 import type { NatsOptions } from './nats-options.ts';
+import { type LinkState, Patience } from './patience.ts';
+import { Questions } from './questions.ts';
 import { ServerClock } from './server-clock.ts';
 
-/** The longest wait for one answer of the server. */
-export const ANSWER_MS = 3_000;
 const RECONNECT_MS = { least: 50, most: 2_000 };
 const CLOCK_EACH_MS = 30_000;
-const SILENT_LINK_MS = 4_000;
-
-/** Statuses that end many answers: end of batch, none, time is over. */
-const NO_MORE: ReadonlySet<number> = new Set([204, 404, 408]);
-
-/** `away`: no server. `preparing`: its streams are being checked. */
-type State = 'away' | 'preparing' | 'ready' | 'closed';
 
 export class BusLink {
   readonly clock = new ServerClock();
   onConnected: ((connected: boolean) => void) | undefined;
-  private state: State = 'away';
+  private state: LinkState = 'away';
   private nc: NatsConnection | undefined;
+  private questions: Questions | undefined;
   private manager: JetStreamManager | undefined;
-  /** Of requests that wait for an answer. */
+  /** Of calls that wait for the server, beside the questions. */
   private readonly waiting = new Set<(error: LogUnavailableError) => void>();
-  private readonly returned = new Set<() => void>();
+  private readonly patience = new Patience(() => this.state);
   private why = 'no server has answered yet';
   private opening: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | undefined;
   private clockTimer: NodeJS.Timeout | undefined;
@@ -65,6 +49,11 @@ export class BusLink {
   get jsm(): JetStreamManager {
     if (this.manager === undefined || this.state !== 'ready') throw this.awayError();
     return this.manager;
+  }
+
+  /** The name under which this log publishes; undefined where it has none of its own. */
+  get publisher(): string | undefined {
+    return this.options.publisher;
   }
 
   get maxPayload(): number {
@@ -94,45 +83,18 @@ export class BusLink {
   }
 
   private async connect(): Promise<void> {
-    const { servers, tls, credentialsFile, user, publisher } = this.options;
-    const authenticators: Authenticator[] = [];
-    if (credentialsFile !== undefined) {
-      readCredentials(credentialsFile);
-      authenticators.push((nonce) => credsAuthenticator(readCredentials(credentialsFile))(nonce));
-    }
-    if (user !== undefined) authenticators.push(usernamePasswordAuthenticator(user.name, user.password));
-    let nc: NatsConnection;
-    try {
-      nc = await connect({
-        servers: [...servers],
-        name: 'outrigger',
-        authenticator: authenticators,
-        ...(tls === undefined ? {} : { tls: tlsOptions(tls) }),
-        ...(publisher === undefined ? {} : { inboxPrefix: inboxOf(publisher) }),
-        reconnect: true,
-        maxReconnectAttempts: -1,
-        ignoreAuthErrorAbort: true,
-        reconnectDelayHandler: () => this.nextDelayMs(),
-        pingInterval: SILENT_LINK_MS / 2,
-        maxPingOut: 2,
-        noAsyncTraces: true,
-        timeout: ANSWER_MS,
-      });
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new LogUnavailableError(`the bus can't be reached (${why})`, false, error);
-    }
+    const nc = await dial(this.options, () => this.nextDelayMs());
     // The wait is over: nobody wants it any more.
     if (this.now() === 'closed') return nc.close();
     this.nc = nc;
+    this.questions = new Questions(nc, this.inbox());
     void this.follow(nc);
     await this.ready();
   }
 
   /** An inbox that nobody else may listen at. */
   inbox(): string {
-    const { publisher } = this.options;
-    return publisher === undefined ? createInbox() : createInbox(inboxOf(publisher));
+    return newInbox(this.options);
   }
 
   /** @throws LogUnavailableError when away */
@@ -155,52 +117,15 @@ export class BusLink {
     });
   }
 
-  /** @throws LogUnavailableError when away, or when no answer comes */
-  request(subject: string, body: Uint8Array | string, headers?: MsgHdrs, timeout = ANSWER_MS): Promise<Msg> {
-    return this.answer((nc) =>
-      nc.request(subject, body, headers === undefined ? { timeout } : { timeout, headers }),
-    );
+  /** Rejects with LogUnavailableError when away, or when no answer comes. */
+  async request(subject: string, body: Uint8Array | string, headers?: MsgHdrs): Promise<Msg> {
+    if (this.state !== 'ready') throw this.awayError();
+    return this.questions!.ask(subject, body, headers);
   }
 
   /** A request with many answers, up to `most` or the server's word that there are no more. */
-  async requestMany(
-    subject: string,
-    body: string,
-    most: number,
-    visit: (answer: Msg) => void,
-  ): Promise<number> {
-    let count = 0;
-    let subscription: Subscription | undefined;
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      await this.answer(
-        (nc) =>
-          new Promise<void>((resolve, reject) => {
-            const inbox = this.inbox();
-            const wait = (): void => {
-              clearTimeout(timer);
-              timer = setTimeout(() => reject(new Error('timeout')), ANSWER_MS);
-            };
-            subscription = this.subscribe(inbox, (answer) => {
-              if ((answer.headers?.code ?? 0) !== 0) {
-                if (NO_MORE.has(answer.headers!.code)) resolve();
-                else reject(new Error(`${answer.headers!.code} ${answer.headers!.description}`));
-                return;
-              }
-              wait();
-              visit(answer);
-              count++;
-              if (count >= most) resolve();
-            });
-            nc.publish(subject, body, { reply: inbox });
-            wait();
-          }),
-      );
-    } finally {
-      clearTimeout(timer);
-      subscription?.unsubscribe();
-    }
-    return count;
+  requestMany(subject: string, body: string, most: number, visit: (answer: Msg) => void): Promise<number> {
+    return this.answer((nc) => askMany(nc, this.inbox(), subject, body, most, visit));
   }
 
   /** Runs calls of the client's manager; their outages become LogUnavailableError. */
@@ -209,19 +134,8 @@ export class BusLink {
   }
 
   /** Does something that may be done again, until it is done or the time is over. */
-  async persist<T>(untilMs: number, attempt: () => Promise<T>): Promise<T> {
-    let isOutcomeUnknown = false;
-    for (let tries = 0; ; tries++) {
-      try {
-        return await attempt();
-      } catch (error) {
-        if (!(error instanceof LogUnavailableError)) throw error;
-        isOutcomeUnknown ||= error.isOutcomeUnknown;
-        if (performance.now() >= untilMs || this.state === 'closed')
-          throw new LogUnavailableError(error.message, isOutcomeUnknown, error);
-        await this.reachable(Math.min(untilMs - performance.now(), 50 * 2 ** Math.min(tries, 5)));
-      }
-    }
+  persist<T>(untilMs: number, attempt: () => Promise<T>): Promise<T> {
+    return this.patience.persist(untilMs, attempt);
   }
 
   awayError(): LogUnavailableError {
@@ -246,48 +160,20 @@ export class BusLink {
         send(this.nc!).then(resolve, reject);
       });
     } catch (error) {
-      throw this.asUnavailable(error);
+      throw asUnavailable(error);
     } finally {
       this.waiting.delete(giveUp!);
     }
-  }
-
-  /** Errors that the server has answered stay; all others mean that it gave no answer. */
-  private asUnavailable(error: unknown): unknown {
-    if (error instanceof LogUnavailableError || error instanceof LogSetupError) return error;
-    if (error instanceof JetStreamApiError && error.status < 500) return error;
-    const refused = error instanceof JetStreamApiError || isNobodyThere(error);
-    if (!(error instanceof Error)) return error;
-    const denied = [error, error.cause].find((each) => each instanceof PermissionViolationError);
-    if (denied !== undefined) {
-      const what = `${denied.operation} on ${denied.subject}`;
-      return new LogSetupError(
-        `the NATS server forbids ${what}: give this sidecar the rules that "outrigger bus setup --permissions" prints`,
-        error,
-      );
-    }
-    const cause = error instanceof JetStreamError ? error.message : String(error);
-    return new LogUnavailableError(`the bus gave no answer (${cause})`, !refused, error);
-  }
-
-  private async reachable(limitMs: number): Promise<void> {
-    const wasReady = this.state === 'ready';
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.returned.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.max(1, limitMs));
-      if (!wasReady) this.returned.add(done);
-    });
   }
 
   private async follow(nc: NatsConnection): Promise<void> {
     for await (const status of nc.status()) {
       if (status.type === 'disconnect') this.away('the connection was lost');
       else if (status.type === 'reconnect') void this.ready();
-      else if (status.type === 'error') this.why = status.error.message;
+      else if (status.type === 'error') {
+        this.why = status.error.message;
+        if (status.error instanceof PermissionViolationError) this.questions?.forbid(status.error);
+      }
     }
     if (this.state !== 'closed') this.away('the connection was closed');
   }
@@ -317,7 +203,7 @@ export class BusLink {
         this.opening?.resolve();
         return;
       } catch (cause) {
-        const error = this.asUnavailable(cause);
+        const error = asUnavailable(cause);
         this.why = error instanceof Error ? error.message : String(error);
         if (error instanceof LogSetupError) this.opening?.reject(error);
         await new Promise((resolve) => setTimeout(resolve, wait));
@@ -333,7 +219,7 @@ export class BusLink {
     if (ts !== undefined) this.clock.sample(Date.parse(ts), sentMs, receivedMs);
   }
 
-  private turn(state: State): void {
+  private turn(state: LinkState): void {
     const wasConnected = this.connected;
     this.state = state;
     if (state === 'away' || state === 'closed') {
@@ -341,14 +227,15 @@ export class BusLink {
         `the bus can't be reached (${state === 'away' ? this.why : 'it was closed'})`,
         true,
       );
+      this.questions?.fail(error);
       for (const reject of [...this.waiting]) reject(error);
     }
-    if (state === 'ready' || state === 'closed') for (const resolve of [...this.returned]) resolve();
+    if (state === 'ready' || state === 'closed') this.patience.wake();
     if (wasConnected !== this.connected) this.onConnected?.(this.connected);
   }
 
   /** Read anew: an await lies between. */
-  private now(): State {
+  private now(): LinkState {
     return this.state;
   }
 
@@ -356,30 +243,4 @@ export class BusLink {
     const most = Math.min(RECONNECT_MS.most, RECONNECT_MS.least * 2 ** Math.min(10, this.reconnects++));
     return most / 2 + Math.random() * (most / 2);
   }
-}
-
-function readCredentials(file: string): Uint8Array {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new LogSetupError(
-      `the credentials for NATS can't be read (${String(error)}): check bus.credentials_file`,
-      error,
-    );
-  }
-}
-
-const inboxOf = (publisher: string): string => `_INBOX.${encodeToken(publisher)}`;
-
-function tlsOptions({ ca, cert, key }: NonNullable<NatsOptions['tls']>) {
-  return {
-    ...(ca === undefined ? {} : { caFile: ca }),
-    ...(cert === undefined ? {} : { certFile: cert }),
-    ...(key === undefined ? {} : { keyFile: key }),
-  };
-}
-
-/** No stream listens at the subject: it isn't there, or has no leader now. */
-function isNobodyThere(error: unknown): boolean {
-  return error instanceof RequestError && error.isNoResponders();
 }

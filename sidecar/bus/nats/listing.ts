@@ -1,18 +1,15 @@
 /** Lists of tasks, and counts of queues, for people. */
 
-import { AckPolicy, type ConsumerInfo, DeliverPolicy } from '@nats-io/jetstream';
-import type { Msg } from '@nats-io/transport-node';
-import { nanos } from '@nats-io/transport-node';
+import type { ConsumerInfo } from '@nats-io/jetstream';
 import type { ListOptions, QueueStatus, TaskPage } from '../log/task-log.ts';
-import { readHead } from './head.ts';
-import { agentTypeOf, decodeToken, KEYS, laneSubjects, lastToken, queueStream } from './names.ts';
+import { eachHead } from './heads.ts';
+import { agentTypeOf, laneSubjects, queueStream } from './names.ts';
 import type { Store } from './store.ts';
-import { type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
+import { type TaskEntry, toRecord } from './stored-task.ts';
 import { dueStep } from './task-steps.ts';
 
 const NO_BYTES = Buffer.alloc(0);
 const MOST = 1_000;
-const AT_ONCE = 2_000;
 
 export class Listing {
   private readonly store: Store;
@@ -25,7 +22,10 @@ export class Listing {
   async list({ caller, agentType, state, limit, after }: ListOptions): Promise<TaskPage> {
     const nowMs = this.store.nowMs();
     const found: TaskEntry[] = [];
-    await this.eachHead((key, stored) => {
+    // A caller's tasks were submitted under the own name; who takes none sees no others.
+    const isOwn = caller !== undefined || !this.store.provision.takes;
+    const publisher = isOwn ? this.store.connection.publisher : undefined;
+    await eachHead(this.store.connection, { publisher }, ({ key, task: stored }) => {
       if (stored.state === 'dropped') return;
       if (caller !== undefined && stored.caller !== caller) return;
       if (agentType !== undefined && stored.agentType !== agentType) return;
@@ -92,38 +92,6 @@ export class Listing {
     );
     const oldest = Math.min(...firsts);
     return Number.isFinite(oldest) ? Math.max(0, Math.floor(this.store.nowMs() - oldest)) : 0;
-  }
-
-  private async eachHead(visit: (key: string, task: StoredTask) => void): Promise<void> {
-    const { connection } = this.store;
-    const name = `LIST_${Math.random().toString(36).slice(2)}`;
-    await connection.manage((jsm) =>
-      jsm.consumers.add(KEYS, {
-        name,
-        ack_policy: AckPolicy.None,
-        deliver_policy: DeliverPolicy.All,
-        headers_only: true,
-        inactive_threshold: nanos(30_000),
-        mem_storage: true,
-        num_replicas: 1,
-      }),
-    );
-    try {
-      const request = JSON.stringify({ batch: AT_ONCE, no_wait: true });
-      for (let count = AT_ONCE; count === AT_ONCE; ) {
-        count = await connection.requestMany(
-          `$JS.API.CONSUMER.MSG.NEXT.${KEYS}.${name}`,
-          request,
-          AT_ONCE,
-          (message: Msg) => {
-            const task = readHead<StoredTask>(message.headers);
-            if (task !== undefined) visit(decodeToken(lastToken(message.subject)), task);
-          },
-        );
-      }
-    } finally {
-      await connection.manage((jsm) => jsm.consumers.delete(KEYS, name)).catch(() => {});
-    }
   }
 }
 

@@ -2,16 +2,16 @@
  * Names of streams and subjects on the NATS server. Every name from outside becomes one token of a subject.
  *
  *     stream                 subject                                    holds
- *     OUTRIGGER_KEYS         outrigger.keys.KEY                         a task's state and its result
+ *     OUTRIGGER_KEYS         outrigger.keys.PUBLISHER.KEY               a task's state and its result
  *     OUTRIGGER_QUEUE_TYPE   outrigger.tasks.TYPE.LANE.CALLER.PUBLISHER what waits, and what runs
- *     OUTRIGGER_CHUNKS       outrigger.chunks.KEY.GENERATION            messages of runs
- *     OUTRIGGER_DEAD         outrigger.dead.TYPE.KEY                    requests of dead tasks
- *     OUTRIGGER_REQUESTS     outrigger.requests.KEY.ID                  requests above a message's limit, in parts
- *     OUTRIGGER_RESULTS      outrigger.results.KEY.ID                   results above it, in parts
+ *     OUTRIGGER_CHUNKS       outrigger.chunks.PUBLISHER.KEY.GENERATION  messages of runs
+ *     OUTRIGGER_DEAD         outrigger.dead.TYPE.PUBLISHER.KEY          requests of dead tasks
+ *     OUTRIGGER_REQUESTS     outrigger.requests.PUBLISHER.KEY.ID        requests above a message's limit, in parts
+ *     OUTRIGGER_RESULTS      outrigger.results.PUBLISHER.KEY.ID         results above it, in parts
  *     OUTRIGGER_CONSUMERS    outrigger.consumers.TYPE.INSTANCE          sidecars that take tasks
  *
  * The server itself publishes what it has stored, to whoever listens: `outrigger.wake.TYPE.LANE` that a task waits,
- * `outrigger.watch.KEY.state` and `outrigger.watch.KEY.chunks` what happens to a task. A cancel is told to the holder at
+ * `outrigger.watch.PUBLISHER.KEY.state` and `….chunks` what happens to a task. A cancel is told to the holder at
  * `outrigger.cancel.LOG`.
  */
 import { createHash } from 'node:crypto';
@@ -47,25 +47,55 @@ export function partiesOf(subject: string): { readonly caller: string; readonly 
   return { caller: decodeToken(tokens[4] ?? EMPTY), publisher: decodeToken(tokens[5] ?? EMPTY) };
 }
 
+/** The publisher and the key in the subject of a dead letter. */
+export function nameOfDead(subject: string): TaskName {
+  const [, , , publisher = EMPTY, key = EMPTY] = subject.split('.', 5);
+  return { publisher: decodeToken(publisher), key: decodeToken(key) };
+}
+
+/** The lane of a task's subject. */
+export const laneOfSubject = (subject: string): number => Number(subject.split('.', 4)[3]);
+
 function laneOf(caller: string): number {
   return createHash('sha256').update(caller).digest()[0]! % LANES;
 }
 
-export const keySubject = (key: string): string => `outrigger.keys.${encodeToken(key)}`;
-export const chunkSubject = (key: string, generation: number): string =>
-  `outrigger.chunks.${encodeToken(key)}.${generation}`;
-export const deadSubject = (agentType: string, key: string): string =>
-  `outrigger.dead.${encodeToken(agentType)}.${encodeToken(key)}`;
-export const requestSubject = (key: string, id: string): string =>
-  `outrigger.requests.${encodeToken(key)}.${id}`;
-export const resultSubject = (key: string, id: string): string =>
-  `outrigger.results.${encodeToken(key)}.${id}`;
+/** What names a task: its key, among the tasks of its publisher. */
+export interface TaskName {
+  readonly publisher: string;
+  readonly key: string;
+}
+
+const named = ({ publisher, key }: TaskName): string => `${encodeToken(publisher)}.${encodeToken(key)}`;
+
+export const keySubject = (name: TaskName): string => `outrigger.keys.${named(name)}`;
+/** The key of whichever publisher. */
+export const keySubjects = (key: string): string => `outrigger.keys.*.${encodeToken(key)}`;
+/** All keys of a publisher. */
+export const publishersKeys = (publisher: string): string => `outrigger.keys.${encodeToken(publisher)}.*`;
+export const chunkSubject = (name: TaskName, generation: number): string =>
+  `outrigger.chunks.${named(name)}.${generation}`;
+export const deadSubject = (agentType: string, name: TaskName): string =>
+  `outrigger.dead.${encodeToken(agentType)}.${named(name)}`;
+export const deadSubjects = (agentType: string): string => `outrigger.dead.${encodeToken(agentType)}.*.*`;
+export const requestSubject = (name: TaskName, id: string): string =>
+  `outrigger.requests.${named(name)}.${id}`;
+export const resultSubject = (name: TaskName, id: string): string => `outrigger.results.${named(name)}.${id}`;
+
+/** The publisher and the key in the subject of a key, a request, a result or a chunk, or in what is told of a task. */
+export function nameOf(subject: string): TaskName {
+  const [, , publisher = EMPTY, key = EMPTY] = subject.split('.', 4);
+  return { publisher: decodeToken(publisher), key: decodeToken(key) };
+}
+
 export const consumerSubject = (agentType: string, instance: string): string =>
   `outrigger.consumers.${encodeToken(agentType)}.${encodeToken(instance)}`;
 export const wakeSubjects = (agentType: string): string => `outrigger.wake.${encodeToken(agentType)}.*`;
 export const wakeSubject = (agentType: string, lane: number): string =>
   `outrigger.wake.${encodeToken(agentType)}.${lane}`;
-export const watchSubjects = (key: string): string => `outrigger.watch.${encodeToken(key)}.*`;
+/** @param publisher undefined for whichever */
+export const watchSubjects = (publisher: string | undefined, key: string): string =>
+  `outrigger.watch.${publisher === undefined ? '*' : encodeToken(publisher)}.${encodeToken(key)}.*`;
 export const cancelSubject = (log: string): string => `outrigger.cancel.${log}`;
 
 /** The last token of a subject. */
@@ -74,6 +104,9 @@ export function lastToken(subject: string): string {
 }
 
 const EMPTY = '%';
+
+/** Who may store it sweeps; its token is no agent type. */
+export const SWEEP_SUBJECT = `outrigger.consumers.${EMPTY}.sweep`;
 
 /** A text as one token of a subject, or as a part of a stream's name; {@link decodeToken} gives it back. */
 export function encodeToken(text: string): string {
@@ -87,7 +120,7 @@ export function encodeToken(text: string): string {
   return token;
 }
 
-export function decodeToken(token: string): string {
+function decodeToken(token: string): string {
   if (token === EMPTY) return '';
   try {
     return decodeURIComponent(token);

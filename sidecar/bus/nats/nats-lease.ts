@@ -3,9 +3,9 @@ import { FencedError } from '../log/log-errors.ts';
 import type { TaskLease } from '../log/task-log.ts';
 import type { TaskRecord, TaskResult } from '../log/task-record.ts';
 import type { ChunkEnd } from './chunks.ts';
+import type { Delivery } from './delivery.ts';
 import { KeyConflict } from './keys.ts';
 import { resultSubject } from './names.ts';
-import type { Delivery } from './queue.ts';
 import type { Store } from './store.ts';
 import { type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
 import { DEADLINE_CAUSE, ended, givenBack, lost } from './task-steps.ts';
@@ -73,9 +73,9 @@ export class NatsLease implements TaskLease {
       const sentMs = performance.now();
       const { leaseMs } = this.store.settings;
       const leaseEndsAtMs = this.store.nowMs() + leaseMs;
-      const { key, revision, task } = this.entry;
+      const { revision, task } = this.entry;
       const next = { ...task, begun: true, leaseEndsAtMs, lastSequence: this.end.lastSequence };
-      this.entry = await this.store.keys.write(key, revision, next);
+      this.entry = await this.store.keys.write(this.record, revision, next);
       this.heldUntilMs = sentMs + leaseMs;
       this.store.queue.hold(this.delivery, leaseMs);
     });
@@ -84,10 +84,10 @@ export class NatsLease implements TaskLease {
   write(count: number, payload: Buffer): Promise<void> {
     const written = this.chunkTurn.then(async () => {
       this.check();
-      const { key, generation, run } = this.record;
+      const { generation, run } = this.record;
       for (;;) {
         const end = await this.store.chunks.append(
-          key,
+          this.record,
           generation,
           run,
           this.end,
@@ -103,7 +103,10 @@ export class NatsLease implements TaskLease {
         }
         // Only chunks that outlived their task's key may be there while we still hold it.
         await this.confirm();
-        this.end = { ...(await this.store.chunks.end(key, generation)), lastSequence: this.end.lastSequence };
+        this.end = {
+          ...(await this.store.chunks.end(this.record, generation)),
+          lastSequence: this.end.lastSequence,
+        };
       }
     });
     this.chunkTurn = written.catch(() => {});
@@ -113,9 +116,10 @@ export class NatsLease implements TaskLease {
   async settle({ status, payload }: Omit<TaskResult, 'lastSequence'>): Promise<void> {
     await this.chunkTurn;
     await this.finish(async (task) => {
-      const { key } = this.record;
-      const large = this.store.results.isLarge(payload) ? task.lease : '';
-      if (large !== '') await this.store.results.put(resultSubject(key, large), payload, this.heldUntilMs);
+      const { results } = this.store;
+      const large = results.isLarge(payload)
+        ? await results.put((id) => resultSubject(this.record, id), payload, this.heldUntilMs)
+        : '';
       this.store.size.add(payload.length);
       const next = {
         ...task,
@@ -215,7 +219,7 @@ export class NatsLease implements TaskLease {
   }
 
   private async confirm(): Promise<void> {
-    this.adopt(await this.store.keys.read(this.record.key));
+    this.adopt(await this.store.keys.read(this.record));
   }
 
   /** Takes the key's present revision, or throws when it is no longer ours. */

@@ -21,4 +21,9 @@ export interface NatsOptions {
   readonly publisher?: string | undefined;
   /** Copies of each stream, where this log creates it. */
   readonly replicas?: number | undefined;
+  /**
+   * For `outrigger bus setup`: makes the queues of these agent types, and gives what is there the settings of this log. Sidecars
+   * do not: theirs may differ.
+   */
+  readonly setUp?: { readonly agentTypes: readonly string[] } | undefined;
 }

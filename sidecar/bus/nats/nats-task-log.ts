@@ -1,5 +1,6 @@
 /** A task log on NATS JetStream, for the sidecars of several machines. */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { JetStreamManager } from '@nats-io/jetstream';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type {
@@ -22,14 +23,18 @@ import { cancelSubject, wakeSubjects } from './names.ts';
 import type { NatsLease } from './nats-lease.ts';
 import type { NatsOptions } from './nats-options.ts';
 import { Presence } from './presence.ts';
+import { Provision } from './provision.ts';
 import { Store } from './store.ts';
-import { ensureLanes, ensureStream, queueConfig, streamConfigs } from './streams.ts';
+import { nameOfEntry } from './stored-task.ts';
 import { Submissions } from './submissions.ts';
+import { Sweep } from './sweep.ts';
 import { ended } from './task-steps.ts';
 import { Watching } from './watching.ts';
 
 /** The first connection is waited for so long. */
 const OPEN_MS = 5_000;
+/** At its close, a server that says nothing is waited for so long. */
+const LONGEST_DRAIN_MS = 1_000;
 
 /** @throws LogSetupError or LogUnavailableError, whose messages say what to do */
 export async function openNatsLog(options: NatsOptions): Promise<NatsTaskLog> {
@@ -40,10 +45,10 @@ export async function openNatsLog(options: NatsOptions): Promise<NatsTaskLog> {
 
 class NatsTaskLog implements TaskLog {
   onConnected: ((connected: boolean) => void) | undefined;
-  private readonly options: NatsOptions;
   /** Where cancels of our runs are told to us. */
   private readonly id = randomUUID();
   private readonly connection: BusConnection;
+  private readonly provision: Provision;
   private readonly store: Store;
   private readonly claims: Claims;
   private readonly demand: Demand<NatsLease>;
@@ -51,24 +56,25 @@ class NatsTaskLog implements TaskLog {
   private readonly watching: Watching;
   private readonly listing: Listing;
   private readonly presence: Presence;
-  /** Queues that are known to be there, with their lanes where we take tasks. */
-  private readonly queues = new Map<string, Promise<void>>();
-  private readonly lanes = new Map<string, Promise<void>>();
+  private readonly sweep: Sweep;
   private isListening = false;
 
   constructor(options: NatsOptions) {
-    this.options = options;
     const { settings } = options;
     this.connection = new BusConnection(options, (jsm) => this.prepare(jsm));
-    this.store = new Store(this.connection, settings);
+    this.provision = new Provision(options, () => this.connection);
+    this.store = new Store(this.connection, settings, this.provision);
     this.claims = new Claims(this.store, this.id);
     this.demand = new Demand(this.connection, this.store.queue, (delivery, holder) =>
       this.claims.claim(delivery, holder),
     );
-    this.submissions = new Submissions(this.store, (agentType) => this.needQueue(agentType));
     this.watching = new Watching(this.store);
+    this.submissions = new Submissions(this.store, this.watching, (agentType) =>
+      this.provision.needQueue(agentType),
+    );
     this.listing = new Listing(this.store);
     this.presence = new Presence(this.connection, settings.leaseMs);
+    this.sweep = new Sweep(this.store);
     this.connection.onConnected = (connected) => {
       if (connected) this.demand.lookEverywhere();
       else {
@@ -93,6 +99,10 @@ class NatsTaskLog implements TaskLog {
     return this.connection.connected;
   }
 
+  get notices(): readonly string[] {
+    return [...this.provision.differences];
+  }
+
   submit(task: NewTask, options: SubmitOptions): Promise<Submitted> {
     return this.submissions.submit(task, options);
   }
@@ -103,7 +113,8 @@ class NatsTaskLog implements TaskLog {
     signal: AbortSignal,
   ): Promise<TaskLease | undefined> {
     if (signal.aborted) return undefined;
-    await Promise.all(agentTypes.map((agentType) => this.needLanes(agentType)));
+    await Promise.all(agentTypes.map((agentType) => this.provision.needLanes(agentType)));
+    this.sweep.start();
     if (signal.aborted) return undefined;
     if (!this.connected) throw this.connection.awayError();
     return this.demand.take(agentTypes, holder, signal);
@@ -115,7 +126,7 @@ class NatsTaskLog implements TaskLog {
     const record = await this.store.keys.record(entry);
     if (record.state !== 'running' && record.lostRuns === 0) return record;
     if (record.state === 'done') return record;
-    const { lastSequence } = await this.store.chunks.end(key, record.generation);
+    const { lastSequence } = await this.store.chunks.end(record, record.generation);
     return { ...record, lastSequence: Math.max(lastSequence, record.lastSequence) };
   }
 
@@ -132,7 +143,7 @@ class NatsTaskLog implements TaskLog {
       // Behind the fence nothing of the run is stored, so that its last sequence is known.
       const end =
         task.state === 'running'
-          ? await this.store.chunks.fence(key, task.generation, task.run + 1)
+          ? await this.store.chunks.fence(nameOfEntry(entry), task.generation, task.run + 1)
           : { lastSequence: task.lastSequence };
       const next = { ...ended(task, 'cancelled', cause, this.nowMs()), lastSequence: end.lastSequence };
       const moved = await this.store.tryMove(entry, next);
@@ -170,52 +181,17 @@ class NatsTaskLog implements TaskLog {
   }
 
   async close(): Promise<void> {
-    this.demand.close();
+    this.sweep.stop();
+    await Promise.race([this.demand.close(), sleep(LONGEST_DRAIN_MS, undefined, { ref: false })]);
     this.watching.fail(new LogUnavailableError('the bus was closed', false));
     this.store.queue.close();
     await this.connection.close();
   }
 
-  /** At each connection: the server may be a new one. */
   private async prepare(jsm: JetStreamManager): Promise<void> {
-    const { settings, replicas = 1 } = this.options;
-    for (const config of streamConfigs(settings, replicas)) await ensureStream(jsm, config);
-    for (const agentType of this.queues.keys())
-      await ensureStream(jsm, queueConfig(agentType, settings, replicas));
-    for (const agentType of this.lanes.keys())
-      this.store.ackWaitMs = await ensureLanes(jsm, agentType, settings);
+    await this.provision.prepare(jsm);
     if (this.isListening) return;
     this.isListening = true;
     this.connection.subscribe(cancelSubject(this.id), (message) => this.claims.told(message.string()));
   }
-
-  private needQueue(agentType: string): Promise<void> {
-    return once(this.queues, agentType, () =>
-      this.connection.manage((jsm) =>
-        ensureStream(jsm, queueConfig(agentType, this.options.settings, this.options.replicas ?? 1)),
-      ),
-    );
-  }
-
-  private needLanes(agentType: string): Promise<void> {
-    return once(this.lanes, agentType, async () => {
-      await this.needQueue(agentType);
-      this.store.ackWaitMs = await this.connection.manage((jsm) =>
-        ensureLanes(jsm, agentType, this.options.settings),
-      );
-    });
-  }
-}
-
-/** Does something once for each name; again after a failure. */
-function once(done: Map<string, Promise<void>>, name: string, act: () => Promise<void>): Promise<void> {
-  let doing = done.get(name);
-  if (doing === undefined) {
-    doing = act().catch((error: unknown) => {
-      done.delete(name);
-      throw error;
-    });
-    done.set(name, doing);
-  }
-  return doing;
 }

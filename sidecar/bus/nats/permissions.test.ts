@@ -1,6 +1,7 @@
 /** A NATS server with the printed rules, TLS and users: a sidecar does all it needs, and publishes under its own name only. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { connect, PermissionViolationError } from '@nats-io/transport-node';
 import t from 'tap';
 import { TestAuthority } from '../../../scripts/harness/certificates.ts';
 import { PATIENCE_MS } from '../../../scripts/harness/patience.ts';
@@ -19,9 +20,20 @@ import {
   store,
   Watcher,
 } from '../log/test-support/logs.ts';
+import {
+  chunkSubject,
+  deadSubject,
+  KEYS,
+  keySubject,
+  queueStream,
+  requestSubject,
+  resultSubject,
+  SWEEP_SUBJECT,
+} from './names.ts';
 import { openNatsLog } from './nats-task-log.ts';
-import { permissionsText } from './permissions.ts';
+import { permissionsText, rulesOf } from './permissions.ts';
 import { startNats } from './test-support/nats-server.ts';
+import { operatorMode } from './test-support/operator-mode.ts';
 
 const skip = skipWithout('nats-server');
 t.setTimeout(2 * PATIENCE_MS);
@@ -83,15 +95,39 @@ t.test(
     await consumer.announce({ instance: 'i', name: 'n', version: '1', agentTypes: ['research'], places: 1 });
     t.equal((await publisher.consumers('research')).length, 1);
     t.match(await publisher.status(), [{ agentType: 'research', queued: 0, running: 0, dead: 1 }]);
-    t.equal((await publisher.list({ limit: 10 })).records.length, 4);
+    t.equal((await publisher.list({ limit: 10 })).records.length, 3, 'its own');
+    t.equal((await consumer.list({ limit: 10 })).records.length, 4, 'who takes tasks sees all');
 
     const forged = await errorOf(publisher.submit(newTask('d', { publisher: 'operator' }), JOIN));
     t.ok(forged instanceof LogSetupError, 'under another name');
-    t.match(forged, { message: /forbids publish on outrigger\.tasks.*--permissions/ });
+    t.match(forged, { message: /forbids publish on outrigger\.keys.*--permissions/ });
     t.ok(
       (await errorOf(consumer.submit(newTask('e', { publisher: 'gateway' }), JOIN))) instanceof LogSetupError,
     );
     t.equal(await operator.get(keyOf('d')), undefined);
+
+    // By hand, with the credentials of the gateway: what is stored under another name.
+    const nc = await connect({ servers, user: 'gateway', pass: 'g', inboxPrefix: '_INBOX.gateway' });
+    t.teardown(() => nc.close());
+    const others = { publisher: 'operator', key: keyOf('first') };
+    const subjects = [
+      keySubject(others),
+      chunkSubject(others, 1),
+      requestSubject(others, 'id'),
+      resultSubject(others, 'id'),
+      deadSubject('research', others),
+      `$JS.API.DIRECT.GET.${KEYS}.${keySubject(others)}`,
+      `$JS.API.STREAM.PURGE.${KEYS}`,
+      `$JS.API.STREAM.MSG.DELETE.${queueStream('research')}`,
+      `$JS.API.CONSUMER.CREATE.${KEYS}.all.outrigger.keys.>`,
+      `$JS.ACK.${queueStream('research')}.LANE_0.1.1.1.1.0`,
+      SWEEP_SUBJECT,
+    ];
+    for (const subject of subjects) {
+      const refused = (await errorOf(nc.request(subject, '', { timeout: PATIENCE_MS }))) as Error;
+      t.ok(refused.cause instanceof PermissionViolationError, subject);
+    }
+    t.match(await operator.get(keyOf('first')), { state: 'done' });
   },
 );
 
@@ -108,29 +144,72 @@ t.test('a wrong password, or credentials that are not there, say so', { skip }, 
   t.match(absent, { message: /bus\.credentials_file/ });
 });
 
-t.test('mutual TLS to the server, with files', { skip }, async (t) => {
+t.test('credentials files of a server in operator mode bind a sidecar to its name', { skip }, async (t) => {
+  const mode = operatorMode();
+  const server = await startNats(t, mode.config);
+  const folder = t.testdir();
+  const open = async (name: string, publisher?: string, setUp?: { agentTypes: string[] }) => {
+    const credentialsFile = join(folder, `${name}.creds`);
+    const rules = publisher && rulesOf({ publisher, publishes: ['research'], takes: ['research'] });
+    writeFileSync(credentialsFile, mode.creds(name, rules || undefined));
+    const log = await openNatsLog({
+      servers: [server.address],
+      settings: { ...SETTINGS, leaseMs: LONG_LEASE_MS },
+      credentialsFile,
+      publisher,
+      setUp,
+    });
+    t.teardown(() => log.close());
+    return log;
+  };
+  await open('operator', undefined, { agentTypes: ['research'] });
+  const sidecar = await open('sidecar', 'sidecar');
+  await store(sidecar, newTask('own', { publisher: 'sidecar' }));
+  await (await runOne(sidecar)).settle(answer('end'));
+  t.match(await sidecar.get(keyOf('own')), { state: 'done', publisher: 'sidecar' });
+  const forged = await errorOf(sidecar.submit(newTask('forged', { publisher: 'operator' }), JOIN));
+  t.ok(forged instanceof LogSetupError, 'under another name');
+});
+
+t.test('mutual TLS to the server, whose rules go by the name in the certificate', { skip }, async (t) => {
   const folder = t.testdir();
   const authority = await TestAuthority.make();
   const files = { ca: join(folder, 'ca.pem') };
   writeFileSync(files.ca, authority.ca);
-  const pair = async (name: string): Promise<{ cert: string; key: string }> => {
-    const { cert, key } = await authority.issue({ names: ['localhost', '127.0.0.1'] });
+  const pair = async (name: string, names: string[]): Promise<{ cert: string; key: string }> => {
+    const { cert, key } = await authority.issue({ names });
     const paths = { cert: join(folder, `${name}.crt`), key: join(folder, `${name}.key`) };
     writeFileSync(paths.cert, cert);
     writeFileSync(paths.key, key);
     return paths;
   };
-  const [ours, client] = [await pair('server'), await pair('client')];
+  const ours = await pair('server', ['localhost', '127.0.0.1']);
+  const [operator, client] = [
+    await pair('operator', ['operator.test']),
+    await pair('client', ['gateway.test']),
+  ];
+  const rules = permissionsText({ publisher: 'gateway', publishes: ['research'], takes: ['research'] });
   const server = await startNats(
     t,
-    `tls { cert_file: "${ours.cert}", key_file: "${ours.key}", ca_file: "${files.ca}", verify: true }`,
+    `tls { cert_file: "${ours.cert}", key_file: "${ours.key}", ca_file: "${files.ca}", verify_and_map: true }
+    authorization { users: [
+      { user: operator.test }
+      { user: gateway.test, ${rules.replace(/^#.*$/m, '')} }
+    ] }`,
   );
   const servers = [server.address];
   const { ca } = files;
-  const log = await openNatsLog({ servers, settings: SETTINGS, tls: { ca, ...client } });
+  const all = await openNatsLog({ servers, settings: SETTINGS, tls: { ca, ...operator } });
+  t.teardown(() => all.close());
+  await store(all, newTask('first', { publisher: 'operator' }));
+  await (await runOne(all)).settle(answer('end'));
+  const tls = { ca, ...client };
+  const log = await openNatsLog({ servers, settings: SETTINGS, tls, publisher: 'gateway' });
   t.teardown(() => log.close());
-  await store(log, newTask('a'));
+  await store(log, newTask('a', { publisher: 'gateway' }));
   t.match(await log.get(keyOf('a')), { state: 'queued' });
+  const forged = await errorOf(log.submit(newTask('b', { publisher: 'operator' }), JOIN));
+  t.ok(forged instanceof LogSetupError, 'the certificate is bound to its name');
   const none = await errorOf(
     openNatsLog({ servers, settings: SETTINGS, tls: { ca, cert: undefined, key: undefined } }),
   );

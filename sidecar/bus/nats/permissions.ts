@@ -1,8 +1,8 @@
 /**
- * The rules of a NATS server for one sidecar: it publishes tasks under its own name only, and reads answers that were meant
- * for it. The names of subjects are those of `names.ts`.
+ * The rules of a NATS server for one sidecar: it publishes tasks under its own name only, and sees to those alone; it reads answers
+ * that were meant for it. One that takes tasks sees to those of all publishers. The names of subjects are those of `names.ts`.
  */
-import { encodeToken, KEYS, queueStream } from './names.ts';
+import { encodeToken, KEYS, publishersKeys, queueStream, SWEEP_SUBJECT } from './names.ts';
 
 export interface Rights {
   /** The sidecar's name: tasks that it publishes carry it. */
@@ -17,43 +17,53 @@ const STREAMS = ['KEYS', 'CHUNKS', 'DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].m
   (name) => `OUTRIGGER_${name}`,
 );
 
-/** What the sidecar may send, and what it may listen at. */
-function rulesOf({ publisher, publishes, takes }: Rights): {
+/** Subjects to which the sidecar may send, and those at which it may listen. */
+export function rulesOf({ publisher, publishes, takes }: Rights): {
   readonly publish: readonly string[];
   readonly subscribe: readonly string[];
 } {
   const name = encodeToken(publisher);
   const types = [...new Set([...publishes, ...takes])].sort();
   const queues = types.map(queueStream);
+  // Whose tasks it sees to.
+  const whose = takes.length > 0 ? '*' : name;
+  const ofKeys = takes.length > 0 ? '>' : publishersKeys(publisher);
   const publish = [
     ...[...publishes].sort().map((type) => `outrigger.tasks.${encodeToken(type)}.*.*.${name}`),
-    'outrigger.keys.*',
-    'outrigger.requests.*.*',
-    'outrigger.chunks.*.*',
+    `outrigger.requests.${name}.*.*`,
+    `outrigger.keys.${whose}.*`,
+    `outrigger.chunks.${whose}.*.*`,
     'outrigger.cancel.*',
-    ...types.map((type) => `outrigger.dead.${encodeToken(type)}.*`),
+    ...types.map((type) => `outrigger.dead.${encodeToken(type)}.${takes.includes(type) ? '*' : name}.*`),
     '$JS.API.STREAM.NAMES',
     ...[...STREAMS, ...queues].map((stream) => `$JS.API.STREAM.INFO.${stream}`),
-    ...[...STREAMS, ...queues].flatMap((stream) => [
+    `$JS.API.DIRECT.GET.${KEYS}.${ofKeys}`,
+    ...[...STREAMS.filter((stream) => stream !== KEYS), ...queues].flatMap((stream) => [
       `$JS.API.DIRECT.GET.${stream}`,
       `$JS.API.DIRECT.GET.${stream}.>`,
     ]),
-    ...['DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].map(
-      (stream) => `$JS.API.STREAM.PURGE.OUTRIGGER_${stream}`,
-    ),
-    ...queues.flatMap((queue) => [`$JS.API.STREAM.MSG.DELETE.${queue}`, `$JS.API.CONSUMER.LIST.${queue}`]),
+    ...queues.map((queue) => `$JS.API.CONSUMER.LIST.${queue}`),
     // A list of tasks.
-    `$JS.API.CONSUMER.CREATE.${KEYS}.>`,
+    `$JS.API.CONSUMER.CREATE.${KEYS}.*.${publishersKeys(publisher)}`,
     `$JS.API.CONSUMER.MSG.NEXT.${KEYS}.*`,
     `$JS.API.CONSUMER.DELETE.${KEYS}.*`,
   ];
-  const subscribe = [`_INBOX.${name}.>`, 'outrigger.watch.*.*', 'outrigger.cancel.*'];
-  if (takes.length > 0) publish.push('outrigger.results.*.*');
+  const subscribe = [`_INBOX.${name}.>`, `outrigger.watch.${name}.*.*`, 'outrigger.cancel.*'];
+  if (takes.length > 0) {
+    publish.push(
+      'outrigger.results.*.*.*',
+      SWEEP_SUBJECT,
+      `$JS.API.DIRECT.GET.${KEYS}`,
+      `$JS.API.CONSUMER.CREATE.${KEYS}.>`,
+      ...STREAMS.map((stream) => `$JS.API.STREAM.PURGE.${stream}`),
+    );
+  }
   for (const type of [...takes].sort()) {
     const queue = queueStream(type);
     publish.push(
       `outrigger.consumers.${encodeToken(type)}.*`,
       `outrigger.wake.${encodeToken(type)}.*`,
+      `$JS.API.STREAM.MSG.DELETE.${queue}`,
       `$JS.API.CONSUMER.INFO.${queue}.*`,
       `$JS.API.CONSUMER.MSG.NEXT.${queue}.*`,
       `$JS.ACK.${queue}.>`,

@@ -1,48 +1,14 @@
 /** The queue of an agent type: a stream that keeps each task's request until the task has ended. */
 import { JetStreamApiError } from '@nats-io/jetstream';
-import type { Msg } from '@nats-io/transport-node';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import type { NewTask } from '../log/task-record.ts';
-import { type BusConnection, STREAM_FULL, type Stored } from './connection.ts';
-import { bytesOf, headOf, readHead } from './head.ts';
+import { type BusConnection, STREAM_FULL } from './connection.ts';
+import { type Delivery, type QueuedHead, type QueuedTask, readDelivery, readQueued } from './delivery.ts';
+import { headOf } from './head.ts';
 import { LanePulls } from './lane-pulls.ts';
 import type { LargeBodies } from './large-bodies.ts';
-import { laneConsumer, partiesOf, queueStream, requestSubject, taskSubject } from './names.ts';
-import { type TaskEntry, writeId } from './stored-task.ts';
-
-/** What travels with a request. */
-interface QueuedHead {
-  readonly key: string;
-  readonly digest: string;
-  readonly generation: number;
-  /** Of the key when it was queued. */
-  readonly revision: number;
-  readonly submittedAtMs: number;
-  /** null for none. */
-  readonly deadlineAtMs: number | null;
-  /** Names the request's parts; '' where it is here. */
-  readonly large: string;
-}
-
-/** A request as it lies in the queue. */
-export interface QueuedTask extends QueuedHead {
-  readonly agentType: string;
-  readonly caller: string;
-  readonly publisher: string;
-  readonly sequence: number;
-  /** The request, unless large. */
-  readonly body: Buffer;
-}
-
-/** A request that the server has handed to us, until it is acknowledged. */
-export interface Delivery extends QueuedTask {
-  readonly lane: number;
-  /** Where acknowledgements go. */
-  readonly reply: string;
-  readonly redelivered: boolean;
-  /** How many more wait in its lane. */
-  readonly pending: number;
-}
+import { laneConsumer, queueStream, requestSubject, taskSubject } from './names.ts';
+import type { TaskEntry } from './stored-task.ts';
 
 export type Enqueued =
   | { readonly refused: 'agent_full' | 'caller_full' | 'store_full' }
@@ -64,15 +30,14 @@ export class Queue {
   }
 
   /** Stores a large request in parts, and names them; '' for one that fits into a message. */
-  async putParts({ key, payload }: NewTask, untilMs: number): Promise<string> {
+  async putParts(task: NewTask, untilMs: number): Promise<string> {
+    const { payload } = task;
     if (!this.requests.isLarge(payload)) return '';
-    const name = writeId();
-    await this.requests.put(requestSubject(key, name), payload, untilMs);
-    return name;
+    return this.requests.put((id) => requestSubject(task, id), payload, untilMs);
   }
 
-  removeParts(key: string, name: string): void {
-    if (name !== '') void this.requests.remove(requestSubject(key, name)).catch(() => {});
+  removeParts(task: NewTask, name: string): void {
+    if (name !== '') void this.requests.remove(requestSubject(task, name)).catch(() => {});
   }
 
   /** Stores a request under an id of its own, so that it may be sent again. */
@@ -85,7 +50,7 @@ export class Queue {
     const body = large === '' ? payload : Buffer.alloc(0);
     try {
       const stored = await this.connection.persist(untilMs, () =>
-        this.connection.store(subject, body, headOf(head), `${key}.${generation}`),
+        this.connection.store(subject, body, headOf(head), `${publisher}.${key}.${generation}`),
       );
       this.remember(key, generation, stored.sequence);
       return { refused: undefined, ...stored };
@@ -137,7 +102,7 @@ export class Queue {
     const sequence = task.queued === 0 ? this.sequenceOf(key, generation) : task.queued;
     if (sequence !== 0) {
       const stored = await this.connection.directGet(stream, { seq: sequence });
-      const found = stored === undefined ? undefined : fromStored(agentType, stored);
+      const found = stored === undefined ? undefined : readQueued(agentType, stored);
       return found?.key === key ? found : undefined;
     }
     const subject = taskSubject(agentType, caller, publisher);
@@ -145,7 +110,7 @@ export class Queue {
       const some = await this.connection.directBatch(stream, subject, from, LOOKED_AT_ONCE);
       if (some.length === 0) return undefined;
       for (const stored of some) {
-        const found = fromStored(agentType, stored);
+        const found = readQueued(agentType, stored);
         if (found?.key === key && found.generation === generation) return found;
         from = stored.seq + 1;
       }
@@ -154,7 +119,7 @@ export class Queue {
 
   /** The request's bytes; undefined when they are gone. */
   async payload(task: QueuedTask): Promise<Buffer | undefined> {
-    return task.large === '' ? task.body : this.requests.get(requestSubject(task.key, task.large));
+    return task.large === '' ? task.body : this.requests.get(requestSubject(task, task.large));
   }
 
   /** The task has ended. */
@@ -178,39 +143,6 @@ export class Queue {
     const body = JSON.stringify({ seq: sequence, no_erase: true });
     await this.connection.request(`$JS.API.STREAM.MSG.DELETE.${queueStream(agentType)}`, body);
   }
-}
-
-function readDelivery(agentType: string, lane: number, message: Msg): Delivery | undefined {
-  const head = readHead<QueuedHead>(message.headers);
-  const { reply } = message;
-  if (head === undefined || reply === undefined) return undefined;
-  // $JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.…TIME.PENDING, or with domain and account before the stream.
-  const tokens = reply.split('.');
-  const at = tokens.length >= 11 ? 6 : 4;
-  return {
-    ...head,
-    ...partiesOf(message.subject),
-    agentType,
-    lane,
-    reply,
-    redelivered: Number(tokens[at]) > 1,
-    sequence: Number(tokens[at + 1]),
-    pending: Number(tokens[at + 4]),
-    body: bytesOf(message.data),
-  };
-}
-
-function fromStored(agentType: string, stored: Stored): QueuedTask | undefined {
-  const head = readHead<QueuedHead>(stored.headers);
-  if (head === undefined) return undefined;
-  const { seq, subject, data } = stored;
-  return {
-    ...head,
-    ...partiesOf(subject),
-    agentType,
-    sequence: seq,
-    body: bytesOf(data),
-  };
 }
 
 function refusalOf(error: JetStreamApiError): 'agent_full' | 'caller_full' | 'store_full' {

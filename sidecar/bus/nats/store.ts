@@ -3,12 +3,14 @@ import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import { Chunks } from './chunks.ts';
 import type { BusConnection } from './connection.ts';
 import { DeadLetters } from './dead-letters.ts';
+import type { Delivery } from './delivery.ts';
 import { KeyConflict, Keys } from './keys.ts';
 import { LargeBodies } from './large-bodies.ts';
 import { cancelSubject, REQUESTS, RESULTS, requestSubject, wakeSubject } from './names.ts';
-import { type Delivery, Queue } from './queue.ts';
+import type { Provision } from './provision.ts';
+import { Queue } from './queue.ts';
 import { StoreSize } from './store-size.ts';
-import { isEnded, type StoredTask, type TaskEntry } from './stored-task.ts';
+import { isEnded, nameOfEntry, type StoredTask, type TaskEntry } from './stored-task.ts';
 import { dueStep } from './task-steps.ts';
 
 export class Store {
@@ -21,10 +23,14 @@ export class Store {
   readonly chunks: Chunks;
   readonly deadLetters: DeadLetters;
   readonly size: StoreSize;
-  /** The lease of who made the lanes. */
-  ackWaitMs = 0;
+  readonly provision: Pick<Provision, 'ackWaitMs' | 'takes'>;
 
-  constructor(connection: BusConnection, settings: TaskLogSettings) {
+  constructor(
+    connection: BusConnection,
+    settings: TaskLogSettings,
+    provision: Pick<Provision, 'ackWaitMs' | 'takes'>,
+  ) {
+    this.provision = provision;
     this.connection = connection;
     this.settings = settings;
     this.requests = new LargeBodies(connection, REQUESTS);
@@ -34,6 +40,11 @@ export class Store {
     this.chunks = new Chunks(connection);
     this.deadLetters = new DeadLetters(connection);
     this.size = new StoreSize(connection, settings.resultsMaxBytes);
+  }
+
+  /** Whether the lanes give tasks to others after another time than our lease. */
+  get lanesDiffer(): boolean {
+    return this.provision.ackWaitMs !== this.settings.leaseMs;
   }
 
   nowMs(): number {
@@ -48,8 +59,8 @@ export class Store {
   }
 
   /** The task as it is now, also where time has changed it and nobody has seen to it yet; dropped ones too. */
-  async current(key: string): Promise<TaskEntry | undefined> {
-    let entry = await this.keys.read(key);
+  async current(key: string, publisher?: string): Promise<TaskEntry | undefined> {
+    let entry = await (publisher === undefined ? this.keys.find(key) : this.keys.read({ publisher, key }));
     while (entry !== undefined) {
       const next = dueStep(entry.task, this.nowMs(), this.settings);
       if (next === undefined) return entry;
@@ -82,7 +93,8 @@ export class Store {
       isOwn = false,
     }: { delivery?: Delivery; body?: Buffer; untilMs?: number; isOwn?: boolean } = {},
   ): Promise<TaskEntry> {
-    const { key, revision, task } = entry;
+    const { revision, task } = entry;
+    const name = nameOfEntry(entry);
     if (next.state === 'dead' && task.state !== 'dead') {
       const request = delivery ?? (await this.queue.find(entry));
       if (request !== undefined) await this.deadLetters.put(request, next.cause);
@@ -94,10 +106,10 @@ export class Store {
     };
     let written: TaskEntry;
     try {
-      written = await this.keys.write(key, revision, next, options);
+      written = await this.keys.write(name, revision, next, options);
     } catch (error) {
       if (next.state === 'dead' && error instanceof KeyConflict && error.entry?.task.state !== 'dead')
-        await this.deadLetters.remove(task.agentType, key).catch(() => {});
+        await this.deadLetters.remove(task.agentType, name).catch(() => {});
       throw error;
     }
     if (task.state === 'running' && !isOwn) this.connection.publish(cancelSubject(task.log), task.lease);
@@ -107,11 +119,12 @@ export class Store {
 
   /** What a crash leaves undone here is found when the queue delivers the task again, and by the sweep. */
   private async cleanUp(
-    { key, task: before }: TaskEntry,
-    { task }: TaskEntry,
+    { task: before }: TaskEntry,
+    written: TaskEntry,
     delivery: Delivery | undefined,
   ): Promise<void> {
     const ignore = (): void => {};
+    const { key, task } = written;
     if (delivery !== undefined) this.queue.acknowledge(delivery);
     else if (!isEnded(before)) {
       // One that is not known here leaves the queue when somebody takes it.
@@ -119,7 +132,7 @@ export class Store {
       if (queued !== 0) await this.queue.remove(task.agentType, queued).catch(ignore);
     }
     if (task.largeRequest !== '' && task.state !== 'dead')
-      void this.requests.remove(requestSubject(key, task.largeRequest)).catch(ignore);
+      void this.requests.remove(requestSubject(nameOfEntry(written), task.largeRequest)).catch(ignore);
   }
 
   private keptMs({ state }: Pick<StoredTask, 'state'>): number {

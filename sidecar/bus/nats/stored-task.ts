@@ -1,6 +1,7 @@
 /** What a task's key holds: the record, the lease of its run, and where request and result are. */
 import { randomBytes } from 'node:crypto';
 import type { TaskRecord, TaskState } from '../log/task-record.ts';
+import type { TaskName } from './names.ts';
 
 export interface StoredTask {
   readonly digest: string;
@@ -50,6 +51,8 @@ export interface TaskEntry {
   /** The result's payload, unless large. */
   readonly body: Buffer;
 }
+
+export const nameOfEntry = ({ key, task }: TaskEntry): TaskName => ({ key, publisher: task.publisher });
 
 /** A task that waits for its first run. */
 export function newStoredTask(

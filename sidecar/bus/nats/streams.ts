@@ -1,148 +1,68 @@
-/** The streams and consumers of a log on NATS: what they are set to, and their creation. */
-import {
-  AckPolicy,
-  type ConsumerConfig,
-  DiscardPolicy,
-  JetStreamApiError,
-  type JetStreamManager,
-  RetentionPolicy,
-  StorageType,
-  type StreamConfig,
-} from '@nats-io/jetstream';
-import { millis, nanos } from '@nats-io/transport-node';
+/** Makes the streams and consumers of a log on NATS, and says where those that are there differ. */
+import { JetStreamApiError, type JetStreamManager, type StreamConfig } from '@nats-io/jetstream';
+import { millis } from '@nats-io/transport-node';
 import { LogSetupError } from '../log/log-errors.ts';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
-import {
-  CHUNKS,
-  CONSUMERS,
-  DEAD,
-  encodeToken,
-  KEYS,
-  LANES,
-  laneConsumer,
-  laneSubjects,
-  queueStream,
-  queueSubjects,
-  REQUESTS,
-  RESULTS,
-} from './names.ts';
+import { LANES, laneConsumer, queueStream } from './names.ts';
+import { laneConfig, type StreamSettings } from './stream-configs.ts';
 
 const NOT_FOUND = 404;
 /** A stream of that name is there with other settings: another sidecar was faster. */
 const NAME_IN_USE = 10058;
-/** For how long the server knows an id again. The key decides; the window only spares the queue a second message. */
-const DUPLICATES_MS = 120_000;
-const DAY_MS = 86_400_000;
 
-type Config = Partial<StreamConfig> & { readonly name: string };
-
-export function streamConfigs(settings: TaskLogSettings, replicas: number): readonly Config[] {
-  const common = {
-    storage: StorageType.File,
-    retention: RetentionPolicy.Limits,
-    num_replicas: replicas,
-    allow_direct: true,
-  } as const;
-  const longestMs = Math.max(settings.maxAgeMs, settings.resultsMaxAgeMs, settings.deadMaxAgeMs);
-  return [
-    {
-      ...common,
-      name: KEYS,
-      subjects: ['outrigger.keys.*'],
-      max_msgs_per_subject: 1,
-      allow_msg_ttl: true,
-      republish: { src: 'outrigger.keys.*', dest: 'outrigger.watch.{{wildcard(1)}}.state' },
-    },
-    {
-      ...common,
-      name: CHUNKS,
-      subjects: ['outrigger.chunks.*.*'],
-      max_age: nanos(atLeast(settings.resultsMaxAgeMs)),
-      // Submits are refused before; this bounds what tasks that run already may write.
-      max_bytes: settings.resultsMaxBytes * 2,
-      discard: DiscardPolicy.Old,
-      duplicate_window: nanos(duplicatesMs(settings.resultsMaxAgeMs)),
-      republish: { src: 'outrigger.chunks.*.*', dest: 'outrigger.watch.{{wildcard(1)}}.chunks' },
-    },
-    {
-      ...common,
-      name: DEAD,
-      subjects: ['outrigger.dead.*.*'],
-      max_msgs_per_subject: 1,
-      max_age: nanos(atLeast(settings.deadMaxAgeMs)),
-      duplicate_window: nanos(duplicatesMs(settings.deadMaxAgeMs)),
-    },
-    {
-      ...common,
-      name: REQUESTS,
-      subjects: ['outrigger.requests.*.*'],
-      // The end of a task removes its request, and a sweep what a crash has left; the age bounds both.
-      max_age: nanos(longestMs * 2 + DAY_MS),
-    },
-    {
-      ...common,
-      name: RESULTS,
-      subjects: ['outrigger.results.*.*'],
-      max_age: nanos(atLeast(settings.resultsMaxAgeMs)),
-      duplicate_window: nanos(duplicatesMs(settings.resultsMaxAgeMs)),
-    },
-    {
-      ...common,
-      name: CONSUMERS,
-      subjects: ['outrigger.consumers.*.*'],
-      storage: StorageType.Memory,
-      max_msgs_per_subject: 1,
-      allow_msg_ttl: true,
-    },
-  ];
-}
-
-export function queueConfig(agentType: string, settings: TaskLogSettings, replicas: number): Config {
-  return {
-    name: queueStream(agentType),
-    subjects: [queueSubjects(agentType)],
-    storage: StorageType.File,
-    retention: RetentionPolicy.Workqueue,
-    num_replicas: replicas,
-    allow_direct: true,
-    discard: DiscardPolicy.New,
-    max_msgs: settings.maxQueuedPerAgent,
-    max_msgs_per_subject: settings.maxQueuedPerCaller,
-    discard_new_per_subject: true,
-    duplicate_window: nanos(duplicatesMs(Math.min(settings.resultsMaxAgeMs, settings.deadMaxAgeMs))),
-    republish: {
-      src: queueSubjects(agentType),
-      dest: `outrigger.wake.${encodeToken(agentType)}.{{wildcard(1)}}`,
-      headers_only: true,
-    },
-  };
-}
-
-function laneConfig(agentType: string, lane: number, settings: TaskLogSettings): ConsumerConfig {
-  return {
-    durable_name: laneConsumer(lane),
-    filter_subject: laneSubjects(agentType, lane),
-    ack_policy: AckPolicy.Explicit,
-    ack_wait: nanos(settings.leaseMs),
-    // We count runs ourselves: at its own limit the server would keep a task and give it to nobody.
-    max_deliver: -1,
-    max_ack_pending: -1,
-    max_waiting: 4_096,
-  } as ConsumerConfig;
-}
-
-/** Creates what is missing. With `update`, what is there gets these settings too. */
-export async function ensureStream(jsm: JetStreamManager, config: Config, update = false): Promise<void> {
+/**
+ * Creates what is missing. With `update`, what is there gets these settings too.
+ *
+ * @returns where the stream that was there differs from these settings, for a person
+ */
+export async function ensureStream(
+  jsm: JetStreamManager,
+  settings: StreamSettings,
+  update = false,
+): Promise<readonly string[]> {
   try {
-    await jsm.streams.info(config.name);
-    if (update) await jsm.streams.update(config.name, config);
+    const { config } = await jsm.streams.info(settings.name);
+    // More copies than we would make are no harm, and are not taken back.
+    const copies = Math.max(config.num_replicas, settings.num_replicas ?? 1);
+    const wanted = { ...settings, num_replicas: copies };
+    const differences = differencesOf(config, wanted);
+    if (update && differences.length > 0) await jsm.streams.update(settings.name, wanted);
+    return differences;
   } catch (error) {
-    if (!isNotFound(error)) throw refused(error, config.name);
-    await jsm.streams.add(config).catch((error: unknown) => {
+    if (!isNotFound(error)) throw refused(error, settings.name);
+    await jsm.streams.add(settings).catch((error: unknown) => {
       if (!(error instanceof JetStreamApiError && error.code === NAME_IN_USE))
-        throw refused(error, config.name);
+        throw refused(error, settings.name);
     });
+    return [];
   }
+}
+
+/** The server adds fields of its own, which are not ours to judge. */
+function differencesOf(found: StreamConfig, wanted: StreamSettings): string[] {
+  const differences: string[] = [];
+  for (const [field, value] of Object.entries(wanted)) {
+    const there = found[field as keyof StreamConfig];
+    if (isEqual(there, value)) continue;
+    const [is, was] = [there, value].map((each) => textOf(field, each));
+    differences.push(`${wanted.name}: ${field} is ${is}, and ${was} by this configuration`);
+  }
+  return differences;
+}
+
+/** Of an object those fields count that we set. */
+function isEqual(there: unknown, wanted: unknown): boolean {
+  if (typeof wanted !== 'object' || wanted === null) return there === wanted;
+  if (typeof there !== 'object' || there === null) return false;
+  return Object.entries(wanted).every(([name, value]) =>
+    isEqual((there as Record<string, unknown>)[name], value),
+  );
+}
+
+const IN_NANOSECONDS: ReadonlySet<string> = new Set(['max_age', 'duplicate_window']);
+
+function textOf(field: string, value: unknown): string {
+  return IN_NANOSECONDS.has(field) ? `${millis(Number(value)) / 1_000} s` : JSON.stringify(value ?? null);
 }
 
 /** @returns after how long the lanes deliver a task again that nobody holds, in milliseconds */
@@ -184,8 +104,3 @@ function refused(error: unknown, stream: string): unknown {
     error,
   );
 }
-
-/** The least age that the server takes for a stream is 100 ms. */
-const atLeast = (ms: number): number => Math.max(ms, 1_000);
-/** Behind a generation's end its id must be unknown, or the next one of that number would be dropped. */
-const duplicatesMs = (keptMs: number): number => Math.max(100, Math.min(DUPLICATES_MS, keptMs / 2));

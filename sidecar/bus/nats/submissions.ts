@@ -6,37 +6,44 @@ import { KeyConflict } from './keys.ts';
 import { requestSubject } from './names.ts';
 import type { Enqueued } from './queue.ts';
 import type { Store } from './store.ts';
-import { isEnded, newStoredTask, type TaskEntry } from './stored-task.ts';
+import { isEnded, nameOfEntry, newStoredTask, type TaskEntry } from './stored-task.ts';
+import type { Watching } from './watching.ts';
 
 /** A submit without a deadline tries so long to hear of its outcome. */
 const LONGEST_TRY_MS = 30_000;
 
 export class Submissions {
   private readonly store: Store;
+  private readonly watching: Pick<Watching, 'prepare' | 'stored' | 'unprepare'>;
   private readonly needQueue: (agentType: string) => Promise<void>;
 
-  constructor(store: Store, needQueue: (agentType: string) => Promise<void>) {
+  constructor(
+    store: Store,
+    watching: Pick<Watching, 'prepare' | 'stored' | 'unprepare'>,
+    needQueue: (agentType: string) => Promise<void>,
+  ) {
     this.store = store;
+    this.watching = watching;
     this.needQueue = needQueue;
   }
 
-  async submit(task: NewTask, { joinEndedForMs }: SubmitOptions): Promise<Submitted> {
+  async submit(task: NewTask, { joinEndedForMs, isWatched = false }: SubmitOptions): Promise<Submitted> {
     const untilMs = performance.now() + Math.min(task.timeLeftMs, LONGEST_TRY_MS);
     // A submit that has begun waits for the bus; one that has not says so at once.
     if (!this.store.connection.connected) throw this.store.connection.awayError();
     await this.needQueue(task.agentType);
     const isFull = await this.store.size.isFull();
     // Most tasks are new: their keys are written unread.
-    let before = isFull ? await this.store.current(task.key) : undefined;
+    let before = isFull ? await this.store.current(task.key, task.publisher) : undefined;
     for (;;) {
-      if (before !== undefined && this.isJoined(before, joinEndedForMs))
-        return this.join(task, before, untilMs);
-      if (isFull) return { outcome: 'refused', reason: 'store_full' };
       try {
-        return await this.enqueue(task, before, untilMs);
+        if (before !== undefined && this.isJoined(before, joinEndedForMs))
+          return await this.join(task, before, untilMs);
+        if (isFull) return { outcome: 'refused', reason: 'store_full' };
+        return await this.enqueue(task, before, untilMs, isWatched);
       } catch (error) {
         if (!(error instanceof KeyConflict)) throw error;
-        before = await this.store.current(task.key);
+        before = await this.store.current(task.key, task.publisher);
       }
     }
   }
@@ -45,11 +52,11 @@ export class Submissions {
     const dead = await this.store.current(key);
     if (dead?.task.state !== 'dead') return false;
     const { digest, agentType, publisher, caller } = dead.task;
-    const letter = await this.store.deadLetters.get(agentType, key);
+    const letter = await this.store.deadLetters.get(agentType, nameOfEntry(dead));
     const payload =
       letter === undefined || letter.large === ''
         ? letter?.body
-        : await this.store.requests.get(requestSubject(key, letter.large));
+        : await this.store.requests.get(requestSubject(nameOfEntry(dead), letter.large));
     if (payload === undefined) return false;
     await this.needQueue(agentType);
     // Its caller waits no longer, so the deadline of that time means nothing.
@@ -77,7 +84,12 @@ export class Submissions {
    * The key first, so that whoever takes the request knows its revision. Accepted is what the queue has stored. Rejects with
    * KeyConflict.
    */
-  private async enqueue(task: NewTask, before: TaskEntry | undefined, untilMs: number): Promise<Submitted> {
+  private async enqueue(
+    task: NewTask,
+    before: TaskEntry | undefined,
+    untilMs: number,
+    isWatched = false,
+  ): Promise<Submitted> {
     const { key, digest, agentType, publisher, caller } = task;
     const generation = (before?.task.generation ?? 0) + 1;
     const largeRequest = await this.store.queue.putParts(task, untilMs);
@@ -85,19 +97,25 @@ export class Submissions {
     const timeLeftMs = Number.isFinite(task.timeLeftMs) ? task.timeLeftMs : null;
     const stored = newStoredTask(parties, this.store.nowMs(), timeLeftMs, 0);
     let entry: TaskEntry;
+    if (isWatched) this.watching.prepare(task);
     try {
-      entry = await this.store.keys.write(key, before?.revision ?? 0, stored, { untilMs });
+      entry = await this.store.keys.write(task, before?.revision ?? 0, stored, { untilMs });
     } catch (error) {
-      this.store.queue.removeParts(key, largeRequest);
+      if (isWatched) this.watching.unprepare(key);
+      this.store.queue.removeParts(task, largeRequest);
       throw error;
     }
     try {
       const queued = await this.queue(task, entry, untilMs);
-      if (queued.refused === undefined)
+      if (queued.refused === undefined) {
+        this.watching.stored(entry);
         return { outcome: 'stored', record: await this.store.keys.record(entry) };
+      }
+      if (isWatched) this.watching.unprepare(key);
       await this.drop(entry);
       return { outcome: 'refused', reason: queued.refused };
     } catch (error) {
+      if (isWatched) this.watching.unprepare(key);
       // The server forbids it: nothing is kept of it.
       if (!(error instanceof LogUnavailableError)) await this.drop(entry);
       throw error;
@@ -113,6 +131,9 @@ export class Submissions {
     if (before.task.state === 'queued' && before.task.queued === 0) {
       const queued = await this.queue(task, before, untilMs);
       if (queued.refused !== undefined) return { outcome: 'refused', reason: queued.refused };
+      // A sweep may have dropped the key before its request was there.
+      const now = await this.store.keys.read(task);
+      if (now === undefined || now.task.state === 'dropped') throw new KeyConflict(now);
     }
     return { outcome: 'joined', record: await this.store.keys.record(before) };
   }
@@ -127,9 +148,11 @@ export class Submissions {
     }
   }
 
-  private async forget({ key, task }: TaskEntry): Promise<void> {
-    await this.store.deadLetters.remove(task.agentType, key);
-    if (task.largeRequest !== '') await this.store.requests.remove(requestSubject(key, task.largeRequest));
+  private async forget(dead: TaskEntry): Promise<void> {
+    const { task } = dead;
+    const name = nameOfEntry(dead);
+    await this.store.deadLetters.remove(task.agentType, name);
+    if (task.largeRequest !== '') await this.store.requests.remove(requestSubject(name, task.largeRequest));
   }
 
   private isJoined({ task }: TaskEntry, joinEndedForMs: number): boolean {

@@ -3,13 +3,16 @@ import type { Msg } from '@nats-io/transport-node';
 import type { LogUnavailableError } from '../log/log-errors.ts';
 import type { ChunkBatch, TaskEvent } from '../log/task-log.ts';
 import { readChunk } from './chunks.ts';
-import { bytesOf, readHead } from './head.ts';
-import { watchSubjects } from './names.ts';
+import { readEntry } from './keys.ts';
+import { type TaskName, watchSubjects } from './names.ts';
 import type { Store } from './store.ts';
-import { isEnded, type StoredTask, type TaskEntry } from './stored-task.ts';
+import { isEnded, nameOfEntry, type StoredTask, type TaskEntry } from './stored-task.ts';
 
 /** After so long without a word the key is read: a word may be lost. */
 const SILENCE_MS = 5_000;
+/** A watch that was set up and that nobody begins ends after so long; of more at a time none is set up. */
+const PREPARED_MS = 1_000;
+const MOST_PREPARED = 4_096;
 /** A watcher that is so far behind reads from the store what it has missed. */
 const MOST_WAITING_BYTES = 4 * 1024 * 1024;
 
@@ -71,9 +74,17 @@ class Inbox {
   }
 }
 
+/** A watch that was set up before its task was stored, so that nothing has to be read. */
+interface Prepared {
+  readonly inbox: Inbox;
+  readonly stop: () => void;
+  entry: TaskEntry | undefined;
+}
+
 export class Watching {
   private readonly store: Store;
   private readonly inboxes = new Set<Inbox>();
+  private readonly prepared = new Map<string, Prepared>();
 
   constructor(store: Store) {
     this.store = store;
@@ -81,31 +92,70 @@ export class Watching {
 
   /** The bus is away, or the log was closed: all watches end. */
   fail(error: LogUnavailableError): void {
+    for (const key of [...this.prepared.keys()]) this.unprepare(key);
     for (const inbox of this.inboxes) inbox.fail(error);
+  }
+
+  /** Listens to a task that is about to be stored. Call {@link stored} or {@link unprepare} after it. */
+  prepare({ key, publisher }: TaskName): void {
+    if (this.prepared.has(key) || this.prepared.size >= MOST_PREPARED) return;
+    this.prepared.set(key, { ...this.listen(key, publisher), entry: undefined });
+  }
+
+  /** The task is as its submitter has written it. Who watches it now needs no look; nobody may do so for long. */
+  stored(entry: TaskEntry): void {
+    const { key } = entry;
+    const prepared = this.prepared.get(key);
+    if (prepared === undefined) return;
+    prepared.entry = entry;
+    setTimeout(() => {
+      if (this.prepared.get(key) === prepared) this.unprepare(key);
+    }, PREPARED_MS).unref();
+  }
+
+  unprepare(key: string): void {
+    this.prepared.get(key)?.stop();
+    this.prepared.delete(key);
   }
 
   async *watch(key: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
     const { store } = this;
     if (!store.connection.connected) throw store.connection.awayError();
-    const inbox = new Inbox();
-    this.inboxes.add(inbox);
+    const prepared = this.prepared.get(key);
+    const isReady = prepared?.entry !== undefined && afterSequence === 0;
+    if (isReady) this.prepared.delete(key);
     // Before the key is read, so that nothing falls between.
-    const subscription = store.connection.subscribe(watchSubjects(key), inbox.push);
+    const { inbox, stop } = isReady ? prepared : this.listen(key, store.connection.publisher);
     try {
-      yield* this.follow(key, afterSequence, signal, inbox);
+      const entry = isReady ? prepared.entry : await store.current(key);
+      yield* this.follow(key, entry, afterSequence, signal, inbox);
     } finally {
+      stop();
+    }
+  }
+
+  private listen(
+    key: string,
+    publisher: string | undefined,
+  ): { readonly inbox: Inbox; readonly stop: () => void } {
+    const inbox = new Inbox();
+    const subscription = this.store.connection.subscribe(watchSubjects(publisher, key), inbox.push);
+    this.inboxes.add(inbox);
+    const stop = (): void => {
       this.inboxes.delete(inbox);
       subscription.unsubscribe();
-    }
+    };
+    return { inbox, stop };
   }
 
   private async *follow(
     key: string,
+    found: TaskEntry | undefined,
     afterSequence: number,
     signal: AbortSignal,
     inbox: Inbox,
   ): AsyncGenerator<TaskEvent> {
-    let entry = await this.store.current(key);
+    let entry = found;
     let seen = afterSequence;
     let shown: StoredTask | undefined;
     for (let isFirst = true; entry !== undefined && entry.task.state !== 'dropped' && !signal.aborted; ) {
@@ -114,7 +164,12 @@ export class Watching {
       const isNew = shown === undefined || !isSameStep(shown, task);
       if (isNew && !isEnded(task)) yield { kind: 'state', record: await this.store.keys.record(entry) };
       if (mayHaveChunks(task, isFirst, seen)) {
-        for await (const batch of this.store.chunks.read(key, task.generation, task.run, seen)) {
+        for await (const batch of this.store.chunks.read(
+          { key, publisher: task.publisher },
+          task.generation,
+          task.run,
+          seen,
+        )) {
           if (signal.aborted) return;
           yield { kind: 'chunks', batch };
           seen = batch.firstSequence + batch.count - 1;
@@ -158,7 +213,12 @@ export class Watching {
         continue;
       }
       if (message.subject.endsWith('.state')) {
-        const now = readEntry(key, message);
+        const now = readEntry(
+          message.subject,
+          Number(message.headers?.get('Nats-Sequence')),
+          message.headers,
+          message.data,
+        );
         if (now === undefined || now.revision <= revision) continue;
         revision = now.revision;
         if (!isSameStep(task, now.task)) return { entry: now, seen };
@@ -177,7 +237,8 @@ export class Watching {
       if (batch.firstSequence > seen + 1 || !batch.isWhole) {
         const before = batch.firstSequence + (batch.isWhole ? 0 : batch.count);
         const { generation, run } = task;
-        for await (const missed of this.store.chunks.read(key, generation, run, seen, before))
+        const name = nameOfEntry(entry);
+        for await (const missed of this.store.chunks.read(name, generation, run, seen, before))
           yield { kind: 'chunks', batch: missed };
       }
       seen = batch.firstSequence + batch.count - 1;
@@ -188,7 +249,7 @@ export class Watching {
 
   private missed({ key, task }: TaskEntry, seen: number): AsyncIterable<ChunkBatch> | ChunkBatch[] {
     if (task.state !== 'running') return [];
-    return this.store.chunks.read(key, task.generation, task.run, seen);
+    return this.store.chunks.read({ key, publisher: task.publisher }, task.generation, task.run, seen);
   }
 
   /** Until the next step that time alone makes, or silence. */
@@ -211,10 +272,4 @@ function mayHaveChunks(task: StoredTask, isFirst: boolean, seen: number): boolea
 
 function isSameStep(a: StoredTask, b: StoredTask): boolean {
   return a.generation === b.generation && a.state === b.state && a.run === b.run && a.lostRuns === b.lostRuns;
-}
-
-function readEntry(key: string, message: Msg): TaskEntry | undefined {
-  const task = readHead<StoredTask>(message.headers);
-  const revision = Number(message.headers?.get('Nats-Sequence'));
-  return task === undefined ? undefined : { key, revision, task, body: bytesOf(message.data) };
 }

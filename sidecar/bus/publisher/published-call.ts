@@ -143,7 +143,9 @@ export class PublishedCall {
   private async runOnce(task: NewTask): Promise<Ended> {
     const { log, waiting, counts, settings } = this.publishing;
     const { joinEndedForMs } = settings;
-    const submission = await submitInTime(log, task, { joinEndedForMs }, () => this.timeLeftMs());
+    const submission = await submitInTime(log, task, { joinEndedForMs, isWatched: true }, () =>
+      this.timeLeftMs(),
+    );
     if ('refusal' in submission) return submission;
     const { outcome, record } = submission;
     if (outcome === 'stored') {

@@ -69,17 +69,17 @@ function wordsIn(rest: readonly string[]): (at: number) => boolean {
 /**
  * Opens the log, uses it, and closes it.
  *
- * @param creates whether a file that is not there yet is made
+ * @param setUp makes what tasks of these agent types need: a file that is not there yet, or streams
  * @returns the exit code: that of `use`, or 69
  */
 export async function withLog(
   command: string,
   { bus, url }: { readonly bus: BusSettings; readonly url: string },
   use: (log: TaskLog) => Promise<number>,
-  creates = false,
+  setUp?: { readonly agentTypes: readonly string[] },
 ): Promise<number> {
   const place = busPlace(url);
-  if (!creates && place.engine === 'local' && !existsSync(place.path)) {
+  if (setUp === undefined && place.engine === 'local' && !existsSync(place.path)) {
     printError(
       `outrigger ${command}: ${place.path} is not there; a sidecar or "outrigger bus setup" makes it`,
     );
@@ -87,7 +87,7 @@ export async function withLog(
   }
   let log: TaskLog | undefined;
   try {
-    log = await openLog(bus, url, '');
+    log = await openLog(bus, url, '', setUp);
     return await use(log);
   } catch (error) {
     if (!(error instanceof LogUnavailableError || error instanceof LogSetupError)) throw error;

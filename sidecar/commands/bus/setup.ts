@@ -1,6 +1,6 @@
 /** `outrigger bus setup`: makes what the bus needs before the first task, so that a mistake shows at once. */
 import { busPlace } from '../../bus/bus-url.ts';
-import { permissionsText } from '../../bus/nats/permissions.ts';
+import { permissionsText, rulesOf } from '../../bus/nats/permissions.ts';
 import { EXIT, print, refuse } from '../command.ts';
 import type { FlagTable } from '../flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps } from '../help.ts';
@@ -10,14 +10,14 @@ const FLAGS = {
   ...OUTPUT_FLAG,
   permissions: {
     bare: true,
-    help: 'print the rules of the NATS servers for the sidecar with this configuration, and make nothing',
+    help: 'print the rules of the NATS servers for the sidecar with this configuration, and make nothing; json lists their subjects, as for nsc',
   },
 } satisfies FlagTable;
 
 const HELP: HelpPage = {
-  usage: ['bus setup [--output json]', 'bus setup --permissions'],
+  usage: ['bus setup [--output json]', 'bus setup --permissions [--output json]'],
   about:
-    'Makes what the bus needs: the file, or on NATS the streams. A sidecar makes it at its start, too; by hand, a mistake shows before the first task. It changes nothing that is there.',
+    'Makes what the bus needs: the file, or on NATS the streams. A sidecar makes it at its start, too; by hand, a mistake shows before the first task. Streams that are there get the limits of this configuration.',
   flags: { ...FLAGS, ...CONFIG_FLAGS },
   exits: BUS_EXITS,
 };
@@ -30,7 +30,8 @@ export async function setup(args: readonly string[]): Promise<number> {
   if (flags.permissions.length > 0) {
     if (busPlace(url).engine !== 'nats')
       return refuse('bus setup', ['--permissions is for NATS: a file has the permissions of its mode']);
-    print(permissionsText({ publisher: name, publishes, takes: bus.consume.agentTypes }));
+    const rights = { publisher: name, publishes, takes: bus.consume.agentTypes };
+    print(json ? JSON.stringify(rulesOf(rights), null, 2) : permissionsText(rights));
     return EXIT.OK;
   }
   return withLog(
@@ -40,10 +41,11 @@ export async function setup(args: readonly string[]): Promise<number> {
       // The log answers.
       await log.status();
       const { engine } = busPlace(url);
-      if (json) print(JSON.stringify({ url, engine, ready: true }, null, 2));
-      else print(`the bus at ${url} is ready`);
+      const changed = log.notices ?? [];
+      if (json) print(JSON.stringify({ url, engine, ready: true, changed }, null, 2));
+      else print([`the bus at ${url} is ready`, ...changed.map((each) => `changed ${each}`)].join('\n'));
       return EXIT.OK;
     },
-    true,
+    { agentTypes: [...new Set([...publishes, ...bus.consume.agentTypes])] },
   );
 }
