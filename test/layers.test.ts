@@ -232,13 +232,14 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
   },
   llm: {
     shared: [],
-    caller: ['shared'],
-    limits: ['shared'],
-    answer: ['shared'],
-    request: ['caller', 'limits', 'shared'],
+    kinds: ['shared'],
+    caller: ['kinds', 'shared'],
+    limits: ['kinds', 'shared'],
+    answer: ['kinds', 'shared'],
+    request: ['caller', 'limits', 'kinds', 'shared'],
     relay: ['shared'],
-    provider: ['relay', 'request', 'answer', 'limits', 'caller', 'shared'],
-    'web-socket': ['provider', 'relay', 'request', 'caller', 'shared'],
+    provider: ['relay', 'request', 'answer', 'limits', 'caller', 'kinds', 'shared'],
+    'web-socket': ['provider', 'relay', 'request', 'caller', 'kinds', 'shared'],
   },
 };
 

@@ -58,8 +58,8 @@ function baseUrlNotices({ llm }: FileConfig, isNamed: boolean, env: Environment)
 }
 
 function keyNotices(file: FileConfig, index: number, env: Environment): Notice[] {
-  const { api_key_env: name, url } = file.llm.upstreams[index]!;
-  if (name === null || (env[name] ?? '') !== '') return [];
+  const { api_key_env: name, api_key_file, url } = file.llm.upstreams[index]!;
+  if (name === null || api_key_file !== null || (env[name] ?? '') !== '') return [];
   const path = formatPath(['llm', 'upstreams', index, 'api_key_env']);
   const { username, password } = new URL(url);
   const instead =

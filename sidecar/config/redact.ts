@@ -2,14 +2,24 @@
  * The configuration for display. It never holds keys (only the names of their variables), but a URL can carry a
  * password or a token; those are masked.
  */
+import { isSecretHeader } from '../llm/shared/provider-credentials.ts';
 import type { FileConfig } from './schema.ts';
 
 const MASK = '***';
 
 /** A copy without secrets. */
 export function redact(file: FileConfig): Record<string, unknown> {
-  const upstreams = file.llm.upstreams.map((upstream) => ({ ...upstream, url: redactUrl(upstream.url) }));
+  const upstreams = file.llm.upstreams.map((upstream) => ({
+    ...upstream,
+    url: redactUrl(upstream.url),
+    headers: redactHeaders(upstream.headers),
+  }));
   return { ...file, llm: { ...file.llm, upstreams } };
+}
+
+function redactHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
+  const shown = Object.entries(headers).map(([name, value]) => [name, isSecretHeader(name) ? MASK : value]);
+  return Object.fromEntries(shown);
 }
 
 /** The URL with its user, password and query masked. */

@@ -1,10 +1,10 @@
 /** Checks that span several settings: contradictions, and missing files. */
-import { accessSync, constants, statSync } from 'node:fs';
 import { type Address, NO_APP, readAddress } from '../net/address.ts';
 import { overlaps, reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
-import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
 import { checkBus } from './bus-relations.ts';
+import { checkCertificates, checkFiles, finding } from './file-checks.ts';
+import { checkLlm } from './llm-relations.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 
@@ -160,29 +160,6 @@ function checkTimeLimits(path: Path, limits: Pick<FileCluster, 'timeout' | 'max_
   return [finding([...path, 'max_timeout'], message, 'lower timeout to it as well, or raise max_timeout')];
 }
 
-function checkLlm({ llm }: FileConfig): Finding[] {
-  const names = llm.upstreams.map(({ name }) => name);
-  const findings = llm.upstreams.flatMap(({ name, url }, index) => {
-    const path = ['llm', 'upstreams', index];
-    if (reaches(readAddress(hostOf(url)), readAddress(llm.listen))) {
-      const remedy = 'write the base URL of the provider';
-      return [finding([...path, 'url'], 'is our own llm.listen: requests would loop', remedy)];
-    }
-    if (names.indexOf(name) === index) return [];
-    return [finding([...path, 'name'], `appears twice: ${name}`, 'give each upstream a name of its own')];
-  });
-  if (parseDurationMs(llm.retry.backoff.base)! > parseDurationMs(llm.retry.backoff.max)!) {
-    const path = ['llm', 'retry', 'backoff', 'base'];
-    findings.push(finding(path, 'is longer than max', 'raise max or lower base'));
-  }
-  return findings;
-}
-
-function hostOf(url: string): string {
-  const { hostname, port, protocol } = new URL(url);
-  return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
-}
-
 function checkTokenBudget({ inbound: { tls, token_budget: budget } }: FileConfig): Finding[] {
   const path = ['inbound', 'token_budget'];
   if (budget.from === 'identified' && tls?.client_ca === undefined) {
@@ -221,47 +198,4 @@ function checkBusFiles({ bus }: FileConfig): Finding[] {
     ...checkFiles(['bus'], { encrypt_key_file }, ['encrypt_key_file'], 'a file with keys'),
     ...checkCertificates(['bus', 'tls'], bus.tls ?? {}, { ca: 'ca', cert: 'cert', key: 'key' }),
   ];
-}
-
-/** Checks at the start that the files hold what they should, before a connection needs them. */
-function checkCertificates(
-  path: Path,
-  section: Readonly<Record<string, unknown>>,
-  names: Readonly<Record<keyof TlsFiles, string>>,
-): Finding[] {
-  const fileOf = (part: keyof TlsFiles) => section[names[part]] as string | undefined;
-  const files = { cert: fileOf('cert'), key: fileOf('key'), ca: fileOf('ca') };
-  const findings = checkFiles(path, section as Record<string, string | undefined>, Object.values(names));
-  if (findings.length > 0) return findings;
-  try {
-    readMaterial(files);
-    return [];
-  } catch (error) {
-    if (!(error instanceof TlsFileError)) throw error;
-    return [finding([...path, names[error.file]], error.message, error.remedy)];
-  }
-}
-
-function checkFiles(
-  path: Path,
-  section: Readonly<Record<string, string | null | undefined>>,
-  keys: string[],
-  wanted = 'a PEM file',
-): Finding[] {
-  return keys.flatMap((key) => {
-    const file = section[key];
-    if (file === undefined || file === null) return [];
-    try {
-      accessSync(file, constants.R_OK);
-      if (statSync(file).isFile()) return [];
-    } catch {
-      // The file is missing or unreadable: the remedy is the same.
-    }
-    // The message leaves the name out: an operator may have put the key itself here.
-    return [finding([...path, key], 'is not the path of a readable file', `give the path of ${wanted}`)];
-  });
-}
-
-function finding(path: Path, message: string, remedy: string): Finding {
-  return { path, part: 'value', message, remedy };
 }

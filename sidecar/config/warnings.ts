@@ -146,8 +146,8 @@ function voidTimes(
 }
 
 function equalUpstreams({ llm: { upstreams } }: FileConfig): Finding[] {
-  const of = ({ url, api_key_env: key, model }: (typeof upstreams)[number]) =>
-    JSON.stringify([url.replace(/\/$/, ''), key, model]);
+  const of = ({ url, api_key_env: key, api_key_file: file, model, headers }: (typeof upstreams)[number]) =>
+    JSON.stringify([url.replace(/\/$/, ''), key, file, model, headers]);
   const all = upstreams.map(of);
   return all.flatMap((one, index) => {
     const first = all.indexOf(one);

@@ -11,6 +11,8 @@ import { loggedText } from './caller/logged-sink.ts';
 import { refuse } from './caller/refusals.ts';
 import { Reply } from './caller/reply.ts';
 import { flightDigest } from './flights.ts';
+import { type Asked, apiByHeaders } from './kinds/asked.ts';
+import { traitsOf } from './kinds/operations.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
 import { HeadMemory } from './limits/head-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
@@ -18,10 +20,11 @@ import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
 import { wrongPath } from './provider/notify-owner.ts';
+import { Routes } from './provider/routes.ts';
 import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
 import { BodyReader } from './request/body-reader.ts';
 import { decoderOf, readsEncoded } from './request/content-encoding.ts';
-import { type Objection, objectionTo, operationPath, plainHeaders } from './request/incoming-head.ts';
+import { askedBy, type Objection, objectionTo, plainHeaders } from './request/incoming-head.ts';
 import type { JsonScan } from './request/json-scan.ts';
 import type { ModelRequest } from './request/model-request.ts';
 import { MAX_ID_LENGTH, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
@@ -31,7 +34,6 @@ import { Serving } from './serving.ts';
 import type { Body } from './shared/body.ts';
 import { textOf } from './shared/headers.ts';
 import type { LlmSettings } from './shared/llm-settings.ts';
-import { traitsOf } from './shared/operations.ts';
 import type { LlmObserver, LlmRequestInfo } from './shared/request-observer.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
 import { Tunnels } from './web-socket/tunnels.ts';
@@ -57,12 +59,14 @@ export class Egress {
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
     this.memory = new BodyMemory(bodyMemoryOf(settings.limits), clock);
+    const upstreams = inOrder(
+      settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
+    );
     this.context = {
       ...environment,
       settings,
-      upstreams: inOrder(
-        settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
-      ),
+      upstreams,
+      routes: new Routes(upstreams),
       gate: new MinuteGate(settings.limits, wheel, clock),
       clientRetries: new ClientRetries(),
       observer,
@@ -111,13 +115,14 @@ export class Egress {
     const breaker = JSON.stringify(settings.circuitBreaker);
     const upstreams = settings.upstreams.map((one) => {
       const known = old.get(one.name);
-      const same = known?.settings.url === one.url && JSON.stringify(known.breaker.settings) === breaker;
+      const same = known?.isAt(one) === true && JSON.stringify(known.breaker.settings) === breaker;
       if (known === undefined || !same) return new Upstream(one, settings.circuitBreaker, context);
       known.settings = one;
       old.delete(one.name);
       return known;
     });
     context.upstreams = inOrder(upstreams);
+    context.routes = new Routes(context.upstreams);
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
     context.gate.setLimits(settings.limits);
@@ -131,9 +136,10 @@ export class Egress {
    * @returns false when the egress has turned it away: it does not count as active then
    */
   handleRequest(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
-    const reply = new Reply(response);
+    const asked = askedBy(request.url, request.headers);
+    const reply = new Reply(response, asked?.api ?? apiByHeaders(request.headers));
     const objection = this.reasonToRefuse(request, isLoopback);
-    if (objection === undefined) return this.begin(request, reply, operationPath(request.url)!);
+    if (objection === undefined) return this.begin(request, reply, asked!);
     return this.turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
   }
 
@@ -148,8 +154,9 @@ export class Egress {
       this.tunnels.turnAway(socket, objection.reason, objection.message, objection.more);
       return;
     }
-    const path = operationPath(request.url)!;
-    const webSocket = this.head(request, path, this.context.clock());
+    const asked = askedBy(request.url, request.headers)!;
+    const { path } = asked;
+    const webSocket = this.head(request, asked, this.context.clock());
     const { headers, caller, operation, taskId } = webSocket;
     if (requestBudget(webSocket, this.budgets, this.context.settings.limits.tokensPerTask) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget; use HTTP";
@@ -168,7 +175,7 @@ export class Egress {
       headers,
       taskId,
     };
-    this.tunnels.open({ path, headers, caller, info, socket, head });
+    this.tunnels.open({ asked, headers, caller, info, socket, head });
   }
 
   /** Returns why a request is turned away before it is read; undefined when it is not. */
@@ -191,10 +198,10 @@ export class Egress {
   }
 
   /** Reads the body as soon as there is room for it, and serves the request then. */
-  private begin(request: DownstreamRequest, reply: Reply, path: string): boolean {
+  private begin(request: DownstreamRequest, reply: Reply, asked: Asked): boolean {
     const { settings, stats, wheel, clock } = this.context;
     const receivedMs = clock();
-    const head = this.head(request, path, receivedMs);
+    const head = this.head(request, asked, receivedMs);
     const { operation, headers, clientAtMs, ownerCall, budget } = head;
     const hasBudget = budget !== undefined;
     if (hasBudget && !traitsOf(operation).isCounted) {
@@ -271,9 +278,9 @@ export class Egress {
     return false;
   }
 
-  private head(request: DownstreamRequest, path: string, receivedMs: number): RequestHead {
+  private head(request: DownstreamRequest, asked: Asked, receivedMs: number): RequestHead {
     const { ownerCalls, settings } = this.context;
-    return readHead(request, path, receivedMs, ownerCalls, this.budgets, settings.limits.tokensPerTask);
+    return readHead(request, asked, receivedMs, ownerCalls, this.budgets, settings.limits.tokensPerTask);
   }
 
   private read(
@@ -301,7 +308,7 @@ export class Egress {
         if (retryCount !== undefined && body.bytes > SMALL_BODY_BYTES) keyOf();
         reader.release();
       },
-      facts: readRequestFacts(operation, body, scan),
+      facts: readRequestFacts(operation, body, scan, head.asked),
       spending,
       earlier:
         retryCount === undefined || retryCount === 0

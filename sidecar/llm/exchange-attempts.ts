@@ -17,6 +17,7 @@ import { outputBound, outputReserve } from './provider/output-tokens.ts';
 import { ProviderAttempt } from './provider/provider-attempt.ts';
 import type { ProviderAttemptEnd, ProviderAttemptOwner } from './provider/provider-attempt-owner.ts';
 import { isRetryable, type NextStep } from './provider/provider-retry.ts';
+import type { Chain } from './provider/routes.ts';
 import { TokenLedger } from './provider/token-ledger.ts';
 import { UpstreamChoice } from './provider/upstream-choice.ts';
 import { UpstreamHold } from './provider/upstream-hold.ts';
@@ -68,6 +69,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   constructor(
     context: EgressContext,
+    chain: Chain,
     request: ModelRequest,
     sink: KeylessSink,
     observer: LlmRequestObserver | undefined,
@@ -83,7 +85,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     this.owner = owner;
     this.minuteTokens = facts.estimatedInputTokens + outputReserve(facts, settings.limits);
     this.additions = new Additions(request, settings);
-    this.choice = new UpstreamChoice(context.upstreams, request, settings, this.minuteTokens);
+    this.choice = new UpstreamChoice(chain.targets, request, settings, this.minuteTokens);
     this.ledger = new TokenLedger(facts);
   }
 
@@ -92,15 +94,16 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     return this.choice.next(this.count, nowMs, this.context.random());
   }
 
-  /** Begins an attempt at the upstream with this index, within the task's budget. */
+  /** Begins an attempt at the place with this index, within the task's budget. */
   begin(index: number): Beginning {
     const { clock, stats } = this.context;
     const { request } = this;
     const { facts, budget, spending } = request;
-    const upstream = this.choice.try(index);
+    const target = this.choice.try(index);
+    const { upstream } = target;
     const admission = upstream.breaker.admit();
     if (admission === undefined) return 'breaker_open';
-    const changes = this.additions.changesFor(upstream, clock());
+    const changes = this.additions.changesFor(target, clock());
     const mostOutput = outputBound(facts.operation, spending, changes, this.settings.limits);
     const reservation = budget?.reserve(spending.inputTokens + mostOutput);
     if (budget !== undefined && reservation === undefined) {
@@ -108,12 +111,12 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
       return 'no_tokens';
     }
     this.count++;
-    const model = upstream.modelFor(facts);
+    const model = target.modelFor(facts);
     const pair = stats.of(upstream.name, model);
     this.ledger.begin(pair);
-    const state = this.choice.stateOf(upstream, clock());
-    this.held = new UpstreamHold(upstream, state, admission, reservation, pair, this.minuteTokens, clock());
-    const relayed = upstreamRequest(request, upstream, changes);
+    const state = this.choice.stateOf(target, clock());
+    this.held = new UpstreamHold(target, state, admission, reservation, pair, this.minuteTokens, clock());
+    const relayed = upstreamRequest(request, target, changes);
     this.sink.keys = upstream.keys;
     this.observer?.onAttempt(attemptInfo(upstream, this.count, model, relayed.headers));
     const maxOutputEvents = budget === undefined ? Number.POSITIVE_INFINITY : mostOutput;
@@ -159,7 +162,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const { clock, random } = this.context;
     const nowMs = clock();
     this.sink.isError = true;
-    if (this.additions.wereRefused(held.upstream, failure.status, body, nowMs)) {
+    if (this.additions.wereRefused(held.target, failure.status, body, nowMs)) {
       this.afterError = 'without_field';
       return false;
     }
@@ -176,7 +179,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders {
     const { clientDecides } = this.choice;
-    return answerHeaders(status, headers, this.held!.upstream, this.count, clientDecides, isEvents);
+    return answerHeaders(status, headers, this.held!.upstream, this.request.asked, this.count, clientDecides, isEvents);
   }
 
   onCommit(status: number): void {
@@ -213,12 +216,12 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   /** The same attempt goes out again: the provider worked on nothing, for it refused our field or had closed the connection. */
   private repeat(isStale: boolean): void {
-    const { upstream } = this.held!;
+    const { target } = this.held!;
     if (isStale) {
       this.staleTried = true;
-      upstream.dropIdleConnections();
+      target.upstream.dropIdleConnections();
     }
-    this.choice.untry(upstream);
+    this.choice.untry(target);
     this.count--;
   }
 

@@ -35,6 +35,7 @@ export function settleExchange(
     reason,
     refusal: ended.refusal,
     upstream: held?.upstream,
+    model: held?.model.model ?? facts.model,
     last: ledger.last,
   });
   if (ticket !== undefined) {
@@ -47,7 +48,7 @@ export function settleExchange(
   request.dropBody();
   const durationMs = clock() - request.receivedMs;
   const pair = held?.pair ?? stats.of(NO_UPSTREAM, facts.model);
-  stats.ended(pair, held?.upstream.modelFor(facts) ?? facts.model, outcome, durationMs / 1000);
+  stats.ended(pair, held?.model.model ?? facts.model, outcome, durationMs / 1000);
   ended.observer?.onEnd({
     ...ledger.record(),
     info: ended.info,

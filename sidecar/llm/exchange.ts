@@ -26,7 +26,7 @@ import { type NoStep, refusalOf } from './provider/give-up.ts';
 import type { ProviderAttemptEnd } from './provider/provider-attempt-owner.ts';
 import { infoOf, type ModelRequest } from './request/model-request.ts';
 import type { HttpHeaders } from './shared/headers.ts';
-import { traitsOf } from './shared/operations.ts';
+import { traitsOf } from './kinds/operations.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './shared/request-observer.ts';
 
 export class Exchange extends Timer implements AttemptsOwner, Entering {
@@ -38,6 +38,8 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
   private readonly observer: LlmRequestObserver | undefined;
   private readonly attempts: ExchangeAttempts;
   private readonly maxWaitMs: number;
+  /** Why the request may go nowhere; '' where it may. */
+  private readonly problem: string;
   private state: ExchangeState = 'created';
   private leaveGate: () => void = () => {};
   private leaveOwner: () => void = () => {};
@@ -63,7 +65,9 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     this.maxWaitMs = context.settings.limits.maxWaitMs;
     this.info = infoOf(request);
     this.observer = context.observer?.begin(this.info);
-    this.attempts = new ExchangeAttempts(context, request, this.sink, this.observer, this);
+    const chain = context.routes.of(request.asked, request.facts);
+    this.problem = chain.problem;
+    this.attempts = new ExchangeAttempts(context, chain, request, this.sink, this.observer, this);
   }
 
   private become(state: ExchangeState): void {
@@ -74,6 +78,10 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     const { ownerCall, caller, facts } = this.request;
     if (ownerCall !== undefined) this.leaveOwner = ownerCall.onEnd((late) => this.endOfOwner(late));
     if (this.state === 'over') return;
+    if (this.problem !== '') {
+      this.refuse('no_route', this.problem, 'refused');
+      return;
+    }
     const { gate } = this.context;
     if (!gate.limits || !traitsOf(facts.operation).isCounted) {
       this.become('choosing');
@@ -222,7 +230,7 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
       maxAttempts: choice.maxAttempts,
       nowMs: this.context.clock(),
       clientDecides: choice.clientDecides,
-      lastErrors: this.context.upstreams.map(({ lastError }) => lastError),
+      lastErrors: choice.lastErrors,
     });
     this.refuse(refusal.reason, refusal.message, refusal.outcome, refusal);
   }
@@ -237,7 +245,7 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     const headers: HttpHeaders = { 'outrigger-attempts': String(this.attempts.count) };
     this.status = statusOfRefusal(reason);
     this.refusal = message;
-    refuse(this.sink, reason, message, { ...more, headers });
+    refuse(this.sink, reason, message, { ...more, headers, api: this.request.asked.api });
     this.finish(outcome, reason);
   }
 

@@ -15,7 +15,8 @@ const TOOL = 'add';
 const CALL_ID = 'call_1';
 
 /** By the path's end, and whether the request brings what a tool has answered. */
-function formOf(path: string): Form {
+function formOf(target: string): Form {
+  const [path = ''] = target.split('?', 1);
   if (path.endsWith('/chat/completions')) return chat;
   if (path.endsWith('/messages')) return messages;
   if (path.endsWith('/responses')) return responses;

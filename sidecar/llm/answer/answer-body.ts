@@ -9,12 +9,14 @@
  * The first bytes show which of them it is (`first-bytes.ts`).
  */
 
+import { isObject } from '../../node/json.ts';
+import { type AnswerFacts, noFacts } from '../kinds/answer-facts.ts';
+import type { ReadAnswer } from '../kinds/traits.ts';
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import { errorInsteadOf } from './answer-error.ts';
 import { CHUNK_COST_BYTES, type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
 import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
-import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
 
 /** Plain answers and events up to this size are held until they are whole. */
 export const MAX_HELD_BYTES = 1_048_576;
@@ -93,6 +95,7 @@ export class JsonBody implements AnswerBody {
   isGood = false;
   isError = false;
   signs = 0;
+  private readonly read: ReadAnswer;
   private readonly memory: HeldBytes;
   private readonly held: Buffer[] = [];
   private heldBytes = 0;
@@ -103,7 +106,9 @@ export class JsonBody implements AnswerBody {
   /** The last byte that is no white space: some providers send white space while they work. */
   private lastByte = 0;
 
-  constructor(memory = heldAlone()) {
+  /** @param read reads the facts of the whole answer */
+  constructor(read: ReadAnswer, memory = heldAlone()) {
+    this.read = read;
     this.memory = memory;
   }
 
@@ -155,7 +160,7 @@ export class JsonBody implements AnswerBody {
     const text = withoutMark(whole.toString('utf8'));
     const value = parsed(text);
     if (value === undefined && !isJsonLines(text)) return 'malformed_answer';
-    readAnswer(value, this.facts);
+    if (isObject(value)) this.read(value, this.facts);
     this.facts.error = errorInsteadOf(value);
     this.isError = this.facts.error !== undefined && !this.released;
     this.isGood = this.facts.error === undefined;
@@ -169,7 +174,8 @@ export class JsonBody implements AnswerBody {
 
   private endLarge(digest: JsonDigest): ProviderFailureReason | undefined {
     const text = digest.text();
-    if (text !== undefined) readAnswer(parsed(withoutMark(text)), this.facts);
+    const value = text === undefined ? undefined : parsed(withoutMark(text));
+    if (isObject(value)) this.read(value, this.facts);
     return this.lastByte === 0x7d || this.lastByte === 0x5d ? undefined : 'answer_cut';
   }
 }

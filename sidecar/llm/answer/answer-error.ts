@@ -4,22 +4,13 @@
  */
 
 import { isObject, type JsonObject } from '../../node/json.ts';
+import type { AnswerError } from '../kinds/answer-facts.ts';
 import { billingWord } from './error-body.ts';
-
-export interface AnswerError {
-  /** The status that the error stands for: 400 to 599. */
-  readonly status: number;
-  /** The provider's word for the error; '' without a word that can be shown. */
-  readonly code: string;
-  /** The provider's message. Don't show it unmasked: it may contain a key. */
-  readonly message: string;
-  /** The provider's word for a missing payment; undefined for another error. */
-  readonly outOfCredit: string | undefined;
-}
 
 /** The words of providers for their errors, in `code`, `type` or `status`; the first row that matches decides. */
 const WORDS: readonly (readonly [words: RegExp, status: number])[] = [
   [/rate.?limit|too.?many.?requests|resource.?exhausted|throttl|quota|^tokens$|^requests$/, 429],
+  [/^overloaded_error$/, 529],
   [/overload|unavailable|capacity/, 503],
   [/time.?out|deadline/, 504],
   [/authentication|api.?key|unauthori[sz]ed|unauthenticated/, 401],

@@ -5,8 +5,9 @@
  * or none, and JSON as text. So the first bytes decide where the operation has events or JSON at all.
  */
 
+import { traitsOf } from '../kinds/operations.ts';
 import { type Headers, textOf } from '../shared/headers.ts';
-import { type Operation, traitsOf } from '../shared/operations.ts';
+import type { Operation } from '../shared/operation.ts';
 
 export type AnswerKind = 'json' | 'events' | 'unread';
 

@@ -1,5 +1,7 @@
 /** Holds the body of a provider's error for a moment: it names the cause, such as a missing payment. Pure. */
 
+import { isObject, type JsonObject } from '../../node/json.ts';
+import type { ProviderKind } from '../kinds/traits.ts';
 import { type Headers, textOf } from '../shared/headers.ts';
 import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
 
@@ -69,17 +71,33 @@ export function isReadableError(headers: Headers): boolean {
  */
 export function billingCode(status: number, body: Buffer): string | undefined {
   if (!STATUSES.has(status)) return undefined;
-  const fallback = status === PAYMENT_REQUIRED ? 'payment_required' : undefined;
+  const error = errorIn(body);
+  const word = error === undefined ? undefined : billingWord(error);
+  return word ?? (status === PAYMENT_REQUIRED ? 'payment_required' : undefined);
+}
+
+/** Returns the wait that an error's body asks for, at a kind of provider that writes it there; in milliseconds. */
+export function waitInBody(
+  kind: Pick<ProviderKind, 'waitInBody'>,
+  status: number,
+  body: Buffer,
+): number | undefined {
+  if (kind.waitInBody === undefined || (status !== 429 && status < 500)) return undefined;
+  const error = errorIn(body);
+  return error === undefined ? undefined : kind.waitInBody(error);
+}
+
+function errorIn(body: Buffer): JsonObject | undefined {
   let parsed: unknown;
   try {
     parsed = JSON.parse(body.toString('utf8'));
   } catch {
-    return fallback;
+    return undefined;
   }
   // Gemini puts its error in a list.
-  const outer = ((Array.isArray(parsed) ? parsed[0] : parsed) ?? {}) as { error?: unknown };
-  const error = typeof outer.error === 'object' && outer.error !== null ? outer.error : outer;
-  return billingWord(error) ?? fallback;
+  const outer: unknown = Array.isArray(parsed) ? parsed[0] : parsed;
+  if (!isObject(outer)) return undefined;
+  return isObject(outer['error']) ? outer['error'] : outer;
 }
 
 /**

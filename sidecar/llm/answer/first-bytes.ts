@@ -1,6 +1,7 @@
 /** Holds an answer until its first bytes show its kind, and hands it to the body of that kind. Pure. */
 
-import type { OperationTraits } from '../shared/operations.ts';
+import { type AnswerFacts, noFacts } from '../kinds/answer-facts.ts';
+import type { OperationTraits } from '../kinds/traits.ts';
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import {
   type AnswerBody,
@@ -13,7 +14,6 @@ import {
 import { type AnswerKind, kindOf } from './answer-kind.ts';
 import { HeldBytes } from './held-answers.ts';
 import type { StreamCheckOptions } from './stream-check.ts';
-import { type AnswerFacts, noFacts } from './usage.ts';
 
 /** After so much white space the kind is the expected one. */
 const MAX_UNDECIDED_BYTES = 65_536;
@@ -127,7 +127,7 @@ export class FirstBytesBody implements AnswerBody {
         memory,
       });
     } else {
-      this.body = kind === 'json' && answersJson ? new JsonBody(memory) : new RawBody();
+      this.body = kind === 'json' && answersJson ? new JsonBody(traits.read, memory) : new RawBody();
     }
     if (this.released) this.body.release(forward);
     return this.body.push(head, forward);

@@ -9,13 +9,14 @@
  * provider that has lost its model goes on sending them.
  */
 
-import type { EventDialect } from '../shared/operations.ts';
+import { isObject } from '../../node/json.ts';
+import { type AnswerFacts, noFacts } from '../kinds/answer-facts.ts';
+import type { EventDialect } from '../kinds/traits.ts';
 import { errorInEvent } from './answer-error.ts';
 import { type EventFields, fieldsOf, LargeEvent } from './event-fields.ts';
 import { EventScanner, type EventSink } from './event-scanner.ts';
 import { type HeldBytes, heldAlone } from './held-answers.ts';
 import { StreamEnd } from './stream-end.ts';
-import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
 
 export interface StreamCheckOptions {
   readonly dialect: EventDialect;
@@ -169,7 +170,7 @@ export class StreamCheck implements EventSink {
     if (typeof value !== 'object' || value === null || (event === '' && isEmpty(value))) return true;
     const type = typeOf(value) ?? (event === '' ? undefined : event);
     if (type !== undefined && KEEP_ALIVES.has(type)) return true;
-    const added = readAnswer(value, this.facts);
+    const added = isObject(value) ? this.options.dialect.read(value, this.facts) : undefined;
     this.noteError(event === 'error' ? event : type, value);
     this.count();
     this.streamEnd.take(type, value);
@@ -186,7 +187,7 @@ export class StreamCheck implements EventSink {
     }
     const isJson = text.startsWith('{') || text.startsWith('[');
     // Chunks of choices have no event name: a named event is the provider's own.
-    const isOwn = this.options.dialect === 'choices' && event !== '' && event !== 'message';
+    const isOwn = this.options.dialect.choices !== undefined && event !== '' && event !== 'message';
     if (!isJson || isOwn) return true;
     this.fault = 'malformed_answer';
     return false;

@@ -1,13 +1,7 @@
 /** Detects the end of a stream, which depends on its dialect. Pure. */
-import type { EventDialect } from '../shared/operations.ts';
+import { isObject } from '../../node/json.ts';
+import type { EventDialect } from '../kinds/traits.ts';
 
-/** Events that end a stream of the Responses API. */
-const RESPONSE_ENDS: ReadonlySet<string> = new Set([
-  'response.completed',
-  'response.incomplete',
-  'response.failed',
-  'response.cancelled',
-]);
 /** No provider sends more choices; further ones are ignored. */
 const MAX_CHOICES = 1_024;
 
@@ -27,7 +21,7 @@ export class StreamEnd {
 
   /** Whether the bytes may end here without a loss. */
   get mayEnd(): boolean {
-    return this.isReached || this.dialect === 'unmarked';
+    return this.isReached || this.dialect.isUnmarked;
   }
 
   /** `[DONE]` or an error ends the stream in every dialect. */
@@ -36,18 +30,19 @@ export class StreamEnd {
   }
 
   take(type: string | undefined, value: unknown): void {
-    if (this.dialect === 'choices') this.takeChoices((value as { choices?: unknown } | null)?.choices);
-    else if (type === undefined) return;
-    else if (this.dialect === 'responses') this.isReached ||= RESPONSE_ENDS.has(type);
-    else if (this.dialect === 'messages') this.isReached ||= type === 'message_stop';
+    if (this.isReached || !isObject(value)) return;
+    const { choices, endTypes, endsWith } = this.dialect;
+    if (choices !== undefined) this.takeChoices(value[choices.list], choices.reason);
+    else if (type !== undefined && endTypes.has(type)) this.isReached = true;
+    if (endsWith?.(value) === true) this.isReached = true;
   }
 
-  private takeChoices(choices: unknown): void {
+  private takeChoices(choices: unknown, reasonName: string): void {
     if (!Array.isArray(choices)) return;
-    for (const choice of choices as readonly ({ index?: unknown; finish_reason?: unknown } | null)[]) {
-      if (typeof choice !== 'object' || choice === null) continue;
-      const index = typeof choice.index === 'number' ? choice.index : 0;
-      const reason = choice.finish_reason;
+    for (const choice of choices) {
+      if (!isObject(choice)) continue;
+      const index = typeof choice['index'] === 'number' ? choice['index'] : 0;
+      const reason = choice[reasonName];
       if (typeof reason === 'string' && reason !== '') {
         this.open.delete(index);
         if (this.finished.size < MAX_CHOICES) this.finished.add(index);

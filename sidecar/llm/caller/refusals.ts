@@ -1,7 +1,8 @@
-/** Writes refusals, in the form of OpenAI's errors, and the event that ends a broken stream. */
+/** Writes refusals, in the form of the caller's API, and the event that ends a broken stream. */
 
 import type { HttpHeaders } from '../shared/headers.ts';
-import { type Operation, traitsOf } from '../shared/operations.ts';
+import { apiOf, traitsOf } from '../kinds/operations.ts';
+import type { ApiName, Operation } from '../shared/operation.ts';
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import type { Sink } from './sink.ts';
 
@@ -61,6 +62,8 @@ export interface RefusalExtras {
   readonly retryAfterMs?: number | undefined;
   /** The caller's client decides by its own rules whether it retries, as it does without the egress. */
   readonly clientDecides?: boolean;
+  /** The API whose clients wait for the answer, where the sink does not know it; OpenAI's by default. */
+  readonly api?: ApiName | undefined;
 }
 
 /**
@@ -68,7 +71,8 @@ export interface RefusalExtras {
  * may be running at the provider, or only the client's own clock stood against another attempt.
  */
 export function refuse(sink: Sink, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
-  const body = Buffer.from(JSON.stringify({ error: errorObject(reason, message) }));
+  const error = { status: STATUS[reason], reason, message };
+  const body = Buffer.from(JSON.stringify(apiOf(more.api ?? sink.api ?? 'openai').errorBody(error)));
   const headers: HttpHeaders = {
     'content-type': 'application/json',
     'content-length': String(body.length),
@@ -88,19 +92,6 @@ export function refuse(sink: Sink, reason: RefusalReason, message: string, more:
 
 /** Returns the last event of a broken stream, in the form that makes the operation's clients throw. */
 export function errorEvent(operation: Operation, reason: RefusalReason, message: string): Buffer {
-  const error = errorObject(reason, message);
   const { events } = traitsOf(operation);
-  // Clients of the Responses API read the event itself, and Anthropic's clients its `error`.
-  const data =
-    events === 'responses'
-      ? { ...error, type: 'error', error }
-      : events === 'choices'
-        ? { error }
-        : { type: 'error', error };
-  const name = events === 'choices' ? '' : 'event: error\n';
-  return Buffer.from(`${name}data: ${JSON.stringify(data)}\n\n`);
-}
-
-function errorObject(reason: RefusalReason, message: string) {
-  return { message, type: 'outrigger_error', param: null, code: reason };
+  return Buffer.from(events?.errorEvent({ status: STATUS[reason], reason, message }) ?? '');
 }

@@ -1,5 +1,6 @@
 /** Writes an answer to the caller's connection, over HTTP/1.1 or HTTP/2. */
 import type { HttpHeaders } from '../shared/headers.ts';
+import type { ApiName } from '../shared/operation.ts';
 import { forgetSentHead } from '../shared/sent-head.ts';
 import { ignore } from '../shared/short-lived.ts';
 import type { DownstreamResponse } from './downstream.ts';
@@ -10,6 +11,7 @@ const BAD_GATEWAY = 502;
 const MAX_LAST_BYTES_MS = 5_000;
 
 export class Reply implements Sink {
+  readonly api: ApiName;
   private readonly response: DownstreamResponse;
   onDrain: () => void = ignore;
   /** The caller has left before it had the whole answer. */
@@ -22,7 +24,9 @@ export class Reply implements Sink {
   private breaking = false;
   private keepsHead = false;
 
-  constructor(response: DownstreamResponse) {
+  /** @param api the API that the caller's client is written for */
+  constructor(response: DownstreamResponse, api: ApiName = 'openai') {
+    this.api = api;
     this.response = response;
     response.on('drain', () => this.onDrain());
     response.on('error', () => {});

@@ -1,5 +1,6 @@
 /** Describes what receives an answer: a connection, several connections, or a wrapper around a sink. */
 import type { HttpHeaders } from '../shared/headers.ts';
+import type { ApiName } from '../shared/operation.ts';
 
 /**
  * The receiver of an answer: the connection of one caller, or those of several callers with the same request.
@@ -8,6 +9,8 @@ import type { HttpHeaders } from '../shared/headers.ts';
  *                       └──breakOff──▶ over
  */
 export interface Sink {
+  /** The API that the caller's client is written for; undefined where that is not known. */
+  readonly api?: ApiName | undefined;
   head(status: number, headers: HttpHeaders): void;
   /** Sends the head now, before the first byte of the body. */
   flushHead(): void;

@@ -1,10 +1,11 @@
 /**
- * Learns from a provider's `x-ratelimit-*` headers what is left, and when there will be enough for the next request. Pure.
+ * Learns from a provider's headers (`x-ratelimit-*`, `anthropic-ratelimit-*`) what is left, and when there will be enough for the next request. Pure.
  *
  * Providers refill steadily: the reset is the time at which the whole limit is back, so in between the rest rises in a
  * straight line. The meter subtracts requests sent since the provider wrote the headers, or fifty requests that start
  * together would each see the same rest.
  */
+import type { QuotaHeaders } from '../kinds/traits.ts';
 import { type Headers, textOf } from '../shared/headers.ts';
 import { resetMs } from './retry-after.ts';
 
@@ -74,9 +75,9 @@ export class LearnedLimit {
     this.tokens.end(tokens);
   }
 
-  learn(headers: Headers, nowMs: number, wallMs: number): void {
-    learnOne(this.requests, headers, 'requests', nowMs, wallMs);
-    learnOne(this.tokens, headers, 'tokens', nowMs, wallMs);
+  learn(quotas: readonly QuotaHeaders[], headers: Headers, nowMs: number, wallMs: number): void {
+    for (const quota of quotas)
+      if (quota.what !== undefined) learnOne(this[quota.what], headers, quota, nowMs, wallMs);
   }
 
   /** When the provider is likely to admit a request of so many tokens. */
@@ -94,14 +95,15 @@ export class LearnedLimit {
 function learnOne(
   meter: Meter,
   headers: Headers,
-  kind: 'requests' | 'tokens',
+  names: QuotaHeaders,
   nowMs: number,
   wallMs: number,
 ) {
-  const remaining = count(headers[`x-ratelimit-remaining-${kind}`]);
-  const reset = resetMs(textOf(headers[`x-ratelimit-reset-${kind}`]), wallMs);
-  if (remaining === undefined || reset === undefined) return;
-  meter.learn(count(headers[`x-ratelimit-limit-${kind}`]) ?? remaining, remaining, reset, nowMs);
+  const remaining = count(headers[names.remaining]);
+  if (remaining === undefined) return;
+  const reset = resetMs(textOf(headers[names.reset]), wallMs);
+  if (reset === undefined) return;
+  meter.learn(count(headers[names.limit]) ?? remaining, remaining, reset, nowMs);
 }
 
 function count(value: string | string[] | undefined): number | undefined {

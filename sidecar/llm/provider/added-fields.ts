@@ -4,11 +4,15 @@
  * the refused request.
  */
 
+import { withTopLevel } from '../request/json-edit.ts';
+import { JsonScan } from '../request/json-scan.ts';
 import type { ModelRequest } from '../request/model-request.ts';
 import type { RequestFacts } from '../request/request-facts.ts';
 import type { AddedField } from '../shared/addable-fields.ts';
+import { bodyOf } from '../shared/body.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
-import { traitsOf } from '../shared/operations.ts';
+import { traitsOf } from '../kinds/operations.ts';
+import type { Target } from './target.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface RequestChanges {
@@ -41,12 +45,13 @@ export class Additions {
   }
 
   /** Returns the changes that bound a request's tokens and make them countable. */
-  changesFor(upstream: Upstream, nowMs: number): RequestChanges {
+  changesFor(target: Target, nowMs: number): RequestChanges {
+    const { upstream } = target;
     const { facts, budget, spending } = this.request;
     const { streamUsage, limits } = this.settings;
     const { maxOutputFields, asksForUsage } = traitsOf(facts.operation);
     const mayAdd = (field: AddedField): boolean =>
-      upstream.mayAdd(field, upstream.modelFor(facts), nowMs) && !this.without.has(keyOf(upstream, field));
+      upstream.mayAdd(field, target.modelFor(facts), nowMs) && !this.without.has(keyOf(upstream, field));
     let maxOutputTokens = 0;
     let maxField: AddedField | undefined;
     let bounded: readonly string[] = [];
@@ -71,15 +76,16 @@ export class Additions {
    *
    * @param body the body of the provider's error
    */
-  wereRefused(upstream: Upstream, status: number, body: Buffer, nowMs: number): boolean {
+  wereRefused(target: Target, status: number, body: Buffer, nowMs: number): boolean {
+    const { upstream } = target;
     if (!REFUSED.has(status)) return false;
     const text = body.toString('utf8');
     let refused = false;
     for (const field of this.added()) {
-      if (!new RegExp(`(?<![a-z_])${field}(?![a-z_])`).test(text)) continue;
+      if (!new RegExp(`(?<![a-z_])${nameOf(field)}(?![a-z_])`).test(text)) continue;
       refused = true;
       this.without.add(keyOf(upstream, field));
-      if (UNKNOWN_FIELD.test(text)) upstream.refused.add(upstream.modelFor(this.request.facts), field, nowMs);
+      if (UNKNOWN_FIELD.test(text)) upstream.refused.add(target.modelFor(this.request.facts), field, nowMs);
     }
     return refused;
   }
@@ -93,21 +99,51 @@ export class Additions {
   }
 }
 
+/** The name of a field in the object that it stands in. */
+function nameOf(field: string): string {
+  return field.slice(field.indexOf('.') + 1);
+}
+
 function keyOf(upstream: Upstream, field: AddedField): string {
   return `${field} ${upstream.name}`;
 }
 
-/** Returns the values of top-level keys that differ from the request's own, as JSON. */
+/**
+ * Returns the values of top-level keys that differ from the request's own, as JSON.
+ *
+ * @param model the model for the body; undefined leaves the request's own
+ */
 export function changedFields(
   facts: RequestFacts,
-  model: string,
+  model: string | undefined,
   { maxOutputTokens, maxField, bounded, askUsage }: RequestChanges,
 ): Map<string, string> {
   const values = new Map<string, string>();
-  if (model !== facts.model) values.set('model', JSON.stringify(model));
+  if (model !== undefined && model !== facts.bodyModel) values.set('model', JSON.stringify(model));
   if (maxOutputTokens > 0)
     for (const field of maxField === undefined ? bounded : [maxField])
-      values.set(field, String(maxOutputTokens));
+      setField(values, facts, field, String(maxOutputTokens));
   if (askUsage) values.set('stream_options', JSON.stringify({ ...facts.streamOptions, include_usage: true }));
   return values;
 }
+
+/** Sets a field at the top level, or in an object there, whose other fields stay. */
+function setField(values: Map<string, string>, { scan }: RequestFacts, field: string, json: string): void {
+  const dot = field.indexOf('.');
+  if (dot < 0) {
+    values.set(field, json);
+    return;
+  }
+  const outer = field.slice(0, dot);
+  const inner = new Map([[field.slice(dot + 1), json]]);
+  const text = scan?.fields.get(outer)?.texts.at(-1) ?? '{}';
+  const nested = new JsonScan(new Set(inner.keys()));
+  const body = bodyOf(Buffer.from(text));
+  nested.push(body.parts[0]!);
+  const { parts } = nested.isWhole ? withTopLevel(body, nested, inner) : withTopLevel(EMPTY, EMPTY_SCAN, inner);
+  values.set(outer, Buffer.concat(parts).toString());
+}
+
+const EMPTY = bodyOf(Buffer.from('{}'));
+const EMPTY_SCAN = new JsonScan(new Set());
+EMPTY_SCAN.push(EMPTY.parts[0]!);

@@ -32,6 +32,7 @@ export function attemptOptions(
     receivedMs,
     life: upstream,
     upstream: upstream.name,
+    kind: upstream.kind,
     maxAnswerBytes: settings.limits.maxAnswerBytes,
     resend: settings.retry.resend,
   };

@@ -1,6 +1,7 @@
 // What the egress decides: where a request goes, when, and what may be sent; on a virtual clock.
 
 import t from 'tap';
+import { OPENAI_QUOTAS } from '../kinds/openai.ts';
 import fc from '../../../scripts/harness/properties.ts';
 import { JointBudget, TokenBudget } from '../../policy/token-budget.ts';
 import { FairLimiter } from '../limits/fair-limiter.ts';
@@ -226,7 +227,7 @@ t.test(
       'x-ratelimit-remaining-tokens': '200',
       'x-ratelimit-reset-tokens': '8s',
     };
-    learned.learn(headers, 0, NaN);
+    learned.learn(OPENAI_QUOTAS, headers, 0, NaN);
     t.equal(learned.freeAtMs(200, 0), 0);
     t.equal(learned.freeAtMs(600, 0), 4_000);
     t.equal(learned.freeAtMs(5_000, 0), 8_000, 'what never fits waits for all of it');
@@ -235,7 +236,7 @@ t.test(
     learned.end(200);
     t.equal(learned.freeAtMs(200, 0), 0);
     t.strictSame(learned.left(4_000), { requests: undefined, tokens: 600 });
-    learned.learn({ 'x-ratelimit-remaining-tokens': 'x', 'x-ratelimit-reset-tokens': '1s' }, 0, 0);
+    learned.learn(OPENAI_QUOTAS, { 'x-ratelimit-remaining-tokens': 'x', 'x-ratelimit-reset-tokens': '1s' }, 0, 0);
     t.equal(learned.freeAtMs(200, 0), 0, 'what can not be read changes nothing');
   },
 );

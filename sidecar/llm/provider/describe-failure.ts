@@ -1,5 +1,6 @@
 /** Describes how an attempt failed: in words for the caller, and in facts for retries. Pure but for the time of day. */
-import type { AnswerError } from '../answer/answer-error.ts';
+import type { AnswerError } from '../kinds/answer-facts.ts';
+import type { ProviderKind } from '../kinds/traits.ts';
 import { retryAfterMs } from '../limits/retry-after.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import type { ClockName, ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
@@ -8,6 +9,8 @@ import type { ClockLimits, ProviderAttemptClocks } from './provider-attempt-cloc
 export interface FailureContext extends ClockLimits {
   /** The upstream's name, for messages. */
   readonly upstream: string;
+  /** What the provider is like. */
+  readonly kind: Pick<ProviderKind, 'quotas'>;
   readonly maxAnswerBytes: number;
   /** Milliseconds that never go back. */
   readonly clock: () => number;
@@ -25,6 +28,8 @@ export interface FailureDetails {
   readonly paid?: boolean;
   readonly clock?: ClockName;
   readonly outOfCredit?: string | undefined;
+  /** The wait that the body of the error asks for, in milliseconds. */
+  readonly waitMs?: number | undefined;
   /** The error inside an answer with a good status. */
   readonly answerError?: AnswerError | undefined;
 }
@@ -41,7 +46,7 @@ export interface AttemptProgress {
 
 export function describeFailure(
   reason: ProviderFailureReason,
-  { code = '', stale = false, paid, clock, outOfCredit, answerError }: FailureDetails,
+  { code = '', stale = false, paid, clock, outOfCredit, waitMs, answerError }: FailureDetails,
   context: FailureContext,
   clocks: ProviderAttemptClocks,
   { status: ofHead, headers, sent, mayBeRunning }: AttemptProgress,
@@ -52,7 +57,8 @@ export function describeFailure(
   return {
     reason,
     status,
-    retryAfterMs: status >= 400 ? retryAfterMs(status, headers, Date.now()) : undefined,
+    retryAfterMs:
+      status < 400 ? undefined : (retryAfterMs(context.kind.quotas, status, headers, Date.now()) ?? waitMs),
     shouldRetry: told === 'true' ? true : told === 'false' ? false : undefined,
     outOfCredit,
     clock,

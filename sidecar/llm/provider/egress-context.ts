@@ -6,6 +6,7 @@ import type { MinuteGate } from '../limits/minute-gate.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
 import type { OwnerCalls } from '../shared/owner-call.ts';
 import type { LlmEvents, LlmObserver } from '../shared/request-observer.ts';
+import type { Routes } from './routes.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface EgressEnvironment {
@@ -25,6 +26,8 @@ export interface EgressEnvironment {
 export interface EgressContext extends EgressEnvironment {
   settings: LlmSettings;
   upstreams: readonly Upstream[];
+  /** Where requests may go; of the upstreams and the settings. */
+  routes: Routes;
   readonly gate: MinuteGate;
   readonly clientRetries: ClientRetries;
   observer: LlmObserver | undefined;

@@ -15,6 +15,8 @@ export interface RequestEnd {
   readonly refusal: string;
   /** The upstream of the last attempt; undefined without an attempt. */
   readonly upstream: Upstream | undefined;
+  /** The model at that upstream. */
+  readonly model: string;
   readonly last: ProviderAttemptEnd | undefined;
 }
 
@@ -37,18 +39,21 @@ function joined(...parts: string[]): string {
   return parts.filter((part) => part !== '').join(': ');
 }
 
-function failureOf(request: ModelRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
+function failureOf(
+  request: ModelRequest,
+  { reason, refusal, upstream, model, last }: RequestEnd,
+): ModelFailure {
   const said = last === undefined ? '' : providerMessage(last.errorBody);
   const message = joined(refusal || (last?.failure?.message ?? ''), said);
   const status = last === undefined ? 0 : statusOfEnd(last);
-  const path = (upstream?.pathOf(request.path) ?? request.path).split('?', 1)[0]!;
+  const path = (upstream?.pathOf(request.asked, model) ?? request.path).split('?', 1)[0]!;
   return {
     status,
     // A number is the provider's status, which `status` has already.
     reason: /^\d+$/.test(reason) ? '' : reason,
     upstream: upstream?.name ?? '',
     path,
-    model: upstream?.modelFor(request.facts) ?? request.facts.model,
+    model,
     message: oneLine(withoutKeys(message, secretsIn(request, upstream))) + hintFor(status, path),
     way: [],
   };

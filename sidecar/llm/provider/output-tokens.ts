@@ -3,7 +3,7 @@
 import { maxOutputField, type RequestFacts } from '../request/request-facts.ts';
 import type { Spending } from '../request/spending.ts';
 import type { LlmLimitSettings } from '../shared/llm-settings.ts';
-import type { Operation } from '../shared/operations.ts';
+import type { Operation } from '../shared/operation.ts';
 import type { RequestChanges } from './added-fields.ts';
 
 /** Returns the request's own maximum for the answer, or the assumed one where it names none. */

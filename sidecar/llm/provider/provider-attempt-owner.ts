@@ -1,7 +1,8 @@
 /** Describes the options of a provider attempt, its owner, and its end. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
-import type { AnswerFacts } from '../answer/usage.ts';
 import type { Sink } from '../caller/sink.ts';
+import type { AnswerFacts } from '../kinds/answer-facts.ts';
+import type { ProviderKind } from '../kinds/traits.ts';
 import type { RelayRequest } from '../relay/relay-request.ts';
 import type { RequestFacts } from '../request/request-facts.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
@@ -10,6 +11,7 @@ import type { FailureContext } from './describe-failure.ts';
 
 export interface ProviderAttemptOptions extends FailureContext {
   readonly request: RelayRequest;
+  readonly kind: ProviderKind;
   readonly facts: RequestFacts;
   readonly sink: Sink;
   readonly wheel: TimerWheel;

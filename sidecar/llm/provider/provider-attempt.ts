@@ -9,7 +9,7 @@ import { Timer } from '../../clock/timer-wheel.ts';
 import { step } from '../../errors/illegal-step.ts';
 import type { AnswerBody } from '../answer/answer-body.ts';
 import { expectationOf } from '../answer/answer-kind.ts';
-import { billingCode, ERROR_BODY_MS } from '../answer/error-body.ts';
+import { billingCode, ERROR_BODY_MS, waitInBody } from '../answer/error-body.ts';
 import { errorEvent, type RefusalReason } from '../caller/refusals.ts';
 import { Relay, type RelayError, type RelayHandlers } from '../relay/relay.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
@@ -184,8 +184,10 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
   /** Decides on an error, with what has come of its body: the caller gets it, or another attempt follows. */
   private decide(): void {
     const body = this.answer.takeError();
-    const outOfCredit = billingCode(this.answer.head.status, body);
-    const failure = this.facts.failure('status', { outOfCredit });
+    const { status } = this.answer.head;
+    const outOfCredit = billingCode(status, body);
+    const waitMs = waitInBody(this.options.kind, status, body);
+    const failure = this.facts.failure('status', { outOfCredit, waitMs });
     if (this.owner.passesOn(failure, body)) {
       const raw = this.answer.passRaw();
       this.commit();

@@ -7,18 +7,18 @@ import { ModelState } from './model-state.ts';
 import type { ClockLimits } from './provider-attempt-clocks.ts';
 import type { ProviderRecord } from './provider-record.ts';
 import { type Candidate, chooseUpstream, type NextStep } from './provider-retry.ts';
-import type { Upstream } from './upstream.ts';
+import type { Target } from './target.ts';
 
 export class UpstreamChoice {
-  private readonly upstreams: readonly Upstream[];
+  private readonly targets: readonly Target[];
   private readonly request: ModelRequest;
   private readonly settings: LlmSettings;
   /** The most tokens that the request takes of a provider's limits. */
   private readonly tokens: number;
-  /** The indexes of the upstreams that this request, or an earlier try of its client, was sent to. */
+  /** The indexes of the places that this request, or an earlier try of its client, was sent to. */
   private readonly tried = new Set<number>();
   /** What the attempts have shown, for a request that names no model: it says nothing about other requests. */
-  private readonly own: Map<Upstream, ModelState> | undefined;
+  private readonly own: Map<Target, ModelState> | undefined;
   /** When `timeout` is over; Infinity when that is off. */
   readonly timeoutAtMs: number;
   /** The deadline of the inbound call; Infinity without one. */
@@ -34,9 +34,9 @@ export class UpstreamChoice {
   /** The record of the model that the request waits for. */
   private awaited: ProviderRecord | undefined = undefined;
 
-  constructor(upstreams: readonly Upstream[], request: ModelRequest, settings: LlmSettings, tokens: number) {
+  constructor(targets: readonly Target[], request: ModelRequest, settings: LlmSettings, tokens: number) {
     const { earlier, ownerCall, receivedMs, clientAtMs } = request;
-    this.upstreams = upstreams;
+    this.targets = targets;
     this.request = request;
     this.settings = settings;
     this.tokens = tokens;
@@ -56,9 +56,14 @@ export class UpstreamChoice {
     this.own = request.facts.understood ? undefined : new Map();
     this.maxAttempts = Math.max(1, settings.retry.maxAttempts - earlier.attempts);
     if (earlier.upstreams.size === 0) return;
-    upstreams.forEach(({ name }, index) => {
-      if (earlier.upstreams.has(name)) this.tried.add(index);
+    targets.forEach(({ id }, index) => {
+      if (earlier.upstreams.has(id)) this.tried.add(index);
     });
+  }
+
+  /** The latest failure of each upstream of the chain; '' without one. */
+  get lastErrors(): readonly string[] {
+    return this.targets.map(({ upstream }) => upstream.lastError);
   }
 
   /** The time for another attempt is over. */
@@ -82,23 +87,24 @@ export class UpstreamChoice {
   }
 
   private choose(attempts: number, nowMs: number, random: number, deadlineMs: number): NextStep {
-    const candidates = this.upstreams.map((upstream, index) => this.candidate(upstream, index, nowMs));
+    const candidates = this.targets.map((target, index) => this.candidate(target, index, nowMs));
     return chooseUpstream(candidates, this.settings.retry, { attempts, nowMs, deadlineMs, random });
   }
 
-  private candidate(upstream: Upstream, index: number, nowMs: number): Candidate {
+  private candidate(target: Target, index: number, nowMs: number): Candidate {
+    const { upstream } = target;
     const state =
       this.own === undefined
-        ? upstream.models.get(upstream.modelFor(this.request.facts))
-        : this.own.get(upstream);
+        ? upstream.models.get(target.modelFor(this.request.facts))
+        : this.own.get(target);
     return upstream.candidate(state, this.tokens, this.tried.has(index), nowMs);
   }
 
   /** Counts the request among those that wait for this upstream; returns the index. */
   awaitTurn(index: number): number {
     this.endWait();
-    const upstream = this.upstreams[index]!;
-    this.awaited = upstream.records.of(upstream.modelFor(this.request.facts));
+    const target = this.targets[index]!;
+    this.awaited = target.upstream.records.of(target.modelFor(this.request.facts));
     this.awaited.awaiting++;
     return index;
   }
@@ -111,34 +117,34 @@ export class UpstreamChoice {
   /** Ends the wait; returns whether an attempt may begin at the upstream now. */
   mayBegin(index: number, nowMs: number): boolean {
     this.endWait();
-    const { closed, freeAtMs } = this.candidate(this.upstreams[index]!, index, nowMs);
+    const { closed, freeAtMs } = this.candidate(this.targets[index]!, index, nowMs);
     return closed && freeAtMs <= nowMs;
   }
 
-  try(index: number): Upstream {
+  try(index: number): Target {
     this.tried.add(index);
-    return this.upstreams[index]!;
+    return this.targets[index]!;
   }
 
   /** Returns the state of the request's model there. */
-  stateOf(upstream: Upstream, nowMs: number): ModelState {
-    const model = upstream.modelFor(this.request.facts);
-    if (this.own === undefined) return upstream.models.of(model, nowMs);
-    const state = this.own.get(upstream) ?? new ModelState(model);
-    this.own.set(upstream, state);
+  stateOf(target: Target, nowMs: number): ModelState {
+    const model = target.modelFor(this.request.facts);
+    if (this.own === undefined) return target.upstream.models.of(model, nowMs);
+    const state = this.own.get(target) ?? new ModelState(model);
+    this.own.set(target, state);
     return state;
   }
 
   /** The attempt there does not count: the provider has not worked on it. */
-  untry(upstream: Upstream): void {
-    this.tried.delete(this.upstreams.indexOf(upstream));
+  untry(target: Target): void {
+    this.tried.delete(this.targets.indexOf(target));
   }
 
   /** Returns what the client's next try must know. */
   triesWith(attempts: number): EarlierTries {
     const { earlier } = this.request;
     const upstreams = new Set(earlier.upstreams);
-    for (const index of this.tried) upstreams.add(this.upstreams[index]!.name);
+    for (const index of this.tried) upstreams.add(this.targets[index]!.id);
     return { attempts: earlier.attempts + attempts, upstreams };
   }
 }

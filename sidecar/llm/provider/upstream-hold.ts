@@ -15,10 +15,12 @@ import { describeAttempt } from './notify-owner.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
 import type { ProviderRecord } from './provider-record.ts';
 import { isRetryable, restMs } from './provider-retry.ts';
+import type { Target } from './target.ts';
 import type { Upstream } from './upstream.ts';
 import type { UpstreamAdmission } from './upstream-breaker.ts';
 
 export class UpstreamHold {
+  readonly target: Target;
   readonly upstream: Upstream;
   readonly model: ModelState;
   readonly admission: UpstreamAdmission;
@@ -33,7 +35,7 @@ export class UpstreamHold {
 
   /** @param tokens the most that the request takes of the provider's limits */
   constructor(
-    upstream: Upstream,
+    target: Target,
     model: ModelState,
     admission: UpstreamAdmission,
     reservation: Reservation | undefined,
@@ -41,6 +43,8 @@ export class UpstreamHold {
     tokens: number,
     nowMs: number,
   ) {
+    const { upstream } = target;
+    this.target = target;
     this.upstream = upstream;
     this.model = model;
     this.admission = admission;
@@ -58,7 +62,7 @@ export class UpstreamHold {
   /** The head of the answer shows what is left of the provider's limits. */
   onHeaders(status: number, headers: HttpHeaders, nowMs: number): void {
     this.endLearning();
-    this.model.learned.learn(headers, nowMs, Date.now());
+    this.model.learned.learn(this.upstream.kind.quotas, headers, nowMs, Date.now());
     if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
   }
 

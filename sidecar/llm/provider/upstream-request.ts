@@ -4,26 +4,30 @@
  */
 
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
+import type { Asked } from '../kinds/asked.ts';
 import type { RelayRequest } from '../relay/relay-request.ts';
 import { withTopLevel } from '../request/json-edit.ts';
 import type { ModelRequest } from '../request/model-request.ts';
 import type { Body } from '../shared/body.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
-import { traitsOf } from '../shared/operations.ts';
+import { traitsOf } from '../kinds/operations.ts';
 import { headersFor, takesCallers, withoutSecrets } from '../shared/provider-credentials.ts';
 import type { LlmAttemptInfo } from '../shared/request-observer.ts';
 import { changedFields, type RequestChanges } from './added-fields.ts';
 import { withoutNamed } from './hop-by-hop.ts';
+import type { Target } from './target.ts';
 import type { Upstream } from './upstream.ts';
 
 const OWN_HEADERS = 'outrigger-';
 
 export function upstreamRequest(
   request: ModelRequest,
-  upstream: Upstream,
+  target: Target,
   changes: RequestChanges,
 ): RelayRequest {
-  const { recipient } = upstream;
+  const { upstream } = target;
+  const { asked, facts } = request;
+  const recipient = upstream.recipient(asked);
   const headers = headersFor(withoutNamed(request.headers), recipient);
   if (headers[BAGGAGE_HEADER] !== undefined) {
     const baggage = withoutCall(textOf(headers[BAGGAGE_HEADER]) ?? '');
@@ -34,19 +38,22 @@ export function upstreamRequest(
   const { answersJson } = traitsOf(request.facts.operation);
   const encodings = answersJson ? 'identity' : request.headers['accept-encoding'];
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
+  upstream.addHeaders(headers);
+  const model = target.modelFor(facts);
+  const path = takesCallers(recipient) ? request.path : withoutSecrets(request.path);
   return {
     method: request.method,
     protocol: upstream.protocol,
     hostname: upstream.hostname,
     port: upstream.port,
-    path: upstream.pathOf(takesCallers(recipient) ? request.path : withoutSecrets(request.path)),
+    path: upstream.pathOf({ ...asked, path }, model),
     agent: upstream.agent,
     headers,
-    body: bodyFor(request, upstream.modelFor(request.facts), changes),
+    body: bodyFor(request, upstream.isModelInPath(asked) ? undefined : model, changes),
   };
 }
 
-function bodyFor({ body, facts }: ModelRequest, model: string, changes: RequestChanges): Body {
+function bodyFor({ body, facts }: ModelRequest, model: string | undefined, changes: RequestChanges): Body {
   const { scan } = facts;
   return scan === undefined ? body : withTopLevel(body, scan, changedFields(facts, model, changes));
 }
@@ -78,6 +85,7 @@ export function answerHeaders(
   status: number,
   headers: HttpHeaders,
   upstream: Upstream,
+  asked: Asked,
   attempts: number,
   clientDecides: boolean,
   isEvents: boolean,
@@ -89,9 +97,9 @@ export function answerHeaders(
   changed['outrigger-attempts'] = String(attempts);
   if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
   // The caller would send the cookies back, perhaps to another provider.
-  if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient)) delete changed['set-cookie'];
+  if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient(asked))) delete changed['set-cookie'];
   const location = textOf(headers['location']);
-  if (location !== undefined) changed['location'] = upstream.callersLocation(location);
+  if (location !== undefined) changed['location'] = upstream.callersLocation(location, asked);
   // An error event may lengthen the stream.
   if (isEvents) delete changed['content-length'];
   return changed;

@@ -1,13 +1,23 @@
 /** Keeps one provider: its address and keys, its breaker, its models, and the connections to it. */
 import type { Agent } from 'node:http';
+import type { Asked } from '../kinds/asked.ts';
+import { withoutVersion } from '../kinds/azure.ts';
+import { lackedAt } from '../kinds/compatible.ts';
+import { providerKind } from '../kinds/kinds.ts';
+import type { ProviderKind } from '../kinds/traits.ts';
 import { closeIdle, keepingAgent } from '../relay/kept-sockets.ts';
-import { BASE_PATH } from '../request/incoming-head.ts';
-import type { RequestFacts } from '../request/request-facts.ts';
 import { type AddedField, fieldsOfHost, RefusedFields } from '../shared/addable-fields.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from '../shared/llm-settings.ts';
-import { traitsOf } from '../shared/operations.ts';
-import { decoded, type Recipient, secretsInQuery } from '../shared/provider-credentials.ts';
+import type { HttpHeaders } from '../shared/headers.ts';
+import {
+  decoded,
+  isSecretHeader,
+  type OwnCredentials,
+  type Recipient,
+  secretsInQuery,
+} from '../shared/provider-credentials.ts';
 import type { LlmEvents } from '../shared/request-observer.ts';
+import { KeyFile } from './key-file.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
 import { ProviderRecords } from './provider-record.ts';
 import type { Candidate } from './provider-retry.ts';
@@ -23,8 +33,9 @@ export interface UpstreamEnvironment {
 
 export class Upstream {
   settings: LlmUpstreamSettings;
-  /** The first of the list: the caller's client would call it without the egress. */
-  isFirst = false;
+  readonly kind: ProviderKind;
+  /** By {@link homeName}, the clients that would call it without the egress. */
+  firstFor: ReadonlySet<string> = new Set();
   readonly breaker: UpstreamBreaker;
   readonly models = new ModelStates();
   /** How its models work, for operators. */
@@ -43,7 +54,8 @@ export class Upstream {
   /** The query of the configured URL, without its question mark. */
   private readonly ownQuery: string;
   /** The user and password of the configured URL; undefined without them. */
-  private readonly userCredentials: Recipient['own'];
+  private readonly userCredentials: OwnCredentials | undefined;
+  private readonly keyFile: KeyFile | undefined;
   /** The URL's password and the secrets in its query, in the forms in which a provider may repeat them. */
   private readonly secretsOfUrl: readonly string[];
   activeRequests = 0;
@@ -68,19 +80,27 @@ export class Upstream {
     this.userCredentials = userCredentials(url);
     this.secretsOfUrl = secretsOfUrl(url);
     this.hostFields = fieldsOfHost(this.url.hostname);
+    this.kind = providerKind(settings.kind, url.hostname);
+    this.keyFile = settings.apiKeyFile === undefined ? undefined : new KeyFile(settings.apiKeyFile);
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
     );
-    this.agent = keepingAgent(this.protocol);
+    this.agent = keepingAgent(this.protocol, settings.ca);
   }
 
   get name(): string {
     return this.settings.name;
   }
 
-  /** Returns the model for this upstream; a configured one replaces only models that generate text. */
-  modelFor({ operation, model, understood }: RequestFacts): string {
-    return understood && traitsOf(operation).generatesText ? (this.settings.model ?? model) : model;
+  /** Whether new settings leave the place where it connects to, and how it is asked there. */
+  isAt({ url, kind, apiKeyFile, ca }: LlmUpstreamSettings): boolean {
+    const own = this.settings;
+    return own.url === url && own.kind === kind && own.apiKeyFile === apiKeyFile && own.ca === ca;
+  }
+
+  /** What it can't take: operations, and fields of requests. */
+  get lacks(): readonly string[] {
+    return this.settings.lacks ?? lackedAt(this.url.hostname);
   }
 
   /** The fields that may be added to its requests, the preferred ones first. */
@@ -93,52 +113,77 @@ export class Upstream {
     return this.addable.includes(field) && !this.refused.has(model, field, nowMs);
   }
 
-  /** Returns the upstream's own path before the operation's, with both queries. */
-  pathOf(operationPath: string): string {
-    const [path, query] = splitQuery(operationPath);
+  /**
+   * Returns the upstream's own path of a request, with both queries.
+   *
+   * @param model the model for this upstream; '' leaves the one that the path names
+   */
+  pathOf({ api, base, path: callers }: Pick<Asked, 'api' | 'base' | 'path'>, model: string): string {
+    const plain = this.kind.name === 'azure' ? callers : withoutVersion(callers);
+    const version = this.settings.apiVersion ?? '';
+    const [path, query] = splitQuery(this.kind.pathOf(this.basePath, { api, base, path: plain, model }, version));
     const own = this.ownQuery;
     const both = query === '' || own === '' ? own + query : `${own}&${query}`;
-    return this.basePath + path + (both === '' ? '' : `?${both}`);
+    return path + (both === '' ? '' : `?${both}`);
+  }
+
+  /** Whether its path names the model, so that the body keeps its own. */
+  isModelInPath(asked: Pick<Asked, 'api' | 'base'>): boolean {
+    return this.kind.isModelInPath(this.basePath, asked, this.settings.apiVersion ?? '');
   }
 
   /**
    * Returns a redirect's `location` for the caller. A redirect within this upstream leads back through the egress, which
    * adds the key, and without the upstream's own query; the caller follows any other one itself, as without the egress.
    */
-  callersLocation(location: string): string {
+  callersLocation(location: string, asked: Pick<Asked, 'api' | 'base'>): string {
     // A relative path means the same to the caller and to the provider.
     if (!/^(?:https?:)?\//i.test(location) || !URL.canParse(location, this.url.href)) return location;
     const target = new URL(location, this.url);
-    const base = this.basePath;
+    const base = splitQuery(this.pathOf({ ...asked, path: '' }, ''))[0];
     if (target.origin !== this.url.origin || !target.pathname.startsWith(`${base}/`)) return location;
     const own = this.ownQuery.split('&');
     const query = target.search
       .slice(1)
       .split('&')
       .filter((part) => part !== '' && !own.includes(part));
-    const path = BASE_PATH + target.pathname.slice(base.length);
+    const path = asked.base + target.pathname.slice(base.length);
     return path + (query.length > 0 ? `?${query.join('&')}` : '') + target.hash;
   }
 
   /** Which credentials it receives. */
-  get recipient(): Recipient {
-    return { isFirst: this.isFirst, own: this.credentials() };
+  recipient(asked: Home): Recipient {
+    const { kind } = this;
+    const { api } = asked;
+    return {
+      isFirst: this.firstFor.has(homeName(asked)),
+      own: this.credentials(),
+      authorize: (sent, callers, key) => kind.authorize(sent, callers, key, api),
+    };
+  }
+
+  /** Adds the configured headers to those of a request. */
+  addHeaders(sent: HttpHeaders): void {
+    const { headers } = this.settings;
+    for (const name in headers) sent[name] = headers[name]!;
   }
 
   /** The upstream's own credentials, in every form in which they are sent. */
   get keys(): readonly string[] {
     const own = this.credentials();
-    return own === undefined
-      ? this.secretsOfUrl
-      : [own.authorization.replace(/^\S+ /, ''), ...this.secretsOfUrl];
+    const secrets = [...this.secretsOfUrl];
+    const { headers } = this.settings;
+    for (const name in headers) if (isSecretHeader(name)) secrets.push(headers[name]!);
+    if (own === undefined) return secrets;
+    return ['key' in own ? own.key : own.authorization.replace(/^\S+ /, ''), ...secrets];
   }
 
-  private credentials(): Recipient['own'] {
+  private credentials(): OwnCredentials | undefined {
     const { apiKeyEnv } = this.settings;
     // A key from a file or a Kubernetes Secret often ends with a line break, which no header can carry.
-    const key = apiKeyEnv === undefined ? undefined : this.environment.variables[apiKeyEnv]?.trim();
-    if (key !== undefined && key !== '') return { authorization: `Bearer ${key}`, key };
-    return this.userCredentials;
+    const named = apiKeyEnv === undefined ? undefined : this.environment.variables[apiKeyEnv]?.trim();
+    const key = this.keyFile?.key(this.environment.clock()) ?? named;
+    return key !== undefined && key !== '' ? { key } : this.userCredentials;
   }
 
   /**
@@ -188,11 +233,11 @@ function secretsOfUrl({ password, search }: URL): string[] {
   return [...new Set(secrets)].filter((secret) => secret !== '');
 }
 
-function userCredentials({ username, password }: URL): Recipient['own'] {
+function userCredentials({ username, password }: URL): OwnCredentials | undefined {
   if (username === '' && password === '') return undefined;
   // Each byte is one character.
   const pair = `${decoded(username)}:${decoded(password)}`;
-  return { authorization: `Basic ${Buffer.from(pair, 'latin1').toString('base64')}`, key: undefined };
+  return { authorization: `Basic ${Buffer.from(pair, 'latin1').toString('base64')}` };
 }
 
 /** Returns the path, and the query without its question mark; '' without one. */
@@ -201,12 +246,40 @@ function splitQuery(path: string): [string, string] {
   return at < 0 ? [path, ''] : [path.slice(0, at), path.slice(at + 1)];
 }
 
-/** Marks the first upstream, which the caller's client would call without the egress. */
+/** Marks the upstreams that the callers' clients would call without the egress. */
 export function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
-  upstreams.forEach((upstream, index) => {
-    upstream.isFirst = index === 0;
-  });
+  const first = HOMES.map((home) => [home, speakersOf(home, upstreams)[0]] as const);
+  for (const upstream of upstreams)
+    upstream.firstFor = new Set(first.filter(([, one]) => one === upstream).map(([home]) => homeName(home)));
   return upstreams;
+}
+
+/** An API, and the kind of upstream that a client of it is made for. */
+export type Home = Pick<Asked, 'api' | 'home'>;
+
+export const HOMES: readonly Home[] = [
+  { api: 'openai', home: 'openai' },
+  { api: 'openai', home: 'azure' },
+  { api: 'openai', home: 'gemini' },
+  { api: 'anthropic', home: 'anthropic' },
+  { api: 'gemini', home: 'gemini' },
+];
+
+export function homeName({ api, home }: Home): string {
+  return api === home ? api : `${home}/${api}`;
+}
+
+/**
+ * Returns the upstreams for a client, in order: those of the kind that it is made for, where that kind has paths of its own;
+ * else those whose own API it speaks; else those that also speak it.
+ */
+export function speakersOf({ api, home }: Home, upstreams: readonly Upstream[]): readonly Upstream[] {
+  if (home !== api) {
+    const own = upstreams.filter(({ kind }) => kind.name === home);
+    if (own.length > 0) return own;
+  }
+  const native = upstreams.filter(({ kind }) => kind.apis.has(api));
+  return native.length > 0 ? native : upstreams.filter(({ kind }) => kind.alsoSpeaks.has(api));
 }
 
 /** Returns the number of requests that wait for their turn at these upstreams. */

@@ -1,4 +1,5 @@
 /** Keeps idle connections to a provider, and closes them before the provider does. */
+import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Socket } from 'node:net';
@@ -51,9 +52,13 @@ export function readKeepAlive(socket: Duplex, rawHeaders: readonly string[]): vo
 
 const OPTIONS = { keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, scheduling: 'lifo' } as const;
 
-/** @param protocol `http:` or `https:` */
-export function keepingAgent(protocol: string): HttpAgent {
-  return protocol === 'https:' ? new KeepingHttpsAgent(OPTIONS) : new KeepingHttpAgent(OPTIONS);
+/**
+ * @param protocol `http:` or `https:`
+ * @param ca a file with the authorities (PEM) that the server's certificate may have; undefined is those of the system
+ */
+export function keepingAgent(protocol: string, ca?: string): HttpAgent {
+  if (protocol !== 'https:') return new KeepingHttpAgent(OPTIONS);
+  return new KeepingHttpsAgent(ca === undefined ? OPTIONS : { ...OPTIONS, ca: readFileSync(ca) });
 }
 
 // Node documents that a subclass may override this method; its types lack that it returns a boolean.

@@ -2,11 +2,9 @@
 
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import type { RefusalExtras, RefusalReason } from '../caller/refusals.ts';
+import { type Asked, askedOf } from '../kinds/asked.ts';
 import { type Headers, type HttpHeaders, textOf } from '../shared/headers.ts';
 import { decoded } from '../shared/provider-credentials.ts';
-
-/** The path before the operation, as in `OPENAI_BASE_URL=http://127.0.0.1:15002/v1`. */
-export const BASE_PATH = '/v1';
 
 /** A request target in absolute form, as clients of a proxy send it: its authority, and the rest. */
 const ABSOLUTE_FORM = /^https?:\/\/([^/?#]*)(.*)$/is;
@@ -16,15 +14,10 @@ function originForm(target: string): string {
   return target.startsWith('/') ? target : (ABSOLUTE_FORM.exec(target)?.[2] ?? target);
 }
 
-/**
- * Returns the path after the base, with its query; undefined when it is not under the base, or would leave it at a
- * provider that decodes the path.
- */
-export function operationPath(target: string | undefined): string | undefined {
-  const url = originForm(target ?? '');
-  if (!url.startsWith(BASE_PATH)) return undefined;
-  const rest = url.slice(BASE_PATH.length);
-  return rest.startsWith('/') && !climbs(rest.split('?', 1)[0]!) ? rest : undefined;
+/** Returns what a request asks for; undefined where it is under no base, or would leave it at a provider that decodes the path. */
+export function askedBy(target: string | undefined, headers: Headers): Asked | undefined {
+  const asked = askedOf(originForm(target ?? ''), headers);
+  return asked === undefined || climbs(asked.path.split('?', 1)[0]!) ? undefined : asked;
 }
 
 /** Each proxy on the way may decode the path once. */
@@ -70,6 +63,9 @@ export interface Objection {
   readonly more?: RefusalExtras;
 }
 
+const WRONG_PATH =
+  'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1, and ANTHROPIC_BASE_URL, AZURE_OPENAI_ENDPOINT or GOOGLE_GEMINI_BASE_URL to http://HOST:PORT';
+
 /** Returns the fault in a request's head; undefined without one. */
 export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
   const complaint = complaintAbout(request.headers, request.url ?? '', isLoopback);
@@ -86,10 +82,8 @@ export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Ob
       message: `the egress does not pass on the method ${request.method}; use one of the header allow`,
       more: { headers: { allow: [...METHODS].join(', ') } },
     };
-  if (operationPath(request.url) !== undefined) return undefined;
-  const message =
-    'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1';
-  return { reason: 'no_route', message };
+  if (askedBy(request.url, request.headers) !== undefined) return undefined;
+  return { reason: 'no_route', message: WRONG_PATH };
 }
 
 /** Returns the headers without pseudo-headers. */

@@ -11,7 +11,7 @@ interface Range {
 export interface JsonField {
   /** Where its values stand; a key that is there twice has two. */
   readonly ranges: Range[];
-  /** The text of each value; undefined for one longer than {@link MAX_TEXT}. */
+  /** The text of each value; undefined for one that is longer than any policy reads. */
   readonly texts: (string | undefined)[];
   /** The strings, arrays and objects in its values that are arrays. */
   elements: number;
@@ -19,6 +19,9 @@ export interface JsonField {
 
 /** No policy reads a longer value at the top level. */
 const MAX_TEXT = 4_096;
+/** Keys whose value is an object with the schema of the answer in it. */
+const LONGER: ReadonlySet<string> = new Set(['generationConfig', 'generation_config']);
+const MAX_LONGER_TEXT = 65_536;
 /** The most values of one key: nobody repeats it more often by mistake. */
 const MAX_REPEATS = 100;
 
@@ -36,6 +39,7 @@ export class JsonFields {
   /** The part of the value that has come, as latin1; undefined where it is too long, or outside a value. */
   private value: string | undefined = undefined;
   private valueFrom = 0;
+  private maxText = MAX_TEXT;
 
   constructor(wanted: ReadonlySet<string>, findsLookalikes: boolean) {
     this.wanted = wanted;
@@ -68,6 +72,7 @@ export class JsonFields {
       this.byKey.set(key, field);
     }
     this.field = field;
+    this.maxText = LONGER.has(key) ? MAX_LONGER_TEXT : MAX_TEXT;
     return field.ranges.length < MAX_REPEATS;
   }
 
@@ -103,6 +108,6 @@ export class JsonFields {
 
   private keep(piece: Buffer, end: number): void {
     const length = this.value!.length + end - this.valueFrom;
-    this.value = length > MAX_TEXT ? undefined : this.value + piece.toString('latin1', this.valueFrom, end);
+    this.value = length > this.maxText ? undefined : this.value + piece.toString('latin1', this.valueFrom, end);
   }
 }

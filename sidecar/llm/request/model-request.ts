@@ -1,6 +1,7 @@
 /** Describes a model request: one request of the agent, read, with all that later steps need of it. */
 import type { TokenSource } from '../../policy/token-budget.ts';
 import type { EarlierTries } from '../caller/client-retries.ts';
+import type { Asked } from '../kinds/asked.ts';
 import type { Body } from '../shared/body.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { OwnerCall } from '../shared/owner-call.ts';
@@ -10,6 +11,8 @@ import type { Spending } from './spending.ts';
 
 export interface ModelRequest {
   readonly method: string;
+  /** The API, and the place below its base. */
+  readonly asked: Asked;
   /** The path after the base URL, with its query: `/chat/completions?x=1`. */
   readonly path: string;
   readonly headers: HttpHeaders;

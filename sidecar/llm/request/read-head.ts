@@ -3,7 +3,9 @@ import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
-import { type Operation, operationOf, spendsUncounted, traitsOf } from '../shared/operations.ts';
+import type { Asked } from '../kinds/asked.ts';
+import { operationOf, spendsUncounted, traitsOf } from '../kinds/operations.ts';
+import type { Operation } from '../shared/operation.ts';
 import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
 import { plainHeaders, traceIdIn } from './incoming-head.ts';
 import type { ModelRequest } from './model-request.ts';
@@ -18,28 +20,29 @@ export type RequestHead = Omit<
 > & { readonly operation: Operation };
 
 /**
- * @param path after the base URL, with its query
  * @param tokensPerTask the operator's budget for a task; 0 is none
  */
 export function readHead(
   request: DownstreamRequest,
-  path: string,
+  asked: Asked,
   receivedMs: number,
   ownerCalls: OwnerCalls | undefined,
   budgets: TaskBudgets,
   tokensPerTask: number,
 ): RequestHead {
   const method = request.method ?? 'GET';
+  const { path, api } = asked;
   const headers = plainHeaders(request.headers);
   const ownerCall = ownerCalls?.find(headers);
   const taskId = idOf(headers['x-task-id']) ?? ownerCall?.taskId ?? '';
   const plain = path.split('?', 1)[0]!;
-  const operation = operationOf(method, plain);
-  const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain);
+  const operation = operationOf(method, plain, api);
+  const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain, api);
   const task = taskOf(taskId, headers);
   return {
     method,
     path,
+    asked,
     headers,
     operation,
     receivedMs,

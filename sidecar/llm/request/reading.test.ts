@@ -4,7 +4,10 @@ import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
 import { resetMs, retryAfterMs } from '../limits/retry-after.ts';
 import { bodyOf } from '../shared/body.ts';
-import { type Operation, operationOf, spendsUncounted } from '../shared/operations.ts';
+import { askedOf } from '../kinds/asked.ts';
+import { OPENAI_QUOTAS } from '../kinds/openai.ts';
+import { operationOf, spendsUncounted } from '../kinds/operations.ts';
+import type { ApiName, Operation } from '../shared/operation.ts';
 import { withTopLevel } from './json-edit.ts';
 import { JsonScan } from './json-scan.ts';
 import { type RequestFacts, readRequestFacts, requestScan } from './request-facts.ts';
@@ -39,11 +42,11 @@ t.test("the headers of an answer say how long the provider's clients should wait
       1_000,
     ],
   ] as const) {
-    t.equal(retryAfterMs(429, headers, NOW_MS), ms, JSON.stringify(headers));
+    t.equal(retryAfterMs(OPENAI_QUOTAS, 429, headers, NOW_MS), ms, JSON.stringify(headers));
   }
   const exhausted = { 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '6m0s' };
-  t.equal(retryAfterMs(500, exhausted, NOW_MS), undefined, 'a limit that is used up is not why it failed');
-  t.equal(retryAfterMs(500, { ...exhausted, 'retry-after-ms': '7' }, NOW_MS), 7, 'what is asked for is');
+  t.equal(retryAfterMs(OPENAI_QUOTAS, 500, exhausted, NOW_MS), undefined, 'a limit that is used up is not why it failed');
+  t.equal(retryAfterMs(OPENAI_QUOTAS, 500, { ...exhausted, 'retry-after-ms': '7' }, NOW_MS), 7, 'what is asked for is');
   t.equal(resetMs('120ms', NOW_MS), 120);
   t.equal(resetMs('1h', NOW_MS), 3_600_000);
   t.equal(resetMs('7', NOW_MS), 7_000);
@@ -100,7 +103,7 @@ t.test('method and path name the operation of a request', async (t) => {
     ['POST', '/responses', 'responses'],
     ['POST', '/responses/x/cancel', 'other'],
     ['POST', '/messages', 'messages'],
-    ['POST', '/messages/count_tokens', 'other'],
+    ['POST', '/messages/count_tokens', 'count_tokens'],
     ['POST', '/threads/x/messages', 'other'],
     ['POST', '/embeddings', 'embeddings'],
     ['POST', '/images/generations', 'images'],
@@ -116,7 +119,7 @@ t.test('method and path name the operation of a request', async (t) => {
     ['GET', '/', 'other'],
     ['POST', '/constructor', 'other'],
   ] as const)
-    t.equal(operationOf(method, path), operation, `${method} ${path}`);
+    t.equal(operationOf(method, path, apiAt(path)), operation, `${method} ${path}`);
 });
 
 t.test('a path has the operation that the most lenient server finds', async (t) => {
@@ -133,7 +136,7 @@ t.test('a path has the operation that the most lenient server finds', async (t) 
     '/chat/completions%3Fx=1',
     '/chat/completions%00',
   ])
-    t.equal(operationOf('POST', path), 'chat', path);
+    t.equal(operationOf('POST', path, apiAt(path)), 'chat', path);
   for (const [method, path, spends] of [
     ['POST', '/chat/completions', false],
     ['POST', '/chat/completions/chatcmpl-1', false],
@@ -155,8 +158,13 @@ t.test('a path has the operation that the most lenient server finds', async (t) 
     ['POST', '/images/generations', false],
     ['POST', '/moderations', false],
   ] as const)
-    t.equal(spendsUncounted(method, path), spends, `${method} ${path}`);
+    t.equal(spendsUncounted(method, path, apiAt(path)), spends, `${method} ${path}`);
 });
+
+/** The API of a request without a header that tells it. */
+function apiAt(path: string): ApiName {
+  return askedOf(`/v1${path}`, {})!.api;
+}
 
 function spendingFor(operation: Operation, text: string, size = text.length): Spending | { fault: string } {
   const body = bodyOf(Buffer.from(text));
@@ -213,7 +221,7 @@ function factsOf(operation: Operation, text: string): RequestFacts {
 
 t.test('the greatest reading of a request bounds what it may use', async (t) => {
   const facts = (json: object, path = '/chat/completions') =>
-    factsOf(operationOf('POST', path), JSON.stringify(json));
+    factsOf(operationOf('POST', path, apiAt(path)), JSON.stringify(json));
   t.match(facts({ model: 'm', stream: true, max_tokens: 9, temperature: 0.5 }), {
     operation: 'chat',
     model: 'm',

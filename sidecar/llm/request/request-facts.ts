@@ -2,15 +2,23 @@
 
 import { isObject } from '../../node/json.ts';
 import type { Body } from '../shared/body.ts';
-import { type Operation, traitsOf } from '../shared/operations.ts';
+import type { ApiName, Operation } from '../shared/operation.ts';
+import type { Asked } from '../kinds/asked.ts';
+import { traitsOf } from '../kinds/operations.ts';
 import { DataParts } from './data-parts.ts';
+import { textsOf } from './json-field-path.ts';
 import { JsonScan } from './json-scan.ts';
 import { TOKENS_PER_REFERENCE } from './spending.ts';
 
 export interface RequestFacts {
+  readonly api: ApiName;
   readonly operation: Operation;
-  /** The model that the caller names; '' without one. */
+  /** The model that the caller names, in the path or in the body; '' without one. */
   readonly model: string;
+  /** The path names the model. */
+  readonly isModelInPath: boolean;
+  /** The model in the body; '' without one. */
+  readonly bodyModel: string;
   readonly stream: boolean;
   /** The request's own maximum for the answer, over all its choices; 0 without one. */
   readonly maxOutputTokens: number;
@@ -45,6 +53,8 @@ const READ_KEYS: ReadonlySet<string> = new Set([
   'max_tokens',
   'max_completion_tokens',
   'max_output_tokens',
+  'generationConfig',
+  'generation_config',
 ]);
 
 /** The types of message parts that are no text. */
@@ -68,21 +78,35 @@ export function requestScan(operation: Operation, hasBudget = false): JsonScan |
   return new JsonScan(READ_KEYS, REFERENCES, hasBudget ? new DataParts() : undefined);
 }
 
+/** What the path of a request says. */
+type Place = Pick<Asked, 'api' | 'model' | 'isStream'>;
+
+const NO_PLACE: Place = { api: 'openai', model: '', isStream: false };
+
 /** @param scan the scan of the whole body; undefined where no policy reads it */
-export function readRequestFacts(operation: Operation, body: Body, scan: JsonScan | undefined): RequestFacts {
-  if (scan === undefined || !scan.isWhole)
-    return unread(operation, traitsOf(operation).isCounted ? body.bytes : 0);
+export function readRequestFacts(
+  operation: Operation,
+  body: Body,
+  scan: JsonScan | undefined,
+  place: Place = NO_PLACE,
+): RequestFacts {
+  const traits = traitsOf(operation);
+  if (scan === undefined || !scan.isWhole) return unread(operation, traits.isCounted ? body.bytes : 0, place);
   const model = lastOf(scan, 'model');
+  const bodyModel = typeof model === 'string' ? model.slice(0, MODEL_MAX_LENGTH) : '';
   const temperature = lastOf(scan, 'temperature');
   const options = lastOf(scan, 'stream_options');
   const streamOptions = isObject(options) ? options : undefined;
-  const choices = Math.max(1, largestOf(scan, 'n') || largestOf(scan, 'best_of'));
+  let choices = 0;
+  for (const field of traits.choicesFields) choices ||= largestOf(scan, field);
+  choices = Math.max(1, choices);
   const textBytes = Math.max(0, body.bytes - scan.partBytes);
   const referred = scan.parts * TOKENS_PER_REFERENCE;
   return {
+    api: place.api,
     operation,
-    model: typeof model === 'string' ? model.slice(0, MODEL_MAX_LENGTH) : '',
-    stream: lastOf(scan, 'stream') === true,
+    ...modelOf(place, bodyModel),
+    stream: place.isStream || (place.api !== 'gemini' && lastOf(scan, 'stream') === true),
     maxOutputTokens: choices * maxOutput(operation, scan),
     choices,
     estimatedInputTokens: Math.ceil(textBytes / BYTES_PER_TOKEN) + referred,
@@ -94,11 +118,17 @@ export function readRequestFacts(operation: Operation, body: Body, scan: JsonSca
   };
 }
 
-function unread(operation: Operation, bytes: number): RequestFacts {
+function modelOf({ model }: Place, bodyModel: string) {
+  const isModelInPath = model !== '';
+  return { model: isModelInPath ? model.slice(0, MODEL_MAX_LENGTH) : bodyModel, isModelInPath, bodyModel };
+}
+
+function unread(operation: Operation, bytes: number, place: Place): RequestFacts {
   return {
+    api: place.api,
     operation,
-    model: '',
-    stream: false,
+    ...modelOf(place, ''),
+    stream: place.isStream,
     maxOutputTokens: 0,
     choices: 1,
     estimatedInputTokens: Math.ceil(bytes / BYTES_PER_TOKEN),
@@ -128,15 +158,15 @@ function lastOf(scan: JsonScan, key: string): unknown {
   return parsed(scan.fields.get(key)?.texts.at(-1));
 }
 
-/** Returns the largest of a key's values: no server takes a larger one. */
-function largestOf(scan: JsonScan, key: string): number {
-  return (scan.fields.get(key)?.texts ?? []).reduce((most, text) => Math.max(most, whole(parsed(text))), 0);
+/** Returns the largest of a field's values: no server takes a larger one. */
+function largestOf(scan: JsonScan, field: string): number {
+  return (textsOf(scan, field) ?? []).reduce((most, text) => Math.max(most, whole(parsed(text))), 0);
 }
 
 /** The same for a maximum: 0, which is no maximum, where one of the values is none. */
-function mostOf(scan: JsonScan, key: string): number {
-  const texts = scan.fields.get(key)?.texts ?? [];
-  return texts.some((text) => whole(parsed(text)) === 0) ? 0 : largestOf(scan, key);
+function mostOf(scan: JsonScan, field: string): number {
+  const texts = textsOf(scan, field) ?? [];
+  return texts.some((text) => whole(parsed(text)) === 0) ? 0 : largestOf(scan, field);
 }
 
 function parsed(text: string | undefined): unknown {

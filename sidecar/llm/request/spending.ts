@@ -6,7 +6,9 @@
  * may read in a way that it can't bound.
  */
 import type { Body } from '../shared/body.ts';
-import { type Operation, traitsOf } from '../shared/operations.ts';
+import type { Operation } from '../shared/operation.ts';
+import { traitsOf } from '../kinds/operations.ts';
+import { textsOf } from './json-field-path.ts';
 import type { JsonScan } from './json-scan.ts';
 
 export interface Spending {
@@ -23,8 +25,6 @@ export interface Spending {
 /** The spending of a request without a budget, or without a body. */
 export const NO_SPENDING: Spending = { inputTokens: 0, choices: 1, outputTokens: 0, unbounded: [] };
 
-/** Fields that ask for several answers. */
-const CHOICES = ['n', 'best_of'] as const;
 /** What a picture or a sound costs, in the request or by reference: about as much as a large picture. */
 export const TOKENS_PER_REFERENCE = 2_000;
 /** `"5"`, `" 5 "` and `"1_000"`, which lenient servers read as numbers. */
@@ -49,9 +49,9 @@ export function spendingOf(
   const { data } = scan;
   if (data !== undefined && data.namedFiles > 0)
     return { fault: 'it names a file whose size is not known here; put the content into the request' };
-  const { maxOutputFields } = traitsOf(operation);
+  const { choicesFields, maxOutputFields } = traitsOf(operation);
   let choices = 1;
-  for (const field of CHOICES) {
+  for (const field of choicesFields) {
     const reading = readingOf(scan, field);
     if (reading === undefined) return { fault: unreadable(field) };
     choices = Math.max(choices, reading.most);
@@ -86,7 +86,8 @@ function readingOf(scan: JsonScan, field: string): Reading | undefined {
   let most = 0;
   let nulls = 0;
   let isNone = false;
-  const texts = scan.fields.get(field)?.texts ?? [];
+  const texts = textsOf(scan, field);
+  if (texts === undefined) return undefined;
   for (const text of texts) {
     const value = numberIn(text);
     if (value === undefined) return undefined;

@@ -5,6 +5,7 @@ export const ADDED_FIELDS = [
   'max_completion_tokens',
   'max_tokens',
   'max_output_tokens',
+  'generationConfig.maxOutputTokens',
   'stream_options',
 ] as const;
 
@@ -19,6 +20,7 @@ const COMPATIBLE: readonly AddedField[] = [
   'max_tokens',
   'max_completion_tokens',
   'max_output_tokens',
+  'generationConfig.maxOutputTokens',
   'stream_options',
 ];
 

@@ -1,9 +1,20 @@
 /** Declares the settings of the egress: the keys of `llm` in the configuration. */
 import * as z from 'zod';
 import { listen } from '../../settings/address-kinds.ts';
-import { duration, entryName, flag, integer, oneOf, text, url } from '../../settings/kinds.ts';
+import {
+  duration,
+  entryName,
+  file,
+  flag,
+  headerName,
+  integer,
+  oneOf,
+  text,
+  url,
+} from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
 import { ADDED_FIELDS } from './addable-fields.ts';
+import { KIND_NAMES } from './operation.ts';
 
 const MANY = 1_000_000;
 
@@ -19,13 +30,39 @@ export const DEFAULT_PROVIDER = {
 /** An entry of `llm.upstreams`. Its URL may hold credentials: `config/redact.ts` removes them for display. */
 const llmUpstream = z.strictObject({
   name: entryName().describe('The name in metrics and logs'),
+  kind: oneOf(KIND_NAMES)
+    .nullable()
+    .default(null)
+    .describe('What the provider is like: its paths, its key, its errors; null goes by the host of its url'),
   url: url().describe('The base URL of its API'),
+  api_version: text('a version such as 2024-10-21', /^[A-Za-z0-9._-]+$/)
+    .nullable()
+    .default(null)
+    .describe("Azure's api-version; with one, requests go to /openai/deployments/NAME, and to /openai/v1 without"),
   api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
     .nullable()
     .default(null)
     .describe(
       'The environment variable that holds the key; without one the first upstream gets what the caller sends',
     ),
+  api_key_file: file()
+    .nullable()
+    .default(null)
+    .describe('The file that holds the key; it is read again when it changes, and comes before api_key_env'),
+  headers: z
+    .record(headerName('the name of a header'), text('the value of a header'))
+    .default({})
+    .describe('Headers for each of its requests, in the place of the same ones of the caller'),
+  ca: file()
+    .nullable()
+    .default(null)
+    .describe("The authorities (PEM) that its certificate may have; null is those of the system"),
+  lacks: z
+    .array(text('an operation or a field such as responses or stream_options', /^[A-Za-z_][A-Za-z0-9_]*$/))
+    .max(64)
+    .nullable()
+    .default(null)
+    .describe("Operations, and fields of requests, that it can't take: such a request goes elsewhere; null goes by its host"),
   model: text('the name of a model')
     .nullable()
     .default(null)
@@ -46,7 +83,7 @@ export const llmKeys = {
     .array(llmUpstream)
     .min(1)
     .max(64)
-    .default([{ ...DEFAULT_PROVIDER, model: null, adds: null }])
+    .prefault([{ ...DEFAULT_PROVIDER }])
     .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')

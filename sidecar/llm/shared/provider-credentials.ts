@@ -58,9 +58,13 @@ function isSecret(name: string, others: RegExp): boolean {
 export interface Recipient {
   /** The caller's client would have called it without the egress. */
   readonly isFirst: boolean;
-  /** The configured credentials, as the value of `authorization` and as a bare key; undefined without any. */
-  readonly own: { readonly authorization: string; readonly key: string | undefined } | undefined;
+  /** The configured credentials: a key, or the value of `authorization`; undefined without any. */
+  readonly own: OwnCredentials | undefined;
+  /** Puts the configured key into the headers to send. @param callers the caller's own, to see where its key stands */
+  readonly authorize: (sent: HttpHeaders, callers: HttpHeaders, key: string) => void;
 }
+
+export type OwnCredentials = { readonly key: string } | { readonly authorization: string };
 
 /** Whether the caller's own secrets may go there. */
 export function takesCallers({ isFirst, own }: Recipient): boolean {
@@ -76,28 +80,16 @@ export function headersFor(headers: HttpHeaders, recipient: Recipient): HttpHead
     if (kind === 'plain' || (kind === 'secret' && callers) || (kind === 'account' && recipient.isFirst))
       sent[name] = headers[name]!;
   }
-  if (recipient.own !== undefined) authorize(sent, headers, recipient.own.authorization, recipient.own.key);
+  const { own } = recipient;
+  if (own === undefined) return sent;
+  if ('key' in own) recipient.authorize(sent, headers, own.key);
+  else sent['authorization'] = own.authorization;
   return sent;
 }
 
-/** Puts the credentials where the caller had its own; providers of OpenAI's API take a bearer token. */
-function authorize(
-  sent: HttpHeaders,
-  headers: HttpHeaders,
-  authorization: string,
-  key: string | undefined,
-): void {
-  let isNative = false;
-  if (key !== undefined) {
-    if (headers['api-key'] !== undefined) sent['api-key'] = key;
-    for (const name of ['x-api-key', 'x-goog-api-key'] as const) {
-      if (headers[name] === undefined) continue;
-      sent[name] = key;
-      // The own APIs of Anthropic and Gemini may refuse a request with two credentials.
-      isNative = headers['authorization'] === undefined;
-    }
-  }
-  if (!isNative) sent['authorization'] = authorization;
+/** Whether a header of this name, or a parameter, holds a secret. */
+export function isSecretHeader(name: string): boolean {
+  return isSecret(name, SECRET_HEADER);
 }
 
 /** Returns a path without the secrets in its query, for upstreams that must not receive them. */

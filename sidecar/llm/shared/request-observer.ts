@@ -1,7 +1,7 @@
 /** Describes the observers of requests: traces, the access log, `/events`. Without one of them there is no observer. */
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import type { HttpHeaders } from './headers.ts';
-import type { Operation } from './operations.ts';
+import type { Operation } from './operation.ts';
 import type { ProviderFailure } from './provider-failure.ts';
 
 export interface LlmRequestInfo {

@@ -2,6 +2,7 @@
 import { type ClientRequest, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { joinRecords } from '../../tls/joined-records.ts';
+import type { Asked } from '../kinds/asked.ts';
 import type { Upstream } from '../provider/upstream.ts';
 import { MAX_HEADER_BYTES } from '../relay/relay.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
@@ -15,18 +16,19 @@ export interface HandshakeHandlers {
   onEndless(what: string): void;
 }
 
-/** @param path the caller's path, after the base URL */
+/** @param asked what the caller asks for */
 export function sendHandshake(
   upstream: Upstream,
-  path: string,
+  asked: Asked,
   headers: HttpHeaders,
   handlers: HandshakeHandlers,
 ): ClientRequest {
+  const path = handshakePath(asked.path, upstream.recipient(asked));
   const isSecure = upstream.protocol === 'https:';
   const client = (isSecure ? httpsRequest : httpRequest)({
     hostname: upstream.hostname,
     port: upstream.port,
-    path: upstream.pathOf(handshakePath(path, upstream.recipient)),
+    path: upstream.pathOf({ ...asked, path }, ''),
     headers,
     // A connection of its own, because it can't serve requests afterwards.
     agent: false,

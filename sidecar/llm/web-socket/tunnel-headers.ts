@@ -40,7 +40,7 @@ function protocolsFor(protocols: string, recipient: Recipient): string {
   for (const one of protocols.split(',').map((text) => text.trim())) {
     if (KEY_PROTOCOL.test(one)) {
       if (takesCallers(recipient)) kept.push(one);
-      else if (own?.key !== undefined) kept.push(`openai-insecure-api-key.${own.key}`);
+      else if (own !== undefined && 'key' in own) kept.push(`openai-insecure-api-key.${own.key}`);
     } else if (one !== '' && (isFirst || !ACCOUNT_PROTOCOL.test(one))) {
       kept.push(one);
     }

@@ -9,8 +9,9 @@ import { Timer } from '../../clock/timer-wheel.ts';
 import { step } from '../../errors/illegal-step.ts';
 import { type RefusalReason, refuse, statusOfRefusal } from '../caller/refusals.ts';
 import { endSoon, headText, LAST_BYTES_MS, SocketSink } from '../caller/socket-sink.ts';
+import type { Asked } from '../kinds/asked.ts';
 import type { EgressContext } from '../provider/egress-context.ts';
-import type { Upstream } from '../provider/upstream.ts';
+import { speakersOf, type Upstream } from '../provider/upstream.ts';
 import type { UpstreamAdmission } from '../provider/upstream-breaker.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from '../shared/request-observer.ts';
@@ -25,8 +26,7 @@ const PEER_CHECK_MS = 60_000;
 const SWITCHING = 101;
 
 export interface TunnelRequest {
-  /** The path after the base URL, with its query. */
-  readonly path: string;
+  readonly asked: Asked;
   readonly headers: HttpHeaders;
   readonly caller: string;
   readonly info: LlmRequestInfo;
@@ -59,7 +59,7 @@ export class Tunnel extends Timer {
     this.context = context;
     this.request = request;
     this.onOver = onOver;
-    this.upstreams = [...context.upstreams];
+    this.upstreams = [...speakersOf(request.asked, context.upstreams)];
     this.startedMs = context.clock();
     this.aliveMs = this.startedMs;
     this.observer = context.observer?.begin(request.info);
@@ -135,8 +135,9 @@ export class Tunnel extends Timer {
   }
 
   private ask(upstream: Upstream): void {
-    const { headers, path } = this.request;
-    const sent = handshakeHeaders(headers, upstream.recipient);
+    const { headers, asked } = this.request;
+    const sent = handshakeHeaders(headers, upstream.recipient(asked));
+    upstream.addHeaders(sent);
     this.observer?.onAttempt({
       upstream: upstream.name,
       serverAddress: upstream.hostname,
@@ -146,7 +147,7 @@ export class Tunnel extends Timer {
       headers: sent,
     });
     const isCurrent = (): boolean => client === this.client && this.state !== 'over';
-    const client: ClientRequest = sendHandshake(upstream, path, sent, {
+    const client: ClientRequest = sendHandshake(upstream, asked, sent, {
       onConnected: () => {
         if (isCurrent()) this.onConnected();
       },
@@ -207,7 +208,7 @@ export class Tunnel extends Timer {
     const { socket } = this.request;
     socket.write(
       headText(status, answer.statusMessage ?? '', {
-        ...withoutHops(answer.headers as HttpHeaders, this.upstream!.recipient),
+        ...withoutHops(answer.headers as HttpHeaders, this.upstream!.recipient(this.request.asked)),
         'outrigger-upstream': this.upstream!.name,
         connection: 'close',
       }),
@@ -242,7 +243,7 @@ export class Tunnel extends Timer {
     }
     socket.write(
       headText(SWITCHING, 'Switching Protocols', {
-        ...withoutHops(answer.headers as HttpHeaders, upstream.recipient),
+        ...withoutHops(answer.headers as HttpHeaders, upstream.recipient(this.request.asked)),
         'outrigger-upstream': upstream.name,
         connection: 'Upgrade',
         upgrade: 'websocket',

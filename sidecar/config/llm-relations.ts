@@ -1,0 +1,51 @@
+/** Checks of the egress that span several settings. */
+import { providerKind } from '../llm/kinds/kinds.ts';
+import { readAddress } from '../net/address.ts';
+import { reaches } from '../net/reach.ts';
+import { parseDurationMs } from '../settings/duration.ts';
+import { checkCertificates, checkFiles, finding } from './file-checks.ts';
+import type { Finding } from './problems.ts';
+import type { FileConfig } from './schema.ts';
+
+type FileUpstream = FileConfig['llm']['upstreams'][number];
+
+export function checkLlm({ llm }: FileConfig): Finding[] {
+  const names = llm.upstreams.map(({ name }) => name);
+  const findings = llm.upstreams.flatMap((upstream, index) => {
+    const { name, url } = upstream;
+    const path = ['llm', 'upstreams', index];
+    if (reaches(readAddress(hostOf(url)), readAddress(llm.listen))) {
+      const remedy = 'write the base URL of the provider';
+      return [finding([...path, 'url'], 'is our own llm.listen: requests would loop', remedy)];
+    }
+    if (names.indexOf(name) !== index)
+      return [finding([...path, 'name'], `appears twice: ${name}`, 'give each upstream a name of its own')];
+    return checkUpstream(path, upstream);
+  });
+  if (parseDurationMs(llm.retry.backoff.base)! > parseDurationMs(llm.retry.backoff.max)!) {
+    const path = ['llm', 'retry', 'backoff', 'base'];
+    findings.push(finding(path, 'is longer than max', 'raise max or lower base'));
+  }
+  return findings;
+}
+
+function checkUpstream(path: (string | number)[], upstream: FileUpstream): Finding[] {
+  const { url, kind, ca, api_key_file, api_version } = upstream;
+  const findings = [
+    ...checkFiles(path, { api_key_file }, ['api_key_file'], 'a file that holds the key alone'),
+    ...(ca === null ? [] : checkCertificates(path, { ca }, { ca: 'ca', cert: 'cert', key: 'key' })),
+  ];
+  const { hostname, protocol } = new URL(url);
+  if (api_version !== null && providerKind(kind ?? undefined, hostname).name !== 'azure')
+    findings.push(
+      finding([...path, 'api_version'], 'is for upstreams of kind azure', 'remove it, or write kind: azure'),
+    );
+  if (ca !== null && protocol === 'http:')
+    findings.push(finding([...path, 'ca'], 'has no use without TLS', 'write an https url, or remove it'));
+  return findings;
+}
+
+function hostOf(url: string): string {
+  const { hostname, port, protocol } = new URL(url);
+  return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
+}

@@ -1,0 +1,61 @@
+/** Reads the answers of OpenAI's API: chat and legacy completions, and Responses. Pure. */
+import { isObject, type JsonObject } from '../../node/json.ts';
+import { type AnswerFacts, count, joined, noteNames, type Usage } from './answer-facts.ts';
+
+/** Reads an answer, or an event, of chat or legacy completions. */
+export function readChoices(value: JsonObject, facts: AnswerFacts): string | undefined {
+  facts.usage = usageOf(value['usage']) ?? facts.usage;
+  noteNames(facts, value['model'], value['id']);
+  const choices = value['choices'];
+  if (!Array.isArray(choices)) return undefined;
+  let text: string | undefined;
+  for (const choice of choices) {
+    if (!isObject(choice)) continue;
+    if (typeof choice['finish_reason'] === 'string') facts.finishReason = choice['finish_reason'];
+    const delta = isObject(choice['delta']) ? choice['delta'] : choice;
+    text = joined(text, delta['content']);
+    text = joined(text, delta['text']);
+    text = joined(text, delta['refusal']);
+    text = joined(text, delta['reasoning_content']);
+    if (Array.isArray(delta['tool_calls'])) text = (text ?? '') + JSON.stringify(delta['tool_calls']);
+  }
+  return text;
+}
+
+/** Reads an answer, or an event, of the Responses API. */
+export function readResponse(value: JsonObject, facts: AnswerFacts): string | undefined {
+  const inner = value['response'];
+  const response = isObject(inner) ? inner : value;
+  facts.usage = usageOf(response['usage']) ?? facts.usage;
+  noteNames(facts, response['model'], response['id']);
+  if (typeof response['status'] === 'string' && response !== value) facts.finishReason = response['status'];
+  const delta = value['delta'];
+  return typeof delta === 'string' ? delta : undefined;
+}
+
+/** Reads the usage of an answer without a text: embeddings, pictures. */
+export function readUsage(value: JsonObject, facts: AnswerFacts): undefined {
+  facts.usage = usageOf(value['usage']) ?? facts.usage;
+  noteNames(facts, value['model'], value['id']);
+}
+
+/**
+ * Reads `prompt_tokens` and `completion_tokens`, or the names of the Responses API. The input includes what came from the
+ * cache, the output what was reasoning.
+ */
+function usageOf(value: unknown): Usage | undefined {
+  if (!isObject(value)) return undefined;
+  const input = count(value['prompt_tokens']) ?? count(value['input_tokens']);
+  const output = count(value['completion_tokens']) ?? count(value['output_tokens']);
+  if (input === undefined && output === undefined) return undefined;
+  const inputs = value['prompt_tokens_details'] ?? value['input_tokens_details'];
+  const outputs = value['completion_tokens_details'] ?? value['output_tokens_details'];
+  return {
+    inputTokens: input ?? 0,
+    cacheReadTokens: (isObject(inputs) ? count(inputs['cached_tokens']) : undefined) ?? 0,
+    cacheWrite5mTokens: 0,
+    cacheWrite1hTokens: 0,
+    outputTokens: output ?? 0,
+    reasoningTokens: (isObject(outputs) ? count(outputs['reasoning_tokens']) : undefined) ?? 0,
+  };
+}
