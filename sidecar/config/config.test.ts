@@ -238,8 +238,14 @@ const DEFAULTS = {
     upstreams: [
       {
         name: 'openai',
+        kind: undefined,
         url: 'https://api.openai.com/v1',
+        apiVersion: undefined,
         apiKeyEnv: 'OPENAI_API_KEY',
+        apiKeyFile: undefined,
+        headers: {},
+        ca: undefined,
+        lacks: undefined,
         model: undefined,
         adds: undefined,
       },

@@ -179,7 +179,15 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders {
     const { clientDecides } = this.choice;
-    return answerHeaders(status, headers, this.held!.upstream, this.request.asked, this.count, clientDecides, isEvents);
+    return answerHeaders(
+      status,
+      headers,
+      this.held!.upstream,
+      this.request.asked,
+      this.count,
+      clientDecides,
+      isEvents,
+    );
   }
 
   onCommit(status: number): void {

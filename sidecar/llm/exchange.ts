@@ -18,6 +18,7 @@ import type { Sink } from './caller/sink.ts';
 import { type AfterAttempt, type AttemptsOwner, ExchangeAttempts } from './exchange-attempts.ts';
 import { settleExchange } from './exchange-end.ts';
 import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-state.ts';
+import { traitsOf } from './kinds/operations.ts';
 import type { Ticket } from './limits/fair-limiter.ts';
 import type { Entering } from './limits/minute-gate.ts';
 import { reasonOf, requestOutcomeOf } from './provider/attempt-verdict.ts';
@@ -26,7 +27,6 @@ import { type NoStep, refusalOf } from './provider/give-up.ts';
 import type { ProviderAttemptEnd } from './provider/provider-attempt-owner.ts';
 import { infoOf, type ModelRequest } from './request/model-request.ts';
 import type { HttpHeaders } from './shared/headers.ts';
-import { traitsOf } from './kinds/operations.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './shared/request-observer.ts';
 
 export class Exchange extends Timer implements AttemptsOwner, Entering {

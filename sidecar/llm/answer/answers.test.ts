@@ -111,7 +111,12 @@ t.test('the reader finds the fields of an event', async (t) => {
 });
 
 /** By the names of the dialects, an operation of each. */
-const DIALECTS = { choices: 'chat', responses: 'responses', messages: 'messages', unmarked: 'images' } as const;
+const DIALECTS = {
+  choices: 'chat',
+  responses: 'responses',
+  messages: 'messages',
+  unmarked: 'images',
+} as const;
 
 function dialectOf(name: keyof typeof DIALECTS) {
   const operation: Operation = DIALECTS[name];

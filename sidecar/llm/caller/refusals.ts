@@ -1,7 +1,7 @@
 /** Writes refusals, in the form of the caller's API, and the event that ends a broken stream. */
 
-import type { HttpHeaders } from '../shared/headers.ts';
 import { apiOf, traitsOf } from '../kinds/operations.ts';
+import type { HttpHeaders } from '../shared/headers.ts';
 import type { ApiName, Operation } from '../shared/operation.ts';
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import type { Sink } from './sink.ts';

@@ -160,7 +160,9 @@ export const GEMINI: ProviderKind = {
     const callers = MODEL.exec(path)?.[0];
     // The caller's own spelling stays where the model does.
     const isOther = callers !== undefined && model !== '' && decoded(callers) !== `/models/${model}`;
-    return root + base + (isOther ? `/models/${encodeURIComponent(model)}${path.slice(callers.length)}` : path);
+    return (
+      root + base + (isOther ? `/models/${encodeURIComponent(model)}${path.slice(callers.length)}` : path)
+    );
   },
   isModelInPath: (_basePath, { api }) => api === 'gemini',
   authorize: (sent, _callers, key, api) => {

@@ -80,7 +80,7 @@ export const OPENAI_API: ProviderApi = {
     completions: { ...COMPLETIONS, maxOutputFields: ['max_tokens'] },
     responses: {
       ...generating(readResponse),
-          maxOutputFields: ['max_output_tokens'],
+      maxOutputFields: ['max_output_tokens'],
       events: RESPONSES,
     },
     embeddings: { ...DATA, isCounted: true },

@@ -104,7 +104,11 @@ export interface ProviderKind {
    */
   readonly pathOf: (basePath: string, asked: AskedPath, version: string) => string;
   /** Whether that path names the model, so that the body keeps its own. */
-  readonly isModelInPath: (basePath: string, asked: Pick<AskedPath, 'api' | 'base'>, version: string) => boolean;
+  readonly isModelInPath: (
+    basePath: string,
+    asked: Pick<AskedPath, 'api' | 'base'>,
+    version: string,
+  ) => boolean;
   /** Puts the upstream's key into the headers to send. @param callers the caller's own headers, to see where its key stands */
   readonly authorize: (sent: HttpHeaders, callers: HttpHeaders, key: string, api: ApiName) => void;
   /** The headers of what is left of its limits. */

@@ -92,13 +92,7 @@ export class LearnedLimit {
   }
 }
 
-function learnOne(
-  meter: Meter,
-  headers: Headers,
-  names: QuotaHeaders,
-  nowMs: number,
-  wallMs: number,
-) {
+function learnOne(meter: Meter, headers: Headers, names: QuotaHeaders, nowMs: number, wallMs: number) {
   const remaining = count(headers[names.remaining]);
   if (remaining === undefined) return;
   const reset = resetMs(textOf(headers[names.reset]), wallMs);

@@ -4,6 +4,7 @@
  * the refused request.
  */
 
+import { traitsOf } from '../kinds/operations.ts';
 import { withTopLevel } from '../request/json-edit.ts';
 import { JsonScan } from '../request/json-scan.ts';
 import type { ModelRequest } from '../request/model-request.ts';
@@ -11,7 +12,6 @@ import type { RequestFacts } from '../request/request-facts.ts';
 import type { AddedField } from '../shared/addable-fields.ts';
 import { bodyOf } from '../shared/body.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
-import { traitsOf } from '../kinds/operations.ts';
 import type { Target } from './target.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -140,7 +140,9 @@ function setField(values: Map<string, string>, { scan }: RequestFacts, field: st
   const nested = new JsonScan(new Set(inner.keys()));
   const body = bodyOf(Buffer.from(text));
   nested.push(body.parts[0]!);
-  const { parts } = nested.isWhole ? withTopLevel(body, nested, inner) : withTopLevel(EMPTY, EMPTY_SCAN, inner);
+  const { parts } = nested.isWhole
+    ? withTopLevel(body, nested, inner)
+    : withTopLevel(EMPTY, EMPTY_SCAN, inner);
   values.set(outer, Buffer.concat(parts).toString());
 }
 

@@ -5,8 +5,8 @@ import { ErrorBody, isReadableError } from '../answer/error-body.ts';
 import { FirstBytesBody } from '../answer/first-bytes.ts';
 import { HeldBytes } from '../answer/held-answers.ts';
 import { noFacts } from '../kinds/answer-facts.ts';
-import type { HttpHeaders } from '../shared/headers.ts';
 import { traitsOf } from '../kinds/operations.ts';
+import type { HttpHeaders } from '../shared/headers.ts';
 import type { ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
 import type { ProviderAttemptEnd, ProviderAttemptOptions } from './provider-attempt-owner.ts';
 

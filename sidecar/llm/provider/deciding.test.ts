@@ -1,9 +1,9 @@
 // What the egress decides: where a request goes, when, and what may be sent; on a virtual clock.
 
 import t from 'tap';
-import { OPENAI_QUOTAS } from '../kinds/openai.ts';
 import fc from '../../../scripts/harness/properties.ts';
 import { JointBudget, TokenBudget } from '../../policy/token-budget.ts';
+import { OPENAI_QUOTAS } from '../kinds/openai.ts';
 import { FairLimiter } from '../limits/fair-limiter.ts';
 import { LearnedLimit } from '../limits/learned-limit.ts';
 import { TaskBudgets, taskKey } from '../limits/task-budgets.ts';
@@ -236,7 +236,12 @@ t.test(
     learned.end(200);
     t.equal(learned.freeAtMs(200, 0), 0);
     t.strictSame(learned.left(4_000), { requests: undefined, tokens: 600 });
-    learned.learn(OPENAI_QUOTAS, { 'x-ratelimit-remaining-tokens': 'x', 'x-ratelimit-reset-tokens': '1s' }, 0, 0);
+    learned.learn(
+      OPENAI_QUOTAS,
+      { 'x-ratelimit-remaining-tokens': 'x', 'x-ratelimit-reset-tokens': '1s' },
+      0,
+      0,
+    );
     t.equal(learned.freeAtMs(200, 0), 0, 'what can not be read changes nothing');
   },
 );

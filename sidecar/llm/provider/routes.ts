@@ -43,6 +43,8 @@ function withoutLacking(chain: Chain, { operation, scan }: RequestFacts): Chain 
     upstream.lacks.find((what) => what === operation || scan?.fields.has(what) === true);
   const targets = chain.targets.filter((target) => lackedBy(target) === undefined);
   if (targets.length > 0 || chain.targets.length === 0) return { ...chain, targets };
-  const what = chain.targets.map((target) => `${target.upstream.name} can't take ${lackedBy(target)}`).join(', ');
+  const what = chain.targets
+    .map((target) => `${target.upstream.name} can't take ${lackedBy(target)}`)
+    .join(', ');
   return { targets, problem: `no upstream takes this request: ${what} (llm.upstreams[].lacks)` };
 }

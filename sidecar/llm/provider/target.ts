@@ -21,6 +21,8 @@ export class Target {
   /** Returns the model for this place; the upstream's configured one replaces only models that generate text. */
   modelFor({ operation, model, understood, isModelInPath }: RequestFacts): string {
     if (!understood && !isModelInPath) return model;
-    return this.model ?? (traitsOf(operation).generatesText ? this.upstream.settings.model : undefined) ?? model;
+    return (
+      this.model ?? (traitsOf(operation).generatesText ? this.upstream.settings.model : undefined) ?? model
+    );
   }
 }

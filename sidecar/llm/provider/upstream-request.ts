@@ -5,12 +5,12 @@
 
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
 import type { Asked } from '../kinds/asked.ts';
+import { traitsOf } from '../kinds/operations.ts';
 import type { RelayRequest } from '../relay/relay-request.ts';
 import { withTopLevel } from '../request/json-edit.ts';
 import type { ModelRequest } from '../request/model-request.ts';
 import type { Body } from '../shared/body.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
-import { traitsOf } from '../kinds/operations.ts';
 import { headersFor, takesCallers, withoutSecrets } from '../shared/provider-credentials.ts';
 import type { LlmAttemptInfo } from '../shared/request-observer.ts';
 import { changedFields, type RequestChanges } from './added-fields.ts';
@@ -97,7 +97,8 @@ export function answerHeaders(
   changed['outrigger-attempts'] = String(attempts);
   if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
   // The caller would send the cookies back, perhaps to another provider.
-  if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient(asked))) delete changed['set-cookie'];
+  if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient(asked)))
+    delete changed['set-cookie'];
   const location = textOf(headers['location']);
   if (location !== undefined) changed['location'] = upstream.callersLocation(location, asked);
   // An error event may lengthen the stream.

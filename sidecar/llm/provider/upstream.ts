@@ -7,8 +7,8 @@ import { providerKind } from '../kinds/kinds.ts';
 import type { ProviderKind } from '../kinds/traits.ts';
 import { closeIdle, keepingAgent } from '../relay/kept-sockets.ts';
 import { type AddedField, fieldsOfHost, RefusedFields } from '../shared/addable-fields.ts';
-import type { LlmBreakerSettings, LlmUpstreamSettings } from '../shared/llm-settings.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
+import type { LlmBreakerSettings, LlmUpstreamSettings } from '../shared/llm-settings.ts';
 import {
   decoded,
   isSecretHeader,
@@ -121,7 +121,9 @@ export class Upstream {
   pathOf({ api, base, path: callers }: Pick<Asked, 'api' | 'base' | 'path'>, model: string): string {
     const plain = this.kind.name === 'azure' ? callers : withoutVersion(callers);
     const version = this.settings.apiVersion ?? '';
-    const [path, query] = splitQuery(this.kind.pathOf(this.basePath, { api, base, path: plain, model }, version));
+    const [path, query] = splitQuery(
+      this.kind.pathOf(this.basePath, { api, base, path: plain, model }, version),
+    );
     const own = this.ownQuery;
     const both = query === '' || own === '' ? own + query : `${own}&${query}`;
     return path + (both === '' ? '' : `?${both}`);

@@ -108,6 +108,7 @@ export class JsonFields {
 
   private keep(piece: Buffer, end: number): void {
     const length = this.value!.length + end - this.valueFrom;
-    this.value = length > this.maxText ? undefined : this.value + piece.toString('latin1', this.valueFrom, end);
+    this.value =
+      length > this.maxText ? undefined : this.value + piece.toString('latin1', this.valueFrom, end);
   }
 }

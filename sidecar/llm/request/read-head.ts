@@ -1,10 +1,10 @@
 /** Reads the head of a request: its operation, its task, its caller, and its budget. */
 import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
-import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
-import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import type { Asked } from '../kinds/asked.ts';
 import { operationOf, spendsUncounted, traitsOf } from '../kinds/operations.ts';
+import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
+import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import type { Operation } from '../shared/operation.ts';
 import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
 import { plainHeaders, traceIdIn } from './incoming-head.ts';

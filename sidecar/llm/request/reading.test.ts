@@ -2,11 +2,11 @@
 
 import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
-import { resetMs, retryAfterMs } from '../limits/retry-after.ts';
-import { bodyOf } from '../shared/body.ts';
 import { askedOf } from '../kinds/asked.ts';
 import { OPENAI_QUOTAS } from '../kinds/openai.ts';
 import { operationOf, spendsUncounted } from '../kinds/operations.ts';
+import { resetMs, retryAfterMs } from '../limits/retry-after.ts';
+import { bodyOf } from '../shared/body.ts';
 import type { ApiName, Operation } from '../shared/operation.ts';
 import { withTopLevel } from './json-edit.ts';
 import { JsonScan } from './json-scan.ts';
@@ -45,8 +45,16 @@ t.test("the headers of an answer say how long the provider's clients should wait
     t.equal(retryAfterMs(OPENAI_QUOTAS, 429, headers, NOW_MS), ms, JSON.stringify(headers));
   }
   const exhausted = { 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '6m0s' };
-  t.equal(retryAfterMs(OPENAI_QUOTAS, 500, exhausted, NOW_MS), undefined, 'a limit that is used up is not why it failed');
-  t.equal(retryAfterMs(OPENAI_QUOTAS, 500, { ...exhausted, 'retry-after-ms': '7' }, NOW_MS), 7, 'what is asked for is');
+  t.equal(
+    retryAfterMs(OPENAI_QUOTAS, 500, exhausted, NOW_MS),
+    undefined,
+    'a limit that is used up is not why it failed',
+  );
+  t.equal(
+    retryAfterMs(OPENAI_QUOTAS, 500, { ...exhausted, 'retry-after-ms': '7' }, NOW_MS),
+    7,
+    'what is asked for is',
+  );
   t.equal(resetMs('120ms', NOW_MS), 120);
   t.equal(resetMs('1h', NOW_MS), 3_600_000);
   t.equal(resetMs('7', NOW_MS), 7_000);

@@ -1,10 +1,10 @@
 /** Reads the body of a request: its model, whether its answer is a stream, and how many tokens it may use. Pure. */
 
 import { isObject } from '../../node/json.ts';
-import type { Body } from '../shared/body.ts';
-import type { ApiName, Operation } from '../shared/operation.ts';
 import type { Asked } from '../kinds/asked.ts';
 import { traitsOf } from '../kinds/operations.ts';
+import type { Body } from '../shared/body.ts';
+import type { ApiName, Operation } from '../shared/operation.ts';
 import { DataParts } from './data-parts.ts';
 import { textsOf } from './json-field-path.ts';
 import { JsonScan } from './json-scan.ts';

@@ -5,9 +5,10 @@
  * `best_of` and another only `n`. So the greatest of all readings counts, and the egress refuses a request that a server
  * may read in a way that it can't bound.
  */
+
+import { traitsOf } from '../kinds/operations.ts';
 import type { Body } from '../shared/body.ts';
 import type { Operation } from '../shared/operation.ts';
-import { traitsOf } from '../kinds/operations.ts';
 import { textsOf } from './json-field-path.ts';
 import type { JsonScan } from './json-scan.ts';
 

@@ -38,7 +38,9 @@ const llmUpstream = z.strictObject({
   api_version: text('a version such as 2024-10-21', /^[A-Za-z0-9._-]+$/)
     .nullable()
     .default(null)
-    .describe("Azure's api-version; with one, requests go to /openai/deployments/NAME, and to /openai/v1 without"),
+    .describe(
+      "Azure's api-version; with one, requests go to /openai/deployments/NAME, and to /openai/v1 without",
+    ),
   api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
     .nullable()
     .default(null)
@@ -56,13 +58,15 @@ const llmUpstream = z.strictObject({
   ca: file()
     .nullable()
     .default(null)
-    .describe("The authorities (PEM) that its certificate may have; null is those of the system"),
+    .describe('The authorities (PEM) that its certificate may have; null is those of the system'),
   lacks: z
     .array(text('an operation or a field such as responses or stream_options', /^[A-Za-z_][A-Za-z0-9_]*$/))
     .max(64)
     .nullable()
     .default(null)
-    .describe("Operations, and fields of requests, that it can't take: such a request goes elsewhere; null goes by its host"),
+    .describe(
+      "Operations, and fields of requests, that it can't take: such a request goes elsewhere; null goes by its host",
+    ),
   model: text('the name of a model')
     .nullable()
     .default(null)
