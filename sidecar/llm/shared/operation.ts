@@ -1,9 +1,7 @@
 /** Names the operations of providers' APIs, and the APIs themselves. */
 
 /** The APIs that clients are written for. Nothing is translated between them. */
-export const API_NAMES = ['openai', 'anthropic', 'gemini'] as const;
-
-export type ApiName = (typeof API_NAMES)[number];
+export type ApiName = 'openai' | 'anthropic' | 'gemini';
 
 export type Operation =
   | 'chat'
