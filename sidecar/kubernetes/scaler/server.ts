@@ -49,7 +49,8 @@ class Certificates implements Provider {
 
   addIdentityCertificateListener(listener: IdentityListener): void {
     this.identities.add(listener);
-    this.tellIdentity(listener);
+    // A server listens to its credentials only after it has asked for them.
+    process.nextTick(() => this.tellIdentity(listener));
   }
 
   removeIdentityCertificateListener(listener: IdentityListener): void {
@@ -58,7 +59,7 @@ class Certificates implements Provider {
 
   addCaCertificateListener(listener: AuthorityListener): void {
     this.authorities.add(listener);
-    this.tellAuthorities(listener);
+    process.nextTick(() => this.tellAuthorities(listener));
   }
 
   removeCaCertificateListener(listener: AuthorityListener): void {
