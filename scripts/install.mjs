@@ -8,6 +8,7 @@
 // modules.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { installConfine } from './tools/confine.mjs';
 import { installDebian } from './tools/debian.mjs';
 import { installGoTools } from './tools/go.mjs';
 import { installIstioSchemas } from './tools/istio.mjs';
@@ -66,6 +67,7 @@ async function installPeers() {
     installGo(record),
     installPython(record, wants),
     wants.tests ? installNodeVersions(record) : undefined,
+    wants.tests ? installConfine(record) : undefined,
   ]);
   record.write();
   for (const [name, reason] of Object.entries(record.missing)) {

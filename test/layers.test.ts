@@ -215,6 +215,7 @@ const allowedAgents: Record<string, readonly string[]> = {
   gateway: ['protocol', 'tracing', 'process'],
   provider: ['process'],
   local: ['protocol', 'process'],
+  tools: ['runtime', 'protocol', 'tracing', 'process'],
 };
 
 /**

@@ -7,7 +7,13 @@ const protoFolder = fileURLToPath(new URL('../../proto/', import.meta.url));
 
 /** Every message and service of proto/, as proto-loader returns them. */
 export const packageDefinition: PackageDefinition = loadSync(
-  ['agent_service.proto', 'health.proto', 'reflection.proto', 'outrigger_tasks.proto'],
+  [
+    'agent_service.proto',
+    'health.proto',
+    'reflection.proto',
+    'outrigger_tasks.proto',
+    'outrigger_tools.proto',
+  ],
   { includeDirs: [protoFolder], keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true },
 );
 
@@ -20,6 +26,9 @@ export const healthService = service('grpc.health.v1.Health');
 /** Sidecars serve it. */
 export const tasksServiceName = 'outrigger.v1.Tasks';
 export const tasksService = service(tasksServiceName);
+/** The tool runner serves it. */
+export const toolsServiceName = 'outrigger.tools.v1.ToolRunner';
+export const toolsService = service(toolsServiceName);
 export const reflectionService = service('grpc.reflection.v1.ServerReflection');
 
 /** The longest message that an agent or its caller sends or accepts (contract: max_message_bytes). */

@@ -24,6 +24,8 @@ export interface AgentErrorOptions {
   retryAfterMs?: number;
   /** The model provider's refusal; sent as the trailer `agent-error-model`. */
   model?: ModelFailure | undefined;
+  /** Further trailers, such as `outrigger-reason`. */
+  trailers?: Readonly<Record<string, string>>;
   cause?: unknown;
 }
 
@@ -34,6 +36,7 @@ export class AgentError extends Error {
   readonly field: string | undefined;
   readonly retryAfterMs: number | undefined;
   readonly model: ModelFailure | undefined;
+  readonly trailers: Readonly<Record<string, string>>;
 
   constructor(code: AgentErrorCode, message: string, options: AgentErrorOptions = {}) {
     super(message, { cause: options.cause });
@@ -41,6 +44,7 @@ export class AgentError extends Error {
     this.field = options.field;
     this.retryAfterMs = options.retryAfterMs;
     this.model = options.model;
+    this.trailers = options.trailers ?? {};
   }
 }
 
@@ -56,6 +60,7 @@ export function toStatus(error: AgentError): ErrorStatus {
   if (error.field !== undefined) metadata.set('agent-error-field', error.field);
   if (error.retryAfterMs !== undefined) metadata.set('grpc-retry-pushback-ms', String(error.retryAfterMs));
   if (error.model !== undefined) metadata.set(agentField, formatModelFailure(error.model));
+  for (const [name, value] of Object.entries(error.trailers)) metadata.set(name, value);
   return { code: status[error.code], details: error.message, metadata };
 }
 

@@ -16,8 +16,15 @@ interface HealthCheckRequest {
 
 type Watcher = ServerWritableStream<HealthCheckRequest, { status: ServingStatus }>;
 
-/** The names for which grpc.health.v1 answers: the server as a whole, and its one service. */
-const knownServices: ReadonlySet<string> = new Set(['', 'agent.AgentService']);
+/** What an agent's server has beside agent.AgentService. */
+export interface MoreHealth {
+  /** Names of further services. */
+  readonly services?: readonly string[];
+  /** Why the agent takes no tasks; undefined while it does. Asked for at each check. */
+  problem?(): string | undefined;
+  /** Added to the checks of HealthCheck. */
+  checks?(): Readonly<Record<string, string>>;
+}
 
 /** The limit of open Watch streams; a sidecar needs one. */
 const maxWatchers = 100;
@@ -28,11 +35,16 @@ const maxWatchers = 100;
  */
 export class Health {
   private readonly agent: Agent;
+  private readonly more: MoreHealth;
+  /** The names for which grpc.health.v1 answers: the server as a whole, and its services. */
+  private readonly knownServices: ReadonlySet<string>;
   private readonly watchers = new Set<Watcher>();
   private serving = true;
 
-  constructor(agent: Agent) {
+  constructor(agent: Agent, more: MoreHealth = {}) {
     this.agent = agent;
+    this.more = more;
+    this.knownServices = new Set(['', 'agent.AgentService', ...(more.services ?? [])]);
   }
 
   /** Reports NOT_SERVING from now on and ends the watches, which would otherwise keep the server open. */
@@ -48,15 +60,17 @@ export class Health {
   /** agent.AgentService/HealthCheck */
   readonly agentCheck: handleUnaryCall<object, HealthResponse> = (_call, answer) => {
     const { name, version } = this.agent;
-    const checks = { runtime: this.serving ? 'serving' : 'stopping' };
-    answer(null, { healthy: this.serving, agent_name: name, version, checks });
+    const problem = this.more.problem?.();
+    const runtime = !this.serving ? 'stopping' : problem === undefined ? 'serving' : `not ready: ${problem}`;
+    const healthy = this.serving && problem === undefined;
+    answer(null, { healthy, agent_name: name, version, checks: { runtime, ...this.more.checks?.() } });
   };
 
   /** grpc.health.v1.Health */
   readonly service: UntypedServiceImplementation = {
     Check: ((call, answer) => {
       const { service } = call.request;
-      if (knownServices.has(service)) answer(null, { status: this.statusOf(service) });
+      if (this.knownServices.has(service)) answer(null, { status: this.statusOf(service) });
       else answer({ code: status.NOT_FOUND, details: 'unknown service', metadata: new Metadata() });
     }) as handleUnaryCall<HealthCheckRequest, { status: ServingStatus }>,
     Watch: (call: Watcher) => {
@@ -79,7 +93,7 @@ export class Health {
   };
 
   private statusOf(service: string): ServingStatus {
-    if (!knownServices.has(service)) return 'SERVICE_UNKNOWN';
-    return this.serving ? 'SERVING' : 'NOT_SERVING';
+    if (!this.knownServices.has(service)) return 'SERVICE_UNKNOWN';
+    return this.serving && this.more.problem?.() === undefined ? 'SERVING' : 'NOT_SERVING';
   }
 }

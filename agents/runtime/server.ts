@@ -1,5 +1,10 @@
 /** The gRPC server of an agent. */
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import {
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
   agentService,
@@ -8,9 +13,10 @@ import {
   packageDefinition,
   reflectionService,
   tasksServiceName,
+  toolsServiceName,
 } from '../protocol/definitions.ts';
 import type { Agent, RunningAgent } from './agent.ts';
-import { Health } from './health.ts';
+import { Health, type MoreHealth } from './health.ts';
 import { loadModelClient } from './model.ts';
 import { AgentChannels } from './other-agents.ts';
 import { reflection } from './reflection.ts';
@@ -23,6 +29,16 @@ export interface AgentServer extends RunningAgent {
   delayTasks(byMs: number): void;
 }
 
+/** What an agent of this repository serves beside its tasks. */
+export interface MoreServices extends MoreHealth {
+  /** By name. `stopping` fires when what runs has to end. */
+  implement?(stopping: AbortSignal): readonly {
+    name: string;
+    definition: ServiceDefinition;
+    implementation: UntypedServiceImplementation;
+  }[];
+}
+
 /** The time for aborted tasks to send their last status. */
 const farewellMs = 500;
 
@@ -31,10 +47,11 @@ export async function startAgentServer(
   agent: Agent,
   settings: RuntimeSettings,
   log: Logger,
+  more: MoreServices = {},
 ): Promise<AgentServer> {
   const channels = new AgentChannels(settings.outbound);
   const stopping = new AbortController();
-  const health = new Health(agent);
+  const health = new Health(agent, more);
   const delay = { ms: 0 };
   const service = { agent, log, delay, model: settings.model, channels, stopping: stopping.signal };
 
@@ -45,7 +62,12 @@ export async function startAgentServer(
     HealthCheck: health.agentCheck,
   });
   server.addService(healthService, health.service);
-  server.addService(reflectionService, reflection(packageDefinition, [tasksServiceName]));
+  const others = more.implement?.(stopping.signal) ?? [];
+  for (const { definition, implementation } of others) server.addService(definition, implementation);
+  const unserved = [tasksServiceName, toolsServiceName].filter(
+    (name) => !others.some((other) => other.name === name),
+  );
+  server.addService(reflectionService, reflection(packageDefinition, unserved));
 
   await Promise.all([loadModelClient(), removeStaleSocket(settings.listen)]);
   const port = await bind(server, settings.listen);

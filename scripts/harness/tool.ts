@@ -38,6 +38,8 @@ export type ToolName =
   | 'scaled-object-crds'
   | 'trigger-authentication-crds'
   | 'keda-proto'
+  | 'bwrap'
+  | 'confine'
   | 'taskset'
   | 'node20'
   | 'node22';

@@ -12,6 +12,7 @@ const forTests = {
   chromium: 'chromium',
   nft: 'nftables',
   ip: 'iproute2',
+  bwrap: 'bubblewrap',
 };
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;

@@ -1,0 +1,28 @@
+/* What the parts of the helper `confine` share: its modes, and how a part ends the process. */
+#ifndef CONFINE_H
+#define CONFINE_H
+
+/* Exit codes of the helper itself; a command's own codes are in what `supervise` reports. */
+enum { EXIT_USAGE = 64, EXIT_REFUSED = 71 };
+
+/* Starts a command inside the limits and the filters, in place of this process. */
+int mode_exec(int argc, char **argv);
+/* Runs `confine exec` (perhaps below bubblewrap), measures it, and ends it with all that it started. */
+int mode_supervise(int argc, char **argv);
+/* Tries to break out, and prints what it found. */
+int mode_probe(int argc, char **argv);
+/* Waits outside of the sandbox, as the process that `probe` tries to reach. */
+int mode_victim(int argc, char **argv);
+
+/* The version of Landlock; 0 where the kernel has none. */
+int landlock_version(void);
+/* Begins a Landlock domain: nothing is allowed but what `landlock_allow` adds. Returns a descriptor, or -1. */
+int landlock_begin(void);
+/* `what` is `rx` (read and execute), `rw` (all but devices) or `dev` (read and write one file). Returns 0, or -1. */
+int landlock_allow(int ruleset, const char *what, const char *path);
+int landlock_enter(int ruleset);
+
+/* Refuses system calls for good. With `without_signals`, also those that signal other processes. */
+int filter_enter(int alone, int without_signals);
+
+#endif

@@ -1,0 +1,42 @@
+// Compiles `confine`, the helper of the tool runner (agents/tools/confine), by the system's C compiler, or Debian's.
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from './command.mjs';
+import { installPackages } from './debian.mjs';
+import { root, toolsDir, which } from './paths.mjs';
+
+const folder = join(root, 'agents', 'tools', 'confine');
+const limitMs = 60_000;
+
+/** Where the helper of these sources lies once it is compiled. */
+function programPath() {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(folder).sort()) {
+    if (/\.[ch]$/.test(name)) hash.update(readFileSync(join(folder, name)));
+  }
+  return join(toolsDir, `confine-${hash.digest('hex').slice(0, 12)}`, 'confine');
+}
+
+export async function installConfine(record) {
+  const program = programPath();
+  try {
+    if (!existsSync(program)) await compile(program);
+    record.has('confine', program);
+  } catch (error) {
+    record.lacks('confine', error.message);
+  }
+}
+
+async function compile(program) {
+  if (process.platform !== 'linux') throw new Error('the sandbox of the tool runner needs Linux');
+  if (which('cc') === undefined) {
+    const problem = await installPackages(['gcc', 'libc6-dev']);
+    if (problem !== undefined) throw new Error(problem);
+  }
+  mkdirSync(join(program, '..'), { recursive: true });
+  const sources = readdirSync(folder).filter((name) => name.endsWith('.c'));
+  const args = ['-O2', '-Wall', '-Wextra', '-static', '-o', `${program}.new`, ...sources];
+  await run(which('cc'), args, { limitMs, cwd: folder });
+  renameSync(`${program}.new`, program);
+}

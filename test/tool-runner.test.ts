@@ -1,0 +1,307 @@
+// The tool runner behind a real sidecar: what its tools do, what ends a run, and what is left of it.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import t, { type Test } from 'tap';
+import { callAgent } from '../agents/runtime/serve.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { startToolRunner, ToolRunnerClient } from './support/tool-runner.ts';
+
+t.setTimeout(180_000);
+const skip =
+  skipWithout('bwrap', 'confine') || (process.getuid?.() !== 0 && 'needs root to become another user');
+
+/** The processes whose command line has this text, and begins with the other one. */
+function processesWith(text: string, start = ''): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      const line = readFileSync(join('/proc', pid, 'cmdline'), 'utf8');
+      return line.includes(text) && line.startsWith(start);
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function scene(t: Test, tools: object = {}) {
+  const runner = await startToolRunner(t, tools);
+  const sidecar = await startSidecar(t, { inbound: { app: runner.address } });
+  const address = `127.0.0.1:${sidecar.inboundPort}`;
+  return { runner, sidecar, address, client: new ToolRunnerClient(t, address) };
+}
+
+t.test('tools run behind a sidecar, in the workspace of their task', { skip }, async (t) => {
+  const { address, client, runner } = await scene(t, {
+    defined: [
+      {
+        name: 'count_words',
+        description: 'Counts words',
+        command: ['/usr/bin/wc', '-w'],
+        stdin: 'arguments',
+        schema: { type: 'object', properties: { text: { type: 'string' } }, required: ['text'] },
+        idempotent: true,
+      },
+      { name: 'greet', description: 'Greets', command: ['/bin/echo', 'hello {name}', '$(id)'], schema: {} },
+      { name: 'absent', description: 'Is not there', command: ['/usr/bin/not-there'] },
+    ],
+  });
+  const list = await client.list();
+  t.same(list.sandbox, { tier: 'namespaces', minimum: 'namespaces', problems: [] });
+  t.match(
+    list.tools.map(({ name }) => name),
+    ['python', 'javascript', 'shell', 'http_fetch', 'read_file'],
+  );
+  t.equal(JSON.parse(list.tools[0]!.input_schema).required[0], 'code');
+
+  const python = await client.run({ tool: 'python', args: { code: 'print(6 * 7)' } });
+  t.match(python, { call: { tool_name: 'python', result: '42\n' }, failed: false, exit_code: 0 });
+  const whoami = await client.run({
+    tool: 'shell',
+    args: { code: 'id -u; pwd; env | cut -d= -f1 | sort | tr "\\n" " "' },
+  });
+  t.equal(whoami.stdout.toString(), '15000\n/work\nHOME LANG PATH PWD TMPDIR ');
+  const script = await client.run({
+    tool: 'javascript',
+    args: { code: 'process.stdin.pipe(process.stdout)', stdin: 'in and out' },
+  });
+  t.equal(script.call!.result, 'in and out');
+  const failed = await client.run({ tool: 'python', args: { code: 'print(1)\nraise SystemExit("no")' } });
+  t.match(failed, {
+    failed: true,
+    exit_code: 1,
+    call: { result: '1\n[standard error]\nno\n[ended with code 1]' },
+  });
+
+  const taskId = 'task-1';
+  await client.run({ tool: 'write_file', args: { path: 'notes/one.txt', content: 'kept' }, taskId });
+  t.equal(
+    (await client.run({ tool: 'python', args: { code: 'print(open("notes/one.txt").read())' }, taskId }))
+      .call!.result,
+    'kept\n',
+  );
+  t.match((await client.run({ tool: 'list_files', taskId })).call!.result, /4\tf\tnotes\/one\.txt/);
+  const other = await client.run({ tool: 'read_file', args: { path: 'notes/one.txt' }, taskId: 'task-2' });
+  t.match(other, { failed: true }, 'another task has another workspace');
+  const another = {
+    tool: 'read_file',
+    args: { path: 'notes/one.txt' },
+    taskId,
+    metadata: { 'x-api-key': 'other' },
+  };
+  t.match(await client.run(another), { failed: true }, 'and so has another caller');
+  await client.run({
+    tool: 'shell',
+    args: { code: 'ln -s /etc/passwd link; ln -s /proc/1/environ link2' },
+    taskId,
+  });
+  t.match(
+    (await client.run({ tool: 'read_file', args: { path: 'link' }, taskId })).failed,
+    true,
+    'a link leads nowhere',
+  );
+
+  t.match((await client.run({ tool: 'count_words', args: { text: 'one two three' } })).call!.result, /^3/);
+  t.equal((await client.run({ tool: 'greet', args: { name: '"; id' } })).call!.result, 'hello "; id $(id)\n');
+  t.match(await client.failure({ tool: 'absent' }), {
+    code: status.FAILED_PRECONDITION,
+    details: /not-there: No such file/,
+  });
+  t.match(await client.failure({ tool: 'other' }), { code: status.NOT_FOUND, details: /there are python/ });
+  t.match(await client.failure({ tool: 'python', args: { kode: 'x' } }), {
+    code: status.INVALID_ARGUMENT,
+    details: /code/,
+  });
+
+  const events = await client.stream({
+    tool: 'shell',
+    args: { code: 'echo one; sleep 0.2; echo two >&2; exit 4' },
+  });
+  t.equal(events[0]!.stdout!.toString(), 'one\n');
+  t.match(events.at(-1), { result: { exit_code: 4, failed: true } });
+
+  const input = JSON.stringify({
+    tool: 'python',
+    arguments: { code: 'open("n", "a").write("x"); print(len(open("n").read()))' },
+  });
+  const task = { task_id: 'run-once', agent_type: 'tools', correlation_id: 'shared', input };
+  const [first, again] = [await callAgent(address, task), await callAgent(address, task)];
+  t.match(first, { output: '1\n', status: 'SUCCESS', tool_calls: [{ tool_name: 'python', result: '1\n' }] });
+  t.equal(again.output, '1\n', 'a repeated task runs once');
+  t.equal((await callAgent(address, { ...task, task_id: 'another' })).output, '2\n');
+  t.rejects(callAgent(address, { ...task, task_id: 'bad', input: 'print(1)' }), {
+    code: status.INVALID_ARGUMENT,
+  });
+
+  const metrics = await (await fetch(`http://${runner.status}/metrics`)).text();
+  t.match(metrics, /outrigger_tool_runs_total\{tool="python",outcome="failed"\} 1/);
+  t.match(metrics, /outrigger_tool_sandbox_tier\{tier="namespaces"\} 1/);
+});
+
+t.test('each limit ends its own run and is named, and a neighbour goes on', { skip }, async (t) => {
+  const { client } = await scene(t, {
+    run: { cpu: '1s', wall: '4s', memory: '64MiB', processes: 16, output: '1MiB', files: '4MiB' },
+    // On a busy machine a second of CPU time takes long.
+    defined: [
+      {
+        name: 'loop',
+        description: 'Loops',
+        command: ['/bin/sh', '-c', 'while :; do :; done'],
+        schema: {},
+        limits: { wall: '2m' },
+      },
+    ],
+  });
+  const bombs: Record<string, [string, string]> = {
+    memory: ['python', 'a = []\nwhile True: a.append(b"x" * 1_000_000 + bytes(len(a)))'],
+    processes: ['shell', 'f() { f | f & }; f; sleep 30'],
+    cpu: ['loop', ''],
+    wall: ['shell', 'sleep 60'],
+    output: ['shell', 'head -c 1000000000 /dev/zero'],
+    files: ['python', 'i = 0\nwhile True:\n  open(f"f{i}", "wb").write(b"x" * 100_000); i += 1'],
+  };
+  let isOver = false;
+  const neighbour = (async () => {
+    let runs = 0;
+    for (; !isOver; runs++) {
+      const { call } = await client.run({ tool: 'shell', args: { code: 'echo here' } });
+      if (call!.result !== 'here\n') throw new Error(`the neighbour got ${call!.result}`);
+    }
+    return runs;
+  })();
+  for (const [limit, [tool, code]] of Object.entries(bombs)) {
+    const error = await client.failure({ tool, args: code === '' ? {} : { code } });
+    t.match(error, {
+      code: status.RESOURCE_EXHAUSTED,
+      details: new RegExp(`limit of ${limit === 'wall' ? 'time' : limit === 'cpu' ? 'CPU' : limit}`),
+    });
+    t.same(error.metadata.get('outrigger-limit'), [limit]);
+  }
+  // Threads, shared memory, disks in memory and memory of children count, too.
+  const sly = [
+    'import mmap, time\nm = mmap.mmap(-1, 200_000_000)\nfor i in range(0, len(m), 4096): m[i] = 1\ntime.sleep(9)',
+    'import os, time\nfor _ in range(4):\n  if os.fork() == 0:\n    x = bytearray(b"x") * 30_000_000; time.sleep(9)\ntime.sleep(9)',
+  ];
+  for (const code of sly)
+    t.match((await client.failure({ tool: 'python', args: { code } })).metadata.get('outrigger-limit'), [
+      'memory',
+    ]);
+  isOver = true;
+  t.ok((await neighbour) > 0);
+});
+
+t.test('nothing is left of a run that is cancelled, expires, or loses its runner', { skip }, async (t) => {
+  const { client, runner } = await scene(t);
+  const sleeping = (mark: string) => ({
+    tool: 'shell',
+    args: {
+      code: `(setsid sh -c ': ${mark}; trap "" TERM INT HUP; sleep 300; :' &) ; : ${mark}; sleep 300; :`,
+    },
+  });
+  const begun = (mark: string) => waitUntil(`${mark} runs`, () => processesWith(mark).length >= 3);
+  const gone = (mark: string) => waitUntil(`${mark} is gone`, () => processesWith(mark).length === 0);
+
+  const cancelled = client.failure(sleeping('mark-cancel'), begun('mark-cancel'));
+  t.equal((await cancelled).code, status.CANCELLED);
+  await gone('mark-cancel');
+
+  const expired = client.failure({ ...sleeping('mark-late'), timeoutMs: 1_500 });
+  await begun('mark-late');
+  t.equal((await expired).code, status.DEADLINE_EXCEEDED);
+  await gone('mark-late');
+
+  const left = client.run({
+    tool: 'shell',
+    args: { code: `(setsid sh -c ': mark-left; sleep 300; :' &) ; exit 0` },
+  });
+  t.equal((await left).exit_code, 0);
+  t.same(processesWith('mark-left'), [], 'a run ends with its first process');
+
+  const lost = client.failure(sleeping('mark-kill'));
+  await begun('mark-kill');
+  runner.kill('SIGKILL');
+  t.equal((await lost).code, status.UNAVAILABLE);
+  await gone('mark-kill');
+});
+
+t.test('a call with an id runs once, and an unknown outcome is said to be unknown', { skip }, async (t) => {
+  const { client } = await scene(t, {
+    defined: [
+      {
+        name: 'append',
+        description: 'Appends',
+        command: ['/bin/sh', '-c', 'echo x >> log; wc -l < log'],
+        idempotent: false,
+      },
+    ],
+  });
+  const call = { tool: 'append', callId: 'c1', taskId: 't1' };
+  const both = await Promise.all([client.run(call), client.run(call)]);
+  t.same(
+    both.map(({ call }) => call!.result.trim()),
+    ['1', '1'],
+    'joined',
+  );
+  t.match(await client.run(call), { replayed: true, call: { result: '1\n' } });
+  t.equal((await client.run({ ...call, callId: 'c2' })).call!.result, '2\n');
+  t.match(await client.failure({ ...call, args: { other: 1 }, tool: 'shell' }), {
+    code: status.INVALID_ARGUMENT,
+  });
+
+  const slow = { tool: 'shell', args: { code: ': mark-unknown; sleep 300; :' }, callId: 'c3', taskId: 't1' };
+  const cut = await client.failure(
+    slow,
+    waitUntil('it runs', () => processesWith('mark-unknown', '/bin/sh').length > 0),
+  );
+  t.equal(cut.code, status.CANCELLED);
+  // Until the cancel arrives, a repeated call joins the run.
+  await waitUntil('the run has ended', () => processesWith('mark-unknown').length === 0);
+  const repeated = await client.failure(slow);
+  t.match(repeated, { code: status.UNKNOWN, details: /nobody knows whether shell has done its work/ });
+  t.same(repeated.metadata.get('outrigger-reason'), ['outcome_unknown']);
+});
+
+t.test('a runner whose sandbox is below the minimum is not ready, and says why', { skip }, async (t) => {
+  const runner = await startToolRunner(t, { bubblewrap: '/usr/bin/not-there' });
+  const ready = await fetch(`http://${runner.status}/healthz/ready`);
+  t.equal(ready.status, 503);
+  t.match(
+    await ready.text(),
+    /reached the tier "landlock", and tools.minimum is "namespaces": namespaces: .*not-there/,
+  );
+  const client = new ToolRunnerClient(t, runner.address);
+  const refused = await client.failure({ tool: 'shell', args: { code: 'id' } });
+  t.match(refused, { code: status.UNAVAILABLE, details: /tools.minimum/ });
+  t.same(refused.metadata.get('outrigger-reason'), ['sandbox']);
+  t.match(runner.logs(), /listening, but not ready/);
+  const sidecar = await startSidecar(t, { inbound: { app: runner.address } }, { until: 'live' });
+  await waitUntil('the sidecar knows that it is not ready', async () => {
+    const answer = await fetch(`http://127.0.0.1:${sidecar.healthPort}/healthz/ready`);
+    return answer.status === 503;
+  });
+
+  const weaker = await startToolRunner(t, { bubblewrap: '/usr/bin/not-there', minimum: 'landlock' });
+  const other = new ToolRunnerClient(t, weaker.address);
+  const taskId = 'task';
+  await other.run({ tool: 'write_file', args: { path: 'a', content: 'kept' }, taskId });
+  t.equal(
+    (
+      await other.run({
+        tool: 'javascript',
+        args: { code: 'console.log(fs.readFileSync("a", "utf8"))' },
+        taskId,
+      })
+    ).call!.result,
+    'kept\n',
+  );
+  t.match(
+    (await other.failure({ tool: 'python', args: { code: 'x = b"x"\nwhile True: x += x' } })).details,
+    /memory/,
+  );
+  t.match(
+    (await other.failure({ tool: 'shell', args: { code: 'f() { f | f & }; f; sleep 30' } })).details,
+    /processes/,
+  );
+});
