@@ -4,6 +4,7 @@
 //     dist/outrigger.mjs     the command; it turns the compile cache on, then loads main.mjs
 //     dist/main.mjs, …       the code, in chunks that are loaded on demand
 //     dist/task-thread.mjs   the thread of a task file, loaded by the embedded bus
+//     dist/journal-thread.mjs the thread of the journal's file
 //     dist/dashboard/        the files of the admin page
 //     dist/page/             the files that it shares with the gateway's page
 //     dist/compile-cache/    V8's compiled code, made on the Node that will run it (--compile)
@@ -28,7 +29,10 @@ mkdirSync(dist, { recursive: true });
 for (const name of readdirSync(dist)) rmSync(join(dist, name), { recursive: true, force: true });
 
 let hasVersion = false;
-let hasThread = false;
+/** Threads, by the folder that has the file with their place. */
+const threads = { 'bus/local': 'task-thread.mjs', 'journal/file': 'journal-thread.mjs' };
+/** @type {Set<string>} */
+const found = new Set();
 
 /** @type {import('esbuild').BuildOptions & { plugins: import('esbuild').Plugin[] }} */
 const options = {
@@ -89,29 +93,32 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
       },
     },
     {
-      name: 'thread of a task file',
+      name: 'threads',
       setup({ onLoad }) {
-        onLoad({ filter: /sidecar\/bus\/local\/thread-url\.ts$/ }, () => {
-          hasThread = true;
-          return {
-            contents: "export const threadUrl = () => new URL('./task-thread.mjs', import.meta.url);",
-            loader: 'ts',
-          };
-        });
+        for (const [folder, file] of Object.entries(threads))
+          onLoad({ filter: new RegExp(`sidecar/${folder}/thread-url\\.ts$`) }, () => {
+            found.add(folder);
+            return {
+              contents: `export const threadUrl = () => new URL('./${file}', import.meta.url);`,
+              loader: 'ts',
+            };
+          });
       },
     },
   ],
 });
-await build({
-  ...options,
-  entryPoints: [join(root, 'sidecar', 'bus', 'local', 'thread.ts')],
-  outfile: join(dist, 'task-thread.mjs'),
-});
+for (const [folder, file] of Object.entries(threads))
+  await build({
+    ...options,
+    entryPoints: [join(root, 'sidecar', folder, 'thread.ts')],
+    outfile: join(dist, file),
+  });
 // The file that reads the version may move; without this replacement the bundle would look for a package.json that is
 // not in the image.
 if (!hasVersion) throw new Error('found no file of the sidecar with its version: see the plugin above');
-if (!hasThread && Object.keys(metafile.inputs).some((file) => file.endsWith('bus/local/thread-link.ts')))
-  throw new Error('found no file that says where the thread of a task file is: see the plugin above');
+for (const folder of Object.keys(threads))
+  if (!found.has(folder) && Object.keys(metafile.inputs).some((file) => file.includes(`/${folder}/`)))
+    throw new Error(`found no file that says where the thread of ${folder} is: see the plugin above`);
 writeFileSync(
   join(dist, 'outrigger.mjs'),
   `#!/usr/bin/env node

@@ -45,13 +45,16 @@ const allowed: Record<string, readonly string[]> = {
     'clock',
   ],
   // Beside the proxy: what goes to the provider of a model.
-  llm: ['settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
+  llm: ['journal', 'settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
   // Tasks on a log; `listeners/` connects it with calls.
   bus: ['settings', 'net', 'policy', 'task', 'grpc', 'tls', 'files', 'clock', 'collections', 'node'],
+  // Answers that were paid for, for the next run of their task; in the store of the bus, or a file.
+  journal: ['bus', 'settings', 'telemetry', 'task', 'grpc'],
   config: [
     'settings',
     'net',
     'bus',
+    'journal',
     'listeners',
     'llm',
     'proxy',
@@ -68,6 +71,7 @@ const allowed: Record<string, readonly string[]> = {
   listeners: [
     'settings',
     'bus',
+    'journal',
     'net',
     'llm',
     'proxy',
@@ -86,6 +90,7 @@ const allowed: Record<string, readonly string[]> = {
   'data-plane': [
     'settings',
     'bus',
+    'journal',
     'config',
     'listeners',
     'llm',
@@ -118,6 +123,7 @@ const allowed: Record<string, readonly string[]> = {
   admin: [
     'observers',
     'bus',
+    'journal',
     'data-plane',
     'settings',
     'config',
@@ -230,6 +236,12 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
     nats: ['log'],
     publisher: ['message', 'log'],
     consumer: ['message', 'log'],
+  },
+  journal: {
+    record: [],
+    run: ['record'],
+    file: ['record'],
+    nats: ['record'],
   },
   llm: {
     shared: [],

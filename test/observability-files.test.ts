@@ -12,6 +12,7 @@ import { TaskCounts } from '../sidecar/bus/log/task-counts.ts';
 import { ScalerMetrics } from '../sidecar/kubernetes/scaler/metrics.ts';
 import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
+import { JournalStats } from '../sidecar/telemetry/journal-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
 import {
@@ -94,6 +95,7 @@ function exposedMetrics(): readonly { name: string; type: string }[] {
     logLines: { dropped: 0 },
     taskStore: { joined: 0, replayed: 0, refused: 0 },
     bus: { counts: new TaskCounts(), view: undefined },
+    journal: { isOn: false, connected: false, stats: new JournalStats() },
     llm: { stats: new LlmStats(), upstreams: () => [], waiting: () => 0, bodyBytes: () => 0 },
     tracing: { counts: { exported: 0, droppedQueueFull: 0, failed: 0, rejected: 0 }, waiting: () => 0 },
   });

@@ -11,6 +11,7 @@ import { LongHistory } from '../telemetry/long-history.ts';
 import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/traffic-history.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import type { Configured } from './config-facts.ts';
+import { journalSnapshot } from './journal-snapshot.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
@@ -104,6 +105,7 @@ export class Live implements LiveSource {
       tasks: tasksSnapshot(sidecar),
       peers: config.admin.peers.map(({ address, name, page }) => ({ address, name, page: page ?? null })),
       llm: this.llm(),
+      journal: journalSnapshot(sidecar),
       cluster_count: Object.keys(clusters).length,
       clusters: Object.entries(clusters)
         .slice(0, MAX_CLUSTERS)

@@ -11,6 +11,7 @@ import type { ClusterWithPolicies } from '../proxy/cluster-policies.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import type { Credentials } from '../tls/credentials.ts';
+import { journalSnapshot } from './journal-snapshot.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 import { endpointFacts } from './now-facts.ts';
 import { waitsAt } from './waits.ts';
@@ -150,6 +151,7 @@ export function statsSnapshot(sidecar: Sidecar) {
     ),
     tasks_once: tasksSnapshot(sidecar),
     llm: llmSnapshot(sidecar),
+    journal: journalSnapshot(sidecar),
     certificates: Object.fromEntries(Array.from(sidecar.credentials(), certificateSnapshot)),
     memory: memorySnapshot(),
     uptime_s: Math.round(process.uptime()),

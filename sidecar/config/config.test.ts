@@ -299,6 +299,14 @@ const DEFAULTS = {
     encryptKeyFile: undefined,
     deadLetters: { maxAgeMs: 2_592_000_000 },
   },
+  journal: {
+    store: undefined,
+    maxAgeMs: 3_600_000,
+    maxAnswerBytes: 1_048_576,
+    maxTaskBytes: 16_777_216,
+    maxBytes: 268_435_456,
+    encryptKeyEnv: undefined,
+  },
   admin: { listen: '127.0.0.1:15000', peers: [] },
   metrics: { listen: '0.0.0.0:15020' },
   health: { listen: '0.0.0.0:15021' },
@@ -503,7 +511,7 @@ drain: { delay: 9999h }
   );
   t.strictSame(problems, [
     '1:7 name: can not be the number 123 | write a name such as research-agent; quotes make a text of "123"',
-    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, bus, admin, metrics, health, drain, log',
+    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, bus, journal, admin, metrics, health, drain, log',
     '4:12 inbound.timeout: can not be the number 60 | write the unit: 60s or 60ms',
     '5:8 inbound.app: is our own inbound.listen: calls would loop | write where the agent itself listens, such as 127.0.0.1:50051',
     '6:22 inbound.max_message_bytes: can not be "10MB" | write a whole number from 1 to 2147483647',

@@ -5,6 +5,7 @@
 import { busNotices } from './bus-relations.ts';
 import { certificateWarnings } from './certificate-dates.ts';
 import { type Config, toConfig } from './config.ts';
+import { journalNotices } from './journal-relations.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import { type Finding, formatPath, type Path, type Problem } from './problems.ts';
@@ -85,7 +86,11 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
     locate: located,
     config: toConfig(validated.file),
     effective: redact(validated.file),
-    notices: [...providerNotices(validated.file, isNamed, env), ...busNotices(validated.file)],
+    notices: [
+      ...providerNotices(validated.file, isNamed, env),
+      ...busNotices(validated.file),
+      ...journalNotices(validated.file, env),
+    ],
     given,
   };
 }

@@ -4,6 +4,7 @@ import { overlaps, reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { checkBus } from './bus-relations.ts';
 import { checkCertificates, checkFiles, finding } from './file-checks.ts';
+import { checkJournal } from './journal-relations.ts';
 import { checkLlm } from './llm-relations.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
@@ -20,6 +21,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...checkTimeLimits(['inbound'], file.inbound),
     ...checkBus(file),
     ...checkBusFiles(file),
+    ...checkJournal(file),
   ];
 }
 

@@ -4,6 +4,7 @@
  */
 import * as z from 'zod';
 import { bus } from '../bus/settings.ts';
+import { journal } from '../journal/settings.ts';
 import { drain } from '../listeners/drain-settings.ts';
 import { httpListeners } from '../listeners/http-settings.ts';
 import { inboundKeys, outboundKeys } from '../listeners/listener-settings.ts';
@@ -29,6 +30,7 @@ export const schema = z.strictObject({
     .describe('Calls from the local agent to others'),
   llm: z.strictObject(llmKeys).prefault({}).describe('Requests from the local agent to its LLM provider'),
   bus,
+  journal,
   ...httpListeners,
   drain,
   log,

@@ -8,6 +8,7 @@ import type { ClusterEnvironment } from '../cluster/cluster-set.ts';
 import type { Config } from '../config/config.ts';
 import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { ConnectionError } from '../http2/errors.ts';
+import { Journal } from '../journal/journal.ts';
 import type { Move } from '../listeners/grpc-listener.ts';
 import type { GrpcListenerEnvironment } from '../listeners/grpc-listener-options.ts';
 import { Inbound } from '../listeners/inbound.ts';
@@ -18,8 +19,15 @@ import { Outbound } from '../listeners/outbound.ts';
 import type { LlmEvents } from '../llm/shared/request-observer.ts';
 import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
+import { JournalStats } from '../telemetry/journal-stats.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
 import { type BusObserver, BusSide } from './bus-side.ts';
+
+/** Receives what happens to the store of the journal. */
+interface JournalObserver {
+  /** @param because '' while there is a connection */
+  onJournalConnected(connected: boolean, because: string): void;
+}
 
 /** Receives the events of a running sidecar, for logs and `/events`. */
 export interface SidecarObserver
@@ -27,6 +35,7 @@ export interface SidecarObserver
     PolicyEvents,
     LlmEvents,
     Partial<BusObserver>,
+    Partial<JournalObserver>,
     Partial<CredentialsListener> {
   onConnectionError(listener: string, error: ConnectionError): void;
   onDrainState(state: DrainState): void;
@@ -60,6 +69,8 @@ export class Sidecar {
   readonly outbound: Outbound;
   readonly llm: LlmListener;
   readonly busSide: BusSide;
+  readonly journal: Journal;
+  readonly journalStats = new JournalStats();
   readonly inboundCalls = new InboundCalls();
   readonly wheel = new TimerWheel();
   readonly clock: () => number;
@@ -82,6 +93,13 @@ export class Sidecar {
     this.driver = new WheelDriver(this.wheel, this.clock);
     const { wheel } = this;
     this.busSide = new BusSide(config, observer);
+    this.journal = new Journal(config, {
+      variables: process.env,
+      stats: this.journalStats,
+      busSealer: this.busSide.bus.sealer,
+      publisher: () => this.busSide.bus.publisher,
+      onConnected: (...of) => observer.onJournalConnected?.(...of),
+    });
     this.environment = {
       bus: this.busSide.bus,
       wheel,
@@ -106,6 +124,7 @@ export class Sidecar {
       random: Math.random,
       events: observer,
       ownerCalls: new InboundLink(inboundCalls),
+      journal: this.journal,
     });
     this.llm.stats.agent = config.name;
   }
@@ -113,6 +132,7 @@ export class Sidecar {
   /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
     this.busSide.apply(this.config, this.inbound, this.outbound);
+    this.journal.apply(this.config);
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
@@ -206,6 +226,7 @@ export class Sidecar {
   private use(config: Config): void {
     const { inbound, outbound, llm } = this;
     this.busSide.apply(config, inbound, outbound);
+    this.journal.apply(config);
     inbound.apply(config);
     outbound.apply(config);
     if (this.state === 'running') this.busSide.consume(inbound, this.environment);
@@ -299,6 +320,7 @@ export class Sidecar {
     this.outbound.close();
     this.llm.close();
     this.busSide.close();
+    void this.journal.close();
     this.driver.stop();
     this.setState('stopped');
   }

@@ -1,8 +1,10 @@
 /** Finds the inbound call that owns a model request, for the egress, which does not import the proxy. */
+import type { JournaledRun } from '../journal/journal.ts';
+import { isLastRun } from '../journal/run/last-run.ts';
 import { type Headers, textOf } from '../llm/shared/headers.ts';
 import type { OwnerCall, OwnerCalls } from '../llm/shared/owner-call.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';
-import type { Dependent } from '../proxy/inbound-call.ts';
+import type { Dependent, InboundCall, OwnerRun } from '../proxy/inbound-call.ts';
 import type { Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
 import { budgetOf } from '../proxy/task-budget.ts';
@@ -22,6 +24,7 @@ export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner |
 /** Connects the agent's model requests with the inbound calls that own them. */
 export class InboundLink implements OwnerCalls {
   private readonly running: RunningCalls;
+  private readonly runs = new WeakMap<OwnerRun, JournaledRun>();
 
   constructor(running: RunningCalls) {
     this.running = running;
@@ -39,6 +42,7 @@ export class InboundLink implements OwnerCalls {
       callerScope,
       taskId: call.task?.taskId ?? '',
       budget: budgetOf(call),
+      run: this.runOf(call),
       onEnd: (listener) => {
         const dependent: Dependent = { onOwnerGone: listener };
         call.lineage.addDependent(dependent);
@@ -51,6 +55,24 @@ export class InboundLink implements OwnerCalls {
         call.lineage.noteModelFailure(failure);
       },
     };
+  }
+
+  /** The same for all requests of one run. */
+  private runOf({ role, task, lineage }: InboundCall): JournaledRun | undefined {
+    const { run } = role;
+    if (run === undefined) return undefined;
+    let journaled = this.runs.get(run);
+    if (journaled !== undefined) return journaled;
+    journaled = {
+      task: run.entry.fingerprint,
+      taskId: task?.taskId ?? '',
+      whenOver: (listener) =>
+        run.whenOver((status, taskStatus) =>
+          listener(isLastRun(status, taskStatus, lineage.modelFailure !== undefined)),
+        ),
+    };
+    this.runs.set(run, journaled);
+    return journaled;
   }
 }
 

@@ -22,7 +22,7 @@ export interface LlmListenerSettings extends LlmSettings {
 
 export type LlmListenerEnvironment = Pick<
   EgressEnvironment,
-  'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls'
+  'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls' | 'journal'
 >;
 
 /** The start of the HTTP/2 preface (RFC 9113, section 3.4); no HTTP/1 method has this name. */

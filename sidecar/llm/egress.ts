@@ -5,12 +5,14 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Transform } from 'node:stream';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
+import { BodyPrint, type Print } from '../journal/record/body-print.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './caller/client-retries.ts';
 import type { DownstreamRequest, DownstreamResponse } from './caller/downstream.ts';
 import { loggedText } from './caller/logged-sink.ts';
 import { refuse } from './caller/refusals.ts';
 import { Reply } from './caller/reply.ts';
 import { flightDigest } from './flights.ts';
+import { isJournaled } from './journal-entries.ts';
 import { type Asked, apiByHeaders } from './kinds/asked.ts';
 import { traitsOf } from './kinds/operations.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
@@ -223,6 +225,7 @@ export class Egress {
     const headBytes = this.heads.hold(request.rawHeaders);
     if (headBytes < 0)
       return this.turnAway(request, () => refuse(reply, 'overloaded', NO_ROOM_FOR_HEADS, AGAIN));
+    const print = isJournaled(this.context, head) ? new BodyPrint() : undefined;
     const reader = new BodyReader(
       {
         request,
@@ -240,6 +243,7 @@ export class Egress {
         ),
         scan,
         digest: flightDigest(request.method, headers, settings.singleFlight),
+        print,
         decoder,
       },
       (body) => {
@@ -250,7 +254,7 @@ export class Egress {
           refuse(reply, 'bad_request', uncountable(spending.fault));
           reader.release();
         } else if (reply.gone) reader.release();
-        else this.serving.serve(this.read(head, reader, body, scan, spending), reply);
+        else this.serving.serve(this.read(head, reader, body, scan, spending, print?.end()), reply);
       },
     );
     this.active++;
@@ -289,6 +293,7 @@ export class Egress {
     body: Body,
     scan: JsonScan | undefined,
     spending: Spending,
+    print: Print | undefined,
   ): ModelRequest {
     const { operation, ...rest } = head;
     const { retryCount, receivedMs } = head;
@@ -302,6 +307,7 @@ export class Egress {
       ...rest,
       body,
       bodyDigest: reader.digest,
+      print,
       retryKey: keyOf,
       dropBody: () => {
         // Compute the key first: it recognises the client's own retry by the bytes.

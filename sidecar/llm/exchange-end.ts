@@ -57,6 +57,7 @@ export function settleExchange(
     status: ended.status,
     upstream: held?.upstream.name ?? NO_UPSTREAM,
     attempts: count,
+    isReplayed: false,
     durationMs,
   });
 }

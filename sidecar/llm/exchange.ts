@@ -33,7 +33,7 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
   readonly request: ModelRequest;
   private readonly context: EgressContext;
   private readonly sink: KeylessSink;
-  private readonly onOver: (exchange: Exchange) => void;
+  private readonly onOver: (exchange: Exchange, outcome: LlmOutcome) => void;
   private readonly info: LlmRequestInfo;
   private readonly observer: LlmRequestObserver | undefined;
   private readonly attempts: ExchangeAttempts;
@@ -55,7 +55,7 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     context: EgressContext,
     request: ModelRequest,
     sink: Sink,
-    onOver: (exchange: Exchange) => void,
+    onOver: (exchange: Exchange, outcome: LlmOutcome) => void,
   ) {
     super();
     this.request = request;
@@ -268,6 +268,6 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
       outcome,
       reason,
     });
-    this.onOver(this);
+    this.onOver(this, outcome);
   }
 }

@@ -6,13 +6,18 @@ import type { Reply } from './caller/reply.ts';
 import type { Sink } from './caller/sink.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightKey } from './flights.ts';
+import { journalEntry } from './journal-entries.ts';
+import { JournaledExchange } from './journaled-exchange.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import type { ModelRequest } from './request/model-request.ts';
 import { shortLived } from './shared/short-lived.ts';
 
+/** An exchange, with or without the journal. */
+type Running = Pick<Exchange, 'start' | 'cancel' | 'endForDrain'>;
+
 export class Serving {
   private readonly context: EgressContext;
-  private readonly running = new LinkedList<Listed<Exchange>>();
+  private readonly running = new LinkedList<Listed<Running>>();
   private readonly flights = new Map<string, Flight>();
 
   constructor(context: EgressContext) {
@@ -44,13 +49,18 @@ export class Serving {
     exchange.start();
   }
 
-  private exchange(request: ModelRequest, to: Sink, onOver: () => void): Exchange {
+  private exchange(request: ModelRequest, to: Sink, onOver: () => void): Running {
     const { settings, logBody } = this.context;
     const sink = settings.logBodies ? new LoggedSink(to, (body) => logBody('answer', body)) : to;
-    const exchange = new Exchange(this.context, request, sink, () => {
+    const onEnd = (): void => {
       this.running.remove(listed);
       onOver();
-    });
+    };
+    const entry = journalEntry(this.context, request);
+    const exchange =
+      entry === undefined
+        ? new Exchange(this.context, request, sink, onEnd)
+        : new JournaledExchange(this.context, request, entry, sink, onEnd);
     const listed = new Listed(exchange);
     this.running.add(listed);
     return exchange;

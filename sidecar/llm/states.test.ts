@@ -3,8 +3,10 @@ import t from 'tap';
 import { checkArrows } from '../../test/support/arrows.ts';
 import { EXCHANGE_ARROWS } from './exchange-state.ts';
 import { FLIGHT_ARROWS } from './flights.ts';
+import { JOURNALED_ARROWS } from './journaled-exchange.ts';
 import { ATTEMPT_ARROWS } from './provider/attempt-state.ts';
 import { actionOf } from './provider/provider-attempt-clocks.ts';
+import { RECORDING_ARROWS } from './recording-sink.ts';
 import { TUNNEL_ARROWS } from './web-socket/tunnel-state.ts';
 
 t.test('an exchange takes the steps of its drawing, and no others', async (t) => {
@@ -17,6 +19,25 @@ t.test('an exchange takes the steps of its drawing, and no others', async (t) =>
      waiting → choosing, over
      attempting → choosing, over
      over`,
+  );
+});
+
+t.test('a request with a place in the journal takes the steps of its drawings, and no others', async (t) => {
+  checkArrows(
+    t,
+    JOURNALED_ARROWS,
+    `finding → exchanging, over
+     exchanging → over
+     over`,
+  );
+  checkArrows(
+    t,
+    RECORDING_ARROWS,
+    `copying → ended, dropped
+     ended → storing, passed, dropped
+     storing → passed, dropped
+     passed
+     dropped`,
   );
 });
 

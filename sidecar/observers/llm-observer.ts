@@ -42,6 +42,7 @@ export class LlmAccessLog implements LlmObserver {
       duration_ms: rounded(record.durationMs),
       first_byte_ms: record.firstByteMs === 0 ? undefined : rounded(record.firstByteMs),
       attempts: record.attempts,
+      journal: record.isReplayed ? 'replayed' : undefined,
       upstream: record.upstream === '' ? undefined : record.upstream,
       input_tokens: record.inputTokens,
       output_tokens: record.outputTokens,

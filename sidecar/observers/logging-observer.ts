@@ -182,6 +182,15 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('bus', notice, {});
   }
 
+  onJournalConnected(connected: boolean, because: string): void {
+    const message = connected
+      ? 'the journal keeps answers'
+      : `the journal can't be used, and answers are not kept: ${because}`;
+    if (connected) this.log.info(message);
+    else this.log.warn(message);
+    this.events.record('journal', message, { connected });
+  }
+
   onTaskLost({ key, agentType, run }: TaskRecord, cause: string, isDead: boolean): void {
     const details = { task: key, agent_type: agentType, run };
     const next = isDead ? 'it is in the dead letters' : 'another run follows';

@@ -1,4 +1,5 @@
 /** A running inbound call, as the app's own calls and model requests see it. */
+import type { StatusCode } from '../grpc/status.ts';
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { NotAgain } from '../policy/pushback.ts';
 import type { TokenBudget } from '../policy/token-budget.ts';
@@ -55,6 +56,13 @@ export interface OwnerLineage {
   nameBy(nonce: number): void;
 }
 
+/** The run of a task, as the app's model requests see it. */
+export interface OwnerRun {
+  readonly entry: { readonly fingerprint: string };
+  /** Calls `listener` once with how the run has ended. */
+  whenOver(listener: (status: StatusCode, taskStatus: number) => void): void;
+}
+
 /** An inbound call while the app works on it. */
 export interface InboundCall {
   readonly info: RequestInfo;
@@ -68,4 +76,6 @@ export interface InboundCall {
   /** The token budget that its caller set for the task; -1 without one. */
   readonly tokenBudget: number;
   readonly lineage: OwnerLineage;
+  /** Its part in its task (`task-role.ts`). */
+  readonly role: { readonly run: OwnerRun | undefined };
 }

@@ -33,6 +33,7 @@ function callOf(
     clock: { deadlineMs: 0 },
     tokenBudget: -1,
     lineage,
+    role: { run: undefined },
     ...more,
   };
 }

@@ -70,6 +70,7 @@ export class TaskRun {
   readonly call: TaskRunner;
   private readonly runs: KeptRuns;
   private state: StateOf<RunState> = STATE.attended;
+  private onOver: ((status: StatusCode, taskStatus: number) => void) | undefined = undefined;
   /** Of the bytes that wait for its own caller, those for which the app received credit already. */
   private aheadBytes = 0;
 
@@ -177,9 +178,15 @@ export class TaskRun {
     this.runs.store.append(this.entry, buffer, start, end);
   }
 
+  /** Calls `listener` once with how the run has ended; a second listener replaces the first. */
+  whenOver(listener: (status: StatusCode, taskStatus: number) => void): void {
+    this.onOver = listener;
+  }
+
   /** The first end counts. */
   onEnd(status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
     this.runs.end(this, status, taskStatus, trailers);
     this.become(STATE.ended);
+    this.onOver?.(status, taskStatus);
   }
 }

@@ -51,6 +51,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       name: 'research-agent',
       inbound: { app: `127.0.0.1:${good}`, max_concurrent_calls: 4 },
       bus: { ...bus, consume: { agent_types: ['research'] } },
+      journal: { store: 'bus' },
       llm: {
         upstreams: [{ name: 'offline', url: `http://127.0.0.1:${provider}/v1`, model: 'small' }],
         retry: { max_attempts: 2, max_retry_after: '1s' },

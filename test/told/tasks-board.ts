@@ -78,6 +78,9 @@ export function tasksBoard({ service, ledger, kind, coolingS }: Facts): Truths {
     'Tasks that wait B': { per: 'end', of: {} },
     'The oldest waits for A': { per: 'end', of: {} },
     'Tasks of the bus by outcome A': { per: 'second', of: {} },
+    // No journal is on.
+    'Answers by outcome A': { per: 'second', of: {} },
+    'Hit rate A': { per: 'end', of: {} },
     'Dead letters A': { per: 'end', of: {} },
     'Reached A': { per: 'end', of: { [keyOf({ service })]: 1 } },
     'Waiting for quota B': { per: 'held', of: service === 'research' ? { 'upstream=openai': coolingS } : {} },

@@ -10,6 +10,7 @@ import type { TaskStats } from '../../telemetry/task-stats.ts';
 import type { SpanCounts } from '../../telemetry/tracing/span-queue.ts';
 import type { Credentials } from '../../tls/credentials.ts';
 import type { MeasuredBus } from './bus-metrics.ts';
+import type { MeasuredJournal } from './journal-metrics.ts';
 import type { KnownSeries } from './known-series.ts';
 import type { MeasuredLlm } from './llm-metrics.ts';
 import { measuredLlm } from './measured-llm.ts';
@@ -74,6 +75,7 @@ export interface MetricsSource {
   readonly bus?: MeasuredBus;
   /** Undefined without an LLM egress. */
   readonly llm?: MeasuredLlm;
+  readonly journal?: MeasuredJournal;
   /** Undefined when tracing is off. */
   readonly tracing?: { readonly counts: SpanCounts; readonly waiting: () => number } | undefined;
 }
@@ -99,6 +101,7 @@ export function metricsSource(sidecar: Sidecar, ofProcess: ProcessSource): Metri
     certificates: () => sidecar.credentials(),
     bus: sidecar.busSide.bus,
     llm: measuredLlm(llm, sidecar.clock),
+    journal: sidecar.journal,
   };
 }
 

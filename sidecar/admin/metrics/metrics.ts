@@ -4,6 +4,7 @@ import { addBus } from './bus-metrics.ts';
 import { addActive, addCalls } from './call-metrics.ts';
 import { addCertificates } from './certificate-metrics.ts';
 import { addFindings } from './finding-metrics.ts';
+import { addJournal } from './journal-metrics.ts';
 import { addLlm } from './llm-metrics.ts';
 import type { MetricsSource } from './metrics-source.ts';
 import { processMetrics } from './process-metrics.ts';
@@ -46,6 +47,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addRepeatedTasks(add, source.taskStore);
   if (source.bus !== undefined) addBus(add, source.bus);
   if (source.llm !== undefined) addLlm(add, source.llm, source.known?.models);
+  if (source.journal !== undefined) addJournal(add, source.journal);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
   if (source.certificates !== undefined) addCertificates(add, source.certificates);
   return [...metrics, ...processMetrics()];

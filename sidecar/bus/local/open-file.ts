@@ -31,7 +31,7 @@ export async function openFile(path: string): Promise<DatabaseSync> {
 }
 
 /** Node before 24 warns that its SQLite is experimental; an operator can do nothing about it. */
-async function importSqlite(): Promise<typeof import('node:sqlite')> {
+export async function importSqlite(): Promise<typeof import('node:sqlite')> {
   const { emitWarning } = process;
   try {
     process.emitWarning = () => {};

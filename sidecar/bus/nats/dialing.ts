@@ -10,7 +10,7 @@ import {
 } from '@nats-io/transport-node';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import { encodeToken } from './names.ts';
-import type { NatsOptions } from './nats-options.ts';
+import type { LinkOptions } from './nats-options.ts';
 
 /** The longest wait for one answer of the server. */
 export const ANSWER_MS = 3_000;
@@ -21,7 +21,7 @@ const SILENT_LINK_MS = 4_000;
  *
  * @throws LogSetupError, or LogUnavailableError
  */
-export async function dial(options: NatsOptions, delayMs: () => number): Promise<NatsConnection> {
+export async function dial(options: LinkOptions, delayMs: () => number): Promise<NatsConnection> {
   const { servers, tls, publisher } = options;
   const authenticator = authenticators(options);
   try {
@@ -47,13 +47,13 @@ export async function dial(options: NatsOptions, delayMs: () => number): Promise
 }
 
 /** An inbox that nobody else may listen at. */
-export function newInbox({ publisher }: NatsOptions): string {
+export function newInbox({ publisher }: LinkOptions): string {
   return publisher === undefined ? createInbox() : createInbox(inboxOf(publisher));
 }
 
 const inboxOf = (publisher: string): string => `_INBOX.${encodeToken(publisher)}`;
 
-function authenticators({ credentialsFile, user }: NatsOptions): Authenticator[] {
+function authenticators({ credentialsFile, user }: LinkOptions): Authenticator[] {
   const all: Authenticator[] = [];
   if (credentialsFile !== undefined) {
     readCredentials(credentialsFile);
@@ -75,7 +75,7 @@ function readCredentials(file: string): Uint8Array {
   }
 }
 
-function tlsOptions({ ca, cert, key }: NonNullable<NatsOptions['tls']>) {
+function tlsOptions({ ca, cert, key }: NonNullable<LinkOptions['tls']>) {
   return {
     ...(ca === undefined ? {} : { caFile: ca }),
     ...(cert === undefined ? {} : { certFile: cert }),

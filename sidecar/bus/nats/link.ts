@@ -11,7 +11,7 @@ import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import { ANSWER_MS, dial, newInbox } from './dialing.ts';
 import { asUnavailable } from './link-errors.ts';
 import { askMany } from './many-answers.ts';
-import type { NatsOptions } from './nats-options.ts';
+import type { LinkOptions } from './nats-options.ts';
 import { type LinkState, Patience } from './patience.ts';
 import { Questions } from './questions.ts';
 import { ServerClock } from './server-clock.ts';
@@ -33,11 +33,11 @@ export class BusLink {
   private opening: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | undefined;
   private clockTimer: NodeJS.Timeout | undefined;
   private reconnects = 0;
-  private readonly options: NatsOptions;
+  private readonly options: LinkOptions;
   /** Checks the streams; called at each connection. */
   private readonly prepare: (jsm: JetStreamManager) => Promise<void>;
 
-  constructor(options: NatsOptions, prepare: (jsm: JetStreamManager) => Promise<void>) {
+  constructor(options: LinkOptions, prepare: (jsm: JetStreamManager) => Promise<void>) {
     this.options = options;
     this.prepare = prepare;
   }

@@ -1,7 +1,8 @@
 /** What a log on NATS is opened with. */
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 
-export interface NatsOptions {
+/** The servers, and how they are reached. */
+export interface LinkOptions {
   /** `host:port`, or with `nats://` or `tls://` before it. */
   readonly servers: readonly string[];
   /** PEM files, read again at each connection; undefined for cleartext unless the server asks for TLS. */
@@ -16,9 +17,12 @@ export interface NatsOptions {
   readonly credentialsFile?: string | undefined;
   /** Instead of a file. */
   readonly user?: { readonly name: string; readonly password: string } | undefined;
-  readonly settings: TaskLogSettings;
   /** The publisher whose name `outrigger bus setup --permissions` was given; its answers then come to an inbox of its own. */
   readonly publisher?: string | undefined;
+}
+
+export interface NatsOptions extends LinkOptions {
+  readonly settings: TaskLogSettings;
   /** Copies of each stream, where this log creates it. */
   readonly replicas?: number | undefined;
   /**

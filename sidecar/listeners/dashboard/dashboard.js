@@ -5,6 +5,7 @@ import { count, span, timeOf } from '/shared/numbers.js';
 import { calls, events, showCalls, showEvents, toneOf } from './calls.js';
 import { showClusters } from './clusters.js';
 import { connect } from './connection.js';
+import { showJournal } from './journal.js';
 import { showLlm } from './llm.js';
 import { showNow } from './now.js';
 import { Overview } from './overview.js';
@@ -73,6 +74,7 @@ function show(snapshot) {
   const [own, ...others] = snapshot.clusters;
   showClusters(at('clusters'), [...others, own]);
   showLlm(at('llm'), at('llm-cards'), snapshot.llm);
+  showJournal(at('journal'), at('journal-cards'), at('journal-differences'), snapshot.journal);
   const skipped = snapshot.failed_calls_skipped;
   at('skipped').hidden = skipped === 0;
   setText(

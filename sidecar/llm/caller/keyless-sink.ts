@@ -47,8 +47,8 @@ export class KeylessSink implements Sink {
     this.sink.flushHead();
   }
 
-  write(bytes: Buffer): boolean {
-    if (!this.isError || this.#keys.length === 0) return this.sink.write(bytes);
+  write(bytes: Buffer, completes?: boolean): boolean {
+    if (!this.isError || this.#keys.length === 0) return this.sink.write(bytes, completes);
     const text = Buffer.concat([this.held, bytes]);
     this.mask(text);
     const end = text.length - this.heldBytes(text);

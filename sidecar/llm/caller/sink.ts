@@ -14,8 +14,12 @@ export interface Sink {
   head(status: number, headers: HttpHeaders): void;
   /** Sends the head now, before the first byte of the body. */
   flushHead(): void;
-  /** Returns false when the sink is full; it calls `onDrain` when it takes more. */
-  write(bytes: Buffer): boolean;
+  /**
+   * Returns false when the sink is full; it calls `onDrain` when it takes more.
+   *
+   * @param completes with these bytes the caller has all that it waits for, though more may follow
+   */
+  write(bytes: Buffer, completes?: boolean): boolean;
   end(): void;
   /** The answer stays incomplete: sends these last bytes, then breaks the connection, so that the caller sees no end. */
   breakOff(last: Buffer | undefined): void;

@@ -1,5 +1,6 @@
 /** Holds what all requests of the egress share. A reload replaces `settings` and `upstreams`, so a request reads them once. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
+import type { Journal } from '../../journal/journal.ts';
 import type { LlmStats } from '../../telemetry/llm-stats.ts';
 import type { ClientRetries } from '../caller/client-retries.ts';
 import type { MinuteGate } from '../limits/minute-gate.ts';
@@ -19,6 +20,8 @@ export interface EgressEnvironment {
   readonly stats: LlmStats;
   readonly events: LlmEvents;
   readonly ownerCalls: OwnerCalls | undefined;
+  /** Undefined where no answers are kept. */
+  readonly journal?: Journal | undefined;
   /** Receives bodies, if the configuration turns their log on. */
   readonly logBody: (direction: 'request' | 'answer', body: string) => void;
 }

@@ -354,7 +354,7 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
   private readonly forward = (bytes: Buffer): void => {
     if (this.isOver) return;
     if (this.state !== 'committed') this.commit();
-    if (this.options.sink.write(bytes) || this.clocks.paused) return;
+    if (this.options.sink.write(bytes, this.answer.body?.complete) || this.clocks.paused) return;
     this.clocks.paused = true;
     this.relay.pause();
   };

@@ -10,6 +10,7 @@
 import type { Hash } from 'node:crypto';
 import type { Transform } from 'node:stream';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import type { BodyPrint } from '../../journal/record/body-print.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import { type RefusalExtras, type RefusalReason, refuse } from '../caller/refusals.ts';
 import type { Reply } from '../caller/reply.ts';
@@ -35,6 +36,8 @@ export interface BodyReading {
   /** Receives the bytes as they come. */
   readonly scan: JsonScan | undefined;
   readonly digest: Hash | undefined;
+  /** Takes the print of the body for the journal. */
+  readonly print: BodyPrint | undefined;
   /** Undoes the encoding of the body. */
   readonly decoder: Transform | undefined;
 }
@@ -144,7 +147,7 @@ export class BodyReader extends Timer implements Claim {
 
   private take(part: Buffer): void {
     if (this.over) return;
-    const { maxBytes, scan, digest, turn } = this.reading;
+    const { maxBytes, scan, digest, print, turn } = this.reading;
     const { body } = this;
     if (body.bytes + part.length > maxBytes) {
       this.refuseSize();
@@ -153,6 +156,7 @@ export class BodyReader extends Timer implements Claim {
     body.push(part);
     scan?.push(part);
     digest?.update(part);
+    print?.push(part);
     if (body.bytes <= SMALL_BODY_BYTES) return;
     if (!this.hasLength && this.rest === undefined) this.claimRest();
     if (!turn.spend(part.length, this.goOn)) this.pause();

@@ -1,4 +1,5 @@
 /** Describes a model request: one request of the agent, read, with all that later steps need of it. */
+import type { Print } from '../../journal/record/body-print.ts';
 import type { TokenSource } from '../../policy/token-budget.ts';
 import type { EarlierTries } from '../caller/client-retries.ts';
 import type { Asked } from '../kinds/asked.ts';
@@ -19,6 +20,8 @@ export interface ModelRequest {
   readonly body: Body;
   /** The digest of the whole body; undefined unless another request may join this one. */
   readonly bodyDigest: string | undefined;
+  /** For the journal; undefined for a request whose answer is not kept. */
+  readonly print: Print | undefined;
   /** Returns the key by which the client's own retry is recognised. */
   readonly retryKey: () => string;
   /** Frees the body, because no attempt needs it any more. */

@@ -16,7 +16,7 @@ export const MAX_ID_LENGTH = 256;
 /** What the head of a request says, before its body is read. */
 export type RequestHead = Omit<
   ModelRequest,
-  'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
+  'body' | 'bodyDigest' | 'print' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
 > & { readonly operation: Operation };
 
 /**

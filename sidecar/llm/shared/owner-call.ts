@@ -1,4 +1,5 @@
 /** Describes the owner call: the inbound call that the agent serves while it sends a request to its model. */
+import type { JournaledRun } from '../../journal/journal.ts';
 import type { ModelFailure } from '../../policy/model-failure.ts';
 import type { TokenBudget } from '../../policy/token-budget.ts';
 import type { Headers } from './headers.ts';
@@ -22,6 +23,8 @@ export interface OwnerCall {
    * when its caller gave up before. Returns a function that unsubscribes.
    */
   onEnd(listener: (late?: boolean) => void): () => void;
+  /** The run of its task, under which answers are kept for the next run; undefined where the task is not certain. */
+  readonly run?: JournaledRun | undefined;
   /** A request for this call has ended, and has used so many tokens. */
   spend?(tokens: number): void;
   /** A request for this call has failed in this way; undefined when it succeeded. */

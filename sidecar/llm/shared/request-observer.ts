@@ -43,6 +43,8 @@ export interface LlmRecord {
   /** The upstream of the last attempt; '' without an attempt. */
   readonly upstream: string;
   readonly attempts: number;
+  /** The answer is that of an earlier run of the task: no provider was asked. */
+  readonly isReplayed: boolean;
   readonly responseModel: string | undefined;
   readonly responseId: string | undefined;
   readonly finishReason: string | undefined;

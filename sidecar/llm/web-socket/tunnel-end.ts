@@ -27,6 +27,7 @@ export function recordTunnel({ clock, stats }: EgressContext, ended: EndedTunnel
     status,
     upstream,
     attempts,
+    isReplayed: false,
     responseModel: undefined,
     responseId: undefined,
     finishReason: undefined,

@@ -93,6 +93,7 @@ class TracedRequest implements LlmRequestObserver {
         firstChunkMs: info.stream && record.firstByteMs > 0 ? record.firstByteMs : -1,
         httpStatus: record.status,
         attempts: record.attempts,
+        isReplayed: record.isReplayed,
         errorType: record.outcome === 'success' ? '' : record.reason || record.outcome,
         conversationId: this.conversationId,
       },

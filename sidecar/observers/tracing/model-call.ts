@@ -34,6 +34,8 @@ export interface ModelCallEnd {
   readonly httpStatus: number;
   /** Provider attempts, including retries and fallbacks. */
   readonly attempts: number;
+  /** The answer is that of an earlier run of the task. */
+  readonly isReplayed: boolean;
   /** Why it failed: `429`, `timeout`, `connect_failed`, …; '' for success. */
   readonly errorType: string;
   /** The conversation of the task for which the agent made the request; '' when unknown. */
@@ -146,6 +148,7 @@ function modelAttributes(end: ModelCallEnd, model: string): AttributeValue[] {
   attributes.push(...serverAttributes(end.server.slice(0, MAX_TEXT_CHARS)));
   if (end.httpStatus > 0) attributes.push('http.response.status_code', end.httpStatus);
   attributes.push('outrigger.attempts', end.attempts);
+  if (end.isReplayed) attributes.push('outrigger.journal', 'replayed');
   text('error.type', end.errorType);
   return attributes;
 }

@@ -387,6 +387,7 @@ t.test('a model request joins the trace in its headers, or that of its owner', a
       firstChunkMs: 250,
       httpStatus: 200,
       attempts: 2,
+      isReplayed: false,
       errorType: '',
       conversationId: 'c1',
     },
