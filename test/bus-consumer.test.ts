@@ -145,6 +145,24 @@ t.test('a cancel and a deadline end the call of the agent', async (t) => {
   t.match(app.calls[1]!.headers['grpc-timeout'], /^\d+[mu]$/, 'the agent knows its deadline');
 });
 
+t.test('a run that ends at a deadline which a caller has moved meanwhile is begun again', async (t) => {
+  let runs = 0;
+  const answered = messageThen(0, { message: 'in the time of the second caller' });
+  const app = await startReplica(t, (stream, headers) => {
+    if (++runs > 1) answered(stream, headers);
+  });
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address } });
+  await submitter.submit({ timeLeftMs: 1_500 });
+  await waitUntil('it runs', () => runs === 1);
+  const { key } = await submitter.submit({ timeLeftMs: 60_000 });
+  const record = await submitter.ended(key);
+  t.match(record, { state: 'done', run: 1, lostRuns: 0, generation: 1 });
+  t.equal(String(submitter.resultOf(record).answer), 'in the time of the second caller');
+  t.same(plane.events, ['given back: its deadline was moved while it ran']);
+});
+
 t.test('run_timeout bounds a run, and its result says so', async (t) => {
   const app = await startReplica(t, silence);
   const file = logFile(t);

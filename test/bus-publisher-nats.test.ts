@@ -5,6 +5,7 @@ import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { startNats } from '../sidecar/bus/nats/test-support/nats-server.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
+import { waitElsewhere } from './support/bus-callers.ts';
 import { becomes, queuedIn, reasonOf, StreamCall, startScene } from './support/bus-scene.ts';
 import { taskRequest } from './support/upstream.ts';
 
@@ -57,6 +58,10 @@ t.test('calls are tasks on NATS: answers, streams, cancels and lost runs', { ski
   t.match(refused, { code: grpc.status.RESOURCE_EXHAUSTED });
   for (const one of waiting) one.call.cancel();
   await waitUntil('nothing waits', async () => (await queuedIn(scene)) === 0);
+});
+
+t.test('a task goes on while a caller at another sidecar waits for it, on NATS', { skip }, async (t) => {
+  await waitElsewhere(t, `nats://${(await startNats(t)).address}`);
 });
 
 t.test('callers wait for a bus that comes back, and learn of one that is away', { skip }, async (t) => {

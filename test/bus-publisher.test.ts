@@ -17,6 +17,7 @@ import {
   PROCESS_TASK_PATH,
   STREAM_PROCESS_PATH,
 } from '../sidecar/task/task-message.ts';
+import { waitElsewhere } from './support/bus-callers.ts';
 import {
   becomes,
   queuedIn,
@@ -219,6 +220,8 @@ t.test('a caller that cancels, or whose time is up, ends its task; one that vani
   t.match(await back, { code: 0, response: Buffer.from('for whoever asks') });
   t.equal(await stateOf(scene, lostTask), 'done');
 });
+
+t.test('a task goes on while a caller at another sidecar waits for it', (t) => waitElsewhere(t));
 
 t.test('a gateway that drains leaves its tasks to whoever comes back for them', async (t) => {
   const scene = await startScene(t, {}, { drain: { timeout: '100ms' } });

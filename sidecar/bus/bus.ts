@@ -16,6 +16,8 @@ import { WaitingCallers } from './publisher/waiting-callers.ts';
 import type { BusSettings } from './settings.ts';
 import { StandingLog } from './standing-log.ts';
 
+/** So often within a lease the log hears that calls of this sidecar still wait. */
+const ATTENDED_AFTER = 1 / 3;
 /** How often the queues are counted for metrics and pages. */
 const STATUS_MS = 5_000;
 
@@ -78,6 +80,7 @@ export class Bus implements Publishing {
   private queues: readonly QueueStatus[] = [];
   private opened = '';
   private timer: NodeJS.Timeout | undefined = undefined;
+  private attendance: NodeJS.Timeout | undefined = undefined;
   private said: string | undefined = undefined;
   private readonly noticed = new Set<string>();
 
@@ -104,6 +107,13 @@ export class Bus implements Publishing {
     this.keys = this.readKeys(bus);
     this.log.use(() => this.open(bus, url));
     this.timer ??= setInterval(() => void this.countQueues(), STATUS_MS).unref();
+    clearInterval(this.attendance);
+    this.attendance = setInterval(() => this.attend(), bus.consume.leaseMs * ATTENDED_AFTER).unref();
+  }
+
+  private attend(): void {
+    // What fails now is said again soon.
+    if (this.waiting.waiting > 0) this.log.attend(this.waiting.sidecar).catch(() => {});
   }
 
   /** Nothing goes out in plain while the keys can't be read; opening the log says why they can't. */
@@ -202,6 +212,7 @@ export class Bus implements Publishing {
 
   async close(): Promise<void> {
     clearInterval(this.timer);
+    clearInterval(this.attendance);
     this.calls.close();
     await this.log.close();
   }

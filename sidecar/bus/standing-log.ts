@@ -14,6 +14,7 @@ import type {
   TaskPage,
 } from './log/task-log.ts';
 import type { NewTask, TaskKey, TaskRecord } from './log/task-record.ts';
+import type { Leaving } from './log/wanted.ts';
 
 type OpenEngine = () => Promise<TaskLog>;
 
@@ -168,6 +169,14 @@ export class StandingLog implements TaskLog {
 
   async cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined> {
     return (await this.current()).log.cancel(key, cause);
+  }
+
+  async leave(key: TaskKey, waiter: string, leaving: Leaving): Promise<void> {
+    return (await this.current()).log.leave(key, waiter, leaving);
+  }
+
+  async attend(sidecar: string): Promise<void> {
+    return (await this.current()).log.attend(sidecar);
   }
 
   async list(options: ListOptions): Promise<TaskPage> {

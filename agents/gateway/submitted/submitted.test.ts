@@ -9,7 +9,6 @@ import { TaskCounts } from '../../../sidecar/bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../../sidecar/bus/log/task-log.ts';
 import { decodeRequest, encodeResult, type ResultPayload } from '../../../sidecar/bus/message/payload.ts';
 import { UNSEALED } from '../../../sidecar/bus/message/sealer.ts';
-import { WaitingCallers } from '../../../sidecar/bus/publisher/waiting-callers.ts';
 import { stringField, varintField } from '../../../sidecar/task/protobuf.ts';
 import { testAgent } from '../../test-support.ts';
 import { createGateway, type Gateway } from '../app.ts';
@@ -42,7 +41,6 @@ async function startSystem(t: Test): Promise<System> {
     sealer: UNSEALED,
     publisher: '',
     counts: new TaskCounts(),
-    waiting: new WaitingCallers(),
     fieldsOf: () => [],
   };
   const another = async () => {

@@ -49,6 +49,9 @@ export type RunOutcome = 'ended' | 'turned_away';
 /** What ends the call before its answer is complete. */
 type Stop = LeaseEnd | IntakeFailure | { readonly failed: unknown };
 
+/** Who watches a deadline may find it reached a moment early. */
+const DEADLINE_EARLY_MS = 100;
+
 const REFUSALS = {
   too_large: {
     status: Status.RESOURCE_EXHAUSTED,
@@ -220,6 +223,8 @@ export class BusRun {
       await this.giveBack(because);
       return context.isDraining ? 'ended' : 'turned_away';
     }
+    if (!isRunTimeout && (await this.hasMoreTime(end.status)))
+      return await this.giveBack('its deadline was moved while it ran');
     const { status, head, trailers } = end;
     let { statusMessage } = end;
     if (isRunTimeout && end.reason === 'deadline')
@@ -231,6 +236,18 @@ export class BusRun {
         'the agent answered a unary call with no message, or several',
       );
     return await this.settleWith(status, encodeResult({ statusMessage, head, trailers, answer }));
+  }
+
+  /** A caller that has joined waits for longer than the agent, or its sidecar, could know: another run has that time. */
+  private async hasMoreTime(status: number): Promise<boolean> {
+    const { log } = this.context;
+    const { key, deadlineAtMs } = this.lease.record;
+    if (status !== Status.DEADLINE_EXCEEDED || log.nowMs() < deadlineAtMs - DEADLINE_EARLY_MS) return false;
+    let nowAtMs = deadlineAtMs;
+    await this.store(async () => {
+      nowAtMs = (await log.get(key))?.deadlineAtMs ?? deadlineAtMs;
+    });
+    return nowAtMs > deadlineAtMs;
   }
 
   // --- The ends of a run -----------------------------------------------------------------------------------

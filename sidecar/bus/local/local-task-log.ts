@@ -12,6 +12,7 @@ import type {
 } from '../log/task-log.ts';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import type { NewTask, TaskKey, TaskRecord } from '../log/task-record.ts';
+import type { Leaving } from '../log/wanted.ts';
 import { FileWake, wakePath } from './file-wake.ts';
 import { LocalLease } from './local-lease.ts';
 import { monotonicMs } from './log-clock.ts';
@@ -111,6 +112,14 @@ class LocalTaskLog implements TaskLog {
   async cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined> {
     const record = await this.link.request('cancel', { key, cause });
     return record && withBuffer(record);
+  }
+
+  async leave(key: TaskKey, waiter: string, leaving: Leaving): Promise<void> {
+    await this.link.request('leave', { key, waiter, leaving });
+  }
+
+  async attend(sidecar: string): Promise<void> {
+    await this.link.request('attend', { sidecar });
   }
 
   async list(options: ListOptions): Promise<TaskPage> {

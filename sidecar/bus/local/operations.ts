@@ -1,6 +1,7 @@
 /** Carries out one request on the file, within a transaction. */
 
 import type { TaskKey, TaskRecord } from '../log/task-record.ts';
+import { attend, leave } from './callers.ts';
 import type { FileWaits } from './file-waits.ts';
 import { announce, consumers, eventsAfter, get, list, recordWithResult, status } from './readings.ts';
 import type { Held, OperationName, Request } from './requests.ts';
@@ -50,6 +51,10 @@ export function perform(file: TaskFile, request: Request, waits: FileWaits): unk
       return get(file, input.key);
     case 'cancel':
       return cancel(file, input.key, input.cause);
+    case 'leave':
+      return leave(file, input.key, input.waiter, input.leaving);
+    case 'attend':
+      return attend(file, input.sidecar);
     case 'list':
       return list(file, input);
     case 'retryDead':

@@ -10,6 +10,7 @@ import type {
 } from '../log/task-log.ts';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import type { NewTask, TaskKey, TaskRecord } from '../log/task-record.ts';
+import type { Leaving } from '../log/wanted.ts';
 
 /** A run that this process holds. `task` and `fence` name it in the file; the rest is for messages. */
 export interface Held {
@@ -58,6 +59,8 @@ export interface Operations {
   /** Waits until there are events; undefined after `stop`. */
   watch: { in: { key: TaskKey; position: WatchPosition }; out: Watched | undefined };
   cancel: { in: { key: TaskKey; cause: string }; out: TaskRecord | undefined };
+  leave: { in: { key: TaskKey; waiter: string; leaving: Leaving }; out: undefined };
+  attend: { in: { sidecar: string }; out: undefined };
   list: { in: ListOptions; out: TaskPage };
   retryDead: { in: { key: TaskKey }; out: boolean };
   dropDead: { in: { key: TaskKey }; out: boolean };

@@ -6,7 +6,7 @@ import { loseRun } from './passing-time.ts';
 import type { Held, Taken } from './requests.ts';
 import type { TaskFile } from './task-file.ts';
 import { bufferOf, recordOf, type TaskRow } from './task-rows.ts';
-import { end, finite, queueAgain, startRun, update } from './task-steps.ts';
+import { dueWhileRunning, end, queueAgain, startRun, update } from './task-steps.ts';
 
 /** Takes the next task of these types, of the caller whose turn it is. */
 export function take(file: TaskFile, agentTypes: readonly string[], holder: string): Taken | undefined {
@@ -160,8 +160,4 @@ function firstOf(file: TaskFile, agentType: string, caller: string): TaskRow | u
 function renewed(file: TaskFile, row: TaskRow): Pick<TaskRow, 'lease_until' | 'due_at'> {
   const lease_until = file.nowMs + file.settings.leaseMs;
   return { lease_until, due_at: dueWhileRunning(row, lease_until) };
-}
-
-function dueWhileRunning({ deadline_at }: TaskRow, leaseUntil: number): number | null {
-  return finite(Math.min(deadline_at ?? Number.POSITIVE_INFINITY, leaseUntil));
 }

@@ -4,9 +4,10 @@
 export const APPLICATION_ID = 0x4f757472;
 
 /** Grows with each change of the tables. A file of a newer version is refused, never changed. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /**
+ * `wanted` says who wants the task's answer (`log/wanted.ts`), and `attendance` which of their sidecars are there.
  * `due_at` is when time itself changes the task: a lease or a deadline ends, a delay is over, what is kept is too old.
  * `changed` numbers transactions: what a process has not seen yet has a higher number than the last that it read.
  * `fence` is another number each time that a task is taken: `run` doesn't count all of them, and begins again with each generation.
@@ -45,6 +46,7 @@ CREATE TABLE tasks (
   started_at INTEGER NOT NULL DEFAULT 0,
   ended_at INTEGER NOT NULL DEFAULT 0,
   deadline_at INTEGER,
+  wanted TEXT NOT NULL,
   lease_until INTEGER,
   due_at INTEGER,
   max_runs INTEGER NOT NULL DEFAULT 0,
@@ -101,4 +103,6 @@ CREATE TABLE consumers (
   places INTEGER NOT NULL,
   expires_at INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE attendance (sidecar TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT;
 `;

@@ -1,20 +1,29 @@
 /** Submits tasks to the file: stores, joins or refuses them, and gives dead ones another generation. */
 import type { SubmitOptions, Submitted } from '../log/task-log.ts';
 import type { NewTask, TaskKey } from '../log/task-record.ts';
+import { type Wish, wantedBy } from '../log/wanted.ts';
+import { join } from './callers.ts';
 import { passTime } from './passing-time.ts';
 import { recordWithResult } from './readings.ts';
 import type { TaskFile } from './task-file.ts';
 import { recordOf, type TaskRow } from './task-rows.ts';
 import { countNew, dueWhileQueued, finite, forget, taskOf } from './task-steps.ts';
 
-export function submit(file: TaskFile, task: NewTask, { joinEndedForMs }: SubmitOptions): Submitted {
+export function submit(file: TaskFile, task: NewTask, { joinEndedForMs, waiter }: SubmitOptions): Submitted {
   const before = currentTask(file, task.key);
+  const wish = wishOf(file, task, waiter);
   if (before !== undefined && isJoined(before, joinEndedForMs, file.nowMs))
-    return { outcome: 'joined', record: recordWithResult(file, before) };
+    return { outcome: 'joined', record: recordWithResult(file, join(file, before, wish)) };
   const reason = fullPart(file, task);
   if (reason !== undefined) return { outcome: 'refused', reason };
   if (before !== undefined) forget(file, before);
-  return { outcome: 'stored', record: recordOf(insert(file, task, before), undefined) };
+  return { outcome: 'stored', record: recordOf(insert(file, task, before, wish), undefined) };
+}
+
+function wishOf(file: TaskFile, { timeLeftMs }: NewTask, waiter: string | undefined): Wish {
+  const { nowMs, settings } = file;
+  // The column takes whole numbers, and a deadline is rarely one.
+  return { waiter, waitsUntilMs: nowMs + settings.leaseMs, deadlineAtMs: Math.ceil(nowMs + timeLeftMs) };
 }
 
 export function retryDead(file: TaskFile, key: TaskKey): boolean {
@@ -28,7 +37,8 @@ export function retryDead(file: TaskFile, key: TaskKey): boolean {
   const { digest, agent_type: agentType, publisher, caller } = dead;
   // Its caller waits no longer, so the deadline of that time means nothing.
   const timeLeftMs = Number.POSITIVE_INFINITY;
-  insert(file, { key, digest, agentType, publisher, caller, timeLeftMs, payload: payload as Buffer }, dead);
+  const task = { key, digest, agentType, publisher, caller, timeLeftMs, payload: payload as Buffer };
+  insert(file, task, dead, wishOf(file, task, undefined));
   return true;
 }
 
@@ -72,7 +82,7 @@ function fullPart(file: TaskFile, task: NewTask): 'agent_full' | 'caller_full' |
   return isFull ? 'store_full' : undefined;
 }
 
-function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined): TaskRow {
+function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined, wish: Wish): TaskRow {
   const { nowMs } = file;
   const { maxAgeMs } = file.settings;
   const row = {
@@ -87,8 +97,8 @@ function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined): Tas
     available_at: nowMs,
     expires_at: nowMs + maxAgeMs,
     max_age: maxAgeMs,
-    // The column takes whole numbers, and a deadline is rarely one.
-    deadline_at: finite(Math.ceil(nowMs + task.timeLeftMs)),
+    deadline_at: finite(wish.deadlineAtMs),
+    wanted: JSON.stringify(wantedBy(wish)),
     request_bytes: task.payload.length,
     changed: file.change,
   } as const;

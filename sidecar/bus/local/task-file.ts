@@ -208,6 +208,7 @@ export class TaskFile {
       forwardMs,
     );
     this.run('UPDATE consumers SET expires_at = expires_at + ?', forwardMs);
+    this.run('UPDATE attendance SET expires_at = expires_at + ?', forwardMs);
   }
 
   private saveCounters(): void {

@@ -22,6 +22,8 @@ export interface TaskRow {
   readonly started_at: number;
   readonly ended_at: number;
   readonly deadline_at: number | null;
+  /** A `Wanted`, as JSON. */
+  readonly wanted: string;
   readonly lease_until: number | null;
   readonly due_at: number | null;
   readonly max_runs: number;

@@ -98,6 +98,13 @@ export function dueWhileQueued(
   return finite(Math.min(deadline_at ?? Number.POSITIVE_INFINITY, expires_at, availableAt));
 }
 
+export function dueWhileRunning(
+  { deadline_at }: Pick<TaskRow, 'deadline_at'>,
+  leaseUntil: number,
+): number | null {
+  return finite(Math.min(deadline_at ?? Number.POSITIVE_INFINITY, leaseUntil));
+}
+
 /** What a column holds of a time that may never come. */
 export function finite(timeMs: number): number | null {
   return Number.isFinite(timeMs) ? timeMs : null;

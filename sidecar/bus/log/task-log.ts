@@ -5,6 +5,7 @@
  * still write is refused. There is one result; runs are at least one: a run whose sidecar was lost is begun again.
  */
 import type { NewTask, TaskKey, TaskRecord, TaskResult, TaskState } from './task-record.ts';
+import type { Leaving } from './wanted.ts';
 
 export interface SubmitOptions {
   /**
@@ -14,6 +15,11 @@ export interface SubmitOptions {
   readonly joinEndedForMs: number;
   /** Whether who submits will watch the task at once: a log may get ready for it. */
   readonly isWatched?: boolean;
+  /**
+   * The caller that waits for the answer (`waiterName`), until it leaves. Undefined for a task that is to run whether or not
+   * somebody waits. A task that is joined has the latest deadline of all who have asked for it.
+   */
+  readonly waiter?: string | undefined;
 }
 
 /** `stored`: a new generation waits. `joined`: the task was there already; the record says how far it is. */
@@ -131,6 +137,16 @@ export interface TaskLog {
   watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncIterable<TaskEvent>;
   /** Ends a queued or running task as cancelled. Returns the record after it; undefined when the task is unknown. */
   cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined>;
+  /**
+   * A caller waits no longer. When it has cancelled, and nobody else wants the answer, the task ends as cancelled, because
+   * {@link CALLER_LEFT}. Others are those who wait, at any sidecar, and whoever submitted it without a waiter.
+   */
+  leave(key: TaskKey, waiter: string, leaving: Leaving): Promise<void>;
+  /**
+   * Says that the callers of this sidecar still wait; call it again at least each `leaseMs` / 3 while some do. Those of a
+   * sidecar that is silent for `leaseMs` count no longer.
+   */
+  attend(sidecar: string): Promise<void>;
   list(options: ListOptions): Promise<TaskPage>;
   /** Submits a dead task anew, under the next generation. False when there is no dead task of that key. */
   retryDead(key: TaskKey): Promise<boolean>;

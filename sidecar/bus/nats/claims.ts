@@ -116,9 +116,8 @@ export class Claims {
 
 /** The task as its request says, at the revision that its publisher wrote. */
 function freshEntry(delivery: Delivery): TaskEntry {
-  const { key, revision, submittedAtMs, deadlineAtMs, sequence, large } = delivery;
-  const timeLeftMs = deadlineAtMs === null ? null : deadlineAtMs - submittedAtMs;
-  const task = newStoredTask({ ...delivery, largeRequest: large }, submittedAtMs, timeLeftMs, sequence);
+  const { key, revision, sequence, large } = delivery;
+  const task = newStoredTask({ ...delivery, largeRequest: large }, sequence);
   return { key, revision, task: { ...task, write: '' }, body: Buffer.alloc(0) };
 }
 

@@ -1,5 +1,6 @@
 /** Requests in a queue, and as the server hands them out. */
 import type { Msg } from '@nats-io/transport-node';
+import type { Wanted } from '../log/wanted.ts';
 import type { Stored } from './connection.ts';
 import { bytesOf, readHead } from './head.ts';
 import { partiesOf } from './names.ts';
@@ -14,6 +15,7 @@ export interface QueuedHead {
   readonly submittedAtMs: number;
   /** null for none. */
   readonly deadlineAtMs: number | null;
+  readonly wanted: Wanted;
   /** Names the request's parts; '' where it is here. */
   readonly large: string;
 }

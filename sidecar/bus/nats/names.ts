@@ -9,6 +9,7 @@
  *     OUTRIGGER_REQUESTS     outrigger.requests.PUBLISHER.KEY.ID        requests above a message's limit, in parts
  *     OUTRIGGER_RESULTS      outrigger.results.PUBLISHER.KEY.ID         results above it, in parts
  *     OUTRIGGER_CONSUMERS    outrigger.consumers.TYPE.INSTANCE          sidecars that take tasks
+ *                            outrigger.attending.SIDECAR                sidecars on which callers wait
  *
  * The server itself publishes what it has stored, to whoever listens: `outrigger.wake.TYPE.LANE` that a task waits,
  * `outrigger.watch.PUBLISHER.KEY.state` and `….chunks` what happens to a task. A cancel is told to the holder at
@@ -90,6 +91,7 @@ export function nameOf(subject: string): TaskName {
 
 export const consumerSubject = (agentType: string, instance: string): string =>
   `outrigger.consumers.${encodeToken(agentType)}.${encodeToken(instance)}`;
+export const attendingSubject = (sidecar: string): string => `outrigger.attending.${encodeToken(sidecar)}`;
 export const wakeSubjects = (agentType: string): string => `outrigger.wake.${encodeToken(agentType)}.*`;
 export const wakeSubject = (agentType: string, lane: number): string =>
   `outrigger.wake.${encodeToken(agentType)}.${lane}`;

@@ -1,4 +1,6 @@
 /** A run of a task that this log holds: each of its steps is a write of the key at the revision of the one before. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
 import { FencedError } from '../log/log-errors.ts';
 import type { TaskLease } from '../log/task-log.ts';
 import type { TaskRecord, TaskResult } from '../log/task-record.ts';
@@ -11,6 +13,8 @@ import { type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
 import { DEADLINE_CAUSE, ended, givenBack, lost } from './task-steps.ts';
 
 const LONGEST_TIMER_MS = 2_147_483_647;
+/** For so long the agent goes on at its deadline while the bus is asked whether that still holds. */
+const LOOK_MS = 100;
 
 /** `over`: ended by us. `fenced`: by others, or by time. */
 type State = 'held' | 'over' | 'fenced';
@@ -227,6 +231,7 @@ export class NatsLease implements TaskLease {
     const isOurs = entry?.task.state === 'running' && entry.task.lease === this.entry.task.lease;
     if (isOurs) {
       this.entry = entry;
+      this.watchDeadline();
       return;
     }
     const { key, run, generation } = this.record;
@@ -241,17 +246,29 @@ export class NatsLease implements TaskLease {
   }
 
   private watchDeadline(): void {
+    clearTimeout(this.deadlineTimer);
     const { deadlineAtMs } = this.entry.task;
-    if (deadlineAtMs === null) return;
+    if (deadlineAtMs === null || this.state !== 'held') return;
     const leftMs = Math.ceil(deadlineAtMs - this.store.nowMs());
     this.deadlineTimer = setTimeout(
-      () => (leftMs > LONGEST_TIMER_MS ? this.watchDeadline() : this.passDeadline()),
+      () => (leftMs > LONGEST_TIMER_MS ? this.watchDeadline() : void this.passDeadline()),
       Math.min(Math.max(0, leftMs), LONGEST_TIMER_MS),
     );
   }
 
+  /** A caller that has joined may have moved it: the key says so. */
+  private async passDeadline(): Promise<void> {
+    const reading = this.store.keys.read(this.record).catch(() => undefined);
+    const now = await Promise.race([reading, sleep(LOOK_MS, undefined)]);
+    const isOurs = now?.task.state === 'running' && now.task.lease === this.entry.task.lease;
+    if (isOurs && now.revision > this.entry.revision) this.entry = now;
+    const { deadlineAtMs } = this.entry.task;
+    if (deadlineAtMs === null || deadlineAtMs > this.store.nowMs()) this.watchDeadline();
+    else this.endAtDeadline();
+  }
+
   /** The agent hears of it at once, the bus when it can be reached. */
-  private passDeadline(): void {
+  private endAtDeadline(): void {
     if (this.state !== 'held') return;
     const { key, run } = this.record;
     this.fenced(new FencedError(key, run, 'cancelled'));

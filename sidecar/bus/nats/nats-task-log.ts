@@ -15,6 +15,8 @@ import type {
   TaskPage,
 } from '../log/task-log.ts';
 import type { NewTask, TaskKey, TaskRecord } from '../log/task-record.ts';
+import type { Leaving } from '../log/wanted.ts';
+import { Callers } from './callers.ts';
 import { Claims } from './claims.ts';
 import { BusConnection } from './connection.ts';
 import { Demand } from './demand.ts';
@@ -25,10 +27,8 @@ import type { NatsOptions } from './nats-options.ts';
 import { Presence } from './presence.ts';
 import { Provision } from './provision.ts';
 import { Store } from './store.ts';
-import { nameOfEntry } from './stored-task.ts';
 import { Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
-import { ended } from './task-steps.ts';
 import { Watching } from './watching.ts';
 
 /** The first connection is waited for so long. */
@@ -51,6 +51,7 @@ class NatsTaskLog implements TaskLog {
   private readonly provision: Provision;
   private readonly store: Store;
   private readonly claims: Claims;
+  private readonly callers: Callers;
   private readonly demand: Demand<NatsLease>;
   private readonly submissions: Submissions;
   private readonly watching: Watching;
@@ -69,11 +70,12 @@ class NatsTaskLog implements TaskLog {
       this.claims.claim(delivery, holder),
     );
     this.watching = new Watching(this.store);
-    this.submissions = new Submissions(this.store, this.watching, (agentType) =>
+    this.presence = new Presence(this.connection, settings.leaseMs);
+    this.callers = new Callers(this.store, (sidecar) => this.presence.isAttending(sidecar));
+    this.submissions = new Submissions(this.store, this.callers, this.watching, (agentType) =>
       this.provision.needQueue(agentType),
     );
     this.listing = new Listing(this.store);
-    this.presence = new Presence(this.connection, settings.leaseMs);
     this.sweep = new Sweep(this.store);
     this.connection.onConnected = (connected) => {
       if (connected) this.demand.lookEverywhere();
@@ -140,15 +142,17 @@ class NatsTaskLog implements TaskLog {
       if (entry === undefined || entry.task.state === 'dropped') return undefined;
       const { task } = entry;
       if (task.state !== 'queued' && task.state !== 'running') return this.store.keys.record(entry);
-      // Behind the fence nothing of the run is stored, so that its last sequence is known.
-      const end =
-        task.state === 'running'
-          ? await this.store.chunks.fence(nameOfEntry(entry), task.generation, task.run + 1)
-          : { lastSequence: task.lastSequence };
-      const next = { ...ended(task, 'cancelled', cause, this.nowMs()), lastSequence: end.lastSequence };
-      const moved = await this.store.tryMove(entry, next);
+      const moved = await this.callers.tryCancel(entry, cause);
       if (moved?.task.state === 'cancelled') return this.store.keys.record(moved);
     }
+  }
+
+  leave(key: TaskKey, waiter: string, leaving: Leaving): Promise<void> {
+    return this.callers.leave(key, waiter, leaving);
+  }
+
+  attend(sidecar: string): Promise<void> {
+    return this.presence.attend(sidecar);
   }
 
   list(options: ListOptions): Promise<TaskPage> {

@@ -34,6 +34,7 @@ export function rulesOf({ publisher, publishes, takes }: Rights): {
     `outrigger.keys.${whose}.*`,
     `outrigger.chunks.${whose}.*.*`,
     'outrigger.cancel.*',
+    'outrigger.attending.*',
     ...types.map((type) => `outrigger.dead.${encodeToken(type)}.${takes.includes(type) ? '*' : name}.*`),
     '$JS.API.STREAM.NAMES',
     ...[...STREAMS, ...queues].map((stream) => `$JS.API.STREAM.INFO.${stream}`),

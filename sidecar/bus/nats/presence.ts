@@ -1,10 +1,14 @@
-/** The sidecars that take tasks: each says so again and again, and is forgotten when it no longer does. */
-import { headers } from '@nats-io/transport-node';
+/** The sidecars that take tasks, and those on which callers wait: each says so again and again, or is forgotten. */
+import { headers, type MsgHdrs } from '@nats-io/transport-node';
 import type { Consumer } from '../log/task-log.ts';
 import type { BusConnection } from './connection.ts';
-import { CONSUMERS, consumerSubject, encodeToken } from './names.ts';
+import { attendingSubject, CONSUMERS, consumerSubject, encodeToken } from './names.ts';
 
 interface Announced extends Consumer {
+  readonly untilMs: number;
+}
+
+interface Attending {
   readonly untilMs: number;
 }
 
@@ -43,12 +47,29 @@ export class Presence {
     return found.sort((a, b) => (a.instance < b.instance ? -1 : 1));
   }
 
+  async attend(sidecar: string): Promise<void> {
+    const attending: Attending = { untilMs: this.connection.clock.nowMs() + this.leaseMs };
+    const body = Buffer.from(JSON.stringify(attending));
+    await this.connection.store(attendingSubject(sidecar), body, this.forALease());
+  }
+
+  async isAttending(sidecar: string): Promise<boolean> {
+    const found = await this.connection.directLast(CONSUMERS, attendingSubject(sidecar));
+    if (found === undefined) return false;
+    const { untilMs } = JSON.parse(Buffer.from(found.data).toString()) as Attending;
+    return untilMs > this.connection.clock.nowMs();
+  }
+
   private async put(agentType: string, consumer: Consumer): Promise<void> {
     const announced: Announced = { ...consumer, untilMs: this.connection.clock.nowMs() + this.leaseMs };
+    const body = Buffer.from(JSON.stringify(announced));
+    await this.connection.store(consumerSubject(agentType, consumer.instance), body, this.forALease());
+  }
+
+  private forALease(): MsgHdrs {
     const fields = headers();
     fields.set('Nats-TTL', `${Math.max(1, Math.ceil(this.leaseMs / 1_000))}s`);
-    const body = Buffer.from(JSON.stringify(announced));
-    await this.connection.store(consumerSubject(agentType, consumer.instance), body, fields);
+    return fields;
   }
 
   private async remove(agentType: string, instance: string): Promise<void> {

@@ -43,9 +43,18 @@ export class Queue {
   /** Stores a request under an id of its own, so that it may be sent again. */
   async put(task: NewTask, entry: TaskEntry, untilMs: number): Promise<Enqueued> {
     const { key, digest, agentType, caller, publisher, payload } = task;
-    const { generation, largeRequest: large, submittedAtMs, deadlineAtMs } = entry.task;
+    const { generation, largeRequest: large, submittedAtMs, deadlineAtMs, wanted } = entry.task;
     const { revision } = entry;
-    const head: QueuedHead = { key, digest, generation, revision, submittedAtMs, deadlineAtMs, large };
+    const head: QueuedHead = {
+      key,
+      digest,
+      generation,
+      revision,
+      submittedAtMs,
+      deadlineAtMs,
+      wanted,
+      large,
+    };
     const subject = taskSubject(agentType, caller, publisher);
     const body = large === '' ? payload : Buffer.alloc(0);
     try {

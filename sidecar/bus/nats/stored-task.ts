@@ -1,6 +1,7 @@
 /** What a task's key holds: the record, the lease of its run, and where request and result are. */
 import { randomBytes } from 'node:crypto';
 import type { TaskRecord, TaskState } from '../log/task-record.ts';
+import type { Wanted } from '../log/wanted.ts';
 import type { TaskName } from './names.ts';
 
 export interface StoredTask {
@@ -20,6 +21,7 @@ export interface StoredTask {
   readonly endedAtMs: number;
   /** null for none. */
   readonly deadlineAtMs: number | null;
+  readonly wanted: Wanted;
   readonly lastSequence: number;
   readonly cause: string;
   /** Names the run's lease, also after its end; '' before the first run. */
@@ -56,12 +58,22 @@ export const nameOfEntry = ({ key, task }: TaskEntry): TaskName => ({ key, publi
 
 /** A task that waits for its first run. */
 export function newStoredTask(
-  task: Pick<StoredTask, 'digest' | 'agentType' | 'publisher' | 'caller' | 'generation' | 'largeRequest'>,
-  submittedAtMs: number,
-  timeLeftMs: number | null,
+  task: Pick<
+    StoredTask,
+    | 'digest'
+    | 'agentType'
+    | 'publisher'
+    | 'caller'
+    | 'generation'
+    | 'largeRequest'
+    | 'submittedAtMs'
+    | 'deadlineAtMs'
+    | 'wanted'
+  >,
   queued: number,
 ): Omit<StoredTask, 'write'> {
   const { digest, agentType, publisher, caller, generation, largeRequest } = task;
+  const { submittedAtMs, deadlineAtMs, wanted } = task;
   return {
     digest,
     agentType,
@@ -76,7 +88,8 @@ export function newStoredTask(
     submittedAtMs,
     startedAtMs: 0,
     endedAtMs: 0,
-    deadlineAtMs: timeLeftMs === null ? null : submittedAtMs + timeLeftMs,
+    deadlineAtMs,
+    wanted,
     lastSequence: 0,
     cause: '',
     lease: '',
@@ -89,6 +102,9 @@ export function newStoredTask(
     result: null,
   };
 }
+
+/** What a key holds of a time that may never come. */
+export const finite = (timeMs: number): number | null => (Number.isFinite(timeMs) ? timeMs : null);
 
 export const writeId = (): string => randomBytes(9).toString('base64url');
 

@@ -85,7 +85,7 @@ export function streamConfigs(settings: TaskLogSettings, replicas: number): read
     {
       ...common,
       name: CONSUMERS,
-      subjects: ['outrigger.consumers.*.*'],
+      subjects: ['outrigger.consumers.*.*', 'outrigger.attending.*'],
       storage: StorageType.Memory,
       max_msgs_per_subject: 1,
       allow_msg_ttl: true,

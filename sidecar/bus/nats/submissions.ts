@@ -2,11 +2,13 @@
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type { SubmitOptions, Submitted } from '../log/task-log.ts';
 import type { NewTask, TaskKey } from '../log/task-record.ts';
+import { type Wish, wantedBy } from '../log/wanted.ts';
+import type { Callers } from './callers.ts';
 import { KeyConflict } from './keys.ts';
 import { requestSubject } from './names.ts';
 import type { Enqueued } from './queue.ts';
 import type { Store } from './store.ts';
-import { isEnded, nameOfEntry, newStoredTask, type TaskEntry } from './stored-task.ts';
+import { finite, isEnded, nameOfEntry, newStoredTask, type TaskEntry } from './stored-task.ts';
 import type { Watching } from './watching.ts';
 
 /** A submit without a deadline tries so long to hear of its outcome. */
@@ -14,21 +16,28 @@ const LONGEST_TRY_MS = 30_000;
 
 export class Submissions {
   private readonly store: Store;
+  private readonly callers: Callers;
   private readonly watching: Pick<Watching, 'prepare' | 'stored' | 'unprepare'>;
   private readonly needQueue: (agentType: string) => Promise<void>;
 
   constructor(
     store: Store,
+    callers: Callers,
     watching: Pick<Watching, 'prepare' | 'stored' | 'unprepare'>,
     needQueue: (agentType: string) => Promise<void>,
   ) {
     this.store = store;
+    this.callers = callers;
     this.watching = watching;
     this.needQueue = needQueue;
   }
 
-  async submit(task: NewTask, { joinEndedForMs, isWatched = false }: SubmitOptions): Promise<Submitted> {
+  async submit(
+    task: NewTask,
+    { joinEndedForMs, isWatched = false, waiter }: SubmitOptions,
+  ): Promise<Submitted> {
     const untilMs = performance.now() + Math.min(task.timeLeftMs, LONGEST_TRY_MS);
+    const wish = this.wishOf(task, waiter);
     // A submit that has begun waits for the bus; one that has not says so at once.
     if (!this.store.connection.connected) throw this.store.connection.awayError();
     await this.needQueue(task.agentType);
@@ -38,9 +47,9 @@ export class Submissions {
     for (;;) {
       try {
         if (before !== undefined && this.isJoined(before, joinEndedForMs))
-          return await this.join(task, before, untilMs);
+          return await this.join(task, before, wish, untilMs);
         if (isFull) return { outcome: 'refused', reason: 'store_full' };
-        return await this.enqueue(task, before, untilMs, isWatched);
+        return await this.enqueue(task, before, wish, untilMs, isWatched);
       } catch (error) {
         if (!(error instanceof KeyConflict)) throw error;
         before = await this.store.current(task.key, task.publisher);
@@ -61,7 +70,8 @@ export class Submissions {
     await this.needQueue(agentType);
     // Its caller waits no longer, so the deadline of that time means nothing.
     const task = { key, digest, agentType, publisher, caller, timeLeftMs: Number.POSITIVE_INFINITY, payload };
-    const submitted = await this.enqueue(task, dead, performance.now() + LONGEST_TRY_MS);
+    const wish = this.wishOf(task, undefined);
+    const submitted = await this.enqueue(task, dead, wish, performance.now() + LONGEST_TRY_MS);
     if (submitted.outcome === 'refused')
       throw new LogUnavailableError(
         `the queue of ${agentType} is full (${submitted.reason}): retry later`,
@@ -87,6 +97,7 @@ export class Submissions {
   private async enqueue(
     task: NewTask,
     before: TaskEntry | undefined,
+    wish: Wish,
     untilMs: number,
     isWatched = false,
   ): Promise<Submitted> {
@@ -94,8 +105,9 @@ export class Submissions {
     const generation = (before?.task.generation ?? 0) + 1;
     const largeRequest = await this.store.queue.putParts(task, untilMs);
     const parties = { digest, agentType, publisher, caller, generation, largeRequest };
-    const timeLeftMs = Number.isFinite(task.timeLeftMs) ? task.timeLeftMs : null;
-    const stored = newStoredTask(parties, this.store.nowMs(), timeLeftMs, 0);
+    const submittedAtMs = this.store.nowMs();
+    const deadlineAtMs = finite(wish.deadlineAtMs);
+    const stored = newStoredTask({ ...parties, submittedAtMs, deadlineAtMs, wanted: wantedBy(wish) }, 0);
     let entry: TaskEntry;
     if (isWatched) this.watching.prepare(task);
     try {
@@ -122,20 +134,30 @@ export class Submissions {
     }
   }
 
+  private wishOf({ timeLeftMs }: NewTask, waiter: string | undefined): Wish {
+    const nowMs = this.store.nowMs();
+    return {
+      waiter,
+      waitsUntilMs: nowMs + this.store.settings.leaseMs,
+      deadlineAtMs: nowMs + timeLeftMs,
+    };
+  }
+
   private async drop(entry: TaskEntry): Promise<void> {
     await this.store.tryMove(entry, { ...entry.task, state: 'dropped' });
   }
 
   /** A task that nobody has taken yet may have lost its publisher before the queue had it: it is sent again. */
-  private async join(task: NewTask, before: TaskEntry, untilMs: number): Promise<Submitted> {
-    if (before.task.state === 'queued' && before.task.queued === 0) {
-      const queued = await this.queue(task, before, untilMs);
+  private async join(task: NewTask, before: TaskEntry, wish: Wish, untilMs: number): Promise<Submitted> {
+    const entry = await this.callers.join(before, wish, untilMs);
+    if (entry.task.state === 'queued' && entry.task.queued === 0) {
+      const queued = await this.queue(task, entry, untilMs);
       if (queued.refused !== undefined) return { outcome: 'refused', reason: queued.refused };
       // A sweep may have dropped the key before its request was there.
       const now = await this.store.keys.read(task);
       if (now === undefined || now.task.state === 'dropped') throw new KeyConflict(now);
     }
-    return { outcome: 'joined', record: await this.store.keys.record(before) };
+    return { outcome: 'joined', record: await this.store.keys.record(entry) };
   }
 
   private async queue(task: NewTask, entry: TaskEntry, untilMs: number): Promise<Enqueued> {

@@ -51,15 +51,17 @@ t.test('orphans are swept, and nothing else', { skip }, async (t) => {
   await parts.results.put((id) => resultSubject({ publisher, key: keyOf('running') }, id), large, untilMs);
   const letter: QueuedTask = {
     ...{ key: keyOf('done'), digest: '', agentType: 'research', caller: '', publisher, sequence: 1 },
-    ...{ generation: 1, revision: 1, submittedAtMs: 0, deadlineAtMs: null, large: '', body: Buffer.alloc(1) },
+    ...{ generation: 1, revision: 1, submittedAtMs: 0, deadlineAtMs: null, wanted: { waiters: {} } },
+    ...{ large: '', body: Buffer.alloc(1) },
   };
   await parts.deadLetters.put(letter, 'it ended in another way');
   await parts.chunks.fence({ publisher, key: keyOf('gone') }, 1, 1, untilMs);
   const never = { digest: '', agentType: 'research', publisher, caller: '', generation: 1, largeRequest: '' };
+  const times = { submittedAtMs: parts.nowMs(), deadlineAtMs: null, wanted: { waiters: {} } };
   await parts.keys.write(
     { publisher, key: keyOf('never queued') },
     0,
-    newStoredTask(never, parts.nowMs(), null, 0),
+    newStoredTask({ ...never, ...times }, 0),
   );
 
   const none = { requests: 0, results: 0, deadLetters: 0, chunks: 0, keys: 0 };

@@ -6,23 +6,30 @@ import { parseTimeout } from '../../grpc/timeout.ts';
 import { isUnaryPath } from '../../task/task-message.ts';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import { hasEnded, type NewTask, type TaskRecord } from '../log/task-record.ts';
+import { CALLER_LEFT, type Leaving } from '../log/wanted.ts';
 import { newTask } from '../message/new-task.ts';
 import { decodeResult, type Fields } from '../message/payload.ts';
 import { AnswerWriter } from './answer-writer.ts';
 import { FollowedTask } from './followed-task.ts';
 import type { Publishing } from './publishing.ts';
-import { busUnavailable, endedWithout, NOT_KEPT, ourFault, type Refusal, STREAM_CUT } from './refusals.ts';
+import {
+  busUnavailable,
+  endedWithout,
+  NOT_KEPT,
+  OUTCOME_UNKNOWN,
+  ourFault,
+  type Refusal,
+  STREAM_CUT,
+} from './refusals.ts';
 import { readRequest } from './request-reader.ts';
 import { submitInTime } from './submission.ts';
 
-/** Why a task is cancelled whose caller wants no answer. Another caller of the same task submits it again. */
-const CALLER_LEFT = 'its caller has left';
 /** Each time, somebody else's deadline or cancel may have ended the task under this caller. */
 const MAX_SUBMITS = 3;
 /** While the log is away, it is asked so often, and its callers wait so long for it. */
 const AGAIN_MS = 200;
 const AWAY_MS = 120_000;
-const CANCEL_TRIES = 50;
+const LEAVE_TRIES = 50;
 /** As much as the pipeline keeps of a request for another attempt. */
 const MOST_KEPT_BYTES = 65_536;
 const NO_BYTES = Buffer.alloc(0);
@@ -30,9 +37,6 @@ const NOBODY = { record: undefined };
 
 /** How following a task ended. Without a record nobody waits for the answer any more. */
 type Ended = { readonly record: TaskRecord | undefined } | { readonly refusal: Refusal };
-
-/** How the caller's side of the stream ended. */
-type CallersEnd = 'cancelled' | 'vanished';
 
 export class PublishedCall {
   private readonly publishing: Publishing;
@@ -42,7 +46,8 @@ export class PublishedCall {
   private readonly fields: Fields;
   private readonly answer: AnswerWriter;
   private readonly gone = new AbortController();
-  private callersEnd: CallersEnd | undefined = undefined;
+  /** How the caller's side of the stream ended. */
+  private callersEnd: Leaving | undefined = undefined;
   private readonly deadlineMs: number;
   /** `outrigger-deduplicated`, where another call's run answers. */
   private deduplicated: 'joined' | 'replayed' | undefined = undefined;
@@ -142,31 +147,33 @@ export class PublishedCall {
   /** Submits the task and follows it. Returns its last record, or a refusal; or neither, when nobody waits any more. */
   private async runOnce(task: NewTask): Promise<Ended> {
     const { log, waiting, counts, settings } = this.publishing;
-    const { joinEndedForMs } = settings;
-    const submission = await submitInTime(log, task, { joinEndedForMs, isWatched: true }, () =>
-      this.timeLeftMs(),
-    );
-    if ('refusal' in submission) return submission;
-    const { outcome, record } = submission;
-    if (outcome === 'stored') {
-      counts.count(this.agentType, 'published');
-      waiting.store(record.key);
-    } else this.deduplicated = hasEnded(record) ? 'replayed' : 'joined';
-    return this.await(record);
+    const waiter = waiting.begin();
+    try {
+      const options = { joinEndedForMs: settings.joinEndedForMs, isWatched: true, waiter };
+      const submission = await submitInTime(log, task, options, () => this.timeLeftMs());
+      if ('refusal' in submission) {
+        const { refusal } = submission;
+        if (refusal === OUTCOME_UNKNOWN) void this.leave(task.key, waiter, this.callersEnd ?? 'vanished');
+        return submission;
+      }
+      const { outcome, record } = submission;
+      if (outcome === 'stored') counts.count(this.agentType, 'published');
+      else this.deduplicated = hasEnded(record) ? 'replayed' : 'joined';
+      return await this.await(record, waiter);
+    } finally {
+      waiting.end();
+    }
   }
 
   /** Follows the task as one of its waiting callers. */
-  private async await(record: TaskRecord): Promise<Ended> {
-    const { waiting } = this.publishing;
-    const { key } = record;
-    waiting.join(key);
-    let how: 'answered' | CallersEnd = 'vanished';
+  private async await(record: TaskRecord, waiter: string): Promise<Ended> {
+    let ended: Ended | undefined;
     try {
-      const ended = await this.follow(new FollowedTask(record));
-      how = this.callersEnd ?? ('refusal' in ended ? 'vanished' : 'answered');
+      ended = await this.follow(new FollowedTask(record));
       return ended;
     } finally {
-      if (waiting.leave(key, how)) void this.cancel(key);
+      const hasEnd = ended !== undefined && 'record' in ended && ended.record !== undefined;
+      if (!hasEnd) void this.leave(record.key, waiter, this.callersEnd ?? 'vanished');
     }
   }
 
@@ -231,10 +238,10 @@ export class PublishedCall {
     return undefined;
   }
 
-  private async cancel(key: string): Promise<void> {
-    for (let tries = 0; tries < CANCEL_TRIES; tries++) {
+  private async leave(key: string, waiter: string, leaving: Leaving): Promise<void> {
+    for (let tries = 0; tries < LEAVE_TRIES; tries++) {
       try {
-        await this.publishing.log.cancel(key, CALLER_LEFT);
+        await this.publishing.log.leave(key, waiter, leaving);
         return;
       } catch (error) {
         if (!(error instanceof LogUnavailableError)) {

@@ -14,7 +14,6 @@ import { TaskCounts } from '../../bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../bus/log/task-log.ts';
 import { decodeRequest, encodeResult } from '../../bus/message/payload.ts';
 import { UNSEALED } from '../../bus/message/sealer.ts';
-import { WaitingCallers } from '../../bus/publisher/waiting-callers.ts';
 import type { LocalServices } from '../../proxy/context.ts';
 import { stringField, varintField } from '../../task/protobuf.ts';
 import { TaskService } from './task-service.ts';
@@ -67,7 +66,6 @@ async function sidecarOn(t: Test, log: TaskLog | undefined, content = {}): Promi
     sealer: UNSEALED,
     publisher: '',
     counts: new TaskCounts(),
-    waiting: new WaitingCallers(),
     fieldsOf: () => [],
   };
   plane.sidecar.inbound.taskService.bus = bus;

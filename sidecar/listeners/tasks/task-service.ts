@@ -52,7 +52,7 @@ const MAX_CALLS = 256;
 const MAX_WATCHES = 512;
 
 /** The bus, as this service needs it. */
-export type TaskBus = Pick<Publishing, 'log' | 'sealer' | 'publisher' | 'counts' | 'waiting' | 'fieldsOf'>;
+export type TaskBus = Pick<Publishing, 'log' | 'sealer' | 'publisher' | 'counts' | 'fieldsOf'>;
 
 /** What is asked for here stays as long as the log keeps it. */
 const JOIN_ALL = { joinEndedForMs: Number.POSITIVE_INFINITY };
@@ -209,7 +209,6 @@ export class TaskService implements LocalServices {
     const { record, outcome } = submitted;
     if (record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
     if (outcome === 'stored') bus.counts.count(agentType, 'published');
-    else bus.waiting.submit(key);
     return this.writeWithEnd(record, bus);
   }
 

@@ -9,6 +9,7 @@ import { running } from './running.ts';
 import { stopping } from './stopping.ts';
 import { runningTakesNoRoom, submitting } from './submitting.ts';
 import { taking } from './taking.ts';
+import { waiting } from './waiting.ts';
 import { watching } from './watching.ts';
 
 /** Registers the tests of the contract for an engine. */
@@ -23,6 +24,7 @@ export function keepsContract(t: Test, engine: Engine): void {
     ...taking,
     ...running,
     ...watching,
+    ...waiting,
     ...stopping,
     ...operating,
   };
