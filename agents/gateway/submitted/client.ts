@@ -52,7 +52,7 @@ export class SubmittedTasks {
   }
 
   list(request: ListRequest): Promise<TaskList> {
-    return this.ask('List', request);
+    return this.ask('List', request, 'page');
   }
 
   /** Yields the events from a chunk on; a slow reader slows the log down. */
@@ -71,11 +71,12 @@ export class SubmittedTasks {
     }
   }
 
-  private ask<Request, Answer>(method: Method, request: Request): Promise<Answer> {
+  /** @param field what is wrong with the client's request when the sidecar says that something is */
+  private ask<Request, Answer>(method: Method, request: Request, field?: string): Promise<Answer> {
     const options = { deadline: Date.now() + limitMs };
     return new Promise((resolve, reject) => {
       const answer = (error: ServiceError | null, value?: unknown) =>
-        error === null ? resolve(value as Answer) : reject(toApiError(error));
+        error === null ? resolve(value as Answer) : reject(toApiError(error, field));
       this.client[method](request as never, this.metadata, options, answer);
     });
   }
@@ -92,7 +93,7 @@ export class SubmittedTasks {
  *   UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED  503 with Retry-After
  *   anything else       502
  */
-function toApiError(error: ServiceError): ApiError {
+function toApiError(error: ServiceError, field?: string): ApiError {
   const code = status[error.code] ?? 'UNKNOWN';
   const said = error.details.slice(0, longestMessageChars);
   const given = error.metadata?.get('outrigger-reason')[0];
@@ -102,7 +103,7 @@ function toApiError(error: ServiceError): ApiError {
     case status.UNIMPLEMENTED:
       return new ApiError(501, code, noBus, { cause: error });
     case status.INVALID_ARGUMENT:
-      return new ApiError(422, code, said, options);
+      return new ApiError(422, code, said, { ...options, field });
     case status.ALREADY_EXISTS:
       return new ApiError(422, code, otherRequest, { field: 'Idempotency-Key', cause: error });
     case status.NOT_FOUND:

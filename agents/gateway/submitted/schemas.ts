@@ -83,7 +83,9 @@ export const eventsHeadersSchema = {
   properties: {
     'last-event-id': {
       type: 'string',
-      description: 'The id of the last event that the client has: the events after it follow.',
+      description:
+        'The id of the last event that the client has: the events after it follow. An id above the last one begins with `run`, ' +
+        'and all chunks follow.',
     },
   },
 } as const;
@@ -99,7 +101,11 @@ export const listQuerySchema = {
       pattern: '^([1-9]|[1-9][0-9]|1[0-9][0-9]|200)$',
       description: '1 to 200; by default 50.',
     },
-    page: { type: 'string', maxLength: 1024, description: '`next_page` of the page before.' },
+    page: {
+      type: 'string',
+      maxLength: 1024,
+      description: '`next_page` of the page before; another one is refused.',
+    },
   },
 } as const;
 

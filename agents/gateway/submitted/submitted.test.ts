@@ -305,6 +305,7 @@ t.test('a list has pages, and callers see their own tasks', async (t) => {
     ['?limit=0', 'limit'],
     ['?limit=201', 'limit'],
     ['?stat=done', 'stat'],
+    ['?page=broken', 'page'],
   ])
     t.match(await send(url, query, { headers: alice }), { status: 422, body: { error: { field } } }, query!);
   t.equal((await send(url, '/unknown')).status, 404);

@@ -1,4 +1,5 @@
 /** A task log in a file that the processes of one machine share. All of SQLite runs in a thread of its own. */
+import { UnknownPageError } from '../log/log-errors.ts';
 import type {
   Consumer,
   ListOptions,
@@ -16,6 +17,7 @@ import type { Leaving } from '../log/wanted.ts';
 import { FileWake, wakePath } from './file-wake.ts';
 import { LocalLease } from './local-lease.ts';
 import { monotonicMs } from './log-clock.ts';
+import { isPlace } from './readings.ts';
 import type { WatchPosition } from './requests.ts';
 import { bufferOf } from './task-rows.ts';
 import { ThreadLink } from './thread-link.ts';
@@ -123,6 +125,7 @@ class LocalTaskLog implements TaskLog {
   }
 
   async list(options: ListOptions): Promise<TaskPage> {
+    if (options.after !== undefined && !isPlace(options.after)) throw new UnknownPageError();
     const { records, next } = await this.link.request('list', options);
     return { records: records.map(withBuffer), next };
   }

@@ -73,7 +73,7 @@ export function list(file: TaskFile, { caller, agentType, state, limit, after }:
   const filters: [string, string | number | undefined][] = [
     ['caller = ?', caller],
     ['agent_type = ?', agentType],
-    ['id < ?', after === undefined ? undefined : Number(after) || 0],
+    ['id < ?', after === undefined ? undefined : Number(after)],
   ];
   const used = filters.filter(([, value]) => value !== undefined);
   // In the statement's text, so that SQLite may use the indexes of running and dead tasks.
@@ -88,6 +88,11 @@ export function list(file: TaskFile, { caller, agentType, state, limit, after }:
   const page = rows.slice(0, most);
   const next = rows.length > most ? String(page.at(-1)?.id) : undefined;
   return { records: page.map((row) => recordOf(row, NO_BYTES)), next };
+}
+
+/** Whether `next` of a page may be this. */
+export function isPlace(after: string): boolean {
+  return /^[1-9]\d{0,14}$/.test(after);
 }
 
 export function status(file: TaskFile): QueueStatus[] {

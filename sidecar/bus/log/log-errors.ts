@@ -41,6 +41,17 @@ export class UnstorableError extends TypedError {
   }
 }
 
+/** A list is to go on after a place that this log has not given. */
+export class UnknownPageError extends TypedError {
+  readonly source: ErrorSource = 'downstream';
+  readonly isSafeToRetry = false;
+
+  constructor() {
+    super('this is no place in the list: take it from the page before, or leave it out for the first page');
+    this.name = 'UnknownPageError';
+  }
+}
+
 /** The log of this address can't be used as it is configured. */
 export class LogSetupError extends TypedError {
   readonly source: ErrorSource = 'ours';

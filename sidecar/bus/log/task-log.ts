@@ -147,6 +147,7 @@ export interface TaskLog {
    * sidecar that is silent for `leaseMs` count no longer.
    */
   attend(sidecar: string): Promise<void>;
+  /** Rejects with UnknownPageError when `after` is no `next` of this log. */
   list(options: ListOptions): Promise<TaskPage>;
   /** Submits a dead task anew, under the next generation. False when there is no dead task of that key. */
   retryDead(key: TaskKey): Promise<boolean>;

@@ -1,6 +1,7 @@
 /** Lists of tasks, and counts of queues, for people. */
 
 import type { ConsumerInfo } from '@nats-io/jetstream';
+import { UnknownPageError } from '../log/log-errors.ts';
 import type { ListOptions, QueueStatus, TaskPage } from '../log/task-log.ts';
 import { eachHead } from './heads.ts';
 import { agentTypeOf, laneSubjects, queueStream } from './names.ts';
@@ -20,6 +21,7 @@ export class Listing {
 
   /** Reads the heads of all keys; results stay where they are. */
   async list({ caller, agentType, state, limit, after }: ListOptions): Promise<TaskPage> {
+    if (after !== undefined && !CURSOR.test(after)) throw new UnknownPageError();
     const nowMs = this.store.nowMs();
     const found: TaskEntry[] = [];
     // A caller's tasks were submitted under the own name; who takes none sees no others.
@@ -94,6 +96,9 @@ export class Listing {
     return Number.isFinite(oldest) ? Math.max(0, Math.floor(this.store.nowMs() - oldest)) : 0;
   }
 }
+
+/** What {@link cursorOf} makes. */
+const CURSOR = /^\d{15}\.\d{4}\.[A-Za-z0-9_-]{43}$/;
 
 /** Latest first; the key tells tasks of one millisecond apart. */
 function cursorOf({ key, task }: TaskEntry): string {

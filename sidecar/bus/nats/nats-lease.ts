@@ -139,7 +139,10 @@ export class NatsLease implements TaskLease {
 
   async giveBack(): Promise<void> {
     await this.chunkTurn;
-    await this.finish(async (task) => ({ next: givenBack(task, this.store.nowMs(), this.hasWritten) }));
+    const { lastSequence } = this.end;
+    await this.finish(async (task) => ({
+      next: givenBack({ ...task, lastSequence }, this.store.nowMs(), this.hasWritten),
+    }));
     this.store.queue.release(this.delivery, 0);
     this.store.wake(this.delivery);
   }

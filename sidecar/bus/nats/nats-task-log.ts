@@ -126,8 +126,8 @@ class NatsTaskLog implements TaskLog {
     const entry = await this.store.current(key);
     if (entry === undefined || entry.task.state === 'dropped') return undefined;
     const record = await this.store.keys.record(entry);
-    if (record.state !== 'running' && record.lostRuns === 0) return record;
-    if (record.state === 'done') return record;
+    // Of a run that did not end by itself the key may not know what it wrote.
+    if (record.state === 'done' || (record.run === 0 && record.lostRuns === 0)) return record;
     const { lastSequence } = await this.store.chunks.end(record, record.generation);
     return { ...record, lastSequence: Math.max(lastSequence, record.lastSequence) };
   }

@@ -251,6 +251,13 @@ t.test('a watcher that comes back gets the chunks of the run that counts', async
   );
   t.strictSame(await storyOf(client.watch(id)), ['4:A', '5:B', 'end DONE'], 'from the start');
   t.match(await client.ask('Get', { id }), { state: 'DONE', run: 2, lost_runs: 1, last_sequence: 5 });
+  t.strictSame(await storyOf(client.watch(id, 6)), ['end DONE'], 'it has all');
+  for (const above of [7, 2 ** 40, 2 ** 62])
+    t.strictSame(
+      await storyOf(client.watch(id, above)),
+      ['run 2', '4:A', '5:B', 'end DONE'],
+      'it has chunks that are none of this task',
+    );
 });
 
 t.test('a task is there for the caller alone that submitted it', async (t) => {
@@ -285,6 +292,11 @@ t.test('a task is there for the caller alone that submitted it', async (t) => {
   const page = await alice.ask<List>('List', { page_size: 1, agent_type: 'research' });
   const rest = await alice.ask<List>('List', { page_size: 1, page_token: page.next_page_token });
   t.strictSame([...page.tasks, ...rest.tasks], all.tasks, 'page by page');
+  t.match(await alice.refusal('List', { page_token: 'broken' }), {
+    code: 'INVALID_ARGUMENT',
+    reason: 'bad_request',
+    details: /page_token/,
+  });
   t.match(await alice.ask('Cancel', { id }), { state: 'CANCELLED' });
   t.match(await alice.ask<List>('List', { state: 'CANCELLED' }), { tasks: [{ id, state: 'CANCELLED' }] });
   t.notMatch(JSON.stringify(await log.list({ limit: 10 })), /alice|bob|secret/, 'credentials are not stored');

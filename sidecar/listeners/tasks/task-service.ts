@@ -1,5 +1,5 @@
 /** Serves `outrigger.v1.Tasks` from the bus: off the data path, and to the caller alone that submitted a task. */
-import { LogUnavailableError } from '../../bus/log/log-errors.ts';
+import { LogUnavailableError, UnknownPageError } from '../../bus/log/log-errors.ts';
 import type { TaskRecord } from '../../bus/log/task-record.ts';
 import { callerOf, newTask } from '../../bus/message/new-task.ts';
 import { decodeResult, type ResultPayload } from '../../bus/message/payload.ts';
@@ -239,7 +239,7 @@ export class TaskService implements LocalServices {
   private async watch(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
     const { id, fromSequence } = valid(readWatch(message));
     const record = await this.find(call, { id }, bus);
-    const held = fromSequence > Number.MAX_SAFE_INTEGER ? 0 : Math.max(0, fromSequence - 1);
+    const held = Math.max(0, Math.min(fromSequence, Number.MAX_SAFE_INTEGER) - 1);
     const story = new TaskStory(record, held, (payload) => bus.sealer.open(payload));
     const tell = async (told: Iterable<Told>): Promise<void> => {
       for (const one of told) await call.send(await this.writeTold(one, bus));
@@ -327,6 +327,7 @@ function invalid(message: string): RefusedCall {
 function refusalFor(error: unknown): Refusal {
   if (error instanceof RefusedCall) return error.refusal;
   if (error instanceof LogUnavailableError) return busUnavailable(error.message);
+  if (error instanceof UnknownPageError) return invalid(`page_token: ${error.message}`).refusal;
   return { status: Status.INTERNAL, message: error instanceof Error ? error.message : String(error) };
 }
 

@@ -25,7 +25,7 @@ export class TaskStory {
   private record: TaskRecord;
   /** The sequence in the log of the last chunk that the client has; 0 for none. */
   private held: number;
-  /** The client has chunks of another generation. */
+  /** The client has chunks of another generation, or more than the task has: they are dropped, and all follow. */
   private readonly isStrange: boolean;
   /** The run of the client's chunks. */
   private heldRun: 'nothing' | 'unknown' | { readonly id: string };

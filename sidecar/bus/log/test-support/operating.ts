@@ -1,8 +1,9 @@
 // Contract: what operators see and do, and which sidecars take tasks.
 import { waitUntil } from '../../../../scripts/harness/wait-until.ts';
+import { UnknownPageError } from '../log-errors.ts';
 import type { Consumer, ListOptions, TaskLog } from '../task-log.ts';
 import type { Cases } from './cases.ts';
-import { answer, keyOf, LONG_LEASE_MS, newTask, runOne, store, takeOne } from './logs.ts';
+import { answer, errorOf, keyOf, LONG_LEASE_MS, newTask, runOne, store, takeOne } from './logs.ts';
 
 /** The names of all tasks of a list, page by page. */
 async function listed(log: TaskLog, names: readonly string[], options: ListOptions): Promise<string[][]> {
@@ -54,6 +55,17 @@ export const operating: Cases = {
     t.strictSame((await list({ limit: 10, state: 'cancelled', agentType: 'research' })).flat(), ['a2']);
     const { records } = await log.list({ limit: 10, state: 'done' });
     t.match(records, [{ state: 'done', result: { status: 0 }, caller: 'alice' }]);
+  },
+
+  'a list goes on only after a page that it gave': async (t, open) => {
+    const log = await open();
+    await store(log, newTask('a'), newTask('b'));
+    const { next } = await log.list({ limit: 1 });
+    t.strictSame((await listed(log, ['a'], { limit: 1, after: next! })).flat(), ['a']);
+    for (const after of ['', 'x', '-1', '1e3', '0', `${next}0x`, next!.slice(1, -1) + '%', '9'.repeat(400)]) {
+      const error = await errorOf(log.list({ limit: 1, after }));
+      t.ok(error instanceof UnknownPageError, JSON.stringify(after));
+    }
   },
 
   'a dead task is submitted anew on request, with its request': async (t, open) => {

@@ -85,6 +85,19 @@ export const watching: Cases = {
     );
   },
 
+  'a task knows its last sequence also where its run was handed back, or cancelled': async (t, open) => {
+    const [one, other] = [await open({ leaseMs: LONG_LEASE_MS }), await open({ leaseMs: LONG_LEASE_MS })];
+    await store(one, newTask('a'));
+    const first = await runOne(one);
+    await first.write(3, Buffer.from('void'));
+    await first.giveBack();
+    t.match(await other.get(keyOf('a')), { state: 'queued', lastSequence: 3 });
+    await (await runOne(one)).write(2, Buffer.from('more'));
+    t.match(await other.get(keyOf('a')), { state: 'running', lastSequence: 5 });
+    await other.cancel(keyOf('a'), 'not wanted');
+    t.match(await one.get(keyOf('a')), { state: 'cancelled', lastSequence: 5 });
+  },
+
   'a run that wrote nothing has no last sequence': async (t, open) => {
     const log = await open({ leaseMs: LONG_LEASE_MS });
     await store(log, newTask('a'));
