@@ -32,7 +32,9 @@ export type Reason =
   | 'bus_unavailable'
   | 'outcome_unknown'
   | 'task_cancelled'
-  | 'task_dead';
+  | 'task_dead'
+  | 'task_unknown'
+  | 'task_differs';
 
 export interface ReasonFacts {
   /** The status of the answer. Some reasons may have another one, see `when`. */
@@ -70,7 +72,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     httpStatus: 404,
     verdict: 'refused_by_sidecar',
     ...REFUSED,
-    when: 'no route, and no cluster of that name',
+    when: 'no route, and no cluster of that name; of `outrigger.v1.Tasks`, no such method, or no bus',
   },
   no_endpoint: {
     status: Status.UNAVAILABLE,
@@ -149,7 +151,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     httpStatus: 400,
     verdict: 'refused_by_sidecar',
     ...REFUSED,
-    when: 'a malformed `grpc-timeout`, CONNECT',
+    when: 'a malformed `grpc-timeout`, CONNECT; a malformed request of `outrigger.v1.Tasks`',
   },
   deadline: {
     status: Status.DEADLINE_EXCEEDED,
@@ -251,6 +253,20 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     ...MAY_HAVE_RUN,
     final: true,
     when: 'the task is in the dead letters of the bus: its runs were lost too often, or it waited for too long',
+  },
+  task_unknown: {
+    status: Status.NOT_FOUND,
+    httpStatus: 404,
+    verdict: 'refused_by_sidecar',
+    ...REFUSED,
+    when: 'the bus has no such task of this caller (`outrigger.v1.Tasks`)',
+  },
+  task_differs: {
+    status: Status.ALREADY_EXISTS,
+    httpStatus: 409,
+    verdict: 'refused_by_sidecar',
+    ...REFUSED,
+    when: 'the `idempotency_key` of a Submit names a task with another request',
   },
 };
 

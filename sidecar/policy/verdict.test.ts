@@ -230,6 +230,8 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
     ['outcome_unknown', Status.UNAVAILABLE, 'neutral refused_by_sidecar', false],
     ['task_cancelled', Status.CANCELLED, 'neutral cancelled_by_app', false],
     ['task_dead', Status.INTERNAL, 'neutral refused_by_sidecar', false],
+    ['task_unknown', Status.NOT_FOUND, 'neutral refused_by_sidecar', true],
+    ['task_differs', Status.ALREADY_EXISTS, 'neutral refused_by_sidecar', true],
     ['of_a_newer_version', Status.UNAVAILABLE, 'failure unavailable', false],
     ['of_a_newer_version', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', false],
     ['of_a_newer_version', Status.FAILED_PRECONDITION, 'neutral refused_by_sidecar', false],

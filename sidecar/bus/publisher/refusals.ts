@@ -1,12 +1,13 @@
 /** The answers that the publisher gives itself; `policy/reasons.ts` has the facts of their reasons. */
 import { Status, type StatusCode } from '../../grpc/status.ts';
+import type { Reason } from '../../policy/reasons.ts';
 import type { Submitted } from '../log/task-log.ts';
 import type { TaskRecord } from '../log/task-record.ts';
 
 export interface Refusal {
   readonly status: StatusCode;
   /** `outrigger-reason`. */
-  readonly reason: string;
+  readonly reason: Reason;
   readonly message: string;
   /** `grpc-retry-pushback-ms`; -1 means never. */
   readonly pushbackMs?: number;

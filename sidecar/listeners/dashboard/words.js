@@ -32,6 +32,8 @@ const REASONS = {
   outcome_unknown: 'The bus did not confirm in time that it had stored the task; it may have.',
   task_cancelled: 'Somebody cancelled the task on the bus.',
   task_dead: 'The task is in the dead letters: its runs were lost too often, or it waited for too long.',
+  task_unknown: 'The bus has no such task of this caller.',
+  task_differs: 'The idempotency key names a task with another request.',
 };
 
 /** Explains why the sidecar answered instead of an endpoint. */

@@ -1,7 +1,9 @@
 /** One call of a service of the sidecar's own: gathers the request, then sends messages at the pace of their reader. */
+
+import type { Refusal } from '../../bus/publisher/refusals.ts';
 import { readOnlyMessage } from '../../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../../grpc/message-framing.ts';
-import { Status, type StatusCode } from '../../grpc/status.ts';
+import { Status } from '../../grpc/status.ts';
 import { encodeStatusMessage } from '../../grpc/status-message.ts';
 import { parseTimeout } from '../../grpc/timeout.ts';
 import { heldRequests } from '../../http2/held-requests.ts';
@@ -22,16 +24,6 @@ const NOT_READ: Refusal = {
 };
 /** The longest time that a timer of Node's can wait. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
-/** How a call ends without success. */
-export interface Refusal {
-  readonly status: StatusCode;
-  readonly message: string;
-  /** Sent as `outrigger-reason`. */
-  readonly reason?: string;
-  /** Sent as `grpc-retry-pushback-ms`. */
-  readonly pushbackMs?: number;
-}
 
 export class LocalCall implements StreamHandler {
   readonly list: HeaderList;
@@ -82,7 +74,8 @@ export class LocalCall implements StreamHandler {
   }
 
   private onDeadline(): void {
-    this.fail({ status: Status.DEADLINE_EXCEEDED, message: "the call's deadline has passed" });
+    const message = "the call's deadline has passed";
+    this.fail({ status: Status.DEADLINE_EXCEEDED, message, reason: 'deadline' });
   }
 
   /** The request is here. Its bytes count as held until the answer is sent. */
@@ -100,9 +93,18 @@ export class LocalCall implements StreamHandler {
     const message = readOnlyMessage(this.request.bytes, encoding, this.maxBytes);
     if (typeof message !== 'string') return message;
     if (message === 'unsupported')
-      this.fail({ status: Status.UNIMPLEMENTED, message: `${encoding} can't be read here; don't compress` });
+      this.fail({
+        status: Status.UNIMPLEMENTED,
+        message: `${encoding} can't be read here; don't compress`,
+        reason: 'unreadable_message',
+      });
     else if (message === 'too_large') this.refuseSize();
-    else this.fail({ status: Status.INVALID_ARGUMENT, message: 'send one message of outrigger.v1' });
+    else
+      this.fail({
+        status: Status.INVALID_ARGUMENT,
+        message: 'send one message of outrigger.v1',
+        reason: 'bad_request',
+      });
     return undefined;
   }
 
@@ -179,7 +181,7 @@ export class LocalCall implements StreamHandler {
 
   fail({ status, message, reason, pushbackMs }: Refusal): void {
     const fields = ['grpc-status', String(status), 'grpc-message', encodeStatusMessage(message)];
-    if (reason !== undefined) fields.push(REASON_HEADER, reason);
+    fields.push(REASON_HEADER, reason);
     if (pushbackMs !== undefined) fields.push('grpc-retry-pushback-ms', String(pushbackMs));
     this.endWith(this.started ? NO_FIELDS : TRAILERS_ONLY, fields);
   }

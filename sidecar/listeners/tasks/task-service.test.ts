@@ -1,4 +1,6 @@
 // outrigger.v1.Tasks over real connections, on the log in a file: who may ask for a task, and how its story is told.
+import { once } from 'node:events';
+import { connect, type IncomingHttpHeaders } from 'node:http2';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
@@ -14,6 +16,7 @@ import { TaskCounts } from '../../bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../bus/log/task-log.ts';
 import { decodeRequest, encodeResult } from '../../bus/message/payload.ts';
 import { UNSEALED } from '../../bus/message/sealer.ts';
+import { factsOf } from '../../policy/reasons.ts';
 import type { LocalServices } from '../../proxy/context.ts';
 import { stringField, varintField } from '../../task/protobuf.ts';
 import { TaskService } from './task-service.ts';
@@ -109,7 +112,9 @@ class Client {
       await this.ask(method, request);
     } catch (error) {
       const { code, details, metadata } = error as grpc.ServiceError;
-      return { code: grpc.status[code], reason: String(metadata.get('outrigger-reason')[0] ?? ''), details };
+      const reason = String(metadata.get('outrigger-reason')[0] ?? '');
+      if (factsOf(reason) === undefined) throw new Error(`${method}: ${details}, without a reason`);
+      return { code: grpc.status[code], reason, details };
     }
     throw new Error(`${method} was answered`);
   }
@@ -121,6 +126,27 @@ class Client {
       metadata,
     );
   }
+}
+
+/** `outrigger-reason` of a call that only the sidecar watches the time of. */
+async function reasonOf(port: number, method: string, message: Buffer): Promise<unknown> {
+  const session = connect(`http://127.0.0.1:${port}`);
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': `/outrigger.v1.Tasks/${method}`,
+    'content-type': 'application/grpc',
+    te: 'trailers',
+    'grpc-timeout': '500m',
+  });
+  let last: IncomingHttpHeaders = {};
+  for (const part of ['response', 'trailers'])
+    stream.on(part, (fields: IncomingHttpHeaders) => {
+      last = fields;
+    });
+  stream.end(frame(message)).resume();
+  await once(stream, 'close');
+  session.close();
+  return last['outrigger-reason'];
 }
 
 interface Told {
@@ -370,6 +396,7 @@ t.test('an idempotency key names one request', async (t) => {
     });
   t.match(await client.refusal('Submit', { ...submit, method: 'STREAM_PROCESS' }), {
     code: 'ALREADY_EXISTS',
+    reason: 'task_differs',
   });
   await client.ask('Cancel', { id: one.id });
   t.match(await client.refusal('Submit', { ...submit, task: { agent_type: 'research', input: 'y' } }), {
@@ -398,13 +425,20 @@ t.test('what the service refuses, it explains', async (t) => {
       { code: 'RESOURCE_EXHAUSTED', reason: 'message_too_large' },
     ],
     ['Get', { id: 'x' }, { code: 'INVALID_ARGUMENT', details: /id/ }],
-    ['Get', { id: 'x'.repeat(43) }, { code: 'NOT_FOUND' }],
+    ['Get', { id: 'x'.repeat(43) }, { code: 'NOT_FOUND', reason: 'task_unknown' }],
     ['Get', { id: 'x'.repeat(5_000) }, { code: 'RESOURCE_EXHAUSTED' }],
     ['List', { page_token: 'x'.repeat(2_000) }, { code: 'INVALID_ARGUMENT' }],
   ];
   for (const [method, request, refusal] of expected)
     t.match(await client.refusal(method, request), refusal, method);
-  for (let n = 0; n < 4; n++) await client.ask('Submit', { task: { ...research, input: String(n) } });
+  const waits = await client.ask('Submit', { task: { ...research, input: 'waits' } });
+  for (const [method, message, reason] of [
+    ['Vanish', Buffer.alloc(0), 'no_route'],
+    ['Get', Buffer.from([255]), 'bad_request'],
+    ['Watch', stringField(1, waits.id), 'deadline'],
+  ] as const)
+    t.equal(await reasonOf(plane.inboundPort, method, message), reason, method);
+  for (let n = 0; n < 3; n++) await client.ask('Submit', { task: { ...research, input: String(n) } });
   t.match(await client.refusal('Submit', { task: research }), {
     code: 'RESOURCE_EXHAUSTED',
     reason: 'overloaded',
@@ -423,6 +457,7 @@ t.test('what the service refuses, it explains', async (t) => {
   for (const port of [plane.inboundPort, (await sidecarOn(t, undefined)).outboundPort])
     t.match(await new Client(t, port).refusal('Submit', { task: research }), {
       code: 'UNIMPLEMENTED',
+      reason: 'no_route',
       details: /bus\.url/,
     });
 });

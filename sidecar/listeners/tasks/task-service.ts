@@ -4,7 +4,7 @@ import type { TaskRecord } from '../../bus/log/task-record.ts';
 import { callerOf, newTask } from '../../bus/message/new-task.ts';
 import { decodeResult, type ResultPayload } from '../../bus/message/payload.ts';
 import type { Publishing } from '../../bus/publisher/publishing.ts';
-import { busUnavailable } from '../../bus/publisher/refusals.ts';
+import { busUnavailable, ourFault, type Refusal } from '../../bus/publisher/refusals.ts';
 import { submitInTime } from '../../bus/publisher/submission.ts';
 import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import { Status } from '../../grpc/status.ts';
@@ -18,7 +18,7 @@ import type { LocalServices } from '../../proxy/context.ts';
 import { requestInfo } from '../../proxy/request-info.ts';
 import { readTaskKey } from '../../task/task-message.ts';
 import type { InboundKeys } from '../listener-settings.ts';
-import { LocalCall, type Refusal } from './local-call.ts';
+import { LocalCall } from './local-call.ts';
 import { RunnerNames } from './runner-names.ts';
 import {
   readList,
@@ -157,6 +157,7 @@ export class TaskService implements LocalServices {
           throw new RefusedCall({
             status: Status.UNIMPLEMENTED,
             message: `outrigger.v1.Tasks has no method ${method.slice(0, 64)}`,
+            reason: 'no_route',
           });
       }
       call.finish();
@@ -295,6 +296,7 @@ function resultOf({ result }: TaskRecord, { sealer }: TaskBus): ResultPayload | 
 const NO_BUS: Refusal = {
   status: Status.UNIMPLEMENTED,
   message: 'this sidecar has no bus for tasks; set bus.url, to file:/… on one machine or to nats://…',
+  reason: 'no_route',
 };
 const DRAINING: Refusal = {
   status: Status.UNAVAILABLE,
@@ -309,10 +311,12 @@ const OVERSIZE: Refusal = {
 const UNKNOWN_TASK: Refusal = {
   status: Status.NOT_FOUND,
   message: 'no such task of this caller; it was never submitted, or was kept long enough',
+  reason: 'task_unknown',
 };
 const OTHER_REQUEST: Refusal = {
   status: Status.ALREADY_EXISTS,
   message: 'idempotency_key names a task with another request; use a new key for a new request',
+  reason: 'task_differs',
 };
 
 function valid<Request>(request: Request | undefined): Request {
@@ -328,7 +332,7 @@ function refusalFor(error: unknown): Refusal {
   if (error instanceof RefusedCall) return error.refusal;
   if (error instanceof LogUnavailableError) return busUnavailable(error.message);
   if (error instanceof UnknownPageError) return invalid(`page_token: ${error.message}`).refusal;
-  return { status: Status.INTERNAL, message: error instanceof Error ? error.message : String(error) };
+  return ourFault(error);
 }
 
 function tooMany(places: FairPlaces, { held }: Holder): Refusal {
