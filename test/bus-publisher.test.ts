@@ -12,6 +12,7 @@ import { startDataPlane } from '../scripts/harness/data-plane.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { readAgentHealthy } from '../sidecar/task/health-message.ts';
+import { bytesField } from '../sidecar/task/protobuf.ts';
 import {
   AGENT_HEALTH_CHECK_PATH,
   PROCESS_TASK_PATH,
@@ -28,7 +29,7 @@ import {
   stateOf,
 } from './support/bus-scene.ts';
 import { HandConsumer, type TakenTask } from './support/hand-consumer.ts';
-import { answerWith, grpcFrame, startUpstream, taskRequest } from './support/upstream.ts';
+import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
 
 t.setTimeout(120_000);
 
@@ -111,6 +112,45 @@ t.test('a call goes over the bus to an agent beside another sidecar', async (t) 
   t.equal([...plane.sidecar.busSide.bus.counts.entries()][0]![1].published, 2);
   await beside.sidecar.drain();
   await plane.sidecar.drain();
+});
+
+t.test('a task that an agent submits carries what its calls carry, and nothing of one hop', async (t) => {
+  let working: SeenCall | undefined;
+  const agent = await startUpstream(t, {
+    onCall: (call) => {
+      working = call;
+    },
+  });
+  const scene = await startScene(t, {}, { name: 'writer', inbound: { app: agent.address } });
+  const outside = new grpc.Metadata();
+  outside.set('outrigger-path', 'gateway');
+  outside.set('outrigger-token-budget', '1000');
+  const outer = new RawClient(t, scene.plane.inboundPort).unary(taskRequest({ id: 'outer' }), {
+    path,
+    metadata: outside,
+  });
+  const { headers, stream } = await waitUntil('the agent works', () => working);
+  const metadata = new grpc.Metadata();
+  // As agents do that pass everything on, and as one that makes something up.
+  metadata.set('baggage', `a=b,outrigger-call=${'1'.repeat(24)},c=d`);
+  for (const name of ['outrigger-token-budget', 'traceparent'])
+    if (headers[name] !== undefined) metadata.set(name, String(headers[name]));
+  metadata.set('outrigger-resume', `${'2'.repeat(32)}/7`);
+  metadata.set('outrigger-first-stream', `${'3'.repeat(32)}-1`);
+  const submit = bytesField(1, taskRequest({ id: 'inner', type: 'research' }));
+  t.match(await scene.client.unary(submit, { path: '/outrigger.v1.Tasks/Submit', metadata }), { code: 0 });
+  const { fields } = (await scene.consumer.take()).request;
+  const carried = fields.flatMap((name, at) =>
+    at % 2 === 0 && /outrigger|baggage/.test(name) ? [`${name}: ${fields[at + 1]}`] : [],
+  );
+  t.strictSame(carried.sort(), [
+    'baggage: a=b,c=d',
+    'outrigger-path: gateway,writer',
+    'outrigger-token-budget: 500',
+  ]);
+  answerWith(stream, 'done');
+  const { trailers } = await outer;
+  t.strictSame(trailers.get('outrigger-tokens-used'), ['500'], 'nobody reports what the other task uses');
 });
 
 t.test('a stream gives chunks as they come, and an error of the agent as it is', async (t) => {

@@ -9,6 +9,7 @@ import type { ProxyContext, ProxySettings } from '../proxy/context.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
+import { SubmittedLineage } from '../proxy/submitted-task.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { servedSettings } from './bus-clusters.ts';
 import { GrpcListener, type Move } from './grpc-listener.ts';
@@ -30,7 +31,9 @@ export class Outbound {
   readonly stats = new ListenerStats('outbound');
   readonly clusters: ClusterSet<OutboundClusterSettings, ClusterPolicies>;
   /** Serves `outrigger.v1.Tasks`. */
-  readonly taskService = new TaskService();
+  readonly taskService = new TaskService({
+    lineageOf: (info, ids) => new SubmittedLineage(this.context, info, ids),
+  });
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
   private readonly upstreamLimits: UpstreamLimits;

@@ -1,5 +1,7 @@
 /** The attempts of a call, and the events that they report. */
+
 import type { Endpoint } from '../cluster/endpoint.ts';
+import { RUN_HEADER } from '../grpc/hop-fields.ts';
 import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
@@ -21,7 +23,7 @@ import { type SendingCall, sendResumeHead } from './request-head.ts';
 import { creditRequest, sendRequest } from './request-relay.ts';
 import type { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
-import { RUN_HEADER, resumeValue, withoutRun } from './stream-names.ts';
+import { resumeValue, withoutRun } from './stream-names.ts';
 import type { StreamResume } from './stream-resume.ts';
 import { settleTokens } from './task-budget.ts';
 

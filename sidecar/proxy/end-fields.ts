@@ -1,4 +1,5 @@
 /** The fields that the sidecar adds to, or removes from, the head and the end of an answer. */
+import { GOING_AWAY_HEADER } from '../grpc/hop-fields.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
@@ -9,7 +10,7 @@ import type { InboundCall } from './inbound-call.ts';
 import { isLate, type TimedCall } from './late-pushback.ts';
 import { modelFailureField } from './model-failures.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
-import { GOING_AWAY_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
+import { RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 import { usedTokensField } from './task-budget.ts';
 
 /** The parts of a call that the fields behind an answer depend on. */

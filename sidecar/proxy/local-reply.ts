@@ -1,16 +1,12 @@
 /** Sends an answer of the sidecar's own to the caller. */
+import { GOING_AWAY_HEADER } from '../grpc/hop-fields.ts';
 import { encodeStatusMessage } from '../grpc/status-message.ts';
 import { HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 import { REASONS } from '../policy/reasons.ts';
 import type { LocalReply } from './reasons.ts';
-import {
-  GOING_AWAY_HEADER,
-  HTTP_STATUS_HEADER,
-  REASON_HEADER,
-  RETRIES_ENDED_HEADER,
-} from './sidecar-fields.ts';
+import { HTTP_STATUS_HEADER, REASON_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 
 export const NO_FIELDS = new HeaderList([]);
 export const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);

@@ -1,4 +1,5 @@
 /** Writes the head of a call's request for one endpoint, and its trailers. */
+import { FIRST_STREAM_HEADER, RESUME_HEADER } from '../grpc/hop-fields.ts';
 import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import { formatTimeout } from '../grpc/timeout.ts';
 import { heldRequests } from '../http2/held-requests.ts';
@@ -13,7 +14,7 @@ import type { CallWith } from './call-facts.ts';
 import type { ObservedCall } from './observed-call.ts';
 import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
-import { FIRST_STREAM_HEADER, nameOfStream, RESUME_HEADER } from './stream-names.ts';
+import { nameOfStream } from './stream-names.ts';
 import { type GivingCall, giveTokens } from './task-budget.ts';
 
 /** The parts of a call that its head upstream depends on. */

@@ -1,4 +1,5 @@
 /** What the proxy reads from the head of a request. */
+import { FIRST_STREAM_HEADER, RESUME_HEADER } from '../grpc/hop-fields.ts';
 import { acceptedEncodings } from '../grpc/message-encoding.ts';
 import { followsRequestRules } from '../grpc/request-rules.ts';
 import { isLongTimeout, parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
@@ -14,7 +15,7 @@ import type { CallStats, MethodStats } from '../telemetry/call-stats.ts';
 import { callerScope } from './caller-scope.ts';
 import { PassedIds } from './passed-ids.ts';
 import type { Route, Router } from './router.ts';
-import { FIRST_STREAM_HEADER, isStreamField, RESUME_HEADER } from './stream-names.ts';
+import { isStreamField } from './stream-names.ts';
 
 export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 

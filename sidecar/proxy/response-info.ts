@@ -1,16 +1,11 @@
 /** What the proxy reads from a response head or from trailers. */
+import { GOING_AWAY_HEADER } from '../grpc/hop-fields.ts';
 import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
 import { parsePushback } from '../policy/pushback.ts';
 import { isGrpcContentType } from './request-info.ts';
-import {
-  GOING_AWAY_HEADER,
-  HTTP_STATUS_HEADER,
-  isSidecarField,
-  REASON_HEADER,
-  RETRIES_ENDED_HEADER,
-} from './sidecar-fields.ts';
+import { HTTP_STATUS_HEADER, isSidecarField, REASON_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 
 /** Derived once for each header list. */
 export class ResponseInfo {

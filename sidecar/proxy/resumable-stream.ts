@@ -1,5 +1,7 @@
 /** An answer whose caller may lose its connection and come back for the rest. */
+
 import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
+import { RUN_HEADER } from '../grpc/hop-fields.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
@@ -7,7 +9,6 @@ import { parkStream } from '../http2/parked-stream.ts';
 import type { SendQueue } from '../http2/send-queue.ts';
 import type { Stream, StreamHandler, StreamTap } from '../http2/streams.ts';
 import { type Room, SentTail } from './sent-tail.ts';
-import { RUN_HEADER } from './stream-names.ts';
 
 /** The call whose answer it is. */
 export interface ReturningCall {

@@ -1,4 +1,5 @@
 /** Asks for the rest of a stream whose connection was lost: the outbound side. */
+import { RUN_HEADER } from '../grpc/hop-fields.ts';
 import { streamsResumeMs } from '../grpc/sidecar-settings.ts';
 import { Status } from '../grpc/status.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -14,7 +15,6 @@ import type { ProxyContext } from './context.ts';
 import { lastAnswer, replyToFailure } from './failure-reply.ts';
 import { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
-import { RUN_HEADER } from './stream-names.ts';
 import { StreamResume } from './stream-resume.ts';
 
 /**

@@ -1,6 +1,6 @@
 /** The names of the fields by which sidecars inform each other, and callers, with an answer. */
+import { GOING_AWAY_HEADER, RUN_HEADER } from '../grpc/hop-fields.ts';
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
-import { RUN_HEADER } from './stream-names.ts';
 
 /**
  * The fields by which a sidecar informs the next one, or a caller, with an answer. An app may have copied them from an
@@ -12,8 +12,6 @@ import { RUN_HEADER } from './stream-names.ts';
 export const REASON_HEADER = 'outrigger-reason';
 /** The HTTP status with which upstream answered a gRPC call, when it gave no gRPC status. */
 export const HTTP_STATUS_HEADER = 'outrigger-http-status';
-/** The call ended with a connection that was going away gracefully: `going-away.ts`. */
-export const GOING_AWAY_HEADER = 'outrigger-going-away';
 /** Hops upstream have retried, or ruled retries out: sidecars do not retry the call (`NotAgain`). */
 export const RETRIES_ENDED_HEADER = 'outrigger-retries-ended';
 /** The tokens that a call with a budget has used, in its trailers (`task-budget.ts`). */

@@ -1,15 +1,9 @@
 /** How sidecars name a task's run and its stream to each other, and ask for the rest of one. */
 import { randomFillSync } from 'node:crypto';
+import { FIRST_STREAM_HEADER, RESUME_HEADER, RUN_HEADER } from '../grpc/hop-fields.ts';
 import { announcedName } from '../grpc/sidecar-settings.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
 import type { StreamConnection } from '../http2/streams.ts';
-
-/** In the head of an answer, between sidecars: the name of the run. */
-export const RUN_HEADER = 'outrigger-run';
-/** A request for the rest of a stream: the name of its run, a slash, and the number of the first byte that is missing. */
-export const RESUME_HEADER = 'outrigger-resume';
-/** In a task that is sent again to the same endpoint: the name of the stream that it was sent on first. */
-export const FIRST_STREAM_HEADER = 'outrigger-first-stream';
 
 export function isStreamField(name: string): boolean {
   return name === RESUME_HEADER || name === FIRST_STREAM_HEADER;

@@ -5,9 +5,11 @@ import {
   constants,
   type OutgoingHttpHeaders,
 } from 'node:http2';
+import { isOfARequestsHop } from '../../grpc/hop-fields.ts';
 import { PREFIX_BYTES } from '../../grpc/message-framing.ts';
 import { decodeStatusMessage } from '../../grpc/status-message.ts';
 import { formatTimeout } from '../../grpc/timeout.ts';
+import { answeredFields } from '../message/carried-fields.ts';
 import type { Fields } from '../message/payload.ts';
 
 export interface InnerRequest {
@@ -40,35 +42,6 @@ export type InnerEnd =
   | { readonly kind: 'broken'; readonly because: string };
 
 const UNKNOWN_STATUS = 2;
-
-/** Fields that the connection or the call itself writes, or that HTTP/2 forbids. */
-const OURS = new Set([
-  'connection',
-  'content-length',
-  'content-type',
-  'grpc-accept-encoding',
-  'grpc-encoding',
-  'grpc-timeout',
-  'host',
-  'http2-settings',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
-
-/** Fields of an answer that say nothing about the task. */
-const OF_THE_HOP = new Set([
-  'content-length',
-  'content-type',
-  'date',
-  'grpc-accept-encoding',
-  'grpc-encoding',
-  'grpc-message',
-  'grpc-status',
-]);
 
 export class InnerCall {
   /** Receives the bytes of the answer's messages. */
@@ -136,8 +109,8 @@ export class InnerCall {
       status: Number.isInteger(status) ? status : UNKNOWN_STATUS,
       statusMessage: decodeStatusMessage(fieldOf(last, 'grpc-message') ?? ''),
       reason: fieldOf(last, 'outrigger-reason') ?? '',
-      head: isTrailersOnly ? [] : withoutHop(this.head),
-      trailers: withoutHop(last),
+      head: isTrailersOnly ? [] : answeredFields(this.head),
+      trailers: answeredFields(last),
     };
   }
 }
@@ -147,7 +120,7 @@ function headersOf({ path, authority, fields, timeoutMs }: InnerRequest): Outgoi
   const headers: Record<string, string | string[]> = Object.create(null) as Record<string, string | string[]>;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!;
-    if (name.startsWith(':') || OURS.has(name)) continue;
+    if (isOfARequestsHop(name)) continue;
     const before = headers[name];
     const value = fields[i + 1]!;
     if (before === undefined) headers[name] = value;
@@ -167,13 +140,4 @@ function headersOf({ path, authority, fields, timeoutMs }: InnerRequest): Outgoi
 function fieldOf(raw: readonly string[], name: string): string | undefined {
   for (let i = 0; i < raw.length; i += 2) if (raw[i] === name) return raw[i + 1];
   return undefined;
-}
-
-function withoutHop(raw: readonly string[]): Fields {
-  const kept: string[] = [];
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i]!;
-    if (!name.startsWith(':') && !OF_THE_HOP.has(name)) kept.push(name, raw[i + 1]!);
-  }
-  return kept;
 }

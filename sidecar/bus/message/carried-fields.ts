@@ -3,42 +3,17 @@
  *
  * | fields                                                             | travel                                   |
  * | ------------------------------------------------------------------ | ---------------------------------------- |
- * | of one connection: pseudo-headers, te, content-*, grpc-*, …        | no; the consumer's call has its own      |
+ * | of one hop (`grpc/hop-fields.ts`): te, content-*, grpc-*, …        | no; the consumer's call has its own      |
  * | who is asking: authorization, cookies, certificates of clients     | only if `bus.carry_headers` names them   |
  * | names that speak of secrets (`x-api-key`, `session-token`, …), and `inbound.tasks.scope_headers` | only if `bus.carry_headers` names them |
- * | `outrigger-*`: the path of agents, the token budget                | yes                                      |
+ * | `outrigger-*`: the path of agents, the token budget                | yes, but for those of one hop            |
  * | all others: traceparent, tracestate, baggage, metadata of the app  | yes                                      |
  *
  * A log stores what travels, for as long as it stores the task.
  */
+import { isOfAnAnswersHop, isOfARequestsHop } from '../../grpc/hop-fields.ts';
+import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
 import type { Fields } from './payload.ts';
-
-/** Whose values the connection or the call decides, and gRPC's own, which say how the message was sent. */
-const OF_A_CONNECTION = new Set([
-  'accept-encoding',
-  'connection',
-  'content-length',
-  'content-type',
-  'expect',
-  'forwarded',
-  'grpc-accept-encoding',
-  'grpc-encoding',
-  'grpc-message',
-  'grpc-message-type',
-  'grpc-previous-rpc-attempts',
-  'grpc-retry-pushback-ms',
-  'grpc-status',
-  'grpc-timeout',
-  'host',
-  'http2-settings',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'via',
-]);
 
 /** Who is asking, or a secret by which somebody proves it. */
 const CREDENTIAL =
@@ -57,9 +32,12 @@ export function carriedFields(fields: Fields, rules: CarryRules): string[] {
   const carried: string[] = [];
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!;
-    if (name.startsWith(':') || OF_A_CONNECTION.has(name)) continue;
+    if (isOfARequestsHop(name)) continue;
     if (!rules.carryHeaders.includes(name) && isSecret(name, rules)) continue;
-    carried.push(name, fields[i + 1]!);
+    const value = fields[i + 1]!;
+    // It names a call of this sidecar, which is no other's.
+    const carriedValue = name === BAGGAGE_HEADER ? withoutCall(value) : value;
+    if (carriedValue !== '' || value === '') carried.push(name, carriedValue);
   }
   return carried;
 }
@@ -74,9 +52,7 @@ export function answeredFields(fields: Fields): string[] {
   const answered: string[] = [];
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!;
-    const isOfCall = name === 'grpc-retry-pushback-ms';
-    if (name.startsWith(':') || (OF_A_CONNECTION.has(name) && !isOfCall)) continue;
-    answered.push(name, fields[i + 1]!);
+    if (!isOfAnAnswersHop(name)) answered.push(name, fields[i + 1]!);
   }
   return answered;
 }

@@ -356,7 +356,7 @@ t.test("a task belongs to the name in its caller's certificate", async (t) => {
 t.test('a watch that nobody reads ends, and a later one resumes', async (t) => {
   const log = await openLog(t);
   const { sidecar, inboundPort } = await sidecarOn(t, log);
-  const service = new TaskService(200);
+  const service = new TaskService({ patienceMs: 200 });
   service.update(sidecar.config.inbound);
   service.bus = sidecar.inbound.taskService.bus;
   (sidecar.inbound.context.localServices as LocalServices[])[1] = service;

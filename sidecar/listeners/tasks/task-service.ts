@@ -2,9 +2,9 @@
 import { LogUnavailableError, UnknownPageError } from '../../bus/log/log-errors.ts';
 import type { TaskRecord } from '../../bus/log/task-record.ts';
 import { callerOf, newTask } from '../../bus/message/new-task.ts';
-import { decodeResult, type ResultPayload } from '../../bus/message/payload.ts';
+import { decodeResult, type Fields, type ResultPayload } from '../../bus/message/payload.ts';
 import type { Publishing } from '../../bus/publisher/publishing.ts';
-import { busUnavailable, ourFault, type Refusal } from '../../bus/publisher/refusals.ts';
+import { busUnavailable, OUTCOME_UNKNOWN, ourFault, type Refusal } from '../../bus/publisher/refusals.ts';
 import { submitInTime } from '../../bus/publisher/submission.ts';
 import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import { Status } from '../../grpc/status.ts';
@@ -15,7 +15,7 @@ import { FairPlaces, type Holder } from '../../policy/fair-places.ts';
 import { callerOf as callerOfConnection } from '../../proxy/caller.ts';
 import { callerScope, scopeDigest } from '../../proxy/caller-scope.ts';
 import type { LocalServices } from '../../proxy/context.ts';
-import { requestInfo } from '../../proxy/request-info.ts';
+import { type RequestInfo, requestInfo } from '../../proxy/request-info.ts';
 import { readTaskKey } from '../../task/task-message.ts';
 import type { InboundKeys } from '../listener-settings.ts';
 import { LocalCall } from './local-call.ts';
@@ -69,21 +69,33 @@ class RefusedCall extends TypedError {
   }
 }
 
+export interface TaskServiceOptions {
+  /** How long a reader may take nothing; undefined for the usual time. */
+  readonly patienceMs?: number;
+  /** What the tasks of this side's app carry on; undefined on the side of which others submit. */
+  lineageOf?(info: RequestInfo, ids: { readonly taskId: string; readonly correlationId: string }): Lineage;
+}
+
+interface Lineage {
+  /** They replace those of the same names. */
+  readonly fields: Fields;
+  end(isStored: boolean): void;
+}
+
 export class TaskService implements LocalServices {
   /** Undefined without `bus.url`. */
   bus: TaskBus | undefined = undefined;
   /** `inbound.tasks.scope_headers`. */
   private scopeHeaders: readonly string[] = [];
   private maxMessageBytes = 0;
-  private readonly patienceMs: number | undefined;
+  private readonly options: TaskServiceOptions;
   private readonly calls = new FairPlaces(MAX_CALLS);
   private readonly watches = new FairPlaces(MAX_WATCHES);
   private readonly open = new Set<LocalCall>();
   private readonly runners = new RunnerNames();
 
-  /** @param patienceMs how long a reader may take nothing; undefined for the usual time */
-  constructor(patienceMs?: number) {
-    this.patienceMs = patienceMs;
+  constructor(options: TaskServiceOptions = {}) {
+    this.options = options;
   }
 
   update({ tasks, maxMessageBytes }: Pick<InboundKeys, 'tasks' | 'maxMessageBytes'>): void {
@@ -93,12 +105,14 @@ export class TaskService implements LocalServices {
 
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean {
     const { path } = head;
-    if (!path.startsWith(SERVICE_PREFIX) || !requestInfo(list, head).grpc) return false;
+    if (!path.startsWith(SERVICE_PREFIX)) return false;
+    const info = requestInfo(list, head);
+    if (!info.grpc) return false;
     const method = path.slice(SERVICE_PREFIX.length);
     const { maxMessageBytes } = this;
     const maxBytes = method === 'Submit' ? maxMessageBytes + SUBMIT_FIELDS_BYTES : SHORT_REQUEST_BYTES;
-    const onRequest = (complete: LocalCall): void => this.answer(complete, method);
-    const call = new LocalCall(stream, list, maxBytes, onRequest, this.patienceMs);
+    const onRequest = (complete: LocalCall): void => this.answer(complete, method, info);
+    const call = new LocalCall(stream, list, maxBytes, onRequest, this.options.patienceMs);
     stream.handler = call;
     if (endStream) call.onComplete();
     return true;
@@ -113,7 +127,7 @@ export class TaskService implements LocalServices {
     for (const call of this.open) call.fail(DRAINING);
   }
 
-  private answer(call: LocalCall, method: string): void {
+  private answer(call: LocalCall, method: string, info: RequestInfo): void {
     const { bus } = this;
     const refusal = call.list.oversize ? OVERSIZE : bus === undefined ? NO_BUS : undefined;
     if (refusal !== undefined) {
@@ -127,19 +141,19 @@ export class TaskService implements LocalServices {
       return;
     }
     this.open.add(call);
-    void this.run(call, method, bus!).then(() => {
+    void this.run(call, method, info, bus!).then(() => {
       this.open.delete(call);
       places.release(holder);
     });
   }
 
-  private async run(call: LocalCall, method: string, bus: TaskBus): Promise<void> {
+  private async run(call: LocalCall, method: string, info: RequestInfo, bus: TaskBus): Promise<void> {
     try {
       const message = call.readMessage();
       if (message === undefined) return;
       switch (method) {
         case 'Submit':
-          await call.send(await this.submit(call, message, bus));
+          await call.send(await this.submit(call, message, info, bus));
           break;
         case 'Get':
           await call.send(await this.writeWithEnd(await this.find(call, readTaskName(message), bus), bus));
@@ -166,7 +180,7 @@ export class TaskService implements LocalServices {
     }
   }
 
-  private async submit(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
+  private async submit(call: LocalCall, message: Buffer, info: RequestInfo, bus: TaskBus): Promise<Buffer> {
     const request = valid(readSubmit(message));
     const { task, path, timeoutMs, idempotencyKey } = request;
     if (path === undefined) throw invalid('method is unknown here: use PROCESS_TASK or STREAM_PROCESS');
@@ -176,7 +190,8 @@ export class TaskService implements LocalServices {
         message: `the task has ${task.length} bytes; inbound.max_message_bytes allows ${this.maxMessageBytes}`,
         reason: 'message_too_large',
       });
-    const agentType = request.agentType || readTaskKey(task, 0, task.length).agentType;
+    const ids = readTaskKey(task, 0, task.length);
+    const agentType = request.agentType || ids.agentType;
     if (agentType === '' || agentType.length > MAX_NAME_CHARS)
       throw invalid(
         `name the agent in agent_type or task.agent_type, in at most ${MAX_NAME_CHARS} characters`,
@@ -187,30 +202,40 @@ export class TaskService implements LocalServices {
       throw invalid(`timeout_ms is 0 for no deadline, or at most ${LONGEST_TIMEOUT_MS}, which are 30 days`);
     const endMs = timeoutMs > 0 ? performance.now() + timeoutMs : Number.POSITIVE_INFINITY;
     const timeLeftMs = () => endMs - performance.now();
-    const stored = newTask(
-      {
-        path,
-        agentType,
-        publisher: bus.publisher,
-        scope: this.scopeOf(call),
-        fields: bus.fieldsOf(call.list),
-        message: task,
-        timeLeftMs: timeLeftMs(),
-        idempotencyKey,
-      },
-      bus.sealer,
-    );
-    const { key, digest } = stored;
-    if (idempotencyKey !== '') {
-      const before = await bus.log.get(key);
-      if (before !== undefined && before.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
+    const lineage = this.options.lineageOf?.(info, ids);
+    let mayBeStored = false;
+    try {
+      const stored = newTask(
+        {
+          path,
+          agentType,
+          publisher: bus.publisher,
+          scope: this.scopeOf(call),
+          fields: bus.fieldsOf({ fields: replaced(call.list.fields, lineage?.fields ?? []) }),
+          message: task,
+          timeLeftMs: timeLeftMs(),
+          idempotencyKey,
+        },
+        bus.sealer,
+      );
+      const { key, digest } = stored;
+      if (idempotencyKey !== '') {
+        const before = await bus.log.get(key);
+        if (before !== undefined && before.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
+      }
+      const submitted = await submitInTime(bus.log, stored, JOIN_ALL, () => call.timeLeftMs, timeLeftMs);
+      if ('refusal' in submitted) {
+        mayBeStored = submitted.refusal === OUTCOME_UNKNOWN;
+        throw new RefusedCall(submitted.refusal);
+      }
+      const { record, outcome } = submitted;
+      if (record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
+      mayBeStored = outcome === 'stored';
+      if (mayBeStored) bus.counts.count(agentType, 'published');
+      return await this.writeWithEnd(record, bus);
+    } finally {
+      lineage?.end(mayBeStored);
     }
-    const submitted = await submitInTime(bus.log, stored, JOIN_ALL, () => call.timeLeftMs, timeLeftMs);
-    if ('refusal' in submitted) throw new RefusedCall(submitted.refusal);
-    const { record, outcome } = submitted;
-    if (record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
-    if (outcome === 'stored') bus.counts.count(agentType, 'published');
-    return this.writeWithEnd(record, bus);
   }
 
   private async cancel(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
@@ -287,6 +312,13 @@ export class TaskService implements LocalServices {
   private scopeOf({ list, connection }: LocalCall): string {
     return scopeDigest(callerScope(connection.identity?.name ?? '', list, this.scopeHeaders));
   }
+}
+
+function replaced(fields: Fields, by: Fields): Fields {
+  const kept: string[] = [];
+  for (let i = 0; i < fields.length; i += 2)
+    if (!by.some((name, at) => at % 2 === 0 && name === fields[i])) kept.push(fields[i]!, fields[i + 1]!);
+  return [...kept, ...by];
 }
 
 function resultOf({ result }: TaskRecord, { sealer }: TaskBus): ResultPayload | undefined {
