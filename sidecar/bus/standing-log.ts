@@ -131,14 +131,23 @@ export class StandingLog implements TaskLog {
     return this.engine?.log.notices ?? [];
   }
 
-  private async current(): Promise<Engine> {
-    if (this.engine === undefined && this.open !== undefined) await this.firstTry.promise;
+  private async current(withinMs = FIRST_TRY_MS): Promise<Engine> {
+    if (this.engine === undefined && this.open !== undefined) await this.tried(withinMs);
     if (this.engine !== undefined) return this.engine;
     throw new LogUnavailableError(`the bus can't be used: ${this.problem}`, false);
   }
 
+  private async tried(withinMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, Math.min(withinMs, FIRST_TRY_MS));
+    });
+    await Promise.race([this.firstTry.promise, late]);
+    clearTimeout(timer);
+  }
+
   async submit(task: NewTask, options: SubmitOptions): Promise<Submitted> {
-    return (await this.current()).log.submit(task, options);
+    return (await this.current(options.openWithinMs)).log.submit(task, options);
   }
 
   async take(

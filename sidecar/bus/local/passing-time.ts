@@ -2,7 +2,7 @@
 import { afterLoss } from '../log/lost-runs.ts';
 import type { TaskFile } from './task-file.ts';
 import type { TaskRow } from './task-rows.ts';
-import { dueWhileQueued, end, forget, queueAgain, update } from './task-steps.ts';
+import { dueWhileQueued, end, forget, queueAgain, uncounted, update } from './task-steps.ts';
 
 /** One transaction sees to at most so many tasks, so that others get their turn. */
 const TASKS_AT_ONCE = 200;
@@ -46,7 +46,7 @@ export function loseRun(file: TaskFile, row: TaskRow, cause: string): void {
   const { nowMs } = file;
   const expires_at = nowMs + row.max_age;
   if (row.began === 0) {
-    queueAgain(file, row, { run: row.run - 1, expires_at });
+    queueAgain(file, row, { ...uncounted(row), expires_at });
     return;
   }
   const lost_runs = row.lost_runs + 1;

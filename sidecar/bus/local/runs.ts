@@ -6,7 +6,7 @@ import { loseRun } from './passing-time.ts';
 import type { Held, Taken } from './requests.ts';
 import type { TaskFile } from './task-file.ts';
 import { bufferOf, recordOf, type TaskRow } from './task-rows.ts';
-import { dueWhileRunning, end, queueAgain, startRun, update } from './task-steps.ts';
+import { dueWhileRunning, end, queueAgain, startRun, uncounted, update } from './task-steps.ts';
 
 /** Takes the next task of these types, of the caller whose turn it is. */
 export function take(file: TaskFile, agentTypes: readonly string[], holder: string): Taken | undefined {
@@ -21,6 +21,7 @@ export function take(file: TaskFile, agentTypes: readonly string[], holder: stri
     fence: file.nextFence(),
     holder,
     started_at: file.nowMs,
+    started_before: row.started_at,
     lease_until,
     due_at: dueWhileRunning(row, lease_until),
     max_runs: maxRuns,
@@ -95,7 +96,7 @@ export function settle(file: TaskFile, held: Held, status: number, payload: Buff
 export function giveBack(file: TaskFile, held: Held): undefined {
   const row = heldTask(file, held);
   // A run whose chunks somebody may have seen keeps its number.
-  queueAgain(file, row, { run: row.run_sequence > 0 ? row.run : row.run - 1 });
+  queueAgain(file, row, row.run_sequence > 0 ? {} : uncounted(row));
 }
 
 export function lose(file: TaskFile, held: Held, cause: string): undefined {

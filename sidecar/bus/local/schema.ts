@@ -10,6 +10,7 @@ export const SCHEMA_VERSION = 2;
  * `wanted` says who wants the task's answer (`log/wanted.ts`), and `attendance` which of their sidecars are there.
  * `due_at` is when time itself changes the task: a lease or a deadline ends, a delay is over, what is kept is too old.
  * `changed` numbers transactions: what a process has not seen yet has a higher number than the last that it read.
+ * `started_before` is when the run before the present one began: one that is handed back leaves that behind.
  * `fence` is another number each time that a task is taken: `run` doesn't count all of them, and begins again with each generation.
  */
 export const SCHEMA = `
@@ -44,6 +45,7 @@ CREATE TABLE tasks (
   expires_at INTEGER NOT NULL,
   max_age INTEGER NOT NULL,
   started_at INTEGER NOT NULL DEFAULT 0,
+  started_before INTEGER NOT NULL DEFAULT 0,
   ended_at INTEGER NOT NULL DEFAULT 0,
   deadline_at INTEGER,
   wanted TEXT NOT NULL,

@@ -20,6 +20,7 @@ export interface TaskRow {
   readonly expires_at: number;
   readonly max_age: number;
   readonly started_at: number;
+  readonly started_before: number;
   readonly ended_at: number;
   readonly deadline_at: number | null;
   /** A `Wanted`, as JSON. */

@@ -30,6 +30,11 @@ export function startRun(file: TaskFile, row: TaskRow, columns: Columns): TaskRo
   return update(file, row, { ...columns, state: 'running' });
 }
 
+/** As before its run, which does not count. */
+export function uncounted({ run, started_before }: TaskRow): Columns {
+  return { run: run - 1, started_at: started_before };
+}
+
 /** Queues a running task again: what its run wrote is void. */
 export function queueAgain(file: TaskFile, row: TaskRow, columns: Columns): TaskRow {
   count(file, row, 'queued');

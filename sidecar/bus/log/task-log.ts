@@ -20,6 +20,8 @@ export interface SubmitOptions {
    * somebody waits. A task that is joined has the latest deadline of all who have asked for it.
    */
   readonly waiter?: string | undefined;
+  /** The most that who submits waits for a log that is not open yet, in milliseconds. Behind it nothing was stored. */
+  readonly openWithinMs?: number;
 }
 
 /** `stored`: a new generation waits. `joined`: the task was there already; the record says how far it is. */

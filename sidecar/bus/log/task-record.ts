@@ -67,7 +67,7 @@ export interface TaskRecord {
   /** The sidecar that runs it; '' unless running. */
   readonly holder: string;
   readonly submittedAtMs: number;
-  /** Of the latest run; 0 before it. */
+  /** Of the latest run that counts; 0 before it. */
   readonly startedAtMs: number;
   /** 0 before the end. */
   readonly endedAtMs: number;

@@ -82,6 +82,7 @@ export class Claims {
       run: task.run + 1,
       holder,
       startedAtMs: nowMs,
+      startedBeforeMs: task.startedAtMs,
       lease: writeId(),
       leaseEndsAtMs: nowMs + this.store.settings.leaseMs,
       begun: !runsAlone(task),

@@ -18,6 +18,8 @@ export interface StoredTask {
   /** With fractions, which keep tasks of one millisecond in order. */
   readonly submittedAtMs: number;
   readonly startedAtMs: number;
+  /** When the run before the present one began: one that is handed back leaves that behind. */
+  readonly startedBeforeMs: number;
   readonly endedAtMs: number;
   /** null for none. */
   readonly deadlineAtMs: number | null;
@@ -87,6 +89,7 @@ export function newStoredTask(
     holder: '',
     submittedAtMs,
     startedAtMs: 0,
+    startedBeforeMs: 0,
     endedAtMs: 0,
     deadlineAtMs,
     wanted,

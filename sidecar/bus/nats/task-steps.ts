@@ -46,8 +46,9 @@ export function lost(task: StoredTask, cause: string, nowMs: number, settings: T
 
 /** The task as before its run, which isn't counted. Chunks that it wrote keep their run's number for themselves. */
 export function givenBack(task: StoredTask, nowMs: number, hasWritten = false): StoredTask {
-  const run = hasWritten ? task.run : task.run - 1;
-  return { ...task, state: 'queued', holder: '', run, queuedSinceMs: nowMs, notBeforeMs: 0 };
+  const uncounted = { run: task.run - 1, startedAtMs: task.startedBeforeMs };
+  const queued = { ...task, state: 'queued', holder: '', queuedSinceMs: nowMs, notBeforeMs: 0 } as const;
+  return hasWritten ? queued : { ...queued, ...uncounted };
 }
 
 export function ended(

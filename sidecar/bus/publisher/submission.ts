@@ -37,7 +37,9 @@ export async function submitInTime(
     if (leftMs <= 0)
       return { refusal: isUnknown ? OUTCOME_UNKNOWN : busUnavailable('it gave no answer in time') };
     try {
-      const waiting = log.submit({ ...task, timeLeftMs: storableTimeMs(taskTimeLeftMs()) }, options);
+      const timed = { ...task, timeLeftMs: storableTimeMs(taskTimeLeftMs()) };
+      // A log that opens later must not store what nobody waits for any more.
+      const waiting = log.submit(timed, { ...options, openWithinMs: leftMs - 1 });
       const submitted = await within(waiting, leftMs);
       if (submitted === undefined) return { refusal: OUTCOME_UNKNOWN };
       if (submitted.outcome === 'refused') return { refusal: refusedFor(submitted, task.agentType) };

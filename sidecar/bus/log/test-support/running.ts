@@ -140,14 +140,28 @@ export const running: Cases = {
       const lease = await (time === 1 ? runOne(log) : takeOne(log));
       t.match(lease.record, { key: keyOf('a'), run: 1, lostRuns: 0 });
       await lease.giveBack();
-      t.match(await log.get(keyOf('a')), { state: 'queued', run: 0, lostRuns: 0, holder: '' });
+      t.match(await log.get(keyOf('a')), {
+        state: 'queued',
+        run: 0,
+        lostRuns: 0,
+        holder: '',
+        startedAtMs: 0,
+      });
       t.ok(
         (await errorOf(lease.settle(answer('late')))) instanceof FencedError,
         'its holder has no lease any more',
       );
     }
     t.equal((await takeOne(log)).record.key, keyOf('a'));
-    t.equal((await takeOne(log)).record.key, keyOf('b'));
+    const other = await open({ leaseMs: LONG_LEASE_MS });
+    const lost = await runOne(other);
+    t.equal(lost.record.key, keyOf('b'));
+    await lost.lose('its agent crashed');
+    const second = await takeOne(other);
+    t.match(second.record, { key: keyOf('b'), run: 2 });
+    await second.giveBack();
+    const { startedAtMs } = lost.record;
+    t.match(await log.get(keyOf('b')), { run: 1, lostRuns: 1, startedAtMs }, 'it began when run 1 did');
   },
 
   'a given back run can not write into the next one, although that has its number': async (t, open) => {
