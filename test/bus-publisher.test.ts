@@ -2,7 +2,7 @@
 
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectHttp2, type ServerHttp2Stream } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -71,6 +71,7 @@ t.test('a unary call is a task, and its caller gets the answer with head, traile
 });
 
 t.test('a call goes over the bus to an agent beside another sidecar', async (t) => {
+  let streaming: ServerHttp2Stream | undefined;
   const agent = await startUpstream(t, {
     onCall: ({ headers, stream }) => {
       if (headers[':path'] === STREAM_PROCESS_PATH) {
@@ -79,8 +80,8 @@ t.test('a call goes over the bus to an agent beside another sidecar', async (t) 
           { waitForTrailers: true },
         );
         stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'x-trailer': 't' }));
-        for (const chunk of ['one', 'two', 'three']) stream.write(grpcFrame(chunk));
-        stream.end();
+        stream.write(grpcFrame('one'));
+        streaming = stream;
       } else answerWith(stream, 'the answer');
     },
   });
@@ -97,6 +98,11 @@ t.test('a call goes over the bus to an agent beside another sidecar', async (t) 
   const stream = client.serverStream(taskRequest({ id: 'two' }), { path: STREAM_PROCESS_PATH });
   const chunks: string[] = [];
   stream.on('data', (chunk: Buffer) => chunks.push(chunk.toString()));
+  const [head] = (await once(stream, 'metadata')) as [grpc.Metadata];
+  t.strictSame(head.get('x-head'), ['h'], 'while the agent still works');
+  await waitUntil('the first chunk', () => chunks.length === 1);
+  for (const chunk of ['two', 'three']) streaming!.write(grpcFrame(chunk));
+  streaming!.end();
   const { code, metadata } = await new Promise<grpc.StatusObject>((resolve) => stream.on('status', resolve));
   t.strictSame([code, chunks], [0, ['one', 'two', 'three']]);
   t.strictSame(metadata.get('x-trailer'), ['t']);

@@ -6,7 +6,8 @@ import { isTaskPath, isUnaryPath } from '../../task/task-message.ts';
 import { FencedError, LogSetupError } from '../log/log-errors.ts';
 import { runsAlone } from '../log/lost-runs.ts';
 import type { TaskLease, TaskLog } from '../log/task-log.ts';
-import { decodeRequest, encodeResult, type RequestPayload } from '../message/payload.ts';
+import { withHead } from '../message/chunk-payload.ts';
+import { decodeRequest, encodeResult, type Fields, type RequestPayload } from '../message/payload.ts';
 import { MissingKeyError, type Sealer } from '../message/sealer.ts';
 import { afterAnswer } from './after-answer.ts';
 import { AnswerIntake, type IntakeFailure } from './answer-intake.ts';
@@ -173,15 +174,23 @@ export class BusRun {
 
   private intakeOf(call: InnerCall, isUnary: boolean): AnswerIntake {
     const { wheel, clock, sealer, settings } = this.context;
+    let head: Fields = [];
     const intake = new AnswerIntake({
       isUnary,
       maxBytes: settings.maxAnswerBytes,
       wheel,
       clock,
-      write: (count, payload) => this.store(() => this.lease.write(count, sealer.seal(payload))),
+      write: (count, messages) => {
+        const payload = withHead(head, messages);
+        head = [];
+        return this.store(() => this.lease.write(count, sealer.seal(payload)));
+      },
       onRoom: () => call.resume(),
       onFailed: (error) => this.stop({ failed: error }),
     });
+    call.onHead = (fields) => {
+      head = fields;
+    };
     call.onEncoding = (encoding) => intake.readAs(encoding);
     call.onData = (chunk) => {
       const failure = intake.read(chunk);

@@ -46,6 +46,8 @@ const UNKNOWN_STATUS = 2;
 export class InnerCall {
   /** Receives the bytes of the answer's messages. */
   onData: (chunk: Buffer) => void = () => {};
+  /** Receives the head of the answer, without the fields of this hop. */
+  onHead: (fields: Fields) => void = () => {};
   /** Receives `grpc-encoding` of the answer. */
   onEncoding: (encoding: string) => void = () => {};
   readonly ended: Promise<InnerEnd>;
@@ -66,6 +68,7 @@ export class InnerCall {
     this.stream = stream;
     stream.on('response', (_headers, _flags, raw: readonly string[]) => {
       this.head = raw;
+      this.onHead(answeredFields(raw));
       this.onEncoding(fieldOf(raw, 'grpc-encoding') ?? 'identity');
       // Node emits data before the head when both arrive in one read.
       stream.on('data', (chunk: Buffer) => this.onData(chunk));

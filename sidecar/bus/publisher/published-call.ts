@@ -7,6 +7,7 @@ import { isUnaryPath } from '../../task/task-message.ts';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import { hasEnded, type NewTask, type TaskRecord } from '../log/task-record.ts';
 import { CALLER_LEFT, type Leaving } from '../log/wanted.ts';
+import { decodeChunks } from '../message/chunk-payload.ts';
 import { newTask } from '../message/new-task.ts';
 import { decodeResult, type Fields } from '../message/payload.ts';
 import { AnswerWriter } from './answer-writer.ts';
@@ -197,7 +198,9 @@ export class PublishedCall {
             if (judged !== 'give' || this.isUnary) followed.drop(batch);
             else {
               followed.give(batch);
-              await this.answer.send(this.publishing.sealer.open(batch.payload));
+              const { head, messages } = decodeChunks(this.publishing.sealer.open(batch.payload));
+              if (head !== undefined) this.answer.begin(head);
+              await this.answer.send(messages);
             }
           } else {
             if (followed.see(event.record)) return { refusal: STREAM_CUT };
@@ -229,12 +232,10 @@ export class PublishedCall {
     const { statusMessage, head, trailers, answer } = decodeResult(
       this.publishing.sealer.open(result.payload),
     );
-    // The head of a stream went out with its first message, before the agent's own was known.
-    const late = this.answer.hasBegun ? head : [];
     if (!this.answer.hasBegun && (head.length > 0 || answer !== undefined)) this.answer.begin(head);
     if (answer !== undefined) await this.answer.sendMessage(answer);
     const own = this.deduplicated === undefined ? [] : ['outrigger-deduplicated', this.deduplicated];
-    this.answer.end(result.status, statusMessage, [...late, ...trailers, ...own]);
+    this.answer.end(result.status, statusMessage, [...trailers, ...own]);
     return undefined;
   }
 

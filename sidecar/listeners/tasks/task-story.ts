@@ -1,6 +1,7 @@
 /** Tells a client what happens to a task, so that it knows which chunks count, also when it comes back after a while. */
 import type { ChunkBatch, TaskEvent } from '../../bus/log/task-log.ts';
 import { hasEnded, type TaskRecord } from '../../bus/log/task-record.ts';
+import { decodeChunks } from '../../bus/message/chunk-payload.ts';
 import { PREFIX_BYTES } from '../../grpc/message-framing.ts';
 
 /** `run`: the client drops the chunks so far. `end` is the last one. */
@@ -100,7 +101,7 @@ export class TaskStory {
     // The log may still have the chunks of runs that no longer count.
     if (run < record.run) return;
     let sequence = firstSequence;
-    for (const message of messagesOf(this.open(payload))) {
+    for (const message of messagesOf(decodeChunks(this.open(payload)).messages)) {
       if (this.heldRun === 'unknown' && sequence >= this.held) {
         if (sequence > this.held) yield this.drop(run);
         this.heldRun = { id: idOf(record) };
