@@ -4,7 +4,7 @@ import t from 'tap';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { startNats } from '../sidecar/bus/nats/test-support/nats-server.ts';
-import { endWell, startFaultScene } from './support/bus-faults.ts';
+import { crashesBehindResult, endWell, startFaultScene } from './support/bus-faults.ts';
 import { startCutter } from './support/cutter.ts';
 
 t.setTimeout(280_000);
@@ -16,6 +16,17 @@ const skip = skipWithout('nats-server');
 if (skip !== false) t.pass(skip, { skip });
 else {
   endWell(t, async (t) => `nats://${(await startNats(t)).address}`);
+
+  t.test('a crash between result and acknowledgement loses nothing, and nothing runs twice', async (t) => {
+    const server = await startNats(t);
+    const cutter = await startCutter(t, server.port);
+    cutter.muteBehind = '"state":"done"';
+    const urls = { url: `nats://${server.address}`, doomed: `nats://${cutter.address}` };
+    await crashesBehindResult(t, urls, async (submitter, key) => {
+      await submitter.isIn('done', key);
+      t.equal(cutter.muted, 1, 'its acknowledgement does not come through');
+    });
+  });
 
   t.test(
     'a bus that is killed and is back within the lease loses nothing, and nothing runs twice',

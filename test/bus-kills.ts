@@ -1,9 +1,12 @@
 // Runs tasks of the bus while their agents and sidecars are killed with -9 at random, and holds what it promises:
 //     npm run test:bus -- --tasks 10000 --kills 200 [--bus nats] [--seed N] [--pods 3] [--places 8] [--work 20]
-// The bus is a file, or a NATS server of its own, which is killed as well.
+// The bus is a file, or a NATS server of its own, which is killed as well. Or runs one task of so many seconds with a lease
+// of 15 s, which must run once:
+//     npm run test:bus -- --long 600 [--bus nats]
 import { parseArgs } from 'node:util';
-import { startNats } from '../sidecar/bus/nats/test-support/nats-server.ts';
+import { type NatsServer, startNats } from '../sidecar/bus/nats/test-support/nats-server.ts';
 import { type KillOptions, runUnderKills } from './support/bus-kills.ts';
+import { runLong } from './support/bus-long.ts';
 
 const number = (text: string): number => Number(text);
 const { values } = parseArgs({
@@ -15,17 +18,15 @@ const { values } = parseArgs({
     pods: { type: 'string', default: '3' },
     places: { type: 'string', default: '8' },
     work: { type: 'string', default: '20' },
+    long: { type: 'string' },
   },
 });
 const ends: (() => unknown)[] = [];
 const owner = { teardown: (end: () => unknown) => void ends.unshift(end) };
-const seed = number(values.seed);
-console.log(`seed ${seed}`);
 
-async function natsToKill(): Promise<KillOptions['bus']> {
-  const server = await startNats(owner);
+function busToKill(server: NatsServer): KillOptions['bus'] {
   return {
-    url: `nats://${server.address}`,
+    url: urlOf(server),
     async kill() {
       await server.kill();
       await server.restart();
@@ -33,10 +34,14 @@ async function natsToKill(): Promise<KillOptions['bus']> {
   };
 }
 
-try {
-  const bus = values.bus === 'nats' ? await natsToKill() : undefined;
+const urlOf = ({ address }: NatsServer): string => `nats://${address}`;
+
+/** Returns what is wrong. */
+async function underKills(server: NatsServer | undefined): Promise<string[]> {
+  const seed = number(values.seed);
+  console.log(`seed ${seed}`);
   const report = await runUnderKills(owner, {
-    ...(bus === undefined ? {} : { bus }),
+    ...(server === undefined ? {} : { bus: busToKill(server)! }),
     tasks: number(values.tasks),
     kills: number(values.kills),
     seed,
@@ -46,11 +51,27 @@ try {
     onProgress: (text) => console.log(text),
   });
   console.log(JSON.stringify(report, null, 2));
-  const complaints = [
+  return [
     report.settled !== report.tasks && 'not every task has its result',
     report.dead > 0 && 'tasks are dead',
     report.runs > report.tasks + report.inFlight && 'more runs than tasks and what was in flight',
   ].filter((complaint) => complaint !== false);
+}
+
+async function longTask(server: NatsServer | undefined, seconds: number): Promise<string[]> {
+  const report = await runLong(owner, { seconds, ...(server === undefined ? {} : { url: urlOf(server) }) });
+  console.log(JSON.stringify(report, null, 2));
+  return [
+    report.state !== 'done' && `the task is ${report.state}`,
+    report.runs !== 1 && `it ran ${report.runs} times`,
+  ].filter((complaint) => complaint !== false);
+}
+
+try {
+  const server = values.bus === 'nats' ? await startNats(owner) : undefined;
+  const complaints = await (values.long === undefined
+    ? underKills(server)
+    : longTask(server, number(values.long)));
   for (const complaint of complaints) console.error(complaint);
   process.exitCode = complaints.length === 0 ? 0 : 1;
 } finally {

@@ -58,6 +58,35 @@ export async function startFaultScene(t: Test, url: string): Promise<FaultScene>
   };
 }
 
+/**
+ * A sidecar is killed behind its result and before the bus has its acknowledgement: nothing is lost, and nothing runs twice.
+ *
+ * @param url of the bus, and the way on which the doomed sidecar reaches it
+ * @param atResult resolves when the result of this task is stored, and nothing of the sidecar behind it
+ */
+export async function crashesBehindResult(
+  t: Test,
+  { url, doomed }: { readonly url: string; readonly doomed: string },
+  atResult: (submitter: Submitter, key: string) => Promise<unknown>,
+): Promise<void> {
+  const scene = await startFaultScene(t, url);
+  const consume = { places: 1, lease: '5s' };
+  const pod = await scene.pod({ url: doomed, consume });
+  const [key] = await scene.submit(1, 'sleep 300');
+  await atResult(scene.submitter, key!);
+  await pod.kill();
+  const [record] = await scene.done([key!]);
+  t.match(record, { run: 1, lostRuns: 0 });
+  await scene.pod({ consume });
+  // The next one works, and finds nothing to do behind the lease.
+  await scene.done([(await scene.submitter.submit({ id: 'next', input: 'sleep 1' })).key]);
+  await waitUntil('the queue is empty', async () =>
+    (await scene.submitter.log.status()).every(({ queued, running, dead }) => queued + running + dead === 0),
+  );
+  t.equal(scene.diary.count('begin', 'task-0'), 1);
+  t.match(await scene.submitter.log.get(key!), { state: 'done', run: 1, generation: 1 });
+}
+
 const SHORT_LEASE = { consume: { places: 1, lease: '2s' } };
 
 /** Registers the scenes. */

@@ -23,6 +23,10 @@ export interface Cutter {
   cutAtMs: number;
   /** Bytes that the last connection has carried. */
   readonly carried: { client: number; server: number };
+  /** From the client's bytes that contain this text on, nothing more of the client's reaches the server. */
+  muteBehind: string | undefined;
+  /** Connections that were muted so. */
+  muted: number;
   /** Connections that were cut. */
   cuts: number;
   readonly open: number;
@@ -44,6 +48,16 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
     let { next } = cutter;
     let counted = { client: 0, server: 0 };
     const silent = { now: false };
+    let tail = '';
+    let isMute = false;
+    const sendMuting = (bytes: Buffer, text: string): void => {
+      if (isMute) return;
+      target.write(bytes);
+      // The text may come in two pieces.
+      tail = (tail + bytes.toString('latin1')).slice(-bytes.length - text.length);
+      isMute = tail.includes(text);
+      if (isMute) cutter.muted++;
+    };
     cutter.next = undefined;
     carried.client = 0;
     carried.server = 0;
@@ -79,7 +93,8 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
         const left = next?.from === from ? next.atByte - counted[from] : Number.POSITIVE_INFINITY;
         carried[from] += bytes.length;
         counted[from] += bytes.length;
-        if (bytes.length < left) sink.write(bytes);
+        if (from === 'client' && cutter.muteBehind !== undefined) sendMuting(bytes, cutter.muteBehind);
+        else if (bytes.length < left) sink.write(bytes);
         // Behind the write: what came before the cut does arrive.
         else sink.write(bytes.subarray(0, left), cut);
       });
@@ -101,6 +116,8 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
     },
     target: targetPort,
     cutAtMs: 0,
+    muteBehind: undefined,
+    muted: 0,
     carried,
     cuts: 0,
     get open() {
