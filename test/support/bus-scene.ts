@@ -21,13 +21,13 @@ export interface Scene {
 export async function startScene(
   t: Test,
   bus: { readonly url?: string; readonly [key: string]: unknown } = {},
-  more: Record<string, object> = {},
+  more: Record<string, object | string> = {},
 ): Promise<Scene> {
   const { url = fileBus(t) } = bus;
   const plane = await startDataPlane(t, {
     bus: { ...bus, url },
     ...more,
-    outbound: { clusters: { research: { bus: 'research' } }, ...more['outbound'] },
+    outbound: { clusters: { research: { bus: 'research' } }, ...(more['outbound'] as object | undefined) },
   });
   const client = new RawClient(t, plane.outboundPort, { 'grpc.default_authority': 'research' });
   return { url, plane, client, consumer: await HandConsumer.open(t, { ...bus, url }) };

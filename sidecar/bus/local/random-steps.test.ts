@@ -5,6 +5,7 @@ import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
 import { FencedError } from '../log/log-errors.ts';
 import { keyOf, newTask, SETTINGS } from '../log/test-support/logs.ts';
+import { attend, leave } from './callers.ts';
 import { LogClock } from './log-clock.ts';
 import { openFile } from './open-file.ts';
 import { cancel } from './operations.ts';
@@ -20,6 +21,7 @@ const limits = { ...settings, resultsMaxAgeMs: 4_000, deadMaxAgeMs: 9_000, resul
 
 const name = fc.integer({ min: 1, max: 3 });
 const bytes = fc.integer({ min: 0, max: 900 });
+const waiter = fc.constantFrom('one.1', 'one.2', 'two.1', undefined);
 /** Which of the runs that were taken so far, the latest first. */
 const run = fc.integer({ min: 0, max: 3 });
 const step = fc.oneof(
@@ -28,6 +30,13 @@ const step = fc.oneof(
     name,
     bytes,
     timeLeftMs: fc.constantFrom(1_500, Infinity),
+    waiter,
+  }),
+  fc.record({
+    kind: fc.constant('leave' as const),
+    name,
+    waiter,
+    leaving: fc.constantFrom('cancelled', 'vanished'),
   }),
   fc.record({ kind: fc.constant('take' as const) }),
   fc.record({ kind: fc.constantFrom('begin', 'extend', 'giveBack', 'lose', 'bury'), run }),
@@ -92,13 +101,19 @@ t.test('counts, contents and fences hold after any steps', async (t) => {
       nowMs += one.ms;
       file.write(() => passDueTime(file));
     } else if (one.kind === 'submit') {
-      const { timeLeftMs } = one;
+      const { timeLeftMs, waiter } = one;
       const task = newTask(`${one.name}`, {
         caller: `${one.name % 2}`,
         payload: Buffer.alloc(one.bytes),
         timeLeftMs,
       });
-      file.write(() => submit(file, task, { joinEndedForMs: 500 }));
+      file.write(() => submit(file, task, { joinEndedForMs: 500, waiter }));
+    } else if (one.kind === 'leave') {
+      const { waiter = 'three.1', leaving } = one;
+      file.write(() => {
+        if (waiter === 'two.1') attend(file, 'one');
+        leave(file, keyOf(`${one.name}`), waiter, leaving);
+      });
     } else if (one.kind === 'take') {
       const lease = file.write(() => take(file, ['research'], 'holder'));
       if (lease !== undefined) taken.unshift(lease.held);
