@@ -36,7 +36,7 @@ export function waiterName(sidecar: string, call: number): string {
   return `${sidecar}.${call}`;
 }
 
-export function sidecarOf(waiter: string): string {
+function sidecarOf(waiter: string): string {
   return waiter.slice(0, waiter.lastIndexOf('.'));
 }
 
