@@ -192,6 +192,7 @@ const allowed: Record<string, readonly string[]> = {
   commands: [
     'process',
     'bus',
+    'llm',
     'kubernetes/inject',
     'kubernetes/istio',
     'kubernetes/webhook',

@@ -250,6 +250,7 @@ const DEFAULTS = {
         adds: undefined,
       },
     ],
+    models: [],
     connectTimeoutMs: 5_000,
     firstByteTimeoutMs: 120_000,
     idleTimeoutMs: 120_000,
@@ -554,6 +555,8 @@ llm:
   upstreams:
     - { name: a, url: http://a }
     - { name: a, url: http://b }
+    - { name: gpt, url: http://c, api_version: '1', api_key_file: /nowhere/key }
+  models: [{ match: m, use: [{ upstream: gtp, weight: 1 }, { upstream: gpt, weight: 0 }] }]
 `,
     ),
     [
@@ -564,6 +567,9 @@ llm:
       '8:48 outbound.clusters.w.outlier_detection.base_ejection_time: is longer than max_ejection_time | raise max_ejection_time or lower base_ejection_time',
       '9:12 outbound.clusters.w.tls: has a cert alone | give cert and key, or neither',
       '13:15 llm.upstreams[1].name: appears twice: a | give each upstream a name of its own',
+      '14:48 llm.upstreams[2].api_version: is for upstreams of kind azure | remove it, or write kind: azure',
+      '14:67 llm.upstreams[2].api_key_file: is not the path of a readable file | give the path of a file that holds the key alone',
+      '15:42 llm.models[0].use[0].upstream: there is no upstream "gtp" | did you mean gpt?',
     ].map((line) => (line.startsWith('2:27') ? problemOnLine2(t) : line)),
   );
 

@@ -4,7 +4,7 @@ import { readAddress } from '../net/address.ts';
 import { reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { checkCertificates, checkFiles, finding } from './file-checks.ts';
-import type { Finding } from './problems.ts';
+import { type Finding, nearest } from './problems.ts';
 import type { FileConfig } from './schema.ts';
 
 type FileUpstream = FileConfig['llm']['upstreams'][number];
@@ -26,7 +26,27 @@ export function checkLlm({ llm }: FileConfig): Finding[] {
     const path = ['llm', 'retry', 'backoff', 'base'];
     findings.push(finding(path, 'is longer than max', 'raise max or lower base'));
   }
-  return findings;
+  return [...findings, ...checkModels(llm.models, names)];
+}
+
+function checkModels(models: FileConfig['llm']['models'], names: readonly string[]): Finding[] {
+  return models.flatMap(({ use }, index) =>
+    use.flatMap(({ upstream, weight }, at) => {
+      const path = ['llm', 'models', index, 'use', at];
+      if (!names.includes(upstream)) {
+        const close = nearest(upstream, names);
+        const remedy =
+          close === undefined
+            ? `add it to llm.upstreams; there are ${names.slice(0, 20).join(', ')}`
+            : `did you mean ${close}?`;
+        return [finding([...path, 'upstream'], `there is no upstream ${JSON.stringify(upstream)}`, remedy)];
+      }
+      const isVoid = at === 0 && weight !== null && use.every((one) => (one.weight ?? 0) === 0);
+      return isVoid
+        ? [finding([...path, 'weight'], 'is 0 in all of the chain', 'give one a weight, or remove them')]
+        : [];
+    }),
+  );
 }
 
 function checkUpstream(path: (string | number)[], upstream: FileUpstream): Finding[] {

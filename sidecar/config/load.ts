@@ -6,6 +6,7 @@ import { busNotices } from './bus-relations.ts';
 import { certificateWarnings } from './certificate-dates.ts';
 import { type Config, toConfig } from './config.ts';
 import { journalNotices } from './journal-relations.ts';
+import { chainNotices } from './llm-warnings.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import { type Finding, formatPath, type Path, type Problem } from './problems.ts';
@@ -88,6 +89,7 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
     effective: redact(validated.file),
     notices: [
       ...providerNotices(validated.file, isNamed, env),
+      ...chainNotices(validated.file),
       ...busNotices(validated.file),
       ...journalNotices(validated.file, env),
     ],

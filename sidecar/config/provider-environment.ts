@@ -2,7 +2,9 @@
  * The provider of models from the environment: `OPENAI_BASE_URL` names it where no setting does. Variables that are
  * unused or missing give a notice instead of being ignored.
  */
+import { providerKind } from '../llm/kinds/kinds.ts';
 import { DEFAULT_PROVIDER, LLM_LISTEN } from '../llm/shared/llm-settings.ts';
+import type { KindName } from '../llm/shared/operation.ts';
 import { readAddress } from '../net/address.ts';
 import { reaches } from '../net/reach.ts';
 import { formatPath } from './problems.ts';
@@ -41,6 +43,7 @@ export function providerNotices(file: FileConfig, isNamed: boolean, env: Environ
     ...baseUrlNotices(file, isNamed, env),
     // Without a setting we expect the agent's own key to pass through.
     ...(isNamed ? file.llm.upstreams.flatMap((_, index) => keyNotices(file, index, env)) : []),
+    ...file.llm.upstreams.flatMap((_, index) => wrongKeyNotices(file, index, env)),
     ...proxyNotices(file, isNamed, env),
   ];
 }
@@ -69,6 +72,25 @@ function keyNotices(file: FileConfig, index: number, env: Environment): Notice[]
         ? "the sidecar forwards the callers' own credentials"
         : 'requests go there without credentials';
   const message = `${path}: the variable ${name} is not set, so ${instead}; set it, or write null`;
+  return [{ level: 'warn', message }];
+}
+
+/** How the keys of providers begin, for those that tell. */
+const KEY_FORMS: readonly (readonly [form: RegExp, kind: KindName, of: string])[] = [
+  [/^sk-ant-/, 'anthropic', 'Anthropic'],
+  [/^AIza/, 'gemini', 'Google'],
+  [/^sk-(?:proj|svcacct|admin)-/, 'openai', 'OpenAI'],
+];
+
+/** A key that shows that it is another provider's. */
+function wrongKeyNotices(file: FileConfig, index: number, env: Environment): Notice[] {
+  const { api_key_env: name, kind, url } = file.llm.upstreams[index]!;
+  const key = name === null ? '' : (env[name]?.trim() ?? '');
+  const own = providerKind(kind ?? undefined, new URL(url).hostname).name;
+  const form = KEY_FORMS.find(([begins]) => begins.test(key));
+  if (form === undefined || own === form[1] || own === 'compatible') return [];
+  const path = formatPath(['llm', 'upstreams', index, 'api_key_env']);
+  const message = `${path}: the value of ${name} begins as a key of ${form[2]}, and the upstream is of kind ${own}; name the variable of its own key`;
   return [{ level: 'warn', message }];
 }
 

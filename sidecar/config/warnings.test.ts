@@ -15,6 +15,12 @@ function warningsOf(text: string, env: Record<string, string> = {}): string[] {
 const clusters = (settings: string) =>
   `outbound: { clusters: { a: { endpoints: ["10.0.0.7:1"], ${settings} } } }\n`;
 
+const llm = (models: string) => `llm:
+  upstreams: [{ name: o, kind: openai, url: "https://o.example" }, { name: c, kind: openai, url: "https://c.example" }]
+  models:
+    ${models}
+`;
+
 t.test('each mistake is a warning with its place and its remedy', async (t) => {
   const cases: readonly (readonly [file: string, warning: RegExp])[] = [
     [
@@ -51,6 +57,16 @@ t.test('each mistake is a warning with its place and its remedy', async (t) => {
     [
       'llm: { upstreams: [{ name: a, url: "https://a.example/v1" }, { name: b, url: "https://a.example/v1/" }] }',
       /upstreams\[1\]: is the same provider as upstreams\[0\]/,
+    ],
+    [
+      llm(
+        '- { match: "gpt-*", use: [{ upstream: o }, { upstream: c }] }\n    - { match: gpt-5, use: [{ upstream: o }] }',
+      ),
+      /^a\.yaml:5:7: llm\.models\[1\]: gets no request: models\[0\] takes each one/,
+    ],
+    [
+      llm('- { match: a, use: [{ upstream: o }] }'),
+      /llm\.upstreams\[1\]: gets no request that names a model: no entry of llm\.models has it/,
     ],
     [
       'inbound: { max_timeout: 10s, timeout: 10s, queue: { max_calls: 5, max_wait: 20s } }',
@@ -126,3 +142,23 @@ t.test('a certificate that has expired, or soon will, is a warning', async (t) =
   const inbound = `inbound: { tls: { cert: ${folder}/expired/cert, key: ${folder}/expired/key } }`;
   t.match(warningsOf(inbound), [/inbound\.tls\.cert: has expired/]);
 });
+
+t.test(
+  'a chain whose places share no API is a warning, and each chain is told with the APIs that it serves',
+  async (t) => {
+    const text = `llm:
+  upstreams:
+    - { name: o, kind: openai, url: "https://o.example", api_key_env: KEY }
+    - { name: c, kind: anthropic, url: "https://c.example" }
+  models: [{ match: smart, use: [{ upstream: o }, { upstream: c }] }]
+`;
+    const serves = "OpenAI's API with o alone, Anthropic's API with c alone";
+    t.match(warningsOf(text), [new RegExp(`llm\\.models\\[0\\]\\.use: serves ${serves}: no request goes`)]);
+    const loaded = loadConfig({ path: 'a.yaml', text, overrides: [], yaml, env: { KEY: 'sk-ant-x' } });
+    const notices = 'problems' in loaded ? [] : loaded.notices.map(({ message }) => message);
+    t.match(notices, [
+      /api_key_env: the value of KEY begins as a key of Anthropic, and the upstream is of kind openai/,
+      /^llm\.models\[0\] \(smart\) serves OpenAI's API with o; Anthropic's API with c; Gemini's API with none$/,
+    ]);
+  },
+);

@@ -5,6 +5,7 @@
 import { formatHostPort, isLiteral, readAddress } from '../net/address.ts';
 import { hostName } from '../net/authority.ts';
 import { parseDurationMs } from '../settings/duration.ts';
+import { llmWarnings } from './llm-warnings.ts';
 import type { Finding, Path } from './problems.ts';
 import { valueAt } from './raw-values.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
@@ -34,7 +35,7 @@ export function findWarnings(
       ['first_chunk_timeout'],
       ['idle_timeout'],
     ]),
-    ...equalUpstreams(file),
+    ...llmWarnings(file),
     ...exposedListeners(file, hasKey),
   ];
 }
@@ -142,18 +143,6 @@ function voidTimes(
     if (!isLonger || valueAt(given, [...path, ...key]) === undefined) return [];
     const message = `has no effect: max_timeout ends each call after ${limits.max_timeout}`;
     return [finding([...path, ...key], message, 'make it shorter, or raise max_timeout')];
-  });
-}
-
-function equalUpstreams({ llm: { upstreams } }: FileConfig): Finding[] {
-  const of = ({ url, api_key_env: key, api_key_file: file, model, headers }: (typeof upstreams)[number]) =>
-    JSON.stringify([url.replace(/\/$/, ''), key, file, model, headers]);
-  const all = upstreams.map(of);
-  return all.flatMap((one, index) => {
-    const first = all.indexOf(one);
-    if (first === index) return [];
-    const message = `is the same provider as upstreams[${first}]: a fallback to it asks the one that has just failed`;
-    return [finding(['llm', 'upstreams', index], message, 'remove it, or give it another url, key or model')];
   });
 }
 

@@ -21,6 +21,7 @@ import { MinuteGate } from './limits/minute-gate.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
+import { answerModels, mergesModels } from './provider/model-list.ts';
 import { wrongPath } from './provider/notify-owner.ts';
 import { Routes } from './provider/routes.ts';
 import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
@@ -68,7 +69,7 @@ export class Egress {
       ...environment,
       settings,
       upstreams,
-      routes: new Routes(upstreams),
+      routes: new Routes(upstreams, settings.models, environment.random),
       gate: new MinuteGate(settings.limits, wheel, clock),
       clientRetries: new ClientRetries(),
       observer,
@@ -124,7 +125,7 @@ export class Egress {
       return known;
     });
     context.upstreams = inOrder(upstreams);
-    context.routes = new Routes(context.upstreams);
+    context.routes = new Routes(context.upstreams, settings.models, context.random);
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
     context.gate.setLimits(settings.limits);
@@ -210,7 +211,7 @@ export class Egress {
       const message = uncountable('the egress can not count the tokens of its path; use another operation');
       return this.turnAway(request, () => refuse(reply, 'bad_request', message));
     }
-    let scan = requestScan(operation, hasBudget);
+    let scan = requestScan(operation, hasBudget, this.context.routes.readKeys);
     const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
     let decoder: Transform | undefined;
     if (scan !== undefined && encoding !== 'identity') {
@@ -254,7 +255,7 @@ export class Egress {
           refuse(reply, 'bad_request', uncountable(spending.fault));
           reader.release();
         } else if (reply.gone) reader.release();
-        else this.serving.serve(this.read(head, reader, body, scan, spending, print?.end()), reply);
+        else this.serve(this.read(head, reader, body, scan, spending, print?.end()), reply);
       },
     );
     this.active++;
@@ -272,6 +273,14 @@ export class Egress {
     });
     reader.start();
     return true;
+  }
+
+  private serve(request: ModelRequest, reply: Reply): void {
+    if (!mergesModels(this.context, request)) {
+      this.serving.serve(request, reply);
+      return;
+    }
+    reply.onGone = shortLived(answerModels(this.context, request, reply));
   }
 
   private turnAway(request: DownstreamRequest, answer: () => void): false {

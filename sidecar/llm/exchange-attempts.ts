@@ -13,6 +13,7 @@ import { Additions } from './provider/added-fields.ts';
 import { attemptOptions } from './provider/attempt-options.ts';
 import { statusOfEnd } from './provider/attempt-verdict.ts';
 import type { EgressContext } from './provider/egress-context.ts';
+import { fallbackReason } from './provider/fallback-reason.ts';
 import { outputBound, outputReserve } from './provider/output-tokens.ts';
 import { ProviderAttempt } from './provider/provider-attempt.ts';
 import type { ProviderAttemptEnd, ProviderAttemptOwner } from './provider/provider-attempt-owner.ts';
@@ -57,6 +58,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
   held: UpstreamHold | undefined = undefined;
   lastFailure: ProviderFailure | undefined = undefined;
   private readonly context: EgressContext;
+  private readonly chain: Chain;
   private readonly settings: EgressContext['settings'];
   private readonly request: ModelRequest;
   private readonly sink: KeylessSink;
@@ -78,6 +80,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const { settings } = context;
     const { facts } = request;
     this.context = context;
+    this.chain = chain;
     this.settings = settings;
     this.request = request;
     this.sink = sink;
@@ -167,13 +170,23 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
       return false;
     }
     held.rest(failure, this.settings.retry, random(), nowMs);
-    if (!this.mayTryAgain(failure)) return true;
+    if (!this.mayTryAgain(failure) && !this.leadsOn(failure, body)) return true;
     this.afterError = 'again';
     return false;
   }
 
   private mayTryAgain(failure: ProviderFailure): boolean {
     if (this.count >= this.choice.maxAttempts || !isRetryable(failure, this.settings.retry)) return false;
+    return this.next(this.context.clock()).go;
+  }
+
+  /** Whether the chain leads on after such an answer, and has a place that the request has not been to. */
+  private leadsOn(failure: ProviderFailure, body: Buffer): boolean {
+    const { fallsBackOn } = this.chain;
+    if (fallsBackOn.size === 0 || this.count >= this.choice.maxAttempts) return false;
+    const reason = fallbackReason(failure, body, this.request.asked.api);
+    if (reason === undefined || !fallsBackOn.has(reason)) return false;
+    this.choice.leave(this.held!.target);
     return this.next(this.context.clock()).go;
   }
 

@@ -25,6 +25,7 @@ import { reasonOf, requestOutcomeOf } from './provider/attempt-verdict.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import { type NoStep, refusalOf } from './provider/give-up.ts';
 import type { ProviderAttemptEnd } from './provider/provider-attempt-owner.ts';
+import type { RouteProblem } from './provider/routes.ts';
 import { infoOf, type ModelRequest } from './request/model-request.ts';
 import type { HttpHeaders } from './shared/headers.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './shared/request-observer.ts';
@@ -38,8 +39,8 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
   private readonly observer: LlmRequestObserver | undefined;
   private readonly attempts: ExchangeAttempts;
   private readonly maxWaitMs: number;
-  /** Why the request may go nowhere; '' where it may. */
-  private readonly problem: string;
+  /** Why the request may go nowhere; undefined where it may. */
+  private readonly problem: RouteProblem | undefined;
   private state: ExchangeState = 'created';
   private leaveGate: () => void = () => {};
   private leaveOwner: () => void = () => {};
@@ -78,8 +79,8 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     const { ownerCall, caller, facts } = this.request;
     if (ownerCall !== undefined) this.leaveOwner = ownerCall.onEnd((late) => this.endOfOwner(late));
     if (this.state === 'over') return;
-    if (this.problem !== '') {
-      this.refuse('no_route', this.problem, 'refused');
+    if (this.problem !== undefined) {
+      this.refuse(this.problem.reason, this.problem.message, 'refused');
       return;
     }
     const { gate } = this.context;

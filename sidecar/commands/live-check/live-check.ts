@@ -1,11 +1,13 @@
 /** `outrigger check --live`: what only the network can tell of a configuration. */
 import { lookup } from 'node:dns/promises';
+import { readFileSync } from 'node:fs';
 import { serviceNameOf } from '../../cluster/cluster-set.ts';
 import { TlsConnector } from '../../cluster/connection/tls-connector.ts';
 import { readSlices } from '../../cluster/discovery/endpoint-slices.ts';
 import { KubernetesApi } from '../../cluster/discovery/kubernetes-api.ts';
 import type { ClusterConfig, Config } from '../../config/config.ts';
 import type { Path } from '../../config/problems.ts';
+import { providerKind } from '../../llm/kinds/kinds.ts';
 import { formatHostPort, NO_APP, parseAddress } from '../../net/address.ts';
 import { NOBODY } from '../../tls/credentials.ts';
 import { lookAtBus } from './bus.ts';
@@ -32,19 +34,34 @@ export async function liveCheck(
   for (const [name, cluster] of config.outbound.clusters)
     if (cluster.bus === undefined) looks.push(() => lookAtCluster(name, cluster));
   looks.push(() => lookAtBus(config.bus.url));
-  for (const [index, { url, apiKeyEnv }] of config.llm.upstreams.entries())
+  for (const [
+    index,
+    { url, kind, apiKeyEnv, apiKeyFile, apiVersion, headers },
+  ] of config.llm.upstreams.entries())
     looks.push(() =>
       lookAtProvider({
         path: ['llm', 'upstreams', index],
         url,
-        keyName: apiKeyEnv,
-        key: apiKeyEnv === undefined ? undefined : env[apiKeyEnv] || undefined,
+        kind: providerKind(kind, new URL(url).hostname),
+        version: apiVersion ?? '',
+        headers,
+        keyName: apiKeyFile ?? apiKeyEnv,
+        key: keyOf(apiKeyFile, apiKeyEnv === undefined ? undefined : env[apiKeyEnv]),
       }),
     );
   const results = await someAtATime(looks);
   // Loading the client of the API server takes long enough to make others late.
   for (const namespace of namespaces) results.push(await lookAtServices(namespace));
   return results.flat();
+}
+
+/** A file comes first, as in the egress. */
+function keyOf(file: string | undefined, named: string | undefined): string | undefined {
+  try {
+    return (file === undefined ? named : readFileSync(file, 'utf8').trim()) || undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function someAtATime(looks: readonly Look[]): Promise<(readonly LiveResult[])[]> {

@@ -5,6 +5,9 @@
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { Path } from '../../config/problems.ts';
+import type { ProviderKind } from '../../llm/kinds/traits.ts';
+import type { HttpHeaders } from '../../llm/shared/headers.ts';
+import type { ApiName } from '../../llm/shared/operation.ts';
 import { isLiteral } from '../../net/address.ts';
 import { unresolved } from './endpoint.ts';
 import { type LiveResult, LOOK_MS, ok, problem, warning, within } from './finding.ts';
@@ -15,7 +18,12 @@ const MAX_SKEW_MS = 60_000;
 export interface ProviderToAsk {
   readonly path: Path;
   readonly url: string;
-  /** The variable that names the key; undefined where callers bring their own. */
+  /** What it is like: where its list of models is, and where its key stands. */
+  readonly kind: ProviderKind;
+  /** The configured version of its API; '' without one. */
+  readonly version: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** The variable or the file that names the key; undefined where callers bring their own. */
   readonly keyName: string | undefined;
   readonly key: string | undefined;
 }
@@ -26,8 +34,8 @@ interface Answer {
 }
 
 export async function lookAtProvider(provider: ProviderToAsk): Promise<LiveResult[]> {
-  const { path, url, key, keyName } = provider;
-  const asked = modelsUrl(url);
+  const { path, key, keyName } = provider;
+  const asked = modelsUrl(provider);
   const target = `${asked.protocol}//${asked.host}${asked.pathname}`;
   const host = asked.hostname.replace(/^\[|\]$/g, '');
   const unknown = isLiteral(host) ? undefined : await unresolved([...path, 'url'], host);
@@ -41,7 +49,7 @@ export async function lookAtProvider(provider: ProviderToAsk): Promise<LiveResul
   const withKey = key === undefined ? 'without a key' : `with the key of ${keyName}`;
   const sent = `GET ${target} ${withKey}; it costs no tokens`;
   const late = `there is no answer within ${LOOK_MS / 1000} s`;
-  const answer = await within<Answer | string>(LOOK_MS, get(asked, key), late);
+  const answer = await within<Answer | string>(LOOK_MS, get(asked, provider), late);
   if (typeof answer === 'string') {
     const remedy = 'check the url, and that the network lets this machine or pod out';
     return [{ ...problem([...path, 'url'], target, answer, remedy), sent }];
@@ -52,20 +60,30 @@ export async function lookAtProvider(provider: ProviderToAsk): Promise<LiveResul
 }
 
 /** The list of models under the base URL; its query may hold a version, as Azure's does. */
-function modelsUrl(url: string): URL {
+function modelsUrl({ url, kind, version }: ProviderToAsk): URL {
   const asked = new URL(url);
-  asked.pathname = `${asked.pathname.replace(/\/$/, '')}/models`;
+  const api = apiAskedOf(kind);
+  const base = api === 'gemini' ? '/v1beta' : '/v1';
+  const basePath = asked.pathname.replace(/\/$/, '');
+  const [path = '', query] = kind
+    .pathOf(basePath, { api, base, path: '/models', model: '' }, version)
+    .split('?', 2);
+  asked.pathname = path;
+  if (query !== undefined) asked.search = asked.search === '' ? query : `${asked.search}&${query}`;
   return asked;
 }
 
+/** The API that is its own. */
+function apiAskedOf({ apis }: ProviderKind): ApiName {
+  return [...apis][0]!;
+}
+
 /** Resolves with why there is no answer. A user and a password in the url are sent as the egress sends them. */
-function get(url: URL, key: string | undefined): Promise<Answer | string> {
+function get(url: URL, { key, kind, headers: own }: ProviderToAsk): Promise<Answer | string> {
   return new Promise((resolve) => {
     const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
-    const headers = {
-      Accept: 'application/json',
-      ...(key === undefined ? {} : credentials(url.hostname, key)),
-    };
+    const headers: HttpHeaders = { accept: 'application/json', ...own };
+    if (key !== undefined) kind.authorize(headers, {}, key, apiAskedOf(kind));
     const asked = send(url, { headers, agent: false }, (response) => {
       resolve({ status: response.statusCode ?? 0, date: response.headers.date });
       response.destroy();
@@ -76,13 +94,6 @@ function get(url: URL, key: string | undefined): Promise<Answer | string> {
     asked.setTimeout(LOOK_MS, () => asked.destroy());
     asked.end();
   });
-}
-
-/** The field that holds the key, which two providers name differently. */
-function credentials(host: string, key: string): Record<string, string> {
-  if (host.endsWith('.azure.com')) return { 'api-key': key };
-  if (host === 'api.anthropic.com') return { 'x-api-key': key, 'anthropic-version': '2023-06-01' };
-  return { Authorization: `Bearer ${key}` };
 }
 
 function judge({ path, keyName, key }: ProviderToAsk, target: string, status: number): LiveResult {

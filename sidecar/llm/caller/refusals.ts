@@ -14,6 +14,7 @@ export type RefusalReason =
   | 'rate_limited'
   | 'overloaded'
   | 'no_route'
+  | 'unknown_model'
   | 'forbidden'
   | 'method_not_allowed'
   | 'not_implemented'
@@ -41,6 +42,7 @@ const STATUS: Readonly<Record<RefusalReason, number>> = {
   rate_limited: 429,
   overloaded: 503,
   no_route: 404,
+  unknown_model: 404,
   forbidden: 403,
   method_not_allowed: 405,
   not_implemented: 501,

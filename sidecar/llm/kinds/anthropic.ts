@@ -116,6 +116,20 @@ export const ANTHROPIC_API: ProviderApi = {
     models: { ...unread(), answersJson: true, read: NOTHING },
   },
   operationOf,
+  tooLong: /prompt is too long|exceed context limit|context window/i,
+  models: {
+    query: '?limit=1000',
+    key: 'data',
+    id: 'id',
+    idOf: ({ id }) => String(id),
+    entry: (name) => ({ type: 'model', id: name, display_name: name, created_at: '1970-01-01T00:00:00Z' }),
+    list: (data) => ({
+      data,
+      has_more: false,
+      first_id: data[0]?.['id'] ?? null,
+      last_id: data.at(-1)?.['id'] ?? null,
+    }),
+  },
   errorBody,
 };
 

@@ -130,6 +130,19 @@ export const GEMINI_API: ProviderApi = {
     models: { ...unread(), answersJson: true, read: NOTHING },
   },
   operationOf,
+  tooLong: /input token count .*exceeds|exceeds the maximum number of tokens/i,
+  models: {
+    query: '?pageSize=1000',
+    key: 'models',
+    id: 'name',
+    idOf: ({ name }) => String(name).replace(/^models\//, ''),
+    entry: (name) => ({
+      name: `models/${name}`,
+      displayName: name,
+      supportedGenerationMethods: ['generateContent', 'countTokens'],
+    }),
+    list: (models) => ({ models }),
+  },
   errorBody,
 };
 

@@ -88,6 +88,15 @@ export const OPENAI_API: ProviderApi = {
     models: { ...unread(), answersJson: true, read: NOTHING },
   },
   operationOf,
+  tooLong: /context_length_exceeded|maximum context length|context window|too many tokens/i,
+  models: {
+    query: '',
+    key: 'data',
+    id: 'id',
+    idOf: ({ id }) => String(id),
+    entry: (name) => ({ id: name, object: 'model', created: 0, owned_by: 'outrigger' }),
+    list: (data) => ({ object: 'list', data }),
+  },
   errorBody: (error) => ({ error: errorObject(error) }),
 };
 

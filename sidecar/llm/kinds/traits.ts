@@ -62,8 +62,26 @@ export interface ProviderApi {
   readonly operations: Readonly<Partial<Record<Operation, OperationTraits>>>;
   /** Returns the operation of a path below the API's base, without its query, in the form of `canonicalPath`. */
   readonly operationOf: (method: string, path: string) => Operation;
+  /** Matches an error that refuses a prompt for its length in tokens. */
+  readonly tooLong: RegExp;
+  readonly models: ModelListForm;
   /** The body of a refusal, in the form that clients of the API take for an error. */
   readonly errorBody: (error: OwnError) => object;
+}
+
+/** The form of an API's list of models. */
+export interface ModelListForm {
+  /** The query that asks for all of it at once; '' where nothing must. */
+  readonly query: string;
+  /** The key of the list. */
+  readonly key: string;
+  /** The key of an entry's name. */
+  readonly id: string;
+  /** Returns the name by which requests call an entry. */
+  readonly idOf: (entry: JsonObject) => string;
+  /** Returns an entry for a name of ours. */
+  readonly entry: (name: string) => JsonObject;
+  readonly list: (entries: readonly JsonObject[]) => object;
 }
 
 /** The headers in which a provider says what is left of a limit. */

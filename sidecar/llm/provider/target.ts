@@ -6,7 +6,7 @@ import type { Upstream } from './upstream.ts';
 export class Target {
   readonly upstream: Upstream;
   /** The model of the chain; undefined goes by the upstream's own, and by the request. */
-  private readonly model: string | undefined;
+  readonly model: string | undefined;
 
   constructor(upstream: Upstream, model?: string) {
     this.upstream = upstream;

@@ -9,6 +9,8 @@ import type { ProviderRecord } from './provider-record.ts';
 import { type Candidate, chooseUpstream, type NextStep } from './provider-retry.ts';
 import type { Target } from './target.ts';
 
+const UNUSABLE = { closed: false, probeAtMs: Number.POSITIVE_INFINITY } as const;
+
 export class UpstreamChoice {
   private readonly targets: readonly Target[];
   private readonly request: ModelRequest;
@@ -17,6 +19,8 @@ export class UpstreamChoice {
   private readonly tokens: number;
   /** The indexes of the places that this request, or an earlier try of its client, was sent to. */
   private readonly tried = new Set<number>();
+  /** The indexes of places that can't serve this request, however often it is sent. */
+  private readonly left = new Set<number>();
   /** What the attempts have shown, for a request that names no model: it says nothing about other requests. */
   private readonly own: Map<Target, ModelState> | undefined;
   /** When `timeout` is over; Infinity when that is off. */
@@ -97,7 +101,8 @@ export class UpstreamChoice {
       this.own === undefined
         ? upstream.models.get(target.modelFor(this.request.facts))
         : this.own.get(target);
-    return upstream.candidate(state, this.tokens, this.tried.has(index), nowMs);
+    const candidate = upstream.candidate(state, this.tokens, this.tried.has(index), nowMs);
+    return this.left.has(index) ? { ...candidate, ...UNUSABLE } : candidate;
   }
 
   /** Counts the request among those that wait for this upstream; returns the index. */
@@ -133,6 +138,11 @@ export class UpstreamChoice {
     const state = this.own.get(target) ?? new ModelState(model);
     this.own.set(target, state);
     return state;
+  }
+
+  /** The place can't serve this request: only another one may. */
+  leave(target: Target): void {
+    this.left.add(this.targets.indexOf(target));
   }
 
   /** The attempt there does not count: the provider has not worked on it. */

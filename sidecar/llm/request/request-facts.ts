@@ -42,7 +42,7 @@ const BYTES_PER_TOKEN = 4;
 const MODEL_MAX_LENGTH = 256;
 
 /** The keys at the top level of a request that a policy reads, or changes. */
-const READ_KEYS: ReadonlySet<string> = new Set([
+export const READ_KEYS: ReadonlySet<string> = new Set([
   'model',
   'stream',
   'stream_options',
@@ -72,10 +72,15 @@ const REFERENCES: ReadonlySet<string> = new Set([
  * Returns a scan for the body of a request, for {@link readRequestFacts}; undefined where no policy reads the body.
  *
  * @param hasBudget a budget bounds its tokens, so the scan looks at more
+ * @param keys those at the top level that it looks for
  */
-export function requestScan(operation: Operation, hasBudget = false): JsonScan | undefined {
+export function requestScan(
+  operation: Operation,
+  hasBudget = false,
+  keys: ReadonlySet<string> = READ_KEYS,
+): JsonScan | undefined {
   if (!traitsOf(operation).readsRequest) return undefined;
-  return new JsonScan(READ_KEYS, REFERENCES, hasBudget ? new DataParts() : undefined);
+  return new JsonScan(keys, REFERENCES, hasBudget ? new DataParts() : undefined);
 }
 
 /** What the path of a request says. */

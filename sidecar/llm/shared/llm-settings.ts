@@ -14,7 +14,7 @@ import {
 } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
 import { ADDED_FIELDS } from './addable-fields.ts';
-import { KIND_NAMES } from './operation.ts';
+import { KIND_NAMES, ROUTED_OPERATIONS } from './operation.ts';
 
 const MANY = 1_000_000;
 
@@ -80,6 +80,43 @@ const llmUpstream = z.strictObject({
     ),
 });
 
+/** Failures of one upstream that say nothing of another one. */
+const FALLBACK_REASONS = ['unauthorized', 'forbidden', 'not_found', 'context_length'] as const;
+
+/** An entry of `llm.models`. */
+const llmModel = z.strictObject({
+  match: text('the name of a model, or a pattern such as claude-*').describe(
+    'The model that requests name; * stands for any characters',
+  ),
+  operations: z
+    .array(oneOf(ROUTED_OPERATIONS))
+    .default([])
+    .describe('The operations that it holds for; [] is all of them'),
+  use: z
+    .array(
+      z.strictObject({
+        upstream: entryName().describe('The name of an entry of llm.upstreams'),
+        model: text('the name of a model')
+          .nullable()
+          .default(null)
+          .describe("The model there, or Azure's deployment; null leaves the request's own"),
+        weight: integer(0, MANY)
+          .nullable()
+          .default(null)
+          .describe('Its share of the requests that go there first; null is 0, and none at all is in order'),
+      }),
+    )
+    .min(1)
+    .max(64)
+    .describe('The chain: a request goes to the first, and to the next one when that fails'),
+  fall_back_on: z
+    .array(oneOf(FALLBACK_REASONS))
+    .default([])
+    .describe(
+      'Answers that lead on to the next one, beside faults: 401, 403, 404, and a prompt that is too long',
+    ),
+});
+
 /** The keys of `llm`. */
 export const llmKeys = {
   listen: listen().default(LLM_LISTEN).describe('OPENAI_BASE_URL of the agent is http://HOST:PORT/v1'),
@@ -89,6 +126,13 @@ export const llmKeys = {
     .max(64)
     .prefault([{ ...DEFAULT_PROVIDER }])
     .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
+  models: z
+    .array(llmModel)
+    .max(1_000)
+    .default([])
+    .describe(
+      'Which models there are, and where they are; the first match wins; [] is any model, at the upstreams in order',
+    ),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')
     .default('2m')
@@ -181,6 +225,8 @@ export const llmKeys = {
     .describe('Write requests and answers to the log; they hold what users say'),
 };
 
+export type FallbackReason = (typeof FALLBACK_REASONS)[number];
+export type LlmModelSettings = SettingsOf<typeof llmModel>;
 export type LlmUpstreamSettings = SettingsOf<typeof llmUpstream>;
 export type LlmSettings = Omit<SettingsOf<z.ZodObject<typeof llmKeys>>, 'listen'>;
 export type LlmRetrySettings = LlmSettings['retry'];
