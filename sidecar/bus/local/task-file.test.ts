@@ -28,6 +28,7 @@ import { openLocalTaskLog } from './local-task-log.ts';
 import { LogClock } from './log-clock.ts';
 import { networkFileSystem } from './network-file-system.ts';
 import { openFile } from './open-file.ts';
+import { SCHEMA_VERSION } from './schema.ts';
 import { TaskFile } from './task-file.ts';
 
 t.jobs = 4;
@@ -84,6 +85,8 @@ t.test('what is no task file of this version is refused, and left as it is', asy
   const back = new DatabaseSync(file);
   t.match(back.prepare('PRAGMA user_version').get(), { user_version: 1000 });
   back.exec('PRAGMA user_version = 1');
+  t.match(await refusal(file), /has tables of version 1, .*name another file/);
+  back.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
   back.close();
 
   const log = await open(t, file);
