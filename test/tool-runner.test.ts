@@ -177,7 +177,7 @@ t.test('each limit ends its own run and is named, and a neighbour goes on', { sk
       code: status.RESOURCE_EXHAUSTED,
       details: new RegExp(`limit of ${limit === 'wall' ? 'time' : limit === 'cpu' ? 'CPU' : limit}`),
     });
-    t.same(error.metadata.get('outrigger-limit'), [limit]);
+    t.same(error.metadata.get('agent-error-limit'), [limit]);
   }
   // Threads, shared memory, disks in memory and memory of children count, too.
   const sly = [
@@ -185,7 +185,7 @@ t.test('each limit ends its own run and is named, and a neighbour goes on', { sk
     'import os, time\nfor _ in range(4):\n  if os.fork() == 0:\n    x = bytearray(b"x") * 30_000_000; time.sleep(9)\ntime.sleep(9)',
   ];
   for (const code of sly)
-    t.match((await client.failure({ tool: 'python', args: { code } })).metadata.get('outrigger-limit'), [
+    t.match((await client.failure({ tool: 'python', args: { code } })).metadata.get('agent-error-limit'), [
       'memory',
     ]);
   isOver = true;
@@ -260,7 +260,7 @@ t.test('a call with an id runs once, and an unknown outcome is said to be unknow
   await waitUntil('the run has ended', () => processesWith('mark-unknown').length === 0);
   const repeated = await client.failure(slow);
   t.match(repeated, { code: status.UNKNOWN, details: /nobody knows whether shell has done its work/ });
-  t.same(repeated.metadata.get('outrigger-reason'), ['outcome_unknown']);
+  t.same(repeated.metadata.get('agent-error-reason'), ['outcome_unknown']);
 });
 
 t.test('a runner whose sandbox is below the minimum is not ready, and says why', { skip }, async (t) => {
@@ -274,7 +274,7 @@ t.test('a runner whose sandbox is below the minimum is not ready, and says why',
   const client = new ToolRunnerClient(t, runner.address);
   const refused = await client.failure({ tool: 'shell', args: { code: 'id' } });
   t.match(refused, { code: status.UNAVAILABLE, details: /tools.minimum/ });
-  t.same(refused.metadata.get('outrigger-reason'), ['sandbox']);
+  t.same(refused.metadata.get('agent-error-reason'), ['sandbox']);
   t.match(runner.logs(), /listening, but not ready/);
   const sidecar = await startSidecar(t, { inbound: { app: runner.address } }, { until: 'live' });
   await waitUntil('the sidecar knows that it is not ready', async () => {

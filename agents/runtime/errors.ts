@@ -24,7 +24,7 @@ export interface AgentErrorOptions {
   retryAfterMs?: number;
   /** The model provider's refusal; sent as the trailer `agent-error-model`. */
   model?: ModelFailure | undefined;
-  /** Further trailers, such as `outrigger-reason`. */
+  /** Further trailers, such as `agent-error-reason`; `outrigger-reason` is a sidecar's word, and goes no further. */
   trailers?: Readonly<Record<string, string>>;
   cause?: unknown;
 }

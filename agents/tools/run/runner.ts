@@ -66,7 +66,7 @@ export class Runner {
     try {
       const given = this.catalogue.read(tool, request.arguments);
       if (this.problem !== undefined) {
-        throw new AgentError('UNAVAILABLE', this.problem, { trailers: { 'outrigger-reason': 'sandbox' } });
+        throw new AgentError('UNAVAILABLE', this.problem, { trailers: { 'agent-error-reason': 'sandbox' } });
       }
       const plan = tool.plan(given);
       const outcome = await this.once.call(request, signal, (ending) =>
@@ -167,7 +167,7 @@ export class Runner {
           throw new AgentError('FAILED_PRECONDITION', message, { retryAfterMs: -1 });
         }
         throw new AgentError('UNAVAILABLE', `the sandbox did not start: ${end.failure}`, {
-          trailers: { 'outrigger-reason': 'sandbox' },
+          trailers: { 'agent-error-reason': 'sandbox' },
         });
       case 'lost':
         throw unknownOutcome(tool, 'its run was ended from outside');
@@ -212,7 +212,7 @@ function unknownOutcome(tool: Tool, why: string): AgentError {
   const message = `nobody knows whether ${tool.name} has done its work: ${why}`;
   return new AgentError('UNKNOWN', message, {
     retryAfterMs: -1,
-    trailers: { 'outrigger-reason': 'outcome_unknown' },
+    trailers: { 'agent-error-reason': 'outcome_unknown' },
   });
 }
 
@@ -220,13 +220,14 @@ function exceeded(tool: Tool, limit: LimitName): AgentError {
   const message = `the run of ${tool.name} exceeded its limit of ${describeLimit(limit, tool.limits)}`;
   return new AgentError('RESOURCE_EXHAUSTED', message, {
     retryAfterMs: -1,
-    trailers: { 'outrigger-limit': limit },
+    trailers: { 'agent-error-limit': limit },
   });
 }
 
 /** The label `outcome` of outrigger_tool_runs_total. */
 function outcomeName(error: unknown): string {
   if (!(error instanceof AgentError)) return 'error';
-  if (error.trailers['outrigger-limit'] !== undefined) return `limit_${error.trailers['outrigger-limit']}`;
-  return error.trailers['outrigger-reason'] ?? error.code.toLowerCase();
+  if (error.trailers['agent-error-limit'] !== undefined)
+    return `limit_${error.trailers['agent-error-limit']}`;
+  return error.trailers['agent-error-reason'] ?? error.code.toLowerCase();
 }
