@@ -3,8 +3,8 @@
  *
  * While a place is free, a pull stands at each lane, so that a task comes at once. There are more lanes than free places may
  * be: a task that comes when the last place is gone is handed on at once, so that none waits here while another sidecar is free.
- * While none is free, the server still tells us when a task is stored: a lane that has work is remembered. The next free place
- * pulls from such lanes in turns, and so callers get their turns, before pulls stand anywhere.
+ * While none is free, the server tells us when a task is stored: a lane that has work is remembered. The next free place pulls
+ * from such lanes in turns, and so callers get their turns, before pulls stand anywhere.
  */
 import type { Msg, Subscription } from '@nats-io/transport-node';
 import type { BusConnection } from './connection.ts';
@@ -37,7 +37,8 @@ interface Place<Lease> {
 
 interface Agent {
   readonly lanes: readonly Lane[];
-  readonly told: Subscription;
+  /** Only while no place is free: else a task comes by itself. */
+  told: Subscription | undefined;
   readonly standing: StandingPulls;
 }
 
@@ -125,7 +126,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
     this.agents.clear();
     this.lanes = [];
     for (const { told, standing } of agents) {
-      told.unsubscribe();
+      told?.unsubscribe();
       standing.takeBack();
     }
     await Promise.all(agents.map(({ standing }) => standing.drained()));
@@ -143,13 +144,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
     const standing = new StandingPulls(this.connection, agentType, (lane, message) =>
       this.arrived(lanes[lane]!, message),
     );
-    const told = this.connection.subscribe(wakeSubjects(agentType), ({ subject }) => {
-      const lane = lanes[Number(lastToken(subject))];
-      if (lane === undefined) return;
-      lane.wakes++;
-      if (!standing.waitsAt(lane.lane)) lane.expected++;
-    });
-    this.agents.set(agentType, { lanes, told, standing });
+    this.agents.set(agentType, { lanes, told: undefined, standing });
     this.lanes = [...this.lanes, ...lanes];
   }
 
@@ -177,10 +172,25 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
   /** Where a place is free after all, nothing waits: pulls stand there until something does. */
   private stand(): void {
     if (!this.connection.connected) return;
-    for (const [agentType, { standing }] of this.agents) {
-      if (this.placeFor(agentType) === undefined) standing.takeBack();
-      else standing.place();
+    for (const [agentType, agent] of this.agents) {
+      if (this.placeFor(agentType) === undefined) {
+        agent.standing.takeBack();
+        agent.told ??= this.hear(agentType, agent.lanes);
+      } else {
+        agent.standing.place();
+        agent.told?.unsubscribe();
+        agent.told = undefined;
+      }
     }
+  }
+
+  private hear(agentType: string, lanes: readonly Lane[]): Subscription {
+    return this.connection.subscribe(wakeSubjects(agentType), ({ subject }) => {
+      const lane = lanes[Number(lastToken(subject))];
+      if (lane === undefined) return;
+      lane.wakes++;
+      lane.expected++;
+    });
   }
 
   private arrived(lane: Lane, message: Msg): void {

@@ -109,7 +109,11 @@ export function newStoredTask(
 /** What a key holds of a time that may never come. */
 export const finite = (timeMs: number): number | null => (Number.isFinite(timeMs) ? timeMs : null);
 
-export const writeId = (): string => randomBytes(9).toString('base64url');
+const PROCESS_ID = randomBytes(9).toString('base64url');
+let writes = 0;
+
+/** Differs from all others, of this process and of others. */
+export const writeId = (): string => `${PROCESS_ID}-${(++writes).toString(36)}`;
 
 export function toRecord({ key, task }: TaskEntry, result: Buffer | undefined): TaskRecord {
   return {
