@@ -1,4 +1,5 @@
 // Contract: who gets which task, and when.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { TaskLease } from '../task-log.ts';
 import type { Cases } from './cases.ts';
 import {
@@ -34,6 +35,25 @@ export const taking: Cases = {
     await store(other, newTask('c', { agentType: 'writing' }));
     const keys = (await Promise.all(waiting)).map(({ record }) => record.key);
     t.strictSame(keys.sort(), ['a', 'b', 'c'].map(keyOf).sort());
+  },
+
+  'who listens hears of a task of another sidecar, until it no longer listens': async (t, open) => {
+    const [one, other] = [await open({ leaseMs: LONG_LEASE_MS }), await open({ leaseMs: LONG_LEASE_MS })];
+    let heard = 0;
+    const stop = one.listen('research', () => void heard++);
+    // The other's server may hear of a listener a moment after its first task.
+    for (let at = 0; heard === 0 && at < 100; at++) {
+      await store(other, newTask(`a${at}`));
+      await sleep(50);
+    }
+    t.ok(heard > 0);
+    stop();
+    stop();
+    await sleep(100);
+    const before = heard;
+    await store(other, newTask('late'));
+    await sleep(100);
+    t.equal(heard, before);
   },
 
   'nothing is fetched ahead: what one sidecar does not take, another one gets at once': async (t, open) => {
