@@ -13,6 +13,7 @@ import { installDebian } from './tools/debian.mjs';
 import { installGoTools } from './tools/go.mjs';
 import { installIstioSchemas } from './tools/istio.mjs';
 import { withInstallLock } from './tools/lock.mjs';
+import { installNodeClients } from './tools/node-clients.mjs';
 import { checkNode, installNodeModules, nodeModulesAreCurrent } from './tools/node-modules.mjs';
 import { installNodeVersions } from './tools/node-versions.mjs';
 import { root } from './tools/paths.mjs';
@@ -67,6 +68,7 @@ async function installPeers() {
     installGo(record),
     installPython(record, wants),
     wants.tests ? installNodeVersions(record) : undefined,
+    wants.tests ? installNodeClients(record) : undefined,
     wants.tests ? installConfine(record) : undefined,
   ]);
   record.write();

@@ -1,15 +1,15 @@
 // Clients of models as people use them, unchanged: what their callers see through the egress is what they see without
 // it, and the provider is asked exactly as often.
 import { setTimeout as sleep } from 'node:timers/promises';
-import OpenAI from 'openai';
 import t, { type Test } from 'tap';
 import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
-import { PIECES, type Script, sendError, WHOLE } from '../scripts/harness/llm/provider.ts';
+import { PIECES, type Script, sendError, sendJson, WHOLE } from '../scripts/harness/llm/provider.ts';
 import { PATIENCE_MS } from '../scripts/harness/patience.ts';
 import { startProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answer, begin, hasToolResult, type Turn } from './llm/model-answers.ts';
+import { askAnthropic, askOpenAi, type NodeAsk } from './llm/node-clients.ts';
 import { providerFor } from './llm/set-up.ts';
 
 const provider = await providerFor(t);
@@ -118,67 +118,38 @@ const python =
     return JSON.parse(output.slice(output.lastIndexOf('\n{') + 1)) as Results;
   };
 
-const openaiNode: Library = async (_t, cases, leave) => {
-  const entries = cases.map(async (one): Promise<[string, Seen]> => {
-    const seen: { text: string; tool: string; error?: string } = { text: '', tool: '' };
-    const aborter = new AbortController();
-    const hasBegun = () => one.kind === 'cancelled-plain' || seen.text !== '';
-    if (one.kind.startsWith('cancelled'))
-      void leave(one.id)
-        .then(() => waitUntil(`${one.id} has begun`, hasBegun, { limitMs: PATIENCE_MS }))
-        .then(() => aborter.abort());
-    try {
-      await askOpenAi(one, seen, aborter.signal);
-    } catch (error) {
-      const { name, status } = { name: (error as Error).constructor.name, ...(error as { status?: number }) };
-      if (name === 'APIUserAbortError') seen.error = 'cancelled';
-      else seen.error = status === 504 || name.includes('Timeout') ? 'late' : `${name} ${status}`;
-    }
-    // The library ends the events of an aborted stream as if it were whole.
-    if (aborter.signal.aborted) seen.error = 'cancelled';
-    return [one.id, seen];
-  });
-  return Object.fromEntries(await Promise.all(entries));
-};
-
-async function askOpenAi(
-  { kind, base_url: baseURL }: Case,
-  seen: { text: string; tool: string },
-  signal: AbortSignal,
-): Promise<void> {
-  const client = new OpenAI({
-    baseURL,
-    apiKey: 'placeholder',
-    logLevel: 'off',
-    ...(kind.startsWith('hangs') ? { timeout: 1_000, maxRetries: 1 } : {}),
-  });
-  const tools = [{ type: 'function' as const, function: { name: 'add', parameters: { type: 'object' } } }];
-  const request = {
-    model: kind,
-    messages: [{ role: 'user' as const, content: 'what is one and two?' }],
-    ...(kind.startsWith('tools') ? { tools } : {}),
+const inNode =
+  (ask: NodeAsk): Library =>
+  async (_t, cases, leave) => {
+    const entries = cases.map(async (one): Promise<[string, Seen]> => {
+      const seen: { text: string; tool: string; error?: string } = { text: '', tool: '' };
+      const aborter = new AbortController();
+      const hasBegun = () => one.kind === 'cancelled-plain' || seen.text !== '';
+      if (one.kind.startsWith('cancelled'))
+        void leave(one.id)
+          .then(() => waitUntil(`${one.id} has begun`, hasBegun, { limitMs: PATIENCE_MS }))
+          .then(() => aborter.abort());
+      try {
+        await ask(one, seen, aborter.signal);
+      } catch (error) {
+        const { name, status } = {
+          name: (error as Error).constructor.name,
+          ...(error as { status?: number }),
+        };
+        if (name === 'APIUserAbortError') seen.error = 'cancelled';
+        else seen.error = status === 504 || name.includes('Timeout') ? 'late' : `${name} ${status}`;
+      }
+      // The library ends the events of an aborted stream as if it were whole.
+      if (aborter.signal.aborted) seen.error = 'cancelled';
+      return [one.id, seen];
+    });
+    return Object.fromEntries(await Promise.all(entries));
   };
-  if (kind.endsWith('plain')) {
-    const { choices } = await client.chat.completions.create(request, { signal });
-    const { message } = choices[0]!;
-    seen.text = message.content ?? '';
-    for (const call of message.tool_calls ?? [])
-      if (call.type === 'function') seen.tool += call.function.name + call.function.arguments;
-    return;
-  }
-  for await (const { choices } of await client.chat.completions.create(
-    { ...request, stream: true },
-    { signal },
-  )) {
-    seen.text += choices[0]?.delta.content ?? '';
-    for (const { function: call } of choices[0]?.delta.tool_calls ?? [])
-      seen.tool += (call?.name ?? '') + (call?.arguments ?? '');
-  }
-}
 
 const WITHOUT_PYTHON = skipWithout('model-clients');
 const LIBRARIES: readonly [string, Library, string | false][] = [
-  ['openai-node', openaiNode, false],
+  ['openai-node', inNode(askOpenAi), false],
+  ['anthropic-node', inNode(askAnthropic), skipWithout('anthropic-node')],
   ['openai', python('openai'), WITHOUT_PYTHON],
   ['anthropic', python('anthropic'), WITHOUT_PYTHON],
   ['langchain-openai', python('langchain-openai'), WITHOUT_PYTHON],
@@ -190,9 +161,15 @@ for (const [library, run, skip] of LIBRARIES) {
     const through = `${library}-through`;
     const direct = `${library}-direct`;
     const url = provider.script(through, behaving(through));
+    const directUrl = provider.script(direct, behaving(direct));
     const start = async (more: object) => {
       const egress = await startEgress({
-        upstreams: [{ name: 'one', url }],
+        upstreams: library.startsWith('anthropic')
+          ? [
+              { name: 'other', kind: 'openai', url: directUrl },
+              { name: 'one', kind: 'anthropic', url },
+            ]
+          : [{ name: 'one', url }],
         circuit_breaker: { failure_percent: 0 },
         ...more,
       });
@@ -202,7 +179,6 @@ for (const [library, run, skip] of LIBRARIES) {
     const usual = await start({});
     // Streams are silent for no longer than its clocks; plain answers may be.
     const hasty = await start(HASTY);
-    const directUrl = provider.script(direct, behaving(direct));
     const cases = KINDS.flatMap((kind) => [
       { id: `${direct} ${kind}`, kind, base_url: directUrl },
       { id: `${through} ${kind}`, kind, base_url: (kind === 'slow-plain' ? hasty : usual).baseUrl },
@@ -233,3 +209,75 @@ for (const [library, run, skip] of LIBRARIES) {
       await waitUntil('nothing is left', () => egress.listener.activeRequests === 0);
   });
 }
+
+/** Each client, made as its documentation says, with the upstream that it expects; by the names in `provider_clients.py`. */
+const ELSEWHERE = {
+  anthropic: { kind: 'anthropic', counted: 14 },
+  azure: { kind: 'azure', counted: undefined },
+  'google-genai': { kind: 'gemini', counted: 9 },
+  'openai-at-gemini': { kind: 'gemini', counted: undefined },
+} as const;
+
+t.test(
+  'clients of other providers come by the base URLs that they form themselves',
+  { skip: WITHOUT_PYTHON },
+  async (t) => {
+    const url = provider
+      .script('elsewhere', (request, response) => {
+        const about = request.path + request.body.toString();
+        if (/count_tokens$/.test(request.path)) sendJson(response, 200, { input_tokens: 14 });
+        else if (/:countTokens/.test(request.path)) sendJson(response, 200, { totalTokens: 9 });
+        else if (about.includes('nobody')) {
+          const error = { code: 404, type: 'not_found_error', message: 'no such model', status: 'NOT_FOUND' };
+          sendJson(response, 404, { type: 'error', error });
+        } else if (!about.includes('cut')) answer(request, response, { pieces: PIECES });
+        else if (/"stream": ?true|alt=sse/.test(about)) {
+          begin(request, response, { pieces: PIECES });
+          response.end();
+        } else sendJson(response, 200, {}, { 'content-length': 900 });
+      })
+      .replace(/\/v1$/, '');
+    const upstreams = [...new Set(Object.values(ELSEWHERE).map(({ kind }) => kind))].map((kind) => ({
+      name: kind,
+      kind,
+      url,
+    }));
+    const { baseUrl, close } = await startEgress({
+      upstreams,
+      retry: { max_attempts: 1 },
+      circuit_breaker: { failure_percent: 0 },
+    });
+    t.teardown(() => close());
+    const root = baseUrl.replace(/\/v1$/, '');
+    const env = {
+      ANTHROPIC_BASE_URL: root,
+      ANTHROPIC_API_KEY: 'placeholder',
+      AZURE_OPENAI_ENDPOINT: root,
+      AZURE_OPENAI_API_KEY: 'placeholder',
+      GOOGLE_GEMINI_BASE_URL: root,
+      GEMINI_API_KEY: 'placeholder',
+      OPENAI_API_KEY: 'placeholder',
+    };
+    const script = `${import.meta.dirname}/support/python/provider_clients.py`;
+    await Promise.all(
+      Object.entries(ELSEWHERE).map(async ([library, { counted }]) => {
+        const given = JSON.stringify({ library, models: ['fine', 'nobody', 'cut'] });
+        const running = startProcess(t, requireTool('model-clients'), [script, given], { env });
+        t.equal(await running.ended, 0, library);
+        const output = running.logs();
+        // Its warnings may follow.
+        const seen = JSON.parse(output.split('\n').findLast((line) => line.startsWith('{'))!);
+        t.match(seen['fine plain'], { text: WHOLE, ...(counted === undefined ? {} : { counted }) }, library);
+        t.strictSame(seen['fine streamed'], { text: WHOLE }, library);
+        for (const mode of ['plain', 'streamed'])
+          t.match(
+            seen[`nobody ${mode}`],
+            { error: / 404$/, message: /no such model/ },
+            `${library}: ${mode}`,
+          );
+        t.match(seen['cut plain'].error, / 502$/, `${library}: half an answer`);
+        t.type(seen['cut streamed'].error, 'string', `${library}: half a stream is no whole one`);
+      }),
+    );
+  },
+);

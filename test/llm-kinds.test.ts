@@ -186,3 +186,173 @@ t.test('a key from a file is read again when the file changes', async (t) => {
   writeFileSync(file, 'sk-ant-second-key');
   await waitUntil('the new key is sent', async () => (await keyNow()) === 'sk-ant-second-key');
 });
+
+const gemini = (more: object = {}): string =>
+  JSON.stringify({ contents: [{ role: 'user', parts: [{ text: 'count' }] }], ...more });
+
+t.test(
+  "Gemini's API: its paths name the model, its streams end with their bytes, its errors say when to come again",
+  async (t) => {
+    const isFirst = (model: string) =>
+      provider.requests('gemini').filter(({ path }) => path.includes(`/${model}:`)).length === 1;
+    const busy = (delay: string) => ({
+      error: {
+        code: 429,
+        message: 'Quota exceeded',
+        status: 'RESOURCE_EXHAUSTED',
+        details: [{ '@type': 'type.googleapis.com/google.rpc.RetryInfo', retryDelay: delay }],
+      },
+    });
+    const url = provider.script('gemini', (request, response) => {
+      const [, model = ''] = /\/models\/([^/:]+):/.exec(request.path) ?? [];
+      if (request.path.includes(':countTokens')) sendJson(response, 200, { totalTokens: 9 });
+      else if (request.path.includes(':embedContent'))
+        sendJson(response, 200, { embedding: { values: [0.5] } });
+      else if (model === 'busy' && isFirst(model)) sendJson(response, 429, busy('0.05s'));
+      else if (model === 'resting')
+        sendJson(response, 429, request.path.includes('alt=sse') ? [busy('3600s')] : busy('3600s'));
+      else if (model === 'cut' && request.path.includes('alt=sse')) {
+        beginStream(response);
+        response.end('data: {"candidates":[{"content":{"parts":[{"text":"one "}]},"index":0}]}\r\n\r\n');
+      } else if (model === 'cut') {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.end('[{"candidates":[{"content":{"parts":[{"text":"one "}]},"index":0}]}\r\n,{"cand');
+      } else if (model === 'blocked') {
+        beginStream(response);
+        response.end(
+          'data: {"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":4}}\r\n\r\n',
+        );
+      } else return whole(request, response);
+    });
+    process.env['TEST_GEMINI_KEY'] = 'AIza-for-the-tests';
+    const { root, listener } = await start(t, {
+      upstreams: [
+        { name: 'openai', kind: 'openai', url: provider.script('not-gemini', whole) },
+        { name: 'gemini', kind: 'gemini', url: url.replace(/\/v1$/, ''), api_key_env: 'TEST_GEMINI_KEY' },
+      ],
+      models: [
+        { match: 'alias', use: [{ upstream: 'gemini', model: 'gemini-x' }] },
+        { match: '*', use: [{ upstream: 'gemini' }] },
+      ],
+    });
+    const asked = () => provider.requests('gemini').at(-1)!;
+    const ask = async (model: string, verb: string, body = gemini(), headers = {}) => {
+      const path = `/v1beta/models/${model}:${verb}`;
+      const answer = await send(root, path, body, { 'x-goog-api-key': 'own', ...headers }).answer;
+      return { ...answer, text: answer.body.toString() };
+    };
+
+    t.match(JSON.parse((await ask('alias', 'generateContent')).text), {
+      candidates: [{ finishReason: 'STOP' }],
+    });
+    t.equal(asked().path, '/v1beta/models/gemini-x:generateContent');
+    t.equal(asked().body.toString(), gemini(), 'the body has no model');
+    t.match(asked().headers, { 'x-goog-api-key': 'AIza-for-the-tests', authorization: undefined });
+    t.match((await ask('m', 'countTokens')).text, /9/);
+    t.match((await ask('m', 'embedContent')).text, /0\.5/);
+
+    const events = await ask('m', 'streamGenerateContent?alt=sse');
+    t.match([...events.text.matchAll(/"text":"(\w+ ?)"/g)].map(([, text]) => text).join(''), WHOLE);
+    t.notOk(events.broken);
+    const array = await ask('m', 'streamGenerateContent');
+    t.match(
+      JSON.parse(array.text).map(({ candidates }: { candidates: unknown[] }) => candidates.length),
+      [1, 1, 1, 1, 1],
+    );
+    const stats = listener.stats.of('gemini', 'm').tokens;
+    t.match(stats, { wasted: 0 });
+    t.ok(stats.output >= 10, `thoughts are output: ${stats.output}`);
+
+    const cut = await ask('cut', 'streamGenerateContent?alt=sse');
+    t.ok(cut.broken);
+    t.match(
+      cut.text,
+      /data: \{"error":\{"code":502,"message":"gemini: the stream ended [^}]*"status":"INTERNAL"/,
+    );
+    const cutArray = await ask('cut', 'streamGenerateContent');
+    t.ok(cutArray.broken);
+    t.match(JSON.parse(cutArray.text), [{ candidates: [{}] }, { error: { code: 502, status: 'INTERNAL' } }]);
+    t.notOk(
+      (await ask('blocked', 'streamGenerateContent?alt=sse')).broken,
+      'a blocked prompt is a whole answer',
+    );
+
+    t.match((await ask('busy', 'generateContent')).headers, { 'outrigger-attempts': '2' });
+    const resting = await ask('resting', 'generateContent');
+    t.equal(resting.status, 429);
+    const upstream = listener.egress!.upstreams.find(({ name }) => name === 'gemini')!;
+    t.ok(
+      upstream.models.get('resting')!.restsUntilMs > performance.now() + 3_000_000,
+      'as long as RetryInfo says',
+    );
+    t.match(JSON.parse((await ask('resting', 'generateContent')).text), {
+      error: { code: 429, status: 'RESOURCE_EXHAUSTED', details: [{ reason: 'throttled' }] },
+    });
+
+    const budgeted = async (body: string, budget: number) =>
+      (await ask('m', 'generateContent', body, { 'outrigger-token-budget': String(budget) })).status;
+    t.equal(await budgeted(gemini({ generationConfig: { temperature: 0.5 } }), 1_000), 200);
+    const sent = asked().json as { generationConfig: { temperature: number; maxOutputTokens: number } };
+    t.equal(sent.generationConfig.temperature, 0.5, 'what else stands there stays');
+    t.ok(sent.generationConfig.maxOutputTokens > 0 && sent.generationConfig.maxOutputTokens <= 1_000);
+    t.equal(await budgeted(gemini({ generationConfig: { maxOutputTokens: 5_000 } }), 1_000), 429);
+    t.equal(
+      await budgeted(gemini({ generationConfig: { maxOutputTokens: 50, candidateCount: 40 } }), 1_000),
+      429,
+    );
+    t.equal(
+      await budgeted(gemini({ cachedContent: 'cachedContents/x' }), 1_000),
+      400,
+      'its size is not known',
+    );
+    const file = { contents: [{ parts: [{ fileData: { fileUri: 'https://x/files/y' } }] }] };
+    t.equal(await budgeted(gemini(file), 1_000), 400);
+  },
+);
+
+t.test('Azure: deployments stand in the path, or in the body of its version 1', async (t) => {
+  const url = provider.script('azure', whole).replace(/\/v1$/, '');
+  const openai = provider.script('azure-other', whole);
+  process.env['TEST_AZURE_KEY'] = '0123456789abcdef0123456789abcdef';
+  const azure = { name: 'azure', kind: 'azure', url, api_key_env: 'TEST_AZURE_KEY' };
+  const { root, apply } = await start(t, {
+    upstreams: [{ name: 'openai', kind: 'openai', url: openai }, azure],
+  });
+  const asked = () => provider.requests('azure').at(-1)!;
+  const ask = (path: string, model: string | undefined) =>
+    send(root, path, JSON.stringify({ model, messages: [] }), { 'api-key': 'own' }).answer;
+  const ofClient = '/openai/deployments/gpt-x/chat/completions?api-version=2024-10-21';
+
+  const answered = await ask(ofClient, 'gpt-x');
+  t.match(answered.headers, { 'outrigger-upstream': 'azure' }, 'and not the first upstream');
+  t.equal(asked().path, ofClient);
+  t.match(asked().headers, { 'api-key': process.env['TEST_AZURE_KEY'], authorization: undefined });
+  await ask('/openai/v1/chat/completions', 'gpt-x');
+  t.equal(asked().path, '/openai/v1/chat/completions');
+
+  const models = [
+    {
+      match: 'fast',
+      use: [
+        { upstream: 'azure', model: 'my-deployment' },
+        { upstream: 'openai', model: 'gpt-5' },
+      ],
+    },
+  ];
+  apply({ upstreams: [{ name: 'openai', kind: 'openai', url: openai }, azure], models });
+  await ask('/v1/chat/completions', 'fast');
+  t.match(asked(), { path: '/openai/v1/chat/completions', json: { model: 'my-deployment' } });
+  const versioned = { ...azure, api_version: '2025-04-01-preview' };
+  apply({ upstreams: [{ name: 'openai', kind: 'openai', url: openai }, versioned], models });
+  await ask('/v1/chat/completions', 'fast');
+  t.equal(asked().path, '/openai/deployments/my-deployment/chat/completions?api-version=2025-04-01-preview');
+  apply({
+    upstreams: [{ name: 'openai', kind: 'openai', url: openai }],
+    models: [{ match: 'gpt-x', use: [{ upstream: 'openai', model: 'gpt-5' }] }],
+  });
+  await ask(ofClient, undefined);
+  t.match(provider.requests('azure-other').at(-1), {
+    path: '/v1/chat/completions',
+    json: { model: 'gpt-5' },
+  });
+});

@@ -20,6 +20,7 @@ export type ToolName =
   | 'python-generator'
   | 'langgraph'
   | 'model-clients'
+  | 'anthropic-node'
   | 'kustomize'
   | 'helm'
   | 'kubernetes-validate'

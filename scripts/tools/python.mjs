@@ -22,6 +22,7 @@ const opentelemetry = [
 const modelClients = [
   'openai==3.57.0',
   'anthropic==2.14.0',
+  'google-genai==3.6.1',
   'openai-agents==0.24.0',
   'langchain-openai==1.7.4',
   'websockets==16.1.1',

@@ -20,6 +20,7 @@ function formOf(target: string): Form {
   if (path.endsWith('/chat/completions')) return chat;
   if (path.endsWith('/messages')) return messages;
   if (path.endsWith('/responses')) return responses;
+  if (/:(?:stream)?[gG]enerateContent$/.test(path)) return candidates;
   throw new Error(`no form for ${path}`);
 }
 
@@ -30,13 +31,28 @@ export function hasToolResult({ body }: ProviderRequest): boolean {
 /** Answers as the request asks: whole, or as a stream. */
 export function answer(request: ProviderRequest, response: ServerResponse, turn: Turn): void {
   const form = formOf(request.path);
-  if (request.json?.['stream'] !== true) {
+  const isGeminiStream = request.path.includes(':streamGenerateContent');
+  if (request.json?.['stream'] !== true && !isGeminiStream) {
     sendJson(response, 200, form.whole(turn));
+    return;
+  }
+  if (isGeminiStream && !request.path.includes('alt=sse')) {
+    sendArray(response, form.events(turn));
     return;
   }
   beginStream(response);
   for (const part of form.events(turn)) response.write(part);
   response.end();
+}
+
+/** The events as Gemini sends them without `alt=sse`: the elements of one array, one by one. */
+function sendArray(response: ServerResponse, events: readonly string[]): void {
+  response.writeHead(200, { 'content-type': 'application/json; charset=UTF-8' });
+  const elements = events.map((event) => event.replace(/^data: |\s+$/g, ''));
+  elements.forEach((element, at) => {
+    response.write(`${at === 0 ? '[' : ',\r\n'}${element}`);
+  });
+  response.end('\n]\n');
 }
 
 /** The beginning of a stream, and no more. */
@@ -89,6 +105,40 @@ const chat: Form = {
 
 function toolCall(args: string): object {
   return { id: CALL_ID, type: 'function', function: { name: TOOL, arguments: args } };
+}
+
+const geminiUsage = {
+  promptTokenCount: 7,
+  candidatesTokenCount: 3,
+  thoughtsTokenCount: 2,
+  cachedContentTokenCount: 4,
+  totalTokenCount: 12,
+};
+
+/** Gemini ends lines with CR LF, and tells the usage in each event. */
+const candidates: Form = {
+  whole(turn) {
+    return candidate(turn, 'pieces' in turn ? turn.pieces.join('') : '', 'STOP');
+  },
+  events(turn) {
+    const event = (text: string, reason?: string) =>
+      `data: ${JSON.stringify(candidate(turn, text, reason))}\r\n\r\n`;
+    const pieces = 'pieces' in turn ? turn.pieces : [''];
+    return pieces.map((piece, at) => event(piece, at === pieces.length - 1 ? 'STOP' : undefined));
+  },
+};
+
+function candidate(turn: Turn, text: string, finishReason: string | undefined): object {
+  const part =
+    'pieces' in turn ? { text } : { functionCall: { name: TOOL, args: JSON.parse(turn.callArguments) } };
+  return {
+    candidates: [
+      { content: { role: 'model', parts: [part] }, index: 0, ...(finishReason && { finishReason }) },
+    ],
+    usageMetadata: geminiUsage,
+    modelVersion: 'gemini-x',
+    responseId: 'r-1',
+  };
 }
 
 const messages: Form = {

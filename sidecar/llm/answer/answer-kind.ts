@@ -18,6 +18,14 @@ export interface Expectation {
   readonly isEvents: boolean;
 }
 
+/** What the request asks for. */
+interface RequestShape {
+  readonly operation: Operation;
+  readonly stream: boolean;
+  /** A stream as one JSON array. */
+  readonly isArray: boolean;
+}
+
 const UNREAD: Expectation = { isUnread: true, isEvents: false };
 
 /** Statuses without the requested answer: No Content, Reset Content, Partial Content. */
@@ -29,7 +37,7 @@ const EVENTS_TYPE = 'text/event-stream';
 /** Returns what the answer should be, before its first byte. */
 export function expectationOf(
   method: string,
-  { operation, stream }: { readonly operation: Operation; readonly stream: boolean },
+  { operation, stream, isArray = false }: Pick<RequestShape, 'operation' | 'stream'> & Partial<RequestShape>,
   status: number,
   headers: Headers,
 ): Expectation {
@@ -39,7 +47,7 @@ export function expectationOf(
   if (!isReadable(headers)) return UNREAD;
   const type = textOf(headers['content-type'])?.trim().toLowerCase() ?? '';
   if (JSON_LINES.test(type)) return UNREAD;
-  const isEvents = type.startsWith(EVENTS_TYPE) || (stream && !JSON_TYPE.test(type));
+  const isEvents = isArray || type.startsWith(EVENTS_TYPE) || (stream && !JSON_TYPE.test(type));
   return { isUnread: false, isEvents: isEvents && traits.events !== undefined };
 }
 

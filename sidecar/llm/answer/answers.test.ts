@@ -300,6 +300,36 @@ t.test("a stream of Anthropic's API ends with message_stop, and its usage is rea
   });
 });
 
+t.test('a stream that is one JSON array is checked element by element, however it is cut', async (t) => {
+  const element = (text: string, finishReason?: string) =>
+    JSON.stringify({ candidates: [{ content: { parts: [{ text }] }, index: 0, finishReason }] });
+  const picture = 'A'.repeat(3_000);
+  const text = `[${element('a ["]}\\\\')}\r\n,\r\n${element(picture)},${element('c', 'STOP')}\n]\n`;
+  const usageLess = { dialect: traitsOf('generate').events!, isArray: true };
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 1, max: 900 }), { minLength: 1, maxLength: 40 }), (sizes) => {
+      const parts: string[] = [];
+      for (let at = 0, turn = 0; at < text.length; turn++) {
+        const size = sizes[turn % sizes.length]!;
+        parts.push(text.slice(at, at + size));
+        at += size;
+      }
+      const whole = follow('choices', parts, usageLess);
+      const cut = follow('choices', [text.slice(0, text.lastIndexOf('}') - 40)], usageLess);
+      const open = follow('choices', [text.slice(0, text.lastIndexOf(']'))], usageLess);
+      return (
+        whole.fault === undefined &&
+        whole.passed === text &&
+        whole.check.facts.finishReason === 'STOP' &&
+        cut.fault === 'stream_cut' &&
+        open.fault === 'stream_cut'
+      );
+    }),
+    { numRuns: 100 },
+  );
+  t.equal(follow('choices', ['[{"candidates":[}', ']'], usageLess).fault, 'malformed_answer');
+});
+
 t.test('errors in answers stand for a status', async (t) => {
   const openai = (type: string, code: string | null) => ({ error: { message: 'm', type, code } });
   for (const [answer, status, outOfCredit] of [

@@ -55,6 +55,36 @@ function fieldOf(line: string, name: string): string | undefined {
   return line[name.length + 1] === ' ' ? line.slice(name.length + 2) : line.slice(name.length + 1);
 }
 
+/** Reads an element of a stream that is one JSON array, with the bracket or the comma before it; the end has no data. */
+export function elementFields(buffer: Buffer, start: number, end: number): EventFields {
+  const data = buffer.toString('utf8', start, end).replace(BEFORE_ELEMENT, '');
+  return data === '' || data === ']' ? NO_FIELDS : { event: '', data };
+}
+
+const BEFORE_ELEMENT = /^(?:\uFEFF)?\s*[[,]?\s*/;
+
+/** Reads a large element in parts, as {@link LargeEvent} does a large event. */
+export class LargeElement {
+  private readonly digest: JsonDigest;
+
+  constructor(memory: HeldBytes = heldAlone()) {
+    this.digest = new JsonDigest(memory);
+  }
+
+  push(buffer: Buffer, start: number, end: number): void {
+    this.digest.push(buffer.subarray(start, end));
+  }
+
+  release(): void {
+    this.digest.release();
+  }
+
+  fields(): EventFields & { readonly isUnread: boolean } {
+    const text = this.digest.text();
+    return { event: '', data: text?.replace(BEFORE_ELEMENT, ''), isUnread: text === undefined };
+  }
+}
+
 const LF = 0x0a;
 const CR = 0x0d;
 const COLON = 0x3a;

@@ -20,7 +20,19 @@ export interface EventSink {
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void;
 }
 
-export class EventScanner {
+/** Cuts a stream into events; server-sent ones here, the elements of an array in `array-scanner.ts`. */
+export interface EventScanning {
+  /** An event has begun and not ended. */
+  readonly isMidEvent: boolean;
+  /** The bytes may end here, as far as they show. */
+  readonly isClosed: boolean;
+  push(chunk: Buffer, sink: EventSink): void;
+  /** Returns the bytes of the unfinished event, without those that were handed on. */
+  takeUnfinished(): Buffer;
+}
+
+export class EventScanner implements EventScanning {
+  readonly isClosed = true;
   private readonly maxHeldBytes: number;
   private readonly held: HeldBytes;
   /** The beginning of the unfinished event. */

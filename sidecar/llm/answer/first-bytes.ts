@@ -112,14 +112,16 @@ export class FirstBytesBody implements AnswerBody {
   }
 
   private become(kind: AnswerKind, head: Buffer, forward: Forward): ProviderFailureReason | undefined {
-    const { traits, choices, stripUsage, maxOutputEvents } = this.options;
+    const { traits, choices, isArray, stripUsage, maxOutputEvents } = this.options;
     const { events: dialect, answersJson } = traits;
     const memory = this.memory;
     this.held = [];
-    if (kind === 'events' && dialect !== undefined) {
+    const isElements = isArray === true && kind === 'json';
+    if ((kind === 'events' || isElements) && dialect !== undefined) {
       const maxHeldEventBytes = MAX_HELD_BYTES;
       this.body = new EventsBody({
         dialect,
+        isArray: isElements,
         choices,
         maxHeldEventBytes,
         stripUsage,

@@ -13,13 +13,16 @@ import { isObject } from '../../node/json.ts';
 import { type AnswerFacts, noFacts } from '../kinds/answer-facts.ts';
 import type { EventDialect } from '../kinds/traits.ts';
 import { errorInEvent } from './answer-error.ts';
-import { type EventFields, fieldsOf, LargeEvent } from './event-fields.ts';
-import { EventScanner, type EventSink } from './event-scanner.ts';
+import { ArrayScanner } from './array-scanner.ts';
+import { type EventFields, elementFields, fieldsOf, LargeElement, LargeEvent } from './event-fields.ts';
+import { EventScanner, type EventScanning, type EventSink } from './event-scanner.ts';
 import { type HeldBytes, heldAlone } from './held-answers.ts';
 import { StreamEnd } from './stream-end.ts';
 
 export interface StreamCheckOptions {
   readonly dialect: EventDialect;
+  /** The stream is one JSON array, and its elements are the events. */
+  readonly isArray?: boolean;
   /** The request's `n`. */
   readonly choices: number;
   /** The longest event that is held until it is whole. */
@@ -58,11 +61,12 @@ export class StreamCheck implements EventSink {
   private outputCharacters = 0;
   private readonly options: StreamCheckOptions;
   private readonly streamEnd: StreamEnd;
-  private readonly scanner: EventScanner;
+  private readonly scanner: EventScanning;
+  private readonly fieldsOf: typeof fieldsOf;
   private readonly memory: HeldBytes;
   private fault: StreamFault | undefined = undefined;
   private isFirst = true;
-  private large: LargeEvent | undefined = undefined;
+  private large: LargeEvent | LargeElement | undefined = undefined;
   /** Neighbouring events go on in one piece. */
   private run: Buffer | undefined = undefined;
   private runStart = 0;
@@ -73,12 +77,19 @@ export class StreamCheck implements EventSink {
     this.options = options;
     this.streamEnd = new StreamEnd(options.dialect, options.choices);
     this.memory = options.memory ?? heldAlone();
-    this.scanner = new EventScanner(options.maxHeldEventBytes, this.memory);
+    const { isArray = false, maxHeldEventBytes } = options;
+    this.scanner = new (isArray ? ArrayScanner : EventScanner)(maxHeldEventBytes, this.memory);
+    this.fieldsOf = isArray ? elementFields : fieldsOf;
   }
 
   /** The event that ends the stream has come. */
   get complete(): boolean {
-    return this.streamEnd.isReached;
+    return this.streamEnd.isReached && this.scanner.isClosed;
+  }
+
+  /** Whether the bytes may end here without a loss. */
+  private get mayEnd(): boolean {
+    return this.streamEnd.mayEnd && this.scanner.isClosed;
   }
 
   /** An estimate from the texts of the events, for a stream without usage: at least one token for each event. */
@@ -99,14 +110,14 @@ export class StreamCheck implements EventSink {
     if (this.fault === undefined && this.scanner.isMidEvent) {
       const rest = this.scanner.takeUnfinished();
       if (this.large !== undefined) this.checkLarge(this.large);
-      else if (!this.complete) this.check(fieldsOf(rest, 0, rest.length, this.isFirst));
-      if (this.streamEnd.mayEnd && rest.length > 0) forward(rest);
+      else if (!this.complete) this.check(this.fieldsOf(rest, 0, rest.length, this.isFirst));
+      if (this.mayEnd && rest.length > 0) forward(rest);
     }
-    return this.streamEnd.mayEnd ? undefined : 'stream_cut';
+    return this.mayEnd ? undefined : 'stream_cut';
   }
 
   onEvent(buffer: Buffer, start: number, end: number): void {
-    const fields = fieldsOf(buffer, start, end, this.isFirst);
+    const fields = this.fieldsOf(buffer, start, end, this.isFirst);
     this.isFirst = false;
     if (this.fault === undefined && this.check(fields)) this.pass(buffer, start, end);
   }
@@ -114,7 +125,10 @@ export class StreamCheck implements EventSink {
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void {
     if (this.fault !== undefined) return;
     if (this.large === undefined) {
-      this.large = new LargeEvent(this.isFirst, this.memory);
+      this.large =
+        this.options.isArray === true
+          ? new LargeElement(this.memory)
+          : new LargeEvent(this.isFirst, this.memory);
       this.isFirst = false;
       this.events++;
     }
@@ -124,7 +138,7 @@ export class StreamCheck implements EventSink {
     if (isLast) this.checkLarge(this.large);
   }
 
-  private checkLarge(event: LargeEvent): void {
+  private checkLarge(event: LargeEvent | LargeElement): void {
     this.large = undefined;
     const fields = event.fields();
     event.release();

@@ -92,8 +92,19 @@ export function refuse(sink: Sink, reason: RefusalReason, message: string, more:
   sink.end();
 }
 
-/** Returns the last event of a broken stream, in the form that makes the operation's clients throw. */
-export function errorEvent(operation: Operation, reason: RefusalReason, message: string): Buffer {
+/**
+ * Returns the last event of a broken stream, in the form that makes the operation's clients throw.
+ *
+ * @param hasEvents the caller has received an event
+ */
+export function errorEvent(
+  { operation, isArray }: { readonly operation: Operation; readonly isArray: boolean },
+  hasEvents: boolean,
+  reason: RefusalReason,
+  message: string,
+): Buffer {
   const { events } = traitsOf(operation);
-  return Buffer.from(events?.errorEvent({ status: STATUS[reason], reason, message }) ?? '');
+  const error = { status: STATUS[reason], reason, message };
+  if (!isArray || events?.errorElement === undefined) return Buffer.from(events?.errorEvent(error) ?? '');
+  return Buffer.from(`${hasEvents ? ',' : '['}${events.errorElement(error)}]`);
 }

@@ -24,6 +24,8 @@ export interface Asked {
   readonly model: string;
   /** The path itself asks for a stream. */
   readonly isStream: boolean;
+  /** The stream is one JSON array, and no events. */
+  readonly isArray: boolean;
 }
 
 const BASES =
@@ -38,7 +40,7 @@ export function askedOf(target: string, headers: Headers): Asked | undefined {
   const api = apiOfPath(base, path, headers);
   if (api === 'gemini') return { api, home: 'gemini', base, path, ...inGeminiPath(path) };
   const model = base.startsWith(DEPLOYMENTS) ? decoded(base.slice(DEPLOYMENTS.length)) : '';
-  return { api, home: homeOf(api, base), base, path, model, isStream: false };
+  return { api, home: homeOf(api, base), base, path, model, isStream: false, isArray: false };
 }
 
 function homeOf(api: ApiName, base: string): KindName {
@@ -59,13 +61,12 @@ function apiOfPath(base: string, path: string, headers: Headers): ApiName {
 }
 
 /** `/models/NAME:streamGenerateContent`, in any spelling that a server may take. */
-function inGeminiPath(path: string): Pick<Asked, 'model' | 'isStream'> {
-  const [plain = ''] = path.split('?', 1);
+function inGeminiPath(path: string): Pick<Asked, 'model' | 'isStream' | 'isArray'> {
+  const [plain = '', query = ''] = path.split('?', 2);
   const text = decoded(plain);
-  return {
-    model: /^\/models\/([^/:]+)/.exec(text)?.[1] ?? '',
-    isStream: /:streamgeneratecontent$/i.test(text),
-  };
+  const isStream = /:streamgeneratecontent$/i.test(text);
+  const isArray = isStream && !/(?:^|&)(?:alt|%24alt|\$alt)=sse(?:&|$)/i.test(query);
+  return { model: /^\/models\/([^/:]+)/.exec(text)?.[1] ?? '', isStream, isArray };
 }
 
 /** Returns the API of a request whose path tells nothing, for the form of its error. */

@@ -113,6 +113,7 @@ const EVENTS = dialect({
   endsWith: (value) => blockReason(value) !== undefined,
   read,
   errorEvent: (error) => `data: ${JSON.stringify(errorBody(error))}\n\n`,
+  errorElement: (error) => JSON.stringify(errorBody(error)),
 });
 
 export const GEMINI_API: ProviderApi = {
@@ -123,6 +124,7 @@ export const GEMINI_API: ProviderApi = {
       ...generating(read),
       maxOutputFields: ['generationConfig.maxOutputTokens', 'generation_config.max_output_tokens'],
       choicesFields: ['generationConfig.candidateCount', 'generation_config.candidate_count'],
+      unseenFields: ['cachedContent', 'cached_content'],
       events: EVENTS,
     },
     embed: { ...unread(), readsRequest: true, isCounted: true, answersJson: true },

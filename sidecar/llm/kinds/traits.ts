@@ -28,6 +28,8 @@ export interface EventDialect {
   readonly read: ReadAnswer;
   /** The event in which a broken stream ends: the text with its blank line, in the form that makes clients throw. */
   readonly errorEvent: (error: OwnError) => string;
+  /** The same as the last element of an array, where a stream can be one. */
+  readonly errorElement?: (error: OwnError) => string;
 }
 
 export interface OperationTraits {
@@ -44,6 +46,8 @@ export interface OperationTraits {
   readonly maxOutputFields: readonly string[];
   /** Fields that ask for several answers. */
   readonly choicesFields: readonly string[];
+  /** Fields at the top level that bring in tokens which the request does not hold. */
+  readonly unseenFields: readonly string[];
   /** A stream sends its usage only with `stream_options.include_usage`. */
   readonly asksForUsage: boolean;
   /** The plain answer is one JSON value: the answer, or an error. The egress reads no other one. */
@@ -148,6 +152,7 @@ export function unread(): OperationTraits {
     isCounted: false,
     maxOutputFields: [],
     choicesFields: CHOICES,
+    unseenFields: [],
     asksForUsage: false,
     answersJson: false,
     read: NOTHING,

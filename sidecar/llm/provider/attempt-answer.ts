@@ -56,10 +56,18 @@ export class AttemptAnswer {
   /** From now on the answer is held until its first bytes show its kind. */
   hold(expectsEvents: boolean): AnswerBody {
     const { facts, stripUsage, maxOutputEvents } = this.options;
-    const { choices, operation } = facts;
+    const { choices, isArray, operation } = facts;
     const traits = traitsOf(operation);
     const { memory } = this;
-    this.body = new FirstBytesBody({ traits, choices, expectsEvents, stripUsage, maxOutputEvents, memory });
+    this.body = new FirstBytesBody({
+      traits,
+      choices,
+      isArray,
+      expectsEvents,
+      stripUsage,
+      maxOutputEvents,
+      memory,
+    });
     return this.body;
   }
 

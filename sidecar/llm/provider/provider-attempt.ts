@@ -95,8 +95,9 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
 
   /** The event with which the owner breaks a stream off; undefined where no event can stand. */
   errorEvent(reason: RefusalReason, message: string): Buffer | undefined {
-    if (this.answer.body?.isEvents !== true) return undefined;
-    return errorEvent(this.options.facts.operation, reason, message);
+    const { body } = this.answer;
+    if (body?.isEvents !== true) return undefined;
+    return errorEvent(this.options.facts, body.begun, reason, message);
   }
 
   // --- The answer ------------------------------------------------------------------------------------------
@@ -278,7 +279,7 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
     if (end.committed) {
       const mayTell = body?.isEvents === true && body.facts.error === undefined;
       const name = reason === 'status' ? 'stream_cut' : reason;
-      sink.breakOff(mayTell ? errorEvent(facts.operation, name, failure.message) : undefined);
+      sink.breakOff(mayTell ? errorEvent(facts, body.begun, name, failure.message) : undefined);
     }
     this.owner.onEnd(end);
   }

@@ -34,6 +34,8 @@ const DATA = 3;
 const NAME = 4;
 /** It has escapes: a server may read it as `type`. */
 const ESCAPED = 5;
+/** Its string names a file, whatever stands around it: Gemini's parts have no `type`. */
+const FILE_URI = 6;
 
 class Level {
   types = 0;
@@ -124,6 +126,7 @@ export class DataParts {
     const prefix = this.prefix ?? '';
     this.kind = PLAIN;
     this.prefix = undefined;
+    if (kind === FILE_URI) this.namedFiles++;
     const level = this.levels[depth];
     if (level === undefined || kind === PLAIN) return;
     if (kind === NAME || (kind === LINK && WEB_URL.test(prefix))) level.named++;
@@ -141,8 +144,10 @@ function kindOfKey(piece: Buffer, start: number, end: number): number {
       if (spells(piece, start, 'type', 0x20)) return TYPE;
       return spells(piece, start, 'data', 0) ? DATA : PLAIN;
     case 7:
+      if (spells(piece, start, 'fileuri', 0x20)) return FILE_URI;
       return spells(piece, start, 'file_id', 0x20) ? NAME : PLAIN;
     case 8:
+      if (spells(piece, start, 'file_uri', 0x20)) return FILE_URI;
       return spells(piece, start, 'file_url', 0x20) ? NAME : PLAIN;
     case 9:
       if (spells(piece, start, 'image_url', 0)) return LINK;

@@ -20,6 +20,8 @@ export interface RequestFacts {
   /** The model in the body; '' without one. */
   readonly bodyModel: string;
   readonly stream: boolean;
+  /** The stream is one JSON array. */
+  readonly isArray: boolean;
   /** The request's own maximum for the answer, over all its choices; 0 without one. */
   readonly maxOutputTokens: number;
   /** The number of answers. */
@@ -55,6 +57,8 @@ export const READ_KEYS: ReadonlySet<string> = new Set([
   'max_output_tokens',
   'generationConfig',
   'generation_config',
+  'cachedContent',
+  'cached_content',
 ]);
 
 /** The types of message parts that are no text. */
@@ -84,9 +88,9 @@ export function requestScan(
 }
 
 /** What the path of a request says. */
-type Place = Pick<Asked, 'api' | 'model' | 'isStream'>;
+type Place = Pick<Asked, 'api' | 'model' | 'isStream' | 'isArray'>;
 
-const NO_PLACE: Place = { api: 'openai', model: '', isStream: false };
+const NO_PLACE: Place = { api: 'openai', model: '', isStream: false, isArray: false };
 
 /** @param scan the scan of the whole body; undefined where no policy reads it */
 export function readRequestFacts(
@@ -111,6 +115,7 @@ export function readRequestFacts(
     api: place.api,
     operation,
     ...modelOf(place, bodyModel),
+    isArray: place.isArray,
     stream: place.isStream || (place.api !== 'gemini' && lastOf(scan, 'stream') === true),
     maxOutputTokens: choices * maxOutput(operation, scan),
     choices,
@@ -133,6 +138,7 @@ function unread(operation: Operation, bytes: number, place: Place): RequestFacts
     api: place.api,
     operation,
     ...modelOf(place, ''),
+    isArray: place.isArray,
     stream: place.isStream,
     maxOutputTokens: 0,
     choices: 1,

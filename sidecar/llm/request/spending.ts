@@ -50,7 +50,12 @@ export function spendingOf(
   const { data } = scan;
   if (data !== undefined && data.namedFiles > 0)
     return { fault: 'it names a file whose size is not known here; put the content into the request' };
-  const { choicesFields, maxOutputFields } = traitsOf(operation);
+  const { choicesFields, maxOutputFields, unseenFields } = traitsOf(operation);
+  const unseen = unseenFields.find((field) => scan.fields.has(field));
+  if (unseen !== undefined)
+    return {
+      fault: `its key "${unseen}" names what is not in the request; put the content into the request`,
+    };
   let choices = 1;
   for (const field of choicesFields) {
     const reading = readingOf(scan, field);
