@@ -1,5 +1,7 @@
 // The tool runner behind a real sidecar: what its tools do, what ends a run, and what is left of it.
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
@@ -34,7 +36,15 @@ async function scene(t: Test, tools: object = {}) {
 }
 
 t.test('tools run behind a sidecar, in the workspace of their task', { skip }, async (t) => {
+  const site = createServer((request, response) =>
+    response.end(`the page for ${request.headers['user-agent']}`),
+  );
+  site.listen(0, '127.0.0.1');
+  await once(site, 'listening');
+  t.teardown(() => site.close());
+  const { port } = site.address() as { port: number };
   const { address, client, runner } = await scene(t, {
+    network: { allow: [`127.0.0.1:${port}`] },
     defined: [
       {
         name: 'count_words',
@@ -115,6 +125,29 @@ t.test('tools run behind a sidecar, in the workspace of their task', { skip }, a
     details: /code/,
   });
 
+  const url = `http://127.0.0.1:${port}/`;
+  const page = await client.run({ tool: 'http_fetch', args: { url } });
+  t.match(page.call!.result, /^HTTP 200 [\s\S]*the page for outrigger-tools/);
+  t.match(await client.failure({ tool: 'http_fetch', args: { url: `http://127.0.0.1:${port + 1}/` } }), {
+    code: status.PERMISSION_DENIED,
+    details: /not in tools.network.allow/,
+  });
+  const code = [
+    'import http.client, socket',
+    'proxy = http.client.HTTPConnection("proxy")',
+    'proxy.sock = socket.socket(fileno=3)',
+    `for target in ("${url}", "http://169.254.169.254/"):`,
+    '  proxy.request("GET", target, headers={"user-agent": "a run"})',
+    '  answer = proxy.getresponse()',
+    '  print(answer.status, answer.read().decode())',
+  ].join('\n');
+  const fetched = (await client.run({ tool: 'python', args: { code } })).call!.result;
+  t.match(
+    fetched,
+    /^200 the page for a run\n403 .*169\.254\.169\.254/,
+    'a run reaches allowed hosts by its connection',
+  );
+
   const events = await client.stream({
     tool: 'shell',
     args: { code: 'echo one; sleep 0.2; echo two >&2; exit 4' },
@@ -171,14 +204,14 @@ t.test('each limit ends its own run and is named, and a neighbour goes on', { sk
     }
     return runs;
   })();
-  for (const [limit, [tool, code]] of Object.entries(bombs)) {
+  // All at once: each has to end itself alone.
+  const ends = Object.entries(bombs).map(async ([limit, [tool, code]]) => {
     const error = await client.failure({ tool, args: code === '' ? {} : { code } });
-    t.match(error, {
-      code: status.RESOURCE_EXHAUSTED,
-      details: new RegExp(`limit of ${limit === 'wall' ? 'time' : limit === 'cpu' ? 'CPU' : limit}`),
-    });
+    const name = { wall: 'time', cpu: 'CPU' }[limit] ?? limit;
+    t.match(error, { code: status.RESOURCE_EXHAUSTED, details: new RegExp(`limit of ${name}`) });
     t.same(error.metadata.get('agent-error-limit'), [limit]);
-  }
+  });
+  await Promise.all(ends);
   // Threads, shared memory, disks in memory and memory of children count, too.
   const sly = [
     'import mmap, time\nm = mmap.mmap(-1, 200_000_000)\nfor i in range(0, len(m), 4096): m[i] = 1\ntime.sleep(9)',

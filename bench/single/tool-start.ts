@@ -1,0 +1,76 @@
+// What the sandbox of the tool runner adds to a run: node bench/single/tool-start.ts [ROUNDS]
+//
+// It starts `true` and Python by turns without and behind each wall, so that a busy machine disturbs all alike, and prints medians
+// and runs a second. It needs root, bubblewrap and the helper (node scripts/install.mjs --tests).
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { usualLimits } from '../../agents/tools/sandbox/limits.ts';
+import { runBehind } from '../../agents/tools/sandbox/sandboxed-run.ts';
+import type { Walls } from '../../agents/tools/sandbox/tiers.ts';
+import { giveToRuns } from '../../agents/tools/sandbox/workspaces.ts';
+import { requireTool } from '../../scripts/harness/tool.ts';
+
+const rounds = Number(process.argv[2] ?? 100);
+const atOnce = 4;
+const folder = mkdtempSync(join(tmpdir(), 'tool-start-'));
+chmodSync(folder, 0o711);
+const confine = join(folder, 'confine');
+copyFileSync(requireTool('confine'), confine);
+chmodSync(confine, 0o755);
+const workspace = join(folder, 'workspace');
+mkdirSync(workspace);
+giveToRuns(workspace);
+const programs = { confine, bubblewrap: requireTool('bwrap') };
+const commands = { true: ['/usr/bin/true'], python: ['/usr/bin/python3', '-I', '-c', 'pass'] };
+
+type Way = Walls | 'alone';
+const ways: readonly Way[] = ['alone', 'bare', 'landlock', 'namespaces'];
+
+async function run(way: Way, command: readonly string[]): Promise<void> {
+  if (way === 'alone') {
+    const [program = '', ...args] = command;
+    const child = spawn(program, args, { cwd: workspace, env: {}, uid: 15000, gid: 15000 });
+    child.stdin.end();
+    child.stdout.resume();
+    child.stderr.resume();
+    await once(child, 'close');
+    return;
+  }
+  const launch = { command, workspace, programs: [], limits: usualLimits, hasProxy: false };
+  const end = await runBehind(way, programs, launch, { signal: AbortSignal.timeout(60_000) });
+  if (end.kind !== 'exited' || end.code !== 0) throw new Error(`${way}: ${JSON.stringify(end)}`);
+}
+
+const at = (sorted: readonly number[], share: number) =>
+  sorted[Math.floor((sorted.length - 1) * share)]!.toFixed(1);
+
+try {
+  for (const [name, command] of Object.entries(commands)) {
+    const times = new Map<Way, number[]>(ways.map((way) => [way, []]));
+    for (let round = 0; round < rounds; round++) {
+      for (const way of ways) {
+        const startMs = performance.now();
+        await run(way, command);
+        times.get(way)!.push(performance.now() - startMs);
+      }
+    }
+    for (const way of ways) {
+      const sorted = times.get(way)!.sort((a, b) => a - b);
+      const startMs = performance.now();
+      let left = rounds;
+      const worker = async () => {
+        while (left-- > 0) await run(way, command);
+      };
+      await Promise.all(Array.from({ length: atOnce }, worker));
+      const perSecond = (rounds * 1000) / (performance.now() - startMs);
+      console.log(
+        `${name.padEnd(7)} ${way.padEnd(11)} p50 ${at(sorted, 0.5)} ms  p95 ${at(sorted, 0.95)} ms  ${perSecond.toFixed(0)} runs/s at ${atOnce} at once`,
+      );
+    }
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
