@@ -215,7 +215,7 @@ t.test('what is kept for callers goes, and is bounded', async (t) => {
     for (const call of calls) if ((await call).status !== 0) t.fail('a call failed');
   }
   t.ok(resumptions.sizes.ended <= 1_024, `${resumptions.sizes.ended} ends`);
-  await waitUntil('nothing is kept', () => resumptions.sizes.names === 0);
+  await waitUntil('nothing is kept', () => resumptions.sizes.streams === 0);
   t.match(resumptions.sizes, { cut: 0, ended: 0, endedBytes: 0 });
   t.equal(taskRuns.store.bytes, 0);
 });

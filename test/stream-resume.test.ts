@@ -247,8 +247,9 @@ t.test('only its own caller gets the rest of a stream', async (t) => {
   await first.headers(1, grpcRequest(STREAM_PROCESS_PATH, secret));
   await first.data(1, grpcFrame('a task'), true);
   await first.until('it is answered', () => first.heads.has(1));
-  const name = first.field(1, 'outrigger-run')!;
-  t.match(name, /^[0-9a-f]{32}$/);
+  const run = first.field(1, 'outrigger-run')!;
+  t.match(run, /^[0-9a-f]{32}$/);
+  const name = `${run}-1`;
   const ask = async (
     peer: H2Peer,
     id: number,
@@ -263,7 +264,7 @@ t.test('only its own caller gets the rest of a stream', async (t) => {
   await ask(second, 3, `${name}/100`, STREAM_PROCESS_PATH, ['authorization', 'Bearer two']);
   await ask(second, 5, `${name}/100`, `${STREAM_PROCESS_PATH}?x`, secret);
   await ask(second, 7, `${name}/${scene.body.length + 1}`, STREAM_PROCESS_PATH, secret);
-  await ask(second, 9, `${'0'.repeat(32)}/0`, STREAM_PROCESS_PATH, secret);
+  await ask(second, 9, `${'0'.repeat(32)}-1/0`, STREAM_PROCESS_PATH, secret);
   await ask(second, 11, 'nonsense', STREAM_PROCESS_PATH, secret);
   for (const id of [1, 3, 5, 7, 9, 11]) {
     await second.until('it is refused', () => second.ended.has(id));

@@ -1,6 +1,9 @@
 /** Names the fields that belong to one hop of a call: each connection has its own, and a call that travels by another way has none. */
 
-/** In the head of an answer, between sidecars: the name of the run. */
+/**
+ * In the head of an answer, between sidecars: the server's name of the connection, which with the number of the stream names
+ * the run. It repeats, so it costs a byte and is decoded once. The head of the rest of a stream has the whole name.
+ */
 export const RUN_HEADER = 'outrigger-run';
 /** A request for the rest of a stream: the name of its run, a slash, and the number of the first byte that is missing. */
 export const RESUME_HEADER = 'outrigger-resume';

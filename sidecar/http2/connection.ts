@@ -34,6 +34,7 @@ import type { ConnectionLimits } from './limits.ts';
 import type { OnBehalf, PeerIdentity } from './peer-identity.ts';
 import { queuedMemory } from './queued-memory.ts';
 import { Receiver } from './receiver.ts';
+import { SendCredit } from './send-credit.ts';
 import type { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
 import { StreamTable } from './stream-table.ts';
@@ -78,6 +79,7 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
 
   /** Bytes we may still send on the connection. */
   sendWindow = DEFAULT_WINDOW_BYTES;
+  readonly credit = new SendCredit();
   maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
   /** The highest stream id that the peer has used (servers). */
   lastPeerStreamId = 0;
@@ -227,7 +229,6 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
       this.writer.frame(FrameType.DATA, endStream ? Flag.END_STREAM : 0, stream.id, buffer, start, end);
       stream.sendWindow -= bytes;
       this.sendWindow -= bytes;
-      stream.tap?.onWritten(stream, buffer, start, end);
       this.flood.progress();
       if (endStream) this.endLocal(stream);
       return bytes;
@@ -323,9 +324,8 @@ export class Connection extends ConnectionLifecycle implements StreamConnection 
     if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
     if (stream.closedInOrder && !stream.wasted && !stream.unserved) this.flood.streamFinished();
     if (stream.held) heldRequests.pass(stream);
-    const { queue } = stream;
-    this.waiting.discard(stream);
-    if (queue !== undefined) stream.tap?.onUnsent(queue);
+    const unsent = this.waiting.discard(stream);
+    if (unsent !== undefined) stream.tap?.onUnsent(unsent);
     if (stream.unconsumed !== 0) {
       // Negative if the handler has already consumed, within `onData`, bytes that are not counted yet.
       this.receiver.window.release(stream.unconsumed);

@@ -2,7 +2,7 @@
 import type { ClosedStreams } from './closed-streams.ts';
 import type { ConnectionOptions, ConnectionOwner, PingJudge } from './connection-owner.ts';
 import { ConnectionError } from './errors.ts';
-import { type SendSide, type WaitingStreams, widen } from './flow-control.ts';
+import type { SendSide, WaitingStreams } from './flow-control.ts';
 import {
   DEFAULT_WINDOW_BYTES,
   ErrorCode,
@@ -15,6 +15,7 @@ import {
 import { obeyGoaway } from './goaway.ts';
 import type { HeaderSender } from './header-sender.ts';
 import type { ConnectionLimits } from './limits.ts';
+import { type SendCredit, widen } from './send-credit.ts';
 import { applySettings, type PeerSettings, SettingId } from './settings.ts';
 import type { StreamTable } from './stream-table.ts';
 import type { Stream } from './streams.ts';
@@ -42,6 +43,7 @@ export interface ControlledConnection extends SpendingConnection, SendSide {
   readonly headers: HeaderSender;
   readonly streams: StreamTable;
   readonly waiting: WaitingStreams;
+  readonly credit: SendCredit;
   readonly closedStreams: ClosedStreams;
   readonly lastReadAtMs: number;
   readonly nextStreamId: number;
@@ -203,7 +205,7 @@ export class ControlFrames {
     }
     reader.spend(streams.size);
     for (const stream of streams) {
-      stream.sendWindow = widen(stream.sendWindow, change);
+      stream.moveWindow(change);
       if (Number.isNaN(stream.sendWindow)) {
         const message = 'SETTINGS_INITIAL_WINDOW_SIZE overflows a window';
         connection.fail('peer', ErrorCode.FLOW_CONTROL_ERROR, message);
@@ -242,6 +244,7 @@ export class ControlFrames {
         this.protocolError('WINDOW_UPDATE by 0');
         return;
       }
+      connection.credit.add(increment, connection.sendWindow);
       connection.sendWindow = widen(connection.sendWindow, increment);
       if (Number.isNaN(connection.sendWindow)) {
         connection.fail(
@@ -264,7 +267,7 @@ export class ControlFrames {
       connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE by 0');
       return;
     }
-    stream.sendWindow = widen(stream.sendWindow, increment);
+    stream.giveBack(increment);
     if (Number.isNaN(stream.sendWindow)) {
       stream.sendWindow = 0;
       connection.streamError(

@@ -1,6 +1,6 @@
 /** Flow control of what we send: windows, and turns among the streams that wait. */
 import { LinkedList } from '../collections/linked-list.ts';
-import { Flag, FrameType, MAX_WINDOW_BYTES } from './frame.ts';
+import { Flag, FrameType } from './frame.ts';
 import { type QueueHolder, queuedMemory } from './queued-memory.ts';
 import { SendQueue } from './send-queue.ts';
 import type { Stream } from './streams.ts';
@@ -69,11 +69,12 @@ export class WaitingStreams implements QueueHolder {
   }
 
   /** Drops the queue of a stream that has ended, or whose reader took too long. */
-  discard(stream: Stream): void {
+  discard(stream: Stream): SendQueue<Stream> | undefined {
     const { queue } = stream;
-    if (queue === undefined) return;
+    if (queue === undefined) return undefined;
     this.remove(queue);
     this.count(-queue.bytes);
+    return queue;
   }
 
   private remove(queue: SendQueue<Stream>): void {
@@ -134,7 +135,6 @@ export class WaitingStreams implements QueueHolder {
       queue.sent(chunk, bytes);
       stream.sendWindow -= bytes;
       side.sendWindow -= bytes;
-      stream.tap?.onWritten(stream, chunk.buffer, chunk.start - bytes, chunk.start);
       sent += bytes;
       chunk = queue.first;
     }
@@ -151,10 +151,4 @@ export class WaitingStreams implements QueueHolder {
     if (sent > 0) stream.handler.onDataSent(stream, sent);
     side.writer.relieve();
   }
-}
-
-/** Adds a WINDOW_UPDATE's increment; NaN when the sum would pass 2^31-1, which is an error (RFC 9113 §6.9.1). */
-export function widen(window: number, increment: number): number {
-  const sum = window + increment;
-  return sum > MAX_WINDOW_BYTES ? Number.NaN : sum;
 }

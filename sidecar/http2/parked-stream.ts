@@ -7,13 +7,15 @@ import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 import type { OnBehalf, PeerIdentity } from './peer-identity.ts';
 import { queuedMemory } from './queued-memory.ts';
+import { SendCredit } from './send-credit.ts';
 import type { SendQueue } from './send-queue.ts';
 import type { PeerSettings } from './settings.ts';
 import { Stream, type StreamConnection } from './streams.ts';
 
 const EMPTY = Buffer.alloc(0);
 const UNREAD = { writableLength: 0 };
-const BLOCKED = { blocked: true };
+const BLOCKED = { blocked: true, tap: undefined, flush(): void {} };
+const NO_CREDIT = new SendCredit();
 const NO_SIGNS = { requestSign(): void {} };
 
 /**
@@ -34,6 +36,8 @@ class Parking implements StreamConnection {
   readonly closed = false;
   readonly lastReadAtMs: number;
   readonly peerGoawayCode: number;
+  readonly sendWindow = 0;
+  readonly credit = NO_CREDIT;
   readonly socket = UNREAD;
   readonly writer = BLOCKED;
 

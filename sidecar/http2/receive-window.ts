@@ -21,12 +21,15 @@ export class ReceiveWindow implements RoomWaiter {
   leftBytes: number;
   /** The received bytes that wait for slow readers, over all streams. */
   bufferedBytes = 0;
+  /** It reopens by so many bytes at a time. */
+  stepBytes: number;
   private unacknowledged = 0;
   private readonly connection: WindowConnection;
 
   constructor(connection: WindowConnection) {
     this.connection = connection;
     this.leftBytes = connection.limits.connectionWindowBytes;
+    this.stepBytes = this.leftBytes >> 1;
   }
 
   /** Counts received bytes. @returns false if the peer was not allowed to send them */
@@ -55,7 +58,7 @@ export class ReceiveWindow implements RoomWaiter {
 
   private giveBack(): void {
     const { limits, writer, closed, role } = this.connection;
-    if (this.unacknowledged < limits.connectionWindowBytes >> 1 || closed) return;
+    if (this.unacknowledged < this.stepBytes || closed) return;
     // Many callers share a connection to an upstream, so only the bound of all waiting bytes applies to it.
     if (role === 'server' && this.bufferedBytes > limits.maxBufferedBytes) return;
     if (queuedMemory.full && this.bufferedBytes > limits.connectionWindowBytes) {

@@ -5,6 +5,7 @@ import type { HeldByConnection, HeldStream } from './held-by-caller.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 import type { OnBehalf, PeerIdentity } from './peer-identity.ts';
+import { type SendCredit, widen } from './send-credit.ts';
 import type { SendQueue } from './send-queue.ts';
 import type { PeerSettings } from './settings.ts';
 import {
@@ -15,6 +16,7 @@ import {
   type StreamState,
 } from './stream-state.ts';
 import type { UnreadOutput } from './unread-output.ts';
+import type { WriteTap } from './writer.ts';
 
 // Constants of this module, because V8 compiles them into the getters, and loads those of another module each time.
 const OPEN = numberOfState('open');
@@ -69,6 +71,9 @@ export interface StreamConnection extends UnreadOutput {
   readonly closed: boolean;
   readonly lastReadAtMs: number;
   readonly peerGoawayCode: number;
+  readonly writer: UnreadOutput['writer'] & { tap: WriteTap | undefined; flush(): void };
+  readonly sendWindow: number;
+  readonly credit: SendCredit;
   sendHeaders(
     stream: Stream,
     list: HeaderList,
@@ -85,10 +90,8 @@ export interface StreamConnection extends UnreadOutput {
   waste(stream: Stream, atOnce?: boolean): void;
 }
 
-/** Is told what a stream sends, so that another one can go on with it. No method may throw. */
+/** Is told how a stream ends, so that another one can go on with it. No method may throw. */
 export interface StreamTap {
-  /** `buffer[start, end)` was written as DATA, and counted against the window. Copy bytes that you keep. */
-  onWritten(stream: Stream, buffer: Buffer, start: number, end: number): void;
   /** The stream ends with these fields, once all DATA before was written. */
   onEnd(list: HeaderList, extra: readonly string[] | undefined): void;
   /** The stream has closed, and this was not sent. */
@@ -117,6 +120,10 @@ export class Stream implements HeldStream {
 
   /** The bytes that we may still send; negative after the peer has reduced its initial window (RFC 9113 §6.9.2). */
   sendWindow: number;
+  /** All bytes that we might have sent by now: its first window, and what the peer has added. */
+  private grantedBytes: number;
+  /** Those that it has added as it received others. */
+  private returnedBytes = 0;
   /** The bytes that the peer may still send. */
   receiveWindow: number;
   /** Consumed bytes for which we have not sent WINDOW_UPDATE yet. */
@@ -161,7 +168,31 @@ export class Stream implements HeldStream {
     this.id = id;
     this.handler = handler;
     this.sendWindow = sendWindow;
+    this.grantedBytes = sendWindow;
     this.receiveWindow = receiveWindow;
+  }
+
+  /** The bytes of DATA that we have written. */
+  get writtenBytes(): number {
+    return this.grantedBytes - this.sendWindow;
+  }
+
+  /** The last of them, which the peer has not given back. */
+  get unreturnedBytes(): number {
+    return this.writtenBytes - this.returnedBytes;
+  }
+
+  /** The peer gives back bytes that it has received. The window may be not a number then, above its limit. */
+  giveBack(bytes: number): void {
+    this.returnedBytes += bytes;
+    this.grantedBytes += bytes;
+    this.sendWindow = widen(this.sendWindow, bytes);
+  }
+
+  /** The peer has changed the window of all its streams. */
+  moveWindow(bytes: number): void {
+    this.grantedBytes += bytes;
+    this.sendWindow = widen(this.sendWindow, bytes);
   }
 
   get state(): StreamState {

@@ -22,6 +22,12 @@ const SPARE_SLABS_MAX = 32;
 const SPARE_SMALL_SLABS_MAX = 1_024;
 const NO_SLAB: Buffer = Buffer.alloc(0);
 
+/** Is told what goes to the socket. No method may throw. */
+export interface WriteTap {
+  /** All output since the last time: whole frames, first those in `segments`. Copy bytes that you keep. */
+  onFlush(segments: readonly Buffer[], slab: Buffer, start: number, end: number): void;
+}
+
 /**
  * The output side of a connection. It appends frames in a slab, which leave in one write at the end of the event that caused
  * them (`flush-queue.ts`). It uses the slab again when the kernel has taken all of it.
@@ -37,6 +43,7 @@ export class FrameWriter implements Flushable {
   callFrames = 0;
   /** The bytes of control frames since the socket is full: answers that the peer requests and does not read. */
   controlBytes = 0;
+  tap: WriteTap | undefined = undefined;
 
   private readonly socket: Socket;
   /** The end of a write over TLS, in a later turn of the event loop. Without TLS writes end at once, or with `drain`. */
@@ -159,6 +166,8 @@ export class FrameWriter implements Flushable {
 
   flush(): void {
     const socket = this.socket;
+    if (this.tap !== undefined && this.pendingBytes > 0)
+      this.tap.onFlush(this.segments, this.slab, this.start, this.offset);
     if (this.segments.length > 0) {
       this.sealSlab();
       socket.cork();

@@ -5,6 +5,7 @@ import { nextResume, type ResumeTry } from './resume.ts';
 const backoff = { baseMs: 100, multiplier: 2, maxMs: 1_000 };
 const lost: ResumeTry = {
   gone: false,
+  reached: true,
   tries: 0,
   lostForMs: 0,
   lingerMs: 5_000,
@@ -24,13 +25,24 @@ function next(change: Partial<ResumeTry>, room = true): { decision: unknown; ask
 }
 
 t.test('the first try is made at once, and takes nothing from the budget', async (t) => {
-  t.strictSame(next({}, false), { decision: { again: true, afterMs: 0 }, asked: 0 });
+  t.strictSame(next({}, false), {
+    decision: { again: true, afterMs: 0, budgeted: false },
+    asked: 0,
+  });
 });
 
 t.test('further tries wait longer and longer, and take a place in the budget', async (t) => {
-  t.strictSame(next({ tries: 1 }), { decision: { again: true, afterMs: 100 }, asked: 1 });
-  t.strictSame(next({ tries: 3 }), { decision: { again: true, afterMs: 400 }, asked: 1 });
+  const budgeted = true;
+  t.strictSame(next({ tries: 1 }), { decision: { again: true, afterMs: 100, budgeted }, asked: 1 });
+  t.strictSame(next({ tries: 3 }), { decision: { again: true, afterMs: 400, budgeted }, asked: 1 });
   t.strictSame(next({ tries: 1 }, false).decision, { again: false, outcome: 'budget_exhausted' });
+});
+
+t.test('a try behind one that reached nobody waits, and takes nothing from the budget', async (t) => {
+  t.strictSame(next({ tries: 3, reached: false }, false), {
+    decision: { again: true, afterMs: 400, budgeted: false },
+    asked: 0,
+  });
 });
 
 t.test('a try that would come too late is not made, and takes nothing', async (t) => {

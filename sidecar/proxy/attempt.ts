@@ -122,7 +122,7 @@ export class Attempt
   heldHead: HeaderList | undefined = undefined;
   /** The loss of the stream whose rest the attempt asks for; undefined for one that sends the request. */
   readonly resume: StreamResume | undefined;
-  /** The name of the run, by which its stream can be resumed; '' without one. */
+  /** What the head says of the run (`stream-names.ts`), by which its stream can be resumed; '' without it. */
   run = '';
   /** The stream on which the request was sent to this endpoint first. */
   first: Stream | undefined = undefined;

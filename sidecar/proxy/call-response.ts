@@ -97,7 +97,8 @@ export class CallResponse {
     this.observer?.onResponseHead(encodingOf(list));
     this.role.run?.onHead(list.fields);
     this.resumable ??= this.call.beginResumable();
-    this.stream.connection.sendHeaders(this.stream, list, this.resumable?.begin(list), false);
+    const own = this.resumable?.begin(list) ?? list;
+    this.stream.connection.sendHeaders(this.stream, own, undefined, false);
   }
 
   /** @returns how many bytes are processed, as `Connection.sendData` does */

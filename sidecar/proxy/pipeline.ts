@@ -20,6 +20,7 @@ import { replyToOversizeRequest } from './oversize.ts';
 import { checkPath, findOwner, findTaskOwner, forbidRetries, nameOutboundPath } from './ownership.ts';
 import { reply, replyToCaller } from './reasons.ts';
 import { type RequestInfo, requestInfo } from './request-info.ts';
+import { serveReturn } from './resume-requests.ts';
 import type { Route } from './router.ts';
 import { reportCircuit } from './settlement.ts';
 import { needsTaskMessage, runOrFollowTask, runsOnce } from './task-runs.ts';
@@ -77,7 +78,9 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
   private resumes(stream: Stream, head: MessageHead, info: RequestInfo, endStream: boolean): boolean {
     const { resumptions, settings } = this.context;
     const callerScope = info.scopeBy(settings.scopeHeaders, stream.connection.identity?.name ?? '');
-    return resumptions?.serve(stream, info, { callerScope, head }, endStream) === true;
+    return (
+      resumptions !== undefined && serveReturn(resumptions, stream, info, { callerScope, head }, endStream)
+    );
   }
 
   private route(call: Call): void {

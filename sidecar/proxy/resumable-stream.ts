@@ -1,5 +1,5 @@
 /** An answer whose caller may lose its connection and come back for the rest. */
-
+import { ListNode } from '../collections/linked-list.ts';
 import { type Arrows, move, type StateOf, statesOf } from '../errors/illegal-step.ts';
 import { RUN_HEADER } from '../grpc/hop-fields.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -8,36 +8,12 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { parkStream } from '../http2/parked-stream.ts';
 import type { SendQueue } from '../http2/send-queue.ts';
 import type { Stream, StreamHandler, StreamTap } from '../http2/streams.ts';
-import { type Room, SentTail } from './sent-tail.ts';
-
-/** The call whose answer it is. */
-export interface ReturningCall {
-  readonly stream: Stream;
-  readonly head: { readonly path: string };
-  readonly callerScope: string;
-  readonly request: { readonly ended: boolean };
-  /** Its answer goes on over another stream. */
-  moveTo(stream: Stream): void;
-  /**
-   * Bytes that had waited were sent over the new stream.
-   *
-   * @param againBytes wait there still, and had been sent before
-   */
-  onMoved(stream: Stream, bytes: number, againBytes: number): void;
-  /** Its caller did not come back in time. */
-  endReturn(): void;
-}
-
-/** Who keeps such streams (`resumptions.ts`). */
-export interface Keeper {
-  readonly room: Room;
-  /** Nothing is left to come back for. */
-  forget(stream: ResumableStream): void;
-  /** Its call is over, and its caller may not have received the end. */
-  keepEnd(stream: ResumableStream): void;
-  /** It lost its connection. */
-  await(stream: ResumableStream): void;
-}
+import type { CarriedStream, Carrier, ConnectionNames } from './carrier.ts';
+import type { Keeper, ReturningCall } from './returning-call.ts';
+import { SentBytes } from './sent-bytes.ts';
+import { StreamMove } from './stream-move.ts';
+import { runName, type StreamName } from './stream-names.ts';
+import type { LinePlace } from './waiting-line.ts';
 
 /** `carried`: by a stream of its caller's. `cut`: the caller may come back. `over`: nobody can resume it. */
 type Carriage = 'carried' | 'cut' | 'over';
@@ -58,45 +34,50 @@ const STATE = statesOf(CARRIAGE_ARROWS);
  *        │                                 └──tasks.linger──▶ over
  *        └──no room, cancelled, its end was kept for long enough──▶ over
  *
- * It keeps the bytes that the caller's window has not given back, and while it is cut all that waits (`parked-stream.ts`). The
- * call, and the app behind it, see a caller that does not read for a moment.
+ * While it is carried, its connection keeps what it has sent (`carrier.ts`). When it is cut, it has the last bytes itself, and
+ * all that waits (`parked-stream.ts`). The call, and the app behind it, see a caller that does not read for a moment.
  */
-export class ResumableStream implements StreamTap, StreamHandler {
-  /** The name of the run. */
-  readonly name: string;
-  /** The name of the stream on which the task came; '' before anybody needs it. */
-  firstStream = '';
+export class ResumableStream
+  extends ListNode<ResumableStream>
+  implements CarriedStream<ResumableStream>, StreamTap, StreamHandler
+{
   readonly path: string;
   readonly callerScope: string;
   /** Undefined when it is over. */
   call: ReturningCall | undefined;
-  /** Until when it is kept; only its keeper writes these three. */
-  untilMs = Number.POSITIVE_INFINITY;
+  /** In the line of those whose end is kept, or who are cut; only its keeper writes both. */
+  place: LinePlace<ResumableStream> | undefined = undefined;
   wasClosed = false;
-  endBytes = 0;
-  private stream: Stream;
-  private readonly keeper: Keeper;
-  private readonly tail: SentTail;
+  /** The connection and the stream that carried it first: they name it. */
+  private readonly names: ConnectionNames;
+  private readonly firstId: number;
+  /** What it has sent. Its carrier tells it more. */
+  readonly sent: SentBytes;
+  private readonly keeper: Keeper<ResumableStream>;
   private state: StateOf<Carriage> = STATE.carried;
+  private stream: Stream;
+  /** Of the stream; the connection of one that is cut is no carrier any more. */
+  private carrier: Carrier<ResumableStream>;
   private head: HeaderList | undefined = undefined;
-  private end: { readonly list: HeaderList; readonly extra: readonly string[] | undefined } | undefined =
-    undefined;
+  private endList: HeaderList | undefined = undefined;
+  private endExtra: readonly string[] | undefined = undefined;
   /** What its last connection had not sent. */
   private unsent: SendQueue<Stream> | undefined = undefined;
-  /** Of the bytes that wait, those that the tail has already. */
-  private againBytes = 0;
-  private movedBytes = 0;
-  private failure: StreamFailure | undefined = undefined;
 
-  constructor(name: string, call: ReturningCall, keeper: Keeper) {
-    this.name = name;
+  constructor(call: ReturningCall, carrier: Carrier<ResumableStream>, keeper: Keeper<ResumableStream>) {
+    super();
+    const { stream } = call;
+    this.names = carrier.names;
+    this.firstId = stream.id;
     this.path = call.head.path;
     this.callerScope = call.callerScope;
     this.call = call;
-    this.stream = call.stream;
+    this.stream = stream;
+    this.carrier = carrier;
     this.keeper = keeper;
-    this.tail = new SentTail(keeper.room);
-    this.stream.tap = this;
+    this.sent = new SentBytes(stream, keeper.room);
+    stream.tap = this;
+    carrier.add(this);
   }
 
   get isCut(): boolean {
@@ -107,50 +88,57 @@ export class ResumableStream implements StreamTap, StreamHandler {
     return this.state === STATE.over;
   }
 
-  /** The stream that carries it, open or not. */
-  get carrier(): Stream {
-    return this.stream;
+  /** The stream that carries it has closed. */
+  get isClosed(): boolean {
+    return this.stream.closed;
   }
 
-  get heldBytes(): number {
-    return this.tail.heldBytes;
+  /** Whether the run has this name. */
+  isNamed({ connection, id }: StreamName): boolean {
+    return id === this.firstId && connection === this.names.ours;
   }
 
-  /** The head of the answer goes out. @returns the field that names the run */
-  begin(list: HeaderList): readonly string[] {
+  /** Whether the caller has sent its task on this stream. */
+  cameOn({ connection, id }: StreamName): boolean {
+    return id === this.firstId && connection === this.names.callers;
+  }
+
+  /** The head of the answer goes out. @returns it with the name of the run */
+  begin(list: HeaderList): HeaderList {
     this.head = list;
-    return [RUN_HEADER, this.name];
+    return this.carrier.named(list);
   }
 
   // --- What its stream tells -------------------------------------------------------------------------------
 
-  onWritten(stream: Stream, buffer: Buffer, start: number, end: number): void {
-    let from = start;
-    if (this.againBytes > 0) {
-      const again = Math.min(this.againBytes, end - start);
-      this.againBytes -= again;
-      from += again;
-      if (from === end) return;
-    }
-    const onTheWay = stream.connection.peer.initialWindowBytes - stream.sendWindow;
-    if (!this.tail.add(buffer, from, end, onTheWay)) this.giveUp();
-  }
-
   onEnd(list: HeaderList, extra: readonly string[] | undefined): void {
-    this.end = { list, extra };
+    this.endList = list;
+    this.endExtra = extra;
   }
 
   onUnsent(queue: SendQueue<Stream>): void {
     this.unsent = queue;
   }
 
+  /** The number of its stream on its present connection. */
+  get streamId(): number {
+    return this.stream.id;
+  }
+
+  /** Its call is over. */
+  get hasEnded(): boolean {
+    return this.call === undefined;
+  }
+
   // --- Its call --------------------------------------------------------------------------------------------
 
   /** The call is over. */
   onCallEnd(): void {
+    if (this.call === undefined) return;
     this.call = undefined;
     if (this.isOver) return;
-    if (this.end === undefined) this.giveUp();
+    if (!this.isCut) this.carrier.onCallEnd();
+    if (this.endList === undefined) this.giveUp();
     else if (!this.isCut) this.keeper.keepEnd(this);
   }
 
@@ -163,20 +151,24 @@ export class ResumableStream implements StreamTap, StreamHandler {
     stream.tap = undefined;
     this.unsent = undefined;
     this.keeper.forget(this);
-    this.tail.drop();
     if (wasCut) stream.connection.reset(stream, ErrorCode.CANCEL);
+    else this.carrier.remove(this);
+    this.sent.drop();
   }
 
   // --- A lost connection, and a caller that comes back -----------------------------------------------------
 
   /** The stream has closed: what follows waits. */
   park(): void {
-    const { call, stream, unsent } = this;
-    const parked = parkStream(stream, unsent, this.againBytes);
+    const { call, carrier, stream, unsent } = this;
+    carrier.settle();
+    // There may be no room for what it has sent.
+    if (this.isOver) return;
+    carrier.remove(this);
+    const parked = parkStream(stream, unsent, this.sent.againBytes);
     stream.tap = undefined;
     parked.tap = this;
     this.unsent = undefined;
-    this.againBytes = 0;
     this.state = move(this.state, STATE.cut);
     this.stream = parked;
     parked.handler = this;
@@ -192,48 +184,43 @@ export class ResumableStream implements StreamTap, StreamHandler {
 
   /** Whether it has all bytes from this one on, and this one was sent before or is the next one. */
   mayResumeAt(byte: number): boolean {
-    return !this.isOver && byte >= this.tail.start && byte <= this.tail.length;
+    if (this.state === STATE.carried) this.carrier.settle();
+    return !this.isOver && this.sent.has(byte);
   }
 
   /** The caller asks for the rest over this stream. */
-  resumeOn(stream: Stream, byte: number): void {
-    const { call, end, head, stream: parked, tail } = this;
+  resumeOn(stream: Stream, carrier: Carrier<ResumableStream>, byte: number): void {
+    const { call, endList, head, stream: parked } = this;
     const { connection } = stream;
     this.state = move(this.state, STATE.carried);
     this.stream = stream;
-    this.movedBytes = 0;
-    this.failure = undefined;
-    // It is the handler while bytes move, because a call that hears of them could send others in between.
-    stream.handler = this;
+    this.carrier = carrier;
+    const moved = new StreamMove(stream);
+    this.sent.moveTo(stream, byte);
+    carrier.add(this);
     stream.tap = this;
-    if (head !== undefined) connection.sendHeaders(stream, head, [RUN_HEADER, this.name], false);
-    const again = tail.length - byte;
-    this.againBytes = again;
-    let at = byte;
-    for (let bytes = tail.read(at); bytes !== undefined; bytes = tail.read(at)) {
-      at += bytes.length;
-      this.move(stream, bytes, 0, bytes.length);
+    if (head !== undefined)
+      connection.sendHeaders(stream, head, [RUN_HEADER, runName(this.names.ours, this.firstId)], false);
+    let againBytes = 0;
+    for (const bytes of this.sent.from(byte)) {
+      againBytes += bytes.length;
+      moved.send(bytes, 0, bytes.length);
     }
-    for (const piece of parked.queue?.pieces ?? []) this.move(stream, piece.buffer, piece.start, piece.end);
+    for (const { buffer, start, end } of parked.queue?.pieces ?? []) moved.send(buffer, start, end);
     parked.tap = undefined;
     parked.connection.reset(parked, ErrorCode.CANCEL);
-    if (end !== undefined) connection.sendHeaders(stream, end.list, end.extra, true);
-    const { failure, movedBytes } = this;
+    if (endList !== undefined) connection.sendHeaders(stream, endList, this.endExtra, true);
+    const { failure, sentBytes } = moved;
+    stream.handler = this;
     if (call !== undefined) {
       call.moveTo(stream);
       if (failure === undefined)
-        call.onMoved(stream, Math.max(0, movedBytes - again), Math.max(0, again - movedBytes));
+        call.onMoved(stream, Math.max(0, sentBytes - againBytes), Math.max(0, againBytes - sentBytes));
     }
     if (failure !== undefined) stream.handler.onFailed(stream, failure);
   }
 
-  private move(stream: Stream, buffer: Buffer, start: number, end: number): void {
-    // Don't add in the same statement: bytes that leave the queue are reported within the call.
-    const sent = stream.connection.sendData(stream, buffer, start, end, false);
-    this.movedBytes += sent;
-  }
-
-  // --- The handler of a stream that carries it when its call is over, or while bytes move -------------------
+  // --- The handler of a stream that carries it when its call is over, or of a parked one --------------------
 
   onHeaders(): void {}
 
@@ -241,12 +228,9 @@ export class ResumableStream implements StreamTap, StreamHandler {
     return end - start;
   }
 
-  onDataSent(_stream: Stream, bytes: number): void {
-    this.movedBytes += bytes;
-  }
+  onDataSent(): void {}
 
   onFailed(_stream: Stream, failure: StreamFailure): void {
-    this.failure = failure;
     if (this.call !== undefined) return;
     if (failure.kind === 'connection' && !this.isOver) this.keeper.await(this);
     else this.giveUp();

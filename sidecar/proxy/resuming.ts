@@ -15,6 +15,7 @@ import type { ProxyContext } from './context.ts';
 import { lastAnswer, replyToFailure } from './failure-reply.ts';
 import { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
+import { runName } from './stream-names.ts';
 import { StreamResume } from './stream-resume.ts';
 
 /**
@@ -64,8 +65,8 @@ export class Resuming {
     if (!cluster.policies.settings.task.deduplicate || !isLoss(failure)) return undefined;
     const lingerMs = streamsResumeMs(stream.connection.peer);
     if (lingerMs === 0) return undefined;
-    const name = attempt.resume?.name ?? attempt.run;
-    if (name === '') return undefined;
+    if (attempt.resume === undefined && attempt.run === '') return undefined;
+    const name = attempt.resume?.name ?? runName(attempt.run, stream.id);
     return new StreamResume(attempt, name, response.sentBytes, nowMs, lingerMs);
   }
 
@@ -77,9 +78,10 @@ export class Resuming {
     failure: AttemptFailure,
     nowMs: number,
   ): boolean {
-    resume.fail();
-    const again = failure.kind === 'no-connection' || failure.unprocessed || isLoss(failure);
-    if (!again) return this.giveUp(call, resume, 'refused', nowMs);
+    resume.fail(failure.kind !== 'no-connection');
+    const unreached = failure.kind === 'no-connection' && failure.reason !== 'headers_too_large';
+    if (!unreached && !failure.unprocessed && !isLoss(failure))
+      return this.giveUp(call, resume, 'refused', nowMs);
     return this.next(call, attempt, resume, nowMs);
   }
 
@@ -89,7 +91,8 @@ export class Resuming {
     const { endpoint } = resume;
     const decision = nextResume(
       {
-        gone: endpoint.removed || endpoint.pool.schedule.refused,
+        gone: endpoint.removed,
+        reached: resume.reached,
         tries: resume.tries,
         lostForMs: nowMs - resume.lostAtMs,
         lingerMs: resume.lingerMs,
@@ -107,7 +110,7 @@ export class Resuming {
       return true;
     }
     resume.wait();
-    const wait = new RetryWait(call, attempt, true);
+    const wait = new RetryWait(call, attempt, true, decision.budgeted);
     call.tries.wait(wait, resume.tries);
     wait.start(decision.afterMs);
     return true;
@@ -124,10 +127,10 @@ export class Resuming {
     const resume = call.attempt!.resume!;
     const nowMs = this.context.clock();
     if (!resume.endpoint.removed) {
-      this.ask(call, resume, nowMs, true);
+      this.ask(call, resume, nowMs, resume.reached);
       return;
     }
-    call.cluster.policies.budget.release();
+    if (resume.reached) call.cluster.policies.budget.release();
     this.giveUp(call, resume, 'gone', nowMs);
   }
 

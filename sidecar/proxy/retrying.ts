@@ -42,13 +42,16 @@ export class RetryWait extends Timer {
   private readonly failed: Attempt;
   /** The next attempt goes to the endpoint that may be running the task. */
   readonly sameEndpoint: boolean;
+  /** It has a place in the retry budget. */
+  private readonly budgeted: boolean;
 
-  constructor(call: WaitingCall, failed: Attempt, sameEndpoint: boolean) {
+  constructor(call: WaitingCall, failed: Attempt, sameEndpoint: boolean, budgeted = true) {
     super();
     this.call = call;
     this.wheel = call.context.wheel;
     this.failed = failed;
     this.sameEndpoint = sameEndpoint;
+    this.budgeted = budgeted;
   }
 
   start(afterMs: number): void {
@@ -64,7 +67,7 @@ export class RetryWait extends Timer {
   cancel(): void {
     if (!this.armed) return;
     this.wheel.cancel(this);
-    this.call.cluster.policies.budget.release();
+    if (this.budgeted) this.call.cluster.policies.budget.release();
   }
 }
 

@@ -1,43 +1,12 @@
 /** Keeps the bytes of a stream that its reader may not have received. */
+import { giveMemory, type Room, takeMemory } from './spare-memory.ts';
 
 /** The most that a reader's window can have on the way. */
 export const SENT_TAIL_MAX_BYTES = 262_144;
 const FIRST_BYTES = 1_024;
-const FIRST_BITS = 10;
 /** Up to this size a loop is faster than the native call of Buffer.copy. */
 const LOOP_MAX_BYTES = 96;
 const NOTHING = Buffer.alloc(0);
-
-/** Rings that streams have given back, by their sizes: with new ones for each stream the garbage collector has much to do. */
-const spare: Buffer[][] = [];
-const SPARE_MAX_BYTES = 4_194_304;
-let spareBytes = 0;
-
-/** The place of a size, which is a power of two. */
-function sizeClass(bytes: number): number {
-  return 31 - FIRST_BITS - Math.clz32(bytes);
-}
-
-function takeRing(bytes: number): Buffer {
-  const ring = spare[sizeClass(bytes)]?.pop();
-  if (ring === undefined) return Buffer.allocUnsafeSlow(bytes);
-  spareBytes -= bytes;
-  return ring;
-}
-
-function giveRing(ring: Buffer): void {
-  if (ring.length === 0 || spareBytes + ring.length > SPARE_MAX_BYTES) return;
-  spareBytes += ring.length;
-  const rings = (spare[sizeClass(ring.length)] ??= []);
-  rings.push(ring);
-}
-
-/** Memory that several tails share. */
-export interface Room {
-  /** @returns false when there is not so much */
-  take(bytes: number): boolean;
-  give(bytes: number): void;
-}
 
 /**
  * The last bytes of a stream, in a ring that has the next size above what was ever on the way, and at most that of a window:
@@ -47,7 +16,7 @@ export interface Room {
  *     └ ─ ─ ─ ─ ─ ─ ┴──────────────────────┘
  *                   ▲ start                ▲ length
  *
- * It copies what was written, because the bytes of a read are overwritten by the next one (`http2/shared-read.ts`).
+ * It gets what the log of a connection can't hold any longer (`sent-log.ts`), and all of it when the connection is lost.
  */
 export class SentTail {
   /** The bytes of the stream so far. */
@@ -90,20 +59,26 @@ export class SentTail {
     return true;
   }
 
+  /** The bytes up to this one will not be asked for, and were not added. */
+  skipTo(byte: number): void {
+    this.start = byte;
+    this.length = byte;
+  }
+
   private grow(needed: number): boolean {
     if (needed > SENT_TAIL_MAX_BYTES) return false;
     const before = this.ring;
     let size = Math.max(before.length, FIRST_BYTES);
     while (size < needed) size *= 2;
     if (!this.room.take(size - before.length)) return false;
-    const ring = takeRing(size);
+    const ring = takeMemory(size);
     let at = this.start;
     for (let bytes = this.view(at); bytes !== undefined; bytes = this.view(at)) {
       bytes.copy(ring, at & (size - 1));
       at += bytes.length;
     }
     this.ring = ring;
-    giveRing(before);
+    giveMemory(before);
     return true;
   }
 
@@ -124,7 +99,7 @@ export class SentTail {
   /** Frees its memory. */
   drop(): void {
     this.room.give(this.ring.length);
-    giveRing(this.ring);
+    giveMemory(this.ring);
     this.ring = NOTHING;
     this.start = this.length;
   }

@@ -1,5 +1,5 @@
 /** How sidecars name a task's run and its stream to each other, and ask for the rest of one. */
-import { randomFillSync } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { FIRST_STREAM_HEADER, RESUME_HEADER, RUN_HEADER } from '../grpc/hop-fields.ts';
 import { announcedName } from '../grpc/sidecar-settings.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
@@ -13,18 +13,27 @@ function isRunField(name: string): boolean {
   return name === RUN_HEADER;
 }
 
-/** The latest head of an answer without its run. Others mostly repeat it, and a list that repeats is not encoded again. */
+/** The latest head of an answer, and the same without its run. Others mostly repeat it. */
+let latestNamed: HeaderList | undefined;
 let latestHead: HeaderList | undefined;
 
 /** The head of an answer as its caller gets it, which has no run. */
 export function withoutRun(list: HeaderList): HeaderList {
+  if (list === latestNamed) return latestHead!;
+  // Connections have different names and otherwise the same heads, and a list that repeats is not encoded again.
   if (latestHead !== undefined && list.neverIndexed === undefined && isWithoutRun(latestHead, list))
-    return latestHead;
+    return remember(list, latestHead);
   const head = copyWithout(list, isRunField);
   if (head.neverIndexed === undefined) {
     head.shared = true;
-    latestHead = head;
+    remember(list, head);
   }
+  return head;
+}
+
+function remember(named: HeaderList, head: HeaderList): HeaderList {
+  if (named.shared) latestNamed = named;
+  latestHead = head;
   return head;
 }
 
@@ -40,19 +49,10 @@ function isWithoutRun({ fields }: HeaderList, list: HeaderList): boolean {
 }
 
 const NAME_BYTES = 16;
-/** Random bytes are drawn for many names at a time: a call into native code costs more than the bytes. */
-const pool = Buffer.allocUnsafeSlow(256 * NAME_BYTES);
-let drawn = pool.length;
 
-/** A name for a run: 128 random bits, so that no other run has it, of any process, and nobody can guess it. */
-export function nextRunName(): string {
-  if (drawn === pool.length) {
-    randomFillSync(pool);
-    drawn = 0;
-  }
-  const name = pool.toString('hex', drawn, drawn + NAME_BYTES);
-  drawn += NAME_BYTES;
-  return name;
+/** A name for a connection: 128 random bits, so that no other has it, of any process, and nobody can guess it. */
+export function nextConnectionName(): string {
+  return randomBytes(NAME_BYTES).toString('hex');
 }
 
 /**
@@ -63,10 +63,15 @@ export function nameOfStream({ name }: StreamConnection, streamId: number): stri
   return `${name}-${streamId}`;
 }
 
-/** The same on the server's side. */
-export function announcedStreamName(connection: StreamConnection, streamId: number): string {
+/** The client's name of a connection, on the server's side. */
+export function announcedConnectionName(connection: StreamConnection): string {
   if (connection.name === '') connection.name = announcedName(connection.peer);
-  return nameOfStream(connection, streamId);
+  return connection.name;
+}
+
+/** The name of the run of which {@link RUN_HEADER} was in the head on this stream. */
+export function runName(run: string, streamId: number): string {
+  return `${run}-${streamId}`;
 }
 
 const STREAM_PATTERN = /^([0-9a-f]{32})-(\d{1,10})$/;
@@ -83,13 +88,12 @@ export function parseStreamName(value: string): StreamName | undefined {
 }
 
 export interface ResumeRequest {
-  /** Of the run. */
-  readonly name: string;
+  readonly run: StreamName;
   /** The bytes of DATA that the caller has, with the prefixes of gRPC and without padding. */
   readonly byte: number;
 }
 
-const RESUME_PATTERN = /^([0-9a-f]{32})\/(\d{1,15})$/;
+const RESUME_PATTERN = /^([^/]{1,64})\/(\d{1,15})$/;
 
 export function resumeValue(name: string, byte: number): string {
   return `${name}/${byte}`;
@@ -98,5 +102,6 @@ export function resumeValue(name: string, byte: number): string {
 /** Undefined when it is malformed. */
 export function parseResume(value: string): ResumeRequest | undefined {
   const [, name, byte] = RESUME_PATTERN.exec(value) ?? [];
-  return name === undefined ? undefined : { name, byte: Number(byte) };
+  const run = name === undefined ? undefined : parseStreamName(name);
+  return run === undefined ? undefined : { run, byte: Number(byte) };
 }

@@ -51,6 +51,8 @@ export class StreamResume {
   /** How long the run waits for its caller. */
   readonly lingerMs: number;
   tries = 0;
+  /** The latest try has reached the endpoint. */
+  reached = false;
   private state: StateOf<ResumeState> = STATE.asking;
 
   constructor(cut: LostAttempt, name: string, fromByte: number, lostAtMs: number, lingerMs: number) {
@@ -68,8 +70,9 @@ export class StreamResume {
   }
 
   /** The attempt got no answer. */
-  fail(): void {
+  fail(reached: boolean): void {
     this.tries++;
+    this.reached = reached;
   }
 
   wait(): void {

@@ -52,6 +52,7 @@ export async function startScene(
     write = writeChunks,
     cluster = {},
     tasks = {},
+    inbound = {},
     tls = undefined,
     head = {},
     endpoints = [],
@@ -60,6 +61,7 @@ export async function startScene(
     write?: (stream: ServerHttp2Stream, body: readonly Buffer[]) => void;
     cluster?: Section;
     tasks?: Section;
+    inbound?: Section;
     tls?: Section | undefined;
     /** Of the answer, beside the usual fields. */
     head?: Readonly<Record<string, string>>;
@@ -75,7 +77,7 @@ export async function startScene(
   });
   const theirs = await startDataPlane(t, {
     name: 'agent',
-    inbound: { app: app.address, tasks, ...(tls && { tls }) },
+    inbound: { app: app.address, tasks, ...inbound, ...(tls && { tls }) },
   });
   const cutter = await startCutter(t, theirs.inboundPort);
   const retry = { max_attempts: 5, backoff: { base: '1ms', max: '2ms' }, budget: { min_concurrent: 100 } };

@@ -8,6 +8,8 @@ export interface Cut {
   readonly atByte: number;
   /** The server does not notice: its connection stays open and silent, as when a host loses its power. */
   readonly serverStays?: boolean;
+  /** Nobody notices: both connections stay open and silent. */
+  readonly bothStay?: boolean;
 }
 
 export interface Cutter {
@@ -17,8 +19,11 @@ export interface Cutter {
   next: Cut | undefined;
   /** Cuts the open connections, behind so many of the bytes that come from now on. */
   arm(cut: Cut): void;
-  /** Where connections from now on lead; undefined: they are closed at once. */
-  target: number | undefined;
+  /** Where connections from now on lead; undefined: they are closed at once; 'silent': nobody says a word. */
+  target: number | 'silent' | undefined;
+  /** Connections from now on are refused, until {@link accept}. */
+  refuse(): void;
+  accept(): Promise<void>;
   /** When the last connection was cut, by `performance.now()`. */
   cutAtMs: number;
   /** Bytes that the last connection has carried. */
@@ -42,6 +47,12 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
   const server = createServer({ noDelay: true }, (client) => {
     if (cutter.target === undefined) {
       client.destroy();
+      return;
+    }
+    if (cutter.target === 'silent') {
+      sockets.add(client);
+      client.on('error', () => {});
+      client.on('close', () => sockets.delete(client));
       return;
     }
     const target = connect({ port: cutter.target, host: '127.0.0.1', noDelay: true });
@@ -70,6 +81,7 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
       cutter.cuts++;
       cutter.cutAtMs = performance.now();
       silent.now = true;
+      if (next!.bothStay === true) return;
       client.destroy();
       if (next!.serverStays !== true) target.destroy();
     };
@@ -103,7 +115,7 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => {
     for (const socket of sockets) socket.destroy();
-    server.close();
+    if (server.listening) server.close();
   });
   const bound = server.address();
   if (bound === null || typeof bound === 'string') throw new Error('the cutter has no port');
@@ -115,6 +127,8 @@ export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number)
       for (const arm of arms) arm(cut);
     },
     target: targetPort,
+    refuse: () => void server.close(),
+    accept: () => new Promise((resolve) => server.listen(bound.port, '127.0.0.1', resolve)),
     cutAtMs: 0,
     muteBehind: undefined,
     muted: 0,

@@ -21,12 +21,6 @@ export function connectTimeout(
   return new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connect_timeout');
 }
 
-/** Whether the host answered that nothing listens there, so that the process that did is gone. */
-export function wasRefused({ cause }: ConnectionError): boolean {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
-  return code === 'ECONNREFUSED' || code === 'ENOENT';
-}
-
 /** Returns message and reason of a failed connection; the TLS error's own if TLS caused it. */
 export function causeOf(error: ConnectionError): { message: string; reason: string } {
   const tls = tlsErrorOf(error.cause);

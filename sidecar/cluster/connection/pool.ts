@@ -10,7 +10,7 @@ import type { ConnectionOwner } from '../../http2/connection-owner.ts';
 import { ConnectionError } from '../../http2/errors.ts';
 import { ErrorCode, errorName } from '../../http2/frame.ts';
 import { printable, tlsErrorOf } from '../../tls/failure.ts';
-import { causeOf, connectTimeout, wasRefused } from './connect-failure.ts';
+import { causeOf, connectTimeout } from './connect-failure.ts';
 import { PoolKeepalive } from './keepalive.ts';
 import { POOL_ARROWS, PoolState } from './pool-state.ts';
 import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } from './pool-types.ts';
@@ -322,7 +322,6 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     if (connection === this.connecting) {
       this.environment.wheel.cancel(this);
       const { message, reason } = causeOf(error);
-      this.schedule.refused = wasRefused(error);
       this.connectFailed(`connecting to ${this.address} failed: ${message}`, reason);
       return;
     }

@@ -27,8 +27,6 @@ export class ReconnectSchedule {
   dueAtMs = Number.POSITIVE_INFINITY;
   /** When a call may try it. */
   wantedAtMs = Number.NEGATIVE_INFINITY;
-  /** The last try was refused: nothing listens at the address, and what ran there is gone. */
-  refused = false;
   private failures = 0;
   private wantedFailures = 0;
 
@@ -44,7 +42,6 @@ export class ReconnectSchedule {
   succeeded(): void {
     this.dueAtMs = Number.POSITIVE_INFINITY;
     this.wantedAtMs = Number.NEGATIVE_INFINITY;
-    this.refused = false;
     this.failures = 0;
     this.wantedFailures = 0;
   }
