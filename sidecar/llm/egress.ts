@@ -1,11 +1,13 @@
 /**
  * Receives the agent's requests, gives each to an exchange, and holds what they share. The first connection loads it.
  */
+
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Transform } from 'node:stream';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import { BodyPrint, type Print } from '../journal/record/body-print.ts';
+import { SharedMemory, SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './caller/client-retries.ts';
 import type { DownstreamRequest, DownstreamResponse } from './caller/downstream.ts';
 import { loggedText } from './caller/logged-sink.ts';
@@ -15,7 +17,7 @@ import { flightDigest } from './flights.ts';
 import { isJournaled } from './journal-entries.ts';
 import { type Asked, apiByHeaders } from './kinds/asked.ts';
 import { traitsOf } from './kinds/operations.ts';
-import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
+import { bodyMemoryOf } from './limits/body-memory.ts';
 import { HeadMemory } from './limits/head-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
@@ -49,7 +51,7 @@ const NO_ROOM_FOR_HEADS =
 export class Egress {
   private readonly context: EgressContext;
   private readonly budgets = new TaskBudgets();
-  private readonly memory: BodyMemory;
+  private readonly memory: SharedMemory;
   private readonly heads = new HeadMemory();
   private readonly turn = new TurnShare();
   /** Requests whose bodies are not whole yet. */
@@ -61,7 +63,7 @@ export class Egress {
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
-    this.memory = new BodyMemory(bodyMemoryOf(settings.limits), clock);
+    this.memory = new SharedMemory(bodyMemoryOf(settings.limits), clock);
     const upstreams = inOrder(
       settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
     );
@@ -320,7 +322,7 @@ export class Egress {
       retryKey: keyOf,
       dropBody: () => {
         // Compute the key first: it recognises the client's own retry by the bytes.
-        if (retryCount !== undefined && body.bytes > SMALL_BODY_BYTES) keyOf();
+        if (retryCount !== undefined && body.bytes > SMALL_CLAIM_BYTES) keyOf();
         reader.release();
       },
       facts: readRequestFacts(operation, body, scan, head.asked),

@@ -7,8 +7,9 @@
  *                  ├── refused for a field of ours, or lost an idle connection ─▶ again, as the same attempt
  *                  └── failed, and nothing is left to try ──────────────────────▶ gave_up
  */
+
+import { SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
 import type { KeylessSink } from './caller/keyless-sink.ts';
-import { SMALL_BODY_BYTES } from './limits/body-memory.ts';
 import { Additions } from './provider/added-fields.ts';
 import { attemptOptions } from './provider/attempt-options.ts';
 import { statusOfEnd } from './provider/attempt-verdict.ts';
@@ -206,7 +207,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
   onCommit(status: number): void {
     this.owner.onCommit(status);
     // No other attempt follows: a large body is not kept while its answer streams for minutes.
-    if (this.request.body.bytes > SMALL_BODY_BYTES && this.running?.sent === true) this.request.dropBody();
+    if (this.request.body.bytes > SMALL_CLAIM_BYTES && this.running?.sent === true) this.request.dropBody();
   }
 
   onEnd(end: ProviderAttemptEnd): void {

@@ -1,39 +1,6 @@
-/**
- * Shares the memory for request bodies among all requests: decides which request reads its body now, and which waits.
- *
- *     enter ──there is room──▶ granted ──release──▶ over
- *       └──▶ in line ──room──▶ granted
- *               └──leave──▶ over
- *
- * It admits a body as a whole, so that a body that has begun never waits for another one. In line the caller that holds
- * least is next: a flood of large bodies waits behind itself. Small bodies have room of their own, and pass by.
- */
-
-import { totalmem } from 'node:os';
+/** Says how much memory the bodies of requests to models may take; `policy/shared-memory.ts` shares it. */
+import { processBytes } from '../../node/process-memory.ts';
 import type { LlmLimitSettings } from '../shared/llm-settings.ts';
-
-/** A body that has room, or waits for it. */
-export interface Claim {
-  readonly caller: string;
-  /** The bytes that it holds, or requests. */
-  bytes: number;
-  granted: boolean;
-  /** When it was admitted, in milliseconds. */
-  sinceMs: number;
-  onGranted(): void;
-}
-
-/** A body up to this size is small: a long conversation without pictures. */
-export const SMALL_BODY_BYTES = 65_536;
-/** The share of the memory for larger bodies; small ones have the rest. */
-const LARGE_SHARE = 0.875;
-/** The share of the memory for the larger bodies of one caller. */
-const CALLER_SHARE = 0.75;
-/** How long requests hold bodies, while none has ended yet. */
-const UNKNOWN_HOLD_MS = 1_000;
-const MAX_AGAIN_MS = 60_000;
-/** The weight of the latest body in the mean time that bodies are held. */
-const HOLD_WEIGHT = 0.2;
 
 /** The share of the process's memory; the rest is for everything else. */
 const PROCESS_SHARE = 0.25;
@@ -42,153 +9,14 @@ const MOST_BYTES = 268_435_456;
 /**
  * Returns what bodies may take of a process with this much memory, in bytes: a quarter, and 256 MiB at most.
  *
- * @param processBytes the bound of its container, or the machine's memory
+ * @param bytes the bound of its container, or the machine's memory
  */
-export function bodyMemoryFor(processBytes: number): number {
-  return Math.min(MOST_BYTES, Math.floor(processBytes * PROCESS_SHARE));
+export function bodyMemoryFor(bytes: number): number {
+  return Math.min(MOST_BYTES, Math.floor(bytes * PROCESS_SHARE));
 }
 
 /** Returns the bound of all requests' bodies, in bytes; at least that of one. */
 export function bodyMemoryOf({ maxBodyMemoryBytes, maxRequestBytes }: LlmLimitSettings): number {
   if (maxBodyMemoryBytes > 0) return maxBodyMemoryBytes;
-  const constrained = process.constrainedMemory();
-  // Where nothing bounds the process, Node returns 0, or more than the machine has.
-  const bytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
-  return Math.max(bodyMemoryFor(bytes), maxRequestBytes);
-}
-
-export class BodyMemory {
-  private currentMaxBytes: number;
-  private readonly clock: () => number;
-  private heldBytes = 0;
-  private largeBytes = 0;
-  /** The bytes of larger bodies, by caller. */
-  private readonly callers = new Map<string, number>();
-  private readonly line: Claim[] = [];
-  private lineBytes = 0;
-  private holdMs = UNKNOWN_HOLD_MS;
-
-  /** @param clock milliseconds that never go back */
-  constructor(maxBytes: number, clock: () => number) {
-    this.currentMaxBytes = maxBytes;
-    this.clock = clock;
-  }
-
-  /** The bytes of all admitted bodies. */
-  get bytes(): number {
-    return this.heldBytes;
-  }
-
-  /** The number of bodies in line. */
-  get waiting(): number {
-    return this.line.length;
-  }
-
-  get maxBytes(): number {
-    return this.currentMaxBytes;
-  }
-
-  /** Admitted bodies stay. */
-  setMax(maxBytes: number): void {
-    this.currentMaxBytes = maxBytes;
-    this.letIn();
-  }
-
-  /** Calls `onGranted` of the claim as soon as there is room, which may be at once, unless the claim is released before. */
-  enter(claim: Claim): void {
-    if (this.fits(claim) && (isSmall(claim) || this.line.length === 0)) {
-      this.grant(claim);
-      return;
-    }
-    this.line.push(claim);
-    this.lineBytes += claim.bytes;
-    // The bodies before it may wait for the room of their own callers.
-    this.letIn();
-  }
-
-  /** The body is smaller than it claimed. */
-  shrink(claim: Claim, bytes: number): void {
-    if (!claim.granted || bytes >= claim.bytes) return;
-    this.count(claim, -1);
-    claim.bytes = bytes;
-    this.count(claim, 1);
-    this.letIn();
-  }
-
-  /** Ends a claim, in line or admitted. */
-  release(claim: Claim): void {
-    const at = claim.granted ? -1 : this.line.indexOf(claim);
-    if (at >= 0) {
-      this.line.splice(at, 1);
-      this.lineBytes -= claim.bytes;
-    }
-    if (claim.granted) {
-      this.count(claim, -1);
-      claim.granted = false;
-      if (!isSmall(claim)) this.holdMs += HOLD_WEIGHT * (this.clock() - claim.sinceMs - this.holdMs);
-    }
-    claim.bytes = 0;
-    this.letIn();
-  }
-
-  /** In how many milliseconds a refused body may find room: after the bodies in line. */
-  againMs(): number {
-    const rounds = 1 + this.lineBytes / Math.max(1, this.currentMaxBytes);
-    return Math.min(MAX_AGAIN_MS, Math.max(UNKNOWN_HOLD_MS, this.holdMs * rounds));
-  }
-
-  private letIn(): void {
-    while (this.line.length > 0) {
-      let best = -1;
-      let least = Number.POSITIVE_INFINITY;
-      for (let at = 0; at < this.line.length; at++) {
-        const { caller } = this.line[at]!;
-        const held = this.callers.get(caller) ?? 0;
-        if (held >= least || !this.callerHasRoom(this.line[at]!, held)) continue;
-        least = held;
-        best = at;
-      }
-      if (best < 0 || !this.fits(this.line[best]!)) return;
-      const [claim] = this.line.splice(best, 1);
-      this.lineBytes -= claim!.bytes;
-      this.grant(claim!);
-    }
-  }
-
-  private grant(claim: Claim): void {
-    claim.granted = true;
-    claim.sinceMs = this.clock();
-    this.count(claim, 1);
-    claim.onGranted();
-  }
-
-  private fits(claim: Claim): boolean {
-    // A body that is larger than the whole memory goes alone.
-    if (this.heldBytes === 0) return true;
-    if (isSmall(claim)) return this.heldBytes + claim.bytes <= this.currentMaxBytes;
-    if (this.largeBytes > 0 && this.largeBytes + claim.bytes > this.currentMaxBytes * LARGE_SHARE)
-      return false;
-    return (
-      this.largeBytes === 0 ||
-      (this.heldBytes + claim.bytes <= this.currentMaxBytes &&
-        this.callerHasRoom(claim, this.callers.get(claim.caller) ?? 0))
-    );
-  }
-
-  private callerHasRoom(claim: Claim, held: number): boolean {
-    return isSmall(claim) || held === 0 || held + claim.bytes <= this.currentMaxBytes * CALLER_SHARE;
-  }
-
-  private count(claim: Claim, sign: 1 | -1): void {
-    this.heldBytes += sign * claim.bytes;
-    if (isSmall(claim)) return;
-    this.largeBytes += sign * claim.bytes;
-    const held = (this.callers.get(claim.caller) ?? 0) + sign * claim.bytes;
-    if (held > 0) this.callers.set(claim.caller, held);
-    else this.callers.delete(claim.caller);
-  }
-}
-
-function isSmall({ bytes }: Claim): boolean {
-  return bytes <= SMALL_BODY_BYTES;
+  return Math.max(bodyMemoryFor(processBytes()), maxRequestBytes);
 }

@@ -7,14 +7,15 @@
  * While the body is in line the reader reads nothing: the client's socket fills, and the client waits. Of a body without a
  * length it reads only the beginning until there is room for the largest body.
  */
+
 import type { Hash } from 'node:crypto';
 import type { Transform } from 'node:stream';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import type { BodyPrint } from '../../journal/record/body-print.ts';
+import { type Claim, type SharedMemory, SMALL_CLAIM_BYTES } from '../../policy/shared-memory.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import { type RefusalExtras, type RefusalReason, refuse } from '../caller/refusals.ts';
 import type { Reply } from '../caller/reply.ts';
-import { type BodyMemory, type Claim, SMALL_BODY_BYTES } from '../limits/body-memory.ts';
 import type { TurnShare } from '../limits/turn-share.ts';
 import { BodyParts } from '../shared/body.ts';
 import { textOf } from '../shared/headers.ts';
@@ -23,7 +24,7 @@ import type { JsonScan } from './json-scan.ts';
 export interface BodyReading {
   readonly request: DownstreamRequest;
   readonly reply: Reply;
-  readonly memory: BodyMemory;
+  readonly memory: SharedMemory;
   readonly turn: TurnShare;
   readonly wheel: TimerWheel;
   /** Milliseconds that never go back. */
@@ -81,7 +82,7 @@ export class BodyReader extends Timer implements Claim {
       return;
     }
     this.hasLength = length !== undefined && decoder === undefined;
-    this.bytes = this.hasLength ? length! : Math.min(maxBytes, SMALL_BODY_BYTES);
+    this.bytes = this.hasLength ? length! : Math.min(maxBytes, SMALL_CLAIM_BYTES);
     memory.enter(this);
     if (!this.granted && !this.over) wheel.arm(this, waitUntilMs);
   }
@@ -157,7 +158,7 @@ export class BodyReader extends Timer implements Claim {
     scan?.push(part);
     digest?.update(part);
     print?.push(part);
-    if (body.bytes <= SMALL_BODY_BYTES) return;
+    if (body.bytes <= SMALL_CLAIM_BYTES) return;
     if (!this.hasLength && this.rest === undefined) this.claimRest();
     if (!turn.spend(part.length, this.goOn)) this.pause();
   }

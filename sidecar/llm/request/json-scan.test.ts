@@ -2,7 +2,6 @@
 
 import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
-import { BodyMemory, bodyMemoryFor, type Claim } from '../limits/body-memory.ts';
 import { TURN_BYTES, TurnShare } from '../limits/turn-share.ts';
 import { type Body, BodyParts, bodyOf, viewsOf } from '../shared/body.ts';
 import { withTopLevel } from './json-edit.ts';
@@ -185,50 +184,6 @@ t.test('a body keeps its pieces, but joins small ones', async (t) => {
   kept.push(large);
   t.equal(kept.parts[0], large);
   t.strictSame(bodyOf(Buffer.alloc(0)), { parts: [], bytes: 0 });
-});
-
-const MIB = 1_048_576;
-
-t.test('bodies share the memory fairly, and small ones pass by the line', async (t) => {
-  let nowMs = 0;
-  const memory = new BodyMemory(16 * MIB, () => nowMs);
-  const granted: string[] = [];
-  const claim = (name: string, bytes: number, caller = name): Claim => {
-    const one: Claim = { caller, bytes, granted: false, sinceMs: 0, onGranted: () => granted.push(name) };
-    memory.enter(one);
-    return one;
-  };
-  const first = claim('flood 1', 6 * MIB, 'flood');
-  claim('flood 2', 6 * MIB, 'flood');
-  const third = claim('flood 3', 4 * MIB, 'flood');
-  claim('flood 4', 4 * MIB, 'flood');
-  t.strictSame(granted, ['flood 1', 'flood 2'], 'three quarters are for one caller');
-  const other = claim('other', 3 * MIB);
-  t.equal(granted.at(-1), 'flood 2', 'seven eighths are for large bodies');
-  const small = claim('small', 60_000);
-  t.equal(granted.at(-1), 'small', 'a small one does not wait behind them');
-  t.equal(memory.waiting, 3);
-  nowMs = 4_000;
-  t.ok(memory.againMs() >= 1_000);
-  memory.release(first);
-  t.strictSame(granted.slice(3), ['other', 'flood 3'], 'who holds least is first');
-  t.ok(memory.againMs() > 1_000, 'by what others have held it for');
-  memory.release(third);
-  t.equal(granted.at(-1), 'flood 4');
-  memory.shrink(other, 10);
-  memory.release(other);
-  memory.release(small);
-  memory.release(small);
-  t.equal(memory.bytes, 10 * MIB);
-  const whole = claim('whole', 20 * MIB);
-  const gone = claim('gone', 10 * MIB);
-  t.equal(memory.waiting, 2);
-  memory.release(gone);
-  memory.setMax(64 * MIB);
-  t.ok(whole.granted, 'more memory lets them in');
-  t.equal(memory.waiting, 0);
-  t.equal(bodyMemoryFor(512 * MIB), 128 * MIB);
-  t.equal(bodyMemoryFor(64_000 * MIB), 256 * MIB);
 });
 
 t.test('one turn of the event loop reads a bounded part of large bodies', async (t) => {
