@@ -57,6 +57,8 @@ const tables: readonly Readonly<Record<string, number>>[] = [
     'heads that repeat, kept to be found again': HEADS_BYTES,
     'bytes that wait for readers': 2 * queuedMemory.maxBytes,
     'answers to tasks and parts of streams, kept to be given again': numberOf('inbound.tasks.max_bytes'),
+    // There is no bus by default.
+    'answers, chunks and requests of tasks on the bus, on their way': 0,
     'pages of metrics and states that nobody reads': MAX_UNREAD_BYTES,
   },
   {

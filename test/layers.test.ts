@@ -232,11 +232,12 @@ const allowedAgents: Record<string, readonly string[]> = {
 const rooms: Record<string, Record<string, readonly string[]>> = {
   bus: {
     log: [],
-    message: ['log'],
+    memory: [],
+    message: ['memory', 'log'],
     local: ['log'],
     nats: ['log'],
-    publisher: ['message', 'log'],
-    consumer: ['message', 'log'],
+    publisher: ['message', 'memory', 'log'],
+    consumer: ['message', 'memory', 'log'],
   },
   journal: {
     record: [],

@@ -47,6 +47,8 @@ export interface SubmittedTask {
   end: TaskEnd | null;
   /** The name of the agent that runs it; '' when nobody does, or it is not known. */
   runner: string;
+  /** What the bus keeps of the end. */
+  end_bytes: number;
 }
 
 export interface SubmitRequest {
@@ -54,6 +56,7 @@ export interface SubmitRequest {
   method: 'PROCESS_TASK' | 'STREAM_PROCESS';
   timeout_ms: number;
   idempotency_key: string;
+  without_large_answer?: boolean;
 }
 
 export interface TaskEvent {
@@ -86,11 +89,11 @@ type Unary<Request, Answer> = (
 /** A client of outrigger.v1.Tasks over one channel. */
 export interface TasksClient {
   Submit: Unary<SubmitRequest, SubmittedTask>;
-  Get: Unary<{ id: string }, SubmittedTask>;
-  Cancel: Unary<{ id: string }, SubmittedTask>;
+  Get: Unary<{ id: string; without_large_answer?: boolean }, SubmittedTask>;
+  Cancel: Unary<{ id: string; without_large_answer?: boolean }, SubmittedTask>;
   List: Unary<ListRequest, TaskList>;
   Watch(
-    request: { id: string; from_sequence: number },
+    request: { id: string; from_sequence: number; without_large_answer?: boolean },
     metadata: Metadata,
     options: CallOptions,
   ): ClientReadableStream<TaskEvent>;

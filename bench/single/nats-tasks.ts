@@ -71,9 +71,10 @@ async function ours(port: number): Promise<Side> {
         for (;;) {
           const lease = await log.take(['echo'], 'c', signal);
           if (lease === undefined) return;
-          onTask(lease.payload);
+          const payload = await lease.request();
+          onTask(payload);
           await lease.begin();
-          await lease.settle({ status: 0, payload: lease.payload });
+          await lease.settle({ status: 0, payload });
         }
       };
       await Promise.all(Array.from({ length: IN_FLIGHT }, place));

@@ -89,9 +89,10 @@ async function consume(log: TaskLog, name: string, signal: AbortSignal, delays: 
   for (;;) {
     const lease = await log.take(['echo'], name, signal);
     if (lease === undefined) return;
-    delays.push(nowMs() - lease.payload.readDoubleLE());
+    const payload = await lease.request();
+    delays.push(nowMs() - payload.readDoubleLE());
     await lease.begin();
-    await lease.settle({ status: 0, payload: lease.payload });
+    await lease.settle({ status: 0, payload });
   }
 }
 

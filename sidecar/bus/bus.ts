@@ -5,6 +5,7 @@ import { busPlace } from './bus-url.ts';
 import { LogUnavailableError } from './log/log-errors.ts';
 import { TaskCounts } from './log/task-counts.ts';
 import type { QueueStatus, TaskLog } from './log/task-log.ts';
+import { BusMemory } from './memory/bus-memory.ts';
 import { carriedFields } from './message/carried-fields.ts';
 import { openKeyFile } from './message/key-file.ts';
 import type { Fields } from './message/payload.ts';
@@ -67,10 +68,12 @@ export class Bus implements Publishing {
   readonly log = new StandingLog();
   readonly counts = new TaskCounts();
   readonly waiting = new WaitingCallers();
+  readonly memory = new BusMemory();
   /** Seals with the keys of `bus.encrypt_key_file`, which change with the file. */
   readonly sealer: Sealer = {
     seal: (payload) => this.keys.seal(payload),
     open: (payload) => this.keys.open(payload),
+    opener: () => this.keys.opener(),
   };
   private keys: Sealer = UNSEALED;
   publisher = '';
@@ -97,10 +100,11 @@ export class Bus implements Publishing {
     const { bus, name } = config;
     const { url } = bus;
     for (const agentType of this.agentTypes) this.counts.declare(agentType);
+    this.memory.setMax(bus.maxMemoryBytes);
     if (url === undefined) return;
     this.publisher = isVerified(bus) ? name : '';
     const { publisher } = this;
-    const { carryHeaders, ...ofLog } = bus;
+    const { carryHeaders, maxMemoryBytes, ...ofLog } = bus;
     const wanted = JSON.stringify([ofLog, publisher, markOf(bus.encryptKeyFile)]);
     if (wanted === this.opened) return;
     this.opened = wanted;
@@ -223,7 +227,7 @@ function sealerOf({ encryptKeyFile }: BusSettings): Sealer {
   return encryptKeyFile === undefined ? UNSEALED : openKeyFile(encryptKeyFile);
 }
 
-const NO_KEYS: Sealer = { seal: withoutKeys, open: withoutKeys };
+const NO_KEYS: Sealer = { seal: withoutKeys, open: withoutKeys, opener: withoutKeys };
 
 function withoutKeys(): never {
   throw new LogUnavailableError('the keys of bus.encrypt_key_file can not be read', false);

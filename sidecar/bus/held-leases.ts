@@ -1,7 +1,7 @@
 /** The leases that one engine has given and that have not ended: as long as there are any, it must stay open. */
 import { FencedError } from './log/log-errors.ts';
 import type { TaskLease } from './log/task-log.ts';
-import type { TaskRecord, TaskResult } from './log/task-record.ts';
+import type { Answer, TaskRecord } from './log/task-record.ts';
 
 export class HeldLeases {
   private readonly held = new Set<TaskLease>();
@@ -41,12 +41,16 @@ class HeldLease implements TaskLease {
     return this.lease.record;
   }
 
-  get payload(): Buffer {
-    return this.lease.payload;
+  get requestBytes(): number {
+    return this.lease.requestBytes;
   }
 
   get cancelled(): AbortSignal {
     return this.lease.cancelled;
+  }
+
+  request(): Promise<Buffer> {
+    return this.lease.request();
   }
 
   begin(): Promise<void> {
@@ -61,8 +65,8 @@ class HeldLease implements TaskLease {
     return this.lease.write(count, payload);
   }
 
-  settle(result: Omit<TaskResult, 'lastSequence'>): Promise<void> {
-    return this.ends(this.lease.settle(result));
+  settle(answer: Answer): Promise<void> {
+    return this.ends(this.lease.settle(answer));
   }
 
   giveBack(): Promise<void> {

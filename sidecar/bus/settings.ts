@@ -54,6 +54,12 @@ const publish = z.strictObject({
   max_queued_per_caller: integer(1, 10_000_000)
     .default(1_000)
     .describe('Tasks of one caller that may wait for one agent type'),
+  max_queued_bytes: size(1_048_576, 1_024 * GIB)
+    .default('1GiB')
+    .describe('What all requests that wait, run or are dead letters may take; more are refused'),
+  max_queued_bytes_per_caller: size(65_536, 1_024 * GIB)
+    .default('256MiB')
+    .describe('What those of one caller may take, over all agent types'),
   max_age: age().default('24h').describe('A task that waits for longer goes to the dead letters'),
 });
 
@@ -97,6 +103,11 @@ export const bus = z
     consume: consume.prefault({}),
     publish: publish.prefault({}),
     results: results.prefault({}),
+    max_memory_bytes: size(0, 1_024 * GIB)
+      .default(0)
+      .describe(
+        'Memory for answers and requests of tasks on their way; 0 is an eighth of the container, 128MiB at most',
+      ),
     carry_headers: z
       .array(headerName('a header name such as x-tenant'))
       .max(64)
@@ -128,6 +139,8 @@ export function taskLogSettings({ consume, publish, results, deadLetters }: BusS
     retryDelay: consume.retryDelay,
     maxQueuedPerAgent: publish.maxQueuedPerAgent,
     maxQueuedPerCaller: publish.maxQueuedPerCaller,
+    maxQueuedBytes: publish.maxQueuedBytes,
+    maxQueuedBytesPerCaller: publish.maxQueuedBytesPerCaller,
     maxAgeMs: publish.maxAgeMs,
     resultsMaxAgeMs: results.maxAgeMs,
     resultsMaxBytes: results.maxBytes,

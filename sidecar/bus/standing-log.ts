@@ -6,6 +6,7 @@ import type {
   Consumer,
   ListOptions,
   QueueStatus,
+  ReaderRoom,
   SubmitOptions,
   Submitted,
   TaskEvent,
@@ -164,11 +165,20 @@ export class StandingLog implements TaskLog {
     return (await this.current()).log.get(key);
   }
 
-  async *watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+  async *answer(task: Pick<TaskRecord, 'key' | 'generation'>): AsyncGenerator<Buffer> {
+    yield* (await this.current()).log.answer(task);
+  }
+
+  async *watch(
+    key: TaskKey,
+    afterSequence: number,
+    signal: AbortSignal,
+    room?: ReaderRoom,
+  ): AsyncGenerator<TaskEvent> {
     let after = afterSequence;
     for (;;) {
       const { log, replaced } = await this.current();
-      for await (const event of log.watch(key, after, AbortSignal.any([signal, replaced.signal]))) {
+      for await (const event of log.watch(key, after, AbortSignal.any([signal, replaced.signal]), room)) {
         if (event.kind === 'chunks') after = event.batch.firstSequence + event.batch.count - 1;
         yield event;
       }

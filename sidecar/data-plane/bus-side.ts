@@ -68,8 +68,13 @@ export class BusSide {
       void consumer.ended().then(() => consumer.close());
     } else if (consumer !== undefined) consumer.apply(consumerSettings(config));
     else if (config.bus.consume.agentTypes.length > 0) {
-      const { log, sealer } = bus;
-      this.consumer = createConsumer(config, inbound, environment, { log, sealer, events: this.events() });
+      const { log, sealer, memory } = bus;
+      this.consumer = createConsumer(config, inbound, environment, {
+        log,
+        sealer,
+        memory,
+        events: this.events(),
+      });
       this.consumer.start();
     }
   }

@@ -74,11 +74,16 @@ export function entryName() {
   );
 }
 
+const AGENT_TYPE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
 /** What a kind of agent is called on the bus. */
 export function agentType() {
-  return shared('agent type', () =>
-    text('an agent type such as research', /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
-  );
+  return shared('agent type', () => text('an agent type such as research', AGENT_TYPE));
+}
+
+/** Whether agents of this type can be configured to take tasks of the bus. */
+export function isAgentType(text: string): boolean {
+  return AGENT_TYPE.test(text);
 }
 
 /** The name of a header field, in lower case in the code. */

@@ -119,10 +119,12 @@ export function fixed64Field(field: number, value: number): Buffer {
 }
 
 export function bytesField(field: number, value: Buffer): Buffer {
-  return Buffer.concat([
-    Buffer.from([...varint(field * 8 + WireType.BYTES), ...varint(value.length)]),
-    value,
-  ]);
+  return Buffer.concat([bytesFieldStart(field, value.length), value]);
+}
+
+/** What comes before the value of a field, which has so many bytes. */
+export function bytesFieldStart(field: number, bytes: number): Buffer {
+  return Buffer.from([...varint(field * 8 + WireType.BYTES), ...varint(bytes)]);
 }
 
 export function stringField(field: number, value: string): Buffer {

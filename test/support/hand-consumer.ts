@@ -11,9 +11,9 @@ export class TakenTask {
   readonly lease: TaskLease;
   readonly request: RequestPayload;
 
-  constructor(lease: TaskLease) {
+  constructor(lease: TaskLease, request: RequestPayload) {
     this.lease = lease;
-    this.request = decodeRequest(lease.payload);
+    this.request = request;
   }
 
   async write(...messages: readonly string[]): Promise<void> {
@@ -59,6 +59,6 @@ export class HandConsumer {
     const lease = await this.log.take([agentType], 'hand', this.ended.signal);
     if (lease === undefined) throw new Error('the test is over');
     await lease.begin();
-    return new TakenTask(lease);
+    return new TakenTask(lease, decodeRequest(await lease.request()));
   }
 }

@@ -95,7 +95,7 @@ export class Submitter {
 
   resultOf({ result }: TaskRecord): ResultPayload {
     if (result === undefined) throw new Error('the task has no result');
-    return decodeResult(this.sealer.open(result.payload));
+    return decodeResult(this.sealer.open(result.short ?? Buffer.alloc(0)));
   }
 
   /** All events until the task's end. */

@@ -40,24 +40,33 @@ export class SubmittedTasks {
   }
 
   submit(request: SubmitRequest): Promise<SubmittedTask> {
-    return this.ask('Submit', request);
+    return this.ask('Submit', { ...request, without_large_answer: true });
   }
 
+  /** Its end lacks a large answer: `end_bytes` says what room that takes. */
   get(id: string): Promise<SubmittedTask> {
+    return this.ask('Get', { id, without_large_answer: true });
+  }
+
+  whole(id: string): Promise<SubmittedTask> {
     return this.ask('Get', { id });
   }
 
   cancel(id: string): Promise<SubmittedTask> {
-    return this.ask('Cancel', { id });
+    return this.ask('Cancel', { id, without_large_answer: true });
   }
 
   list(request: ListRequest): Promise<TaskList> {
     return this.ask('List', request, 'page');
   }
 
-  /** Yields the events from a chunk on; a slow reader slows the log down. */
+  /** Yields the events from a chunk on, the last one without a large answer; a slow reader slows the log down. */
   async *watch(id: string, fromSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
-    const call = this.client.Watch({ id, from_sequence: fromSequence }, this.metadata, {});
+    const call = this.client.Watch(
+      { id, from_sequence: fromSequence, without_large_answer: true },
+      this.metadata,
+      {},
+    );
     const cancel = () => call.cancel();
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();

@@ -1,10 +1,10 @@
 /** The events of a submitted task, for a client that may come back and go on where it was. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { TaskEvent } from '../../protocol/tasks-client.ts';
+import type { SubmittedTask, TaskEvent } from '../../protocol/tasks-client.ts';
 import { ApiError } from '../api-error.ts';
 import { EventStream } from '../event-stream.ts';
 import type { SubmittedTasks } from './client.ts';
-import { endedViewOf, viewOf } from './view.ts';
+import { answeredViewOf, type OutputRoom, viewOf } from './view.ts';
 
 /** How long an EventSource waits before it connects again. */
 const reconnectMs = 1000;
@@ -21,8 +21,9 @@ export async function sendEvents(
   id: string,
   request: FastifyRequest,
   reply: FastifyReply,
-  signal: AbortSignal,
+  room: OutputRoom,
 ): Promise<FastifyReply> {
+  const { signal } = room;
   const held = lastEventId(request);
   const task = await tasks.get(id);
   const ended = task.state !== 'QUEUED' && task.state !== 'RUNNING';
@@ -30,7 +31,10 @@ export async function sendEvents(
   reply.hijack();
   const stream = new EventStream(reply.raw, reconnectMs);
   try {
-    for await (const event of tasks.watch(id, held + 1, signal)) await send(stream, event, signal);
+    for await (const event of tasks.watch(id, held + 1, signal)) {
+      if (event.end) await sendEnd(stream, event.end, tasks, room);
+      else await send(stream, event, signal);
+    }
   } catch (error) {
     if (!reply.raw.destroyed && !signal.aborted)
       request.log.info({ err: error }, 'the events of a task ended early');
@@ -50,9 +54,21 @@ function send(stream: EventStream, event: TaskEvent, signal: AbortSignal): Promi
     const data = { chunk: chunk?.chunk ?? '', is_final: chunk?.is_final ?? false, run };
     return stream.send('chunk', data, signal, { id: sequence });
   }
-  if (event.end)
-    return stream.send('done', endedViewOf(event.end), signal, { id: event.end.last_sequence + 1 });
   return stream.send('state', viewOf(event.state!), signal);
+}
+
+async function sendEnd(
+  stream: EventStream,
+  task: SubmittedTask,
+  tasks: SubmittedTasks,
+  room: OutputRoom,
+): Promise<void> {
+  const { view, release } = await answeredViewOf(task, tasks, room);
+  try {
+    await stream.send('done', view, room.signal, { id: task.last_sequence + 1 });
+  } finally {
+    release();
+  }
 }
 
 /** The sequence of the last chunk that the client has; 0 without one. */

@@ -6,6 +6,7 @@ import type { SubmittedTask, TaskState, TasksClient } from '../../protocol/tasks
 import type { Work } from '../../tracing/work.ts';
 import { ApiError } from '../api-error.ts';
 import { errorSchema } from '../schemas.ts';
+import { AnswerRoom } from './answer-room.ts';
 import { SubmittedTasks } from './client.ts';
 import { sendEvents } from './events.ts';
 import {
@@ -16,7 +17,7 @@ import {
   submittedSchema,
   taskParamsSchema,
 } from './schemas.ts';
-import { endedViewOf, viewOf, wholeViewOf } from './view.ts';
+import { endedViewOf, type OutputRoom, viewOf, wholeViewOf } from './view.ts';
 
 export interface Submission {
   task: Partial<TaskRequest>;
@@ -70,6 +71,11 @@ const errors = {
 } as const;
 
 export function submittedTaskRoutes(app: FastifyInstance, { client, stopping }: SubmittedTaskRoutes): void {
+  const outputs = new AnswerRoom();
+  const roomOf = ({ ip }: FastifyRequest, reply: FastifyReply): OutputRoom => {
+    const signal = AbortSignal.any([leaving(reply), stopping]);
+    return { signal, take: (bytes) => outputs.take(ip, bytes, signal) };
+  };
   type OfTask = { Params: { id: string } };
   const params = taskParamsSchema;
   const one = { 200: submittedSchema('The task.'), ...errors };
@@ -79,8 +85,14 @@ export function submittedTaskRoutes(app: FastifyInstance, { client, stopping }: 
     { schema: { summary: 'A submitted task, with its output when it is done', params, response: one } },
     async (request, reply) => {
       const tasks = new SubmittedTasks(client, request);
-      const signal = AbortSignal.any([leaving(reply), stopping]);
-      return wholeViewOf(await tasks.get(idOf(request)), tasks, signal);
+      const { view, release } = await wholeViewOf(
+        await tasks.get(idOf(request)),
+        tasks,
+        roomOf(request, reply),
+      );
+      reply.raw.once('close', release);
+      if (reply.raw.destroyed) release();
+      return view;
     },
   );
 
@@ -119,8 +131,13 @@ export function submittedTaskRoutes(app: FastifyInstance, { client, stopping }: 
       },
     },
     (request, reply) => {
-      const signal = AbortSignal.any([leaving(reply), stopping]);
-      return sendEvents(new SubmittedTasks(client, request), idOf(request), request, reply, signal);
+      return sendEvents(
+        new SubmittedTasks(client, request),
+        idOf(request),
+        request,
+        reply,
+        roomOf(request, reply),
+      );
     },
   );
 

@@ -7,6 +7,7 @@ import { DEFAULT_LOG_SETTINGS } from '../../../scripts/harness/task-log-settings
 import { openLocalTaskLog } from '../../../sidecar/bus/local/local-task-log.ts';
 import { TaskCounts } from '../../../sidecar/bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../../sidecar/bus/log/task-log.ts';
+import { BusMemory } from '../../../sidecar/bus/memory/bus-memory.ts';
 import { decodeRequest, encodeResult, type ResultPayload } from '../../../sidecar/bus/message/payload.ts';
 import { UNSEALED } from '../../../sidecar/bus/message/sealer.ts';
 import { stringField, varintField } from '../../../sidecar/task/protobuf.ts';
@@ -39,6 +40,7 @@ async function startSystem(t: Test): Promise<System> {
   sidecar.outbound.taskService.bus = {
     log,
     sealer: UNSEALED,
+    memory: new BusMemory(),
     publisher: '',
     counts: new TaskCounts(),
     fieldsOf: () => [],
@@ -173,7 +175,10 @@ t.test('a submitted task is answered with its address, and outlives the gateway 
   await gateway.stop(0);
 
   const lease = await take(log);
-  t.match(decodeRequest(lease.payload), { path: '/agent.AgentService/ProcessTask', correlationId: 'c' });
+  t.match(decodeRequest(await lease.request()), {
+    path: '/agent.AgentService/ProcessTask',
+    correlationId: 'c',
+  });
   const { url: second } = await another();
   t.match((await send(second, `/${id}`)).body, { state: 'running', run: 1, started_at: /Z$/ });
   const answer = [stringField(2, 'because'), varintField(3, 1), varintField(4, 7), varintField(5, 12)];

@@ -4,6 +4,7 @@ import { maxMessageBytes } from '../../protocol/definitions.ts';
 import { modelFailureIn } from '../../protocol/model-failure.ts';
 import type { Field, SubmittedTask, TaskEnd } from '../../protocol/tasks-client.ts';
 import { ApiError, fromServiceError } from '../api-error.ts';
+import { type Release, smallOutputBytes } from './answer-room.ts';
 import type { SubmittedTasks } from './client.ts';
 
 /** A task without its output. */
@@ -50,29 +51,74 @@ export function endedViewOf(task: SubmittedTask): Record<string, unknown> {
   };
 }
 
+/** Room in the gateway's memory for what one client asks for. */
+export interface OutputRoom {
+  readonly signal: AbortSignal;
+  take(bytes: number): Promise<Release>;
+}
+
+/** A task's view, and the room that its output takes until it is sent. */
+interface HeldView {
+  readonly view: Record<string, unknown>;
+  readonly release: Release;
+}
+
+/** A task with its answer, of which a large one is read when there is room for it; not the chunks of a stream. */
+export async function answeredViewOf(
+  task: SubmittedTask,
+  tasks: SubmittedTasks,
+  room: OutputRoom,
+): Promise<HeldView> {
+  const { id, end, end_bytes } = task;
+  const isLeftOut = end?.answer === null && end.status === status.OK && end_bytes > smallOutputBytes;
+  if (!isLeftOut) return { view: endedViewOf(task), release: () => {} };
+  const release = await room.take(end_bytes);
+  try {
+    return { view: endedViewOf(await tasks.whole(id)), release };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
 /** Also with the chunks of a stream, joined. */
 export async function wholeViewOf(
   task: SubmittedTask,
   tasks: SubmittedTasks,
-  signal: AbortSignal,
-): Promise<Record<string, unknown>> {
+  room: OutputRoom,
+): Promise<HeldView> {
+  const answered = await answeredViewOf(task, tasks, room);
+  const isStream = task.end?.status === status.OK && !('output' in answered.view);
+  if (!isStream) return answered;
+  answered.release();
+  return joinedChunks(task, tasks, room);
+}
+
+async function joinedChunks(task: SubmittedTask, tasks: SubmittedTasks, room: OutputRoom): Promise<HeldView> {
   const view = endedViewOf(task);
-  const { end, id } = task;
-  if (end === null || end.status !== status.OK || end.answer !== null) return view;
   let output: string[] = [];
   let chars = 0;
-  for await (const { event, chunk } of tasks.watch(id, 0, signal)) {
-    if (event === 'run') {
-      output = [];
-      chars = 0;
+  let release: Release | undefined;
+  try {
+    for await (const { event, chunk } of tasks.watch(task.id, 0, room.signal)) {
+      if (event === 'run') {
+        output = [];
+        chars = 0;
+      }
+      const text = chunk?.chunk?.chunk ?? '';
+      output.push(text);
+      chars += text.length;
+      // Nobody knows how long it becomes.
+      if (chars > smallOutputBytes) release ??= await room.take(maxMessageBytes);
+      if (chars > maxMessageBytes) throw new ApiError(413, 'RESOURCE_EXHAUSTED', tooLarge);
     }
-    const text = chunk?.chunk?.chunk ?? '';
-    output.push(text);
-    chars += text.length;
-    if (chars > maxMessageBytes)
-      return { ...view, ...errorOf(task, new ApiError(413, 'RESOURCE_EXHAUSTED', tooLarge)) };
+    return { view: { ...view, output: output.join('') }, release: release ?? (() => {}) };
+  } catch (error) {
+    release?.();
+    if (error instanceof ApiError && error.httpStatus === 413)
+      return { view: { ...view, ...errorOf(task, error) }, release: () => {} };
+    throw error;
   }
-  return { ...view, output: output.join('') };
 }
 
 const resultGone =

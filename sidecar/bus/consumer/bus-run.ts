@@ -3,9 +3,11 @@ import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import { Status } from '../../grpc/status.ts';
 import { isTaskPath, isUnaryPath } from '../../task/task-message.ts';
-import { FencedError, LogSetupError } from '../log/log-errors.ts';
+import { FencedError, LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import { runsAlone } from '../log/lost-runs.ts';
 import type { TaskLease, TaskLog } from '../log/task-log.ts';
+import type { BusMemory } from '../memory/bus-memory.ts';
+import { Room } from '../memory/room.ts';
 import { withHead } from '../message/chunk-payload.ts';
 import { decodeRequest, encodeResult, type Fields, type RequestPayload } from '../message/payload.ts';
 import { MissingKeyError, type Sealer } from '../message/sealer.ts';
@@ -22,6 +24,7 @@ import type { RunGate } from './run-gate.ts';
 export interface RunContext {
   readonly log: TaskLog;
   readonly sealer: Sealer;
+  readonly memory: BusMemory;
   readonly calls: InnerCalls;
   readonly gate: RunGate;
   readonly events: ConsumerEvents;
@@ -43,6 +46,9 @@ export interface RunSettings {
   /** Whether tasks of this publisher may run here (`inbound.tls.allow_identities`). */
   allows(publisher: string): boolean;
 }
+
+/** How often a request is in memory at once until the agent has it: as it is stored, opened, and on its way. */
+const REQUEST_COPIES = 3;
 
 /** How a run ended for the place that it had. `turned_away`: this sidecar can run nothing now; wait before the next one. */
 export type RunOutcome = 'ended' | 'turned_away';
@@ -71,6 +77,7 @@ export class BusRun {
   private readonly keeper: LeaseKeeper;
   private call: InnerCall | undefined = undefined;
   private stopped: Stop | undefined = undefined;
+  private readonly over = new AbortController();
 
   constructor(context: RunContext, lease: TaskLease) {
     const { log, wheel, clock, settings } = context;
@@ -91,11 +98,14 @@ export class BusRun {
     const { record } = this.lease;
     this.keeper.start();
     try {
-      return await this.passGate(this.readRequest());
+      return await this.passGate();
     } catch (error) {
       if (error instanceof UnreadableTaskError) return await this.bury(error.message);
       if (error instanceof MissingKeyError) return await this.leaveToOthers(error);
       if (error instanceof FencedError) events.onFenced(record, error.because);
+      else if (error instanceof LogUnavailableError && !this.context.isClosing)
+        // Its lease runs out.
+        events.onLost(record, `what it had to say could not be stored: ${error.message}`);
       else events.onProblem(error);
       return 'ended';
     } finally {
@@ -103,9 +113,13 @@ export class BusRun {
     }
   }
 
-  private readRequest(): RequestPayload {
+  private async readRequest(): Promise<RequestPayload> {
     try {
-      const request = decodeRequest(this.context.sealer.open(this.lease.payload));
+      let payload: Buffer | undefined;
+      await this.store(async () => {
+        payload = await this.lease.request();
+      });
+      const request = decodeRequest(this.context.sealer.open(payload!));
       if (isTaskPath(request.path)) return request;
       throw new UnreadableTaskError(`${request.path} is no method that carries a task`);
     } catch (error) {
@@ -115,7 +129,7 @@ export class BusRun {
     }
   }
 
-  private async passGate(request: RequestPayload): Promise<RunOutcome> {
+  private async passGate(): Promise<RunOutcome> {
     const { gate, settings } = this.context;
     const { record } = this.lease;
     if (!settings.allows(record.publisher)) {
@@ -132,36 +146,25 @@ export class BusRun {
       if (this.stopped !== undefined || this.context.isDraining)
         return await this.giveBack('the sidecar ends');
       await this.store(() => this.lease.begin());
-      return await this.execute(request, '');
+      return await this.execute('');
     } finally {
       gate.leave(alone);
     }
   }
 
   /** @param edition of a run that must not get the answer of an earlier one */
-  private async execute(request: RequestPayload, edition: string): Promise<RunOutcome> {
-    const { log, calls, events, settings } = this.context;
+  private async execute(edition: string): Promise<RunOutcome> {
+    const { log, events, settings } = this.context;
     const { record } = this.lease;
     const leftMs = record.deadlineAtMs - log.nowMs();
     if (leftMs <= 0)
       return await this.settle(Status.DEADLINE_EXCEEDED, 'the deadline passed before the task could begin');
     const runMs = settings.runTimeoutMs === 0 ? Number.POSITIVE_INFINITY : settings.runTimeoutMs;
-    const caller = {
-      identity: record.publisher,
-      scope: request.scope,
-      edition: `${record.generation}${edition}`,
-    };
-    const call = calls.call(caller, {
-      path: request.path,
-      authority: record.agentType,
-      fields: request.fields,
-      message: request.message,
-      timeoutMs: Math.min(leftMs, runMs),
-    });
+    const { call, path } = await this.begin(edition, runMs);
     this.call = call;
     // The lease may have ended while the task waited to begin.
     if (this.stopped !== undefined) call.cancel();
-    const intake = this.intakeOf(call, isUnaryPath(request.path));
+    const intake = this.intakeOf(call, isUnaryPath(path));
     events.onDelivered(record);
     const end = await call.ended;
     this.call = undefined;
@@ -169,7 +172,31 @@ export class BusRun {
     if (this.stopped === undefined) await intake.finish();
     else intake.stop();
     if (this.stopped !== undefined) return await this.afterStop(this.stopped);
-    return await this.afterEnd(end, intake, request, runMs <= leftMs);
+    return await this.afterEnd(end, intake, path, runMs <= leftMs);
+  }
+
+  /** Calls the agent. The request is in memory until the call has sent it: afterwards nothing here has it any more. */
+  private async begin(edition: string, runMs: number): Promise<{ call: InnerCall; path: string }> {
+    const { record, requestBytes } = this.lease;
+    const room = new Room(this.context.memory.requests, {
+      caller: `for ${record.agentType}`,
+      signal: this.over.signal,
+      timeLeftMs: () => Number.POSITIVE_INFINITY,
+      isPatient: true,
+    });
+    try {
+      await room.take(REQUEST_COPIES * requestBytes);
+      const { path, scope, fields, message } = await this.readRequest();
+      const caller = { identity: record.publisher, scope, edition: `${record.generation}${edition}` };
+      const { agentType: authority } = record;
+      const timeoutMs = Math.min(Math.max(1, record.deadlineAtMs - this.context.log.nowMs()), runMs);
+      const call = this.context.calls.call(caller, { path, authority, fields, message, timeoutMs });
+      void call.sent.then(() => room.give());
+      return { call, path };
+    } catch (error) {
+      room.give();
+      throw error;
+    }
   }
 
   private intakeOf(call: InnerCall, isUnary: boolean): AnswerIntake {
@@ -203,6 +230,7 @@ export class BusRun {
   /** The first reason counts. */
   private stop(stop: Stop): void {
     this.stopped ??= stop;
+    this.over.abort();
     this.call?.cancel();
   }
 
@@ -220,14 +248,14 @@ export class BusRun {
   private async afterEnd(
     end: InnerEnd,
     intake: AnswerIntake,
-    request: RequestPayload,
+    path: string,
     isRunTimeout: boolean,
   ): Promise<RunOutcome> {
     const { context, lease } = this;
     const because = end.kind === 'answered' ? end.statusMessage : end.because;
     const next = afterAnswer(end, context.isDraining);
     if (next === 'lose') return await this.lose(because);
-    if (next === 'run_anew') return await this.execute(request, `.${lease.record.run}`);
+    if (next === 'run_anew') return await this.execute(`.${lease.record.run}`);
     if (next === 'give_back' || end.kind !== 'answered') {
       await this.giveBack(because);
       return context.isDraining ? 'ended' : 'turned_away';
@@ -239,7 +267,7 @@ export class BusRun {
     if (isRunTimeout && end.reason === 'deadline')
       statusMessage = `the run took longer than bus.consume.run_timeout (${context.settings.runTimeoutMs} ms)`;
     const answer = status === Status.OK ? intake.answer : undefined;
-    if (status === Status.OK && isUnaryPath(request.path) && answer === undefined)
+    if (status === Status.OK && isUnaryPath(path) && answer === undefined)
       return await this.settle(
         Status.INTERNAL,
         'the agent answered a unary call with no message, or several',

@@ -7,7 +7,7 @@ export interface ConsumerEvents {
   onDelivered(record: TaskRecord): void;
   /** Its result is stored. */
   onSettled(record: TaskRecord, status: number): void;
-  /** The run ended without a result, because of the agent. */
+  /** The run ended without a result: because of the agent, or because the log could not store what it said. */
   onLost(record: TaskRecord, cause: string): void;
   /** It waits again, and the run does not count. */
   onGivenBack(record: TaskRecord, because: string): void;

@@ -51,6 +51,8 @@ export class InnerCall {
   /** Receives `grpc-encoding` of the answer. */
   onEncoding: (encoding: string) => void = () => {};
   readonly ended: Promise<InnerEnd>;
+  /** Resolves when the request is on its way, or nobody wants it any more. */
+  readonly sent: Promise<void>;
   private readonly stream: ClientHttp2Stream | undefined;
   private head: readonly string[] = [];
   private trailers: readonly string[] | undefined = undefined;
@@ -63,6 +65,7 @@ export class InnerCall {
     } catch (error) {
       this.stream = undefined;
       this.ended = Promise.resolve({ kind: 'not_sent', because: String(error) });
+      this.sent = Promise.resolve();
       return;
     }
     this.stream = stream;
@@ -80,9 +83,8 @@ export class InnerCall {
       this.failure = error.message;
     });
     this.ended = new Promise((resolve) => stream.once('close', () => resolve(this.end(stream.rstCode))));
-    const prefix = Buffer.alloc(PREFIX_BYTES);
-    prefix.writeUInt32BE(request.message.length, 1);
-    stream.end(Buffer.concat([prefix, request.message]));
+    this.sent = new Promise((resolve) => stream.once('finish', resolve).once('close', resolve));
+    sendMessage(stream, request.message);
   }
 
   pause(): void {
@@ -117,6 +119,18 @@ export class InnerCall {
     };
   }
 }
+
+/** A large message is not copied behind its prefix. */
+function sendMessage(stream: ClientHttp2Stream, message: Buffer): void {
+  const prefix = Buffer.alloc(PREFIX_BYTES);
+  prefix.writeUInt32BE(message.length, 1);
+  if (message.length > COPIED_BYTES) {
+    stream.write(prefix);
+    stream.end(message);
+  } else stream.end(Buffer.concat([prefix, message]));
+}
+
+const COPIED_BYTES = 16_384;
 
 /** Throws nothing that the fields of a task can cause: those that can't be sent are left out. */
 function headersOf({ path, authority, fields, timeoutMs }: InnerRequest): OutgoingHttpHeaders {

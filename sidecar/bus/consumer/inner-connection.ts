@@ -42,6 +42,8 @@ export class InnerConnection extends Timer {
     this.session = connect('http://inbound', {
       createConnection: () => socket,
       settings: { enablePush: false },
+      // In megabytes. Large requests of several tasks wait here, and Node resets the answers of a session above it (10 by default).
+      maxSessionMemory: 1_000,
     });
     this.session.setMaxListeners(0);
     // The calls on it fail with it, and say why.

@@ -6,7 +6,7 @@ const BACKOFF = { baseMs: 50, multiplier: 2, maxMs: 2_000 };
 
 /**
  * Rejects with FencedError when the run no longer counts, and with LogUnavailableError when the log stays away until
- * `mayTry` says no. The log stores each step of a run once, however often it is asked.
+ * `mayTry` says no, or the log itself. The log stores each step of a run once, however often it is asked.
  */
 export async function persist(
   store: () => Promise<void>,
@@ -18,7 +18,7 @@ export async function persist(
       await store();
       return;
     } catch (error) {
-      if (!(error instanceof LogUnavailableError) || !mayTry()) throw error;
+      if (!(error instanceof LogUnavailableError) || error.isFinal || !mayTry()) throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, backoffMs(BACKOFF, step, random())));
   }

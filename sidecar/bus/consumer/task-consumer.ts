@@ -3,6 +3,7 @@ import { backoffMs } from '../../clock/backoff.ts';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type { TaskLease, TaskLog } from '../log/task-log.ts';
+import type { BusMemory } from '../memory/bus-memory.ts';
 import type { Sealer } from '../message/sealer.ts';
 import { Announcer } from './announcer.ts';
 import { BusRun, type RunContext, type RunSettings } from './bus-run.ts';
@@ -27,7 +28,7 @@ interface AppState {
 }
 
 export interface ConsumerEnvironment
-  extends Pick<RunContext, 'log' | 'sealer' | 'wheel' | 'clock' | 'random' | 'events'> {
+  extends Pick<RunContext, 'log' | 'sealer' | 'memory' | 'wheel' | 'clock' | 'random' | 'events'> {
   /** Unique among all sidecars. */
   readonly instance: string;
   readonly adopt: Adopt;
@@ -46,6 +47,7 @@ const BACKOFF = { baseMs: 100, multiplier: 2, maxMs: 5_000 };
 export class TaskConsumer implements RunContext {
   readonly log: TaskLog;
   readonly sealer: Sealer;
+  readonly memory: BusMemory;
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
@@ -65,11 +67,12 @@ export class TaskConsumer implements RunContext {
   private stopListening: () => void = () => {};
 
   constructor(settings: ConsumerSettings, environment: ConsumerEnvironment) {
-    const { log, sealer, wheel, clock, random, events, adopt } = environment;
+    const { log, sealer, memory, wheel, clock, random, events, adopt } = environment;
     this.settings = settings;
     this.environment = environment;
     this.log = log;
     this.sealer = sealer;
+    this.memory = memory;
     this.wheel = wheel;
     this.clock = clock;
     this.random = random;

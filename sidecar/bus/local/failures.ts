@@ -23,20 +23,21 @@ function isOfRequest(error: unknown): boolean {
   );
 }
 
-/** A submit for which the disk has no room is refused, as for a full store; everything else fails. */
-export function answerToFailure({ id, name }: Request, error: unknown): FromThread {
-  const refused: Submitted = { outcome: 'refused', reason: 'store_full' };
+/** A submit for which the disk has no room is refused; everything else fails. */
+export function answerToFailure({ id, name }: Request, error: unknown, path: string): FromThread {
+  const refused: Submitted = { outcome: 'refused', reason: 'disk_full' };
   if (name === 'submit' && isFull(error)) return { name: 'done', id, output: refused };
-  return { name: 'failed', id, failure: failureOf(error) };
+  return { name: 'failed', id, failure: failureOf(error, path) };
 }
 
 /** Nothing of a transaction that failed is stored; only where the disk fails while it stores, nobody knows. */
-export function failureOf(error: unknown): Failure {
+export function failureOf(error: unknown, path: string): Failure {
   if (error instanceof FencedError) return { kind: 'fenced', because: error.because };
   if (error instanceof LogUnavailableError) return unavailable(error.message, error.isOutcomeUnknown);
-  if (isFull(error)) return unavailable('the disk of the task file is full: make room on it', false);
+  if (isFull(error)) return unavailable(`the disk of the task file ${path} is full: make room on it`, false);
   if (isOfRequest(error)) return { kind: 'unstorable', message: messageOf(error) };
-  return unavailable(`the task file can't be used: ${troubleOf(error)}`, !isBusy(error));
+  const isUnknown = !isBusy(error) && !isDamage(error);
+  return unavailable(`the task file ${path} can't be used: ${troubleOf(error)}`, isUnknown, isDamage(error));
 }
 
 /**
@@ -47,17 +48,24 @@ export function troubleOf(error: unknown): string | undefined {
   if (isFull(error) || isOfRequest(error)) return undefined;
   if (isBusy(error))
     return 'another process has locked it: look for one that is stopped, or is not Outrigger';
-  if (codeOf(error) === SQLITE_CORRUPT || codeOf(error) === SQLITE_NOTADB)
-    return 'it is damaged: move it and its -wal and -shm away and start Outrigger again; the tasks in it are lost';
+  if (isDamage(error)) return DAMAGED;
   return `${messageOf(error)}: look at its disk`;
+}
+
+/** Does not end by itself. */
+export const DAMAGED =
+  'it is damaged: move it and its -wal and -shm away, and a new one is made within a second; the tasks in it are lost';
+
+function isDamage(error: unknown): boolean {
+  return codeOf(error) === SQLITE_CORRUPT || codeOf(error) === SQLITE_NOTADB;
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function unavailable(message: string, isOutcomeUnknown: boolean): Failure {
-  return { kind: 'unavailable', message, isOutcomeUnknown };
+function unavailable(message: string, isOutcomeUnknown: boolean, isFinal = false): Failure {
+  return { kind: 'unavailable', message, isOutcomeUnknown, isFinal };
 }
 
 /** SQLite's primary result code. */

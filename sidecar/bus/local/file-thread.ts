@@ -15,7 +15,7 @@ import { FileWaits } from './file-waits.ts';
 import { FileWake, wakePath } from './file-wake.ts';
 import { heldUntil, isReading, perform } from './operations.ts';
 import { nextDueMs, passDueTime } from './passing-time.ts';
-import type { FromThread, Held, Request, ToThread } from './requests.ts';
+import type { FromThread, Held, Request, Taken, ToThread, Watched } from './requests.ts';
 import type { TaskFile } from './task-file.ts';
 
 /** Between two looks for changes of other processes: while somebody waits for one, the same where wakes come, and else. */
@@ -163,7 +163,7 @@ export class FileThread {
       for (const request of requests) this.transact([request]);
       return;
     }
-    for (const request of requests) this.post(answerToFailure(request, error));
+    for (const request of requests) this.post(answerToFailure(request, error, this.file.path));
     this.setTrouble(troubleOf(error));
   }
 
@@ -175,7 +175,7 @@ export class FileThread {
       return output === 'waits' ? undefined : { name: 'done', id, output };
     } catch (error) {
       if (error instanceof FencedError || error instanceof LogUnavailableError)
-        return { name: 'failed', id, failure: failureOf(error) };
+        return { name: 'failed', id, failure: failureOf(error, this.file.path) };
       throw error;
     }
   }
@@ -284,8 +284,25 @@ export class FileThread {
   }
 
   private post(message: FromThread): void {
-    this.port.postMessage(message);
+    this.port.postMessage(message, buffersOf(message));
   }
+}
+
+/** Large bytes move to the other thread, rather than being copied twice on their way. */
+const MOVED_BYTES = 16_384;
+
+function buffersOf(message: FromThread): ArrayBuffer[] {
+  if (message.name !== 'done' || typeof message.output !== 'object' || message.output === null) return [];
+  const output = message.output as Partial<Taken & Watched> | Uint8Array;
+  const all = ArrayBuffer.isView(output)
+    ? [output]
+    : [
+        output.payload,
+        ...(output.events ?? []).map((event) => (event.kind === 'chunks' ? event.batch.payload : undefined)),
+      ];
+  return all.flatMap((bytes) =>
+    bytes !== undefined && bytes.length > MOVED_BYTES ? [bytes.buffer as ArrayBuffer] : [],
+  );
 }
 
 function sizeOf(request: Request): number {

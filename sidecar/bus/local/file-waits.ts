@@ -1,10 +1,10 @@
 /** Who waits in the thread of a file: for a task, for events of a task, and for the end of a lease. */
 import type { TaskKey } from '../log/task-record.ts';
-import { eventsAfter } from './readings.ts';
 import type { FromThread, Held, Operations, Taken } from './requests.ts';
 import { fenceOf, hasTask, take } from './runs.ts';
 import type { TaskFile } from './task-file.ts';
 import type { TaskRow } from './task-rows.ts';
+import { eventsAfter } from './watched-events.ts';
 
 type Post = (message: FromThread) => void;
 type TakeInput = Operations['take']['in'];
@@ -133,7 +133,7 @@ export class FileWaits {
 
   private tellWatchers(key: TaskKey): void {
     for (const id of this.watchesOf.get(key) ?? []) {
-      const output = eventsAfter(this.file, key, this.watches.get(id)!.position);
+      const output = eventsAfter(this.file, this.watches.get(id)!);
       if (output === undefined) continue;
       this.endWatch(id, key);
       this.answers.push({ name: 'done', id, output });

@@ -67,7 +67,7 @@ t.test('each task that was accepted has one result, whichever process is killed'
   t.strictSame(wrong, []);
   for (const [what, key, ...text] of [...settled, ...said('watched')]) {
     const record = await log.get(key!);
-    if (String(record?.result?.payload) !== text.join(' ')) wrong.push([what, key, text, record]);
+    if (String(record?.result?.short) !== text.join(' ')) wrong.push([what, key, text, record]);
   }
   t.strictSame(wrong, [], 'who was told of a result was told the one that is stored');
   t.ok(lostRuns <= KILLS * 4, `${lostRuns} runs were lost, at most those that the killed ones held`);

@@ -1,31 +1,41 @@
 /** A run that this process holds, on the main thread. */
 import { FencedError } from '../log/log-errors.ts';
 import type { TaskLease } from '../log/task-log.ts';
-import type { TaskRecord, TaskResult } from '../log/task-record.ts';
+import type { Answer, TaskRecord } from '../log/task-record.ts';
 import type { Held, Taken } from './requests.ts';
 import { bufferOf } from './task-rows.ts';
 import type { ThreadLink } from './thread-link.ts';
 
 export class LocalLease implements TaskLease {
   readonly record: TaskRecord;
-  readonly payload: Buffer;
+  readonly requestBytes: number;
   readonly held: Held;
   readonly cancelled: AbortSignal;
   private readonly link: ThreadLink;
+  private readonly small: Buffer | undefined;
   private readonly cancel = new AbortController();
   /** The leases that this process holds, by the ids of their tasks. */
   private readonly all: Map<number, LocalLease>;
   private nextSequence: number;
 
-  constructor(link: ThreadLink, { held, record, payload }: Taken, all: Map<number, LocalLease>) {
+  constructor(
+    link: ThreadLink,
+    { held, record, requestBytes, payload }: Taken,
+    all: Map<number, LocalLease>,
+  ) {
     this.link = link;
     this.all = all;
     all.set(held.task, this);
     this.held = held;
     this.record = record;
-    this.payload = bufferOf(payload);
+    this.requestBytes = requestBytes;
+    this.small = payload && bufferOf(payload);
     this.cancelled = this.cancel.signal;
     this.nextSequence = record.lastSequence + 1;
+  }
+
+  async request(): Promise<Buffer> {
+    return this.small ?? bufferOf(await this.link.request('request', { held: this.held }));
   }
 
   async begin(): Promise<void> {
@@ -48,7 +58,7 @@ export class LocalLease implements TaskLease {
     }
   }
 
-  async settle({ status, payload }: Omit<TaskResult, 'lastSequence'>): Promise<void> {
+  async settle({ status, payload }: Answer): Promise<void> {
     await this.link.request('settle', { held: this.held, status, payload });
     this.end();
   }

@@ -1,15 +1,17 @@
 /** A task log in a file that the processes of one machine share. All of SQLite runs in a thread of its own. */
 import { UnknownPageError } from '../log/log-errors.ts';
-import type {
-  Consumer,
-  ListOptions,
-  QueueStatus,
-  SubmitOptions,
-  Submitted,
-  TaskEvent,
-  TaskLease,
-  TaskLog,
-  TaskPage,
+import {
+  type Consumer,
+  FREE_BATCH_BYTES,
+  type ListOptions,
+  type QueueStatus,
+  type ReaderRoom,
+  type SubmitOptions,
+  type Submitted,
+  type TaskEvent,
+  type TaskLease,
+  type TaskLog,
+  type TaskPage,
 } from '../log/task-log.ts';
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 import type { NewTask, TaskKey, TaskRecord } from '../log/task-record.ts';
@@ -96,11 +98,25 @@ class LocalTaskLog implements TaskLog {
     return record && withBuffer(record);
   }
 
-  async *watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+  async *answer({ key, generation }: Pick<TaskRecord, 'key' | 'generation'>): AsyncGenerator<Buffer> {
+    for (let part = 0; ; part++) {
+      const bytes = await this.link.request('answer', { key, generation, part });
+      if (bytes === undefined) return;
+      yield bufferOf(bytes);
+    }
+  }
+
+  async *watch(
+    key: TaskKey,
+    afterSequence: number,
+    signal: AbortSignal,
+    room?: ReaderRoom,
+  ): AsyncGenerator<TaskEvent> {
     let position: WatchPosition = { ...START, afterSequence };
+    let maxBytes = FREE_BATCH_BYTES;
     while (!signal.aborted) {
       // One batch is under way at a time: a slow reader makes nobody store events for it.
-      const watched = await this.link.request('watch', { key, position }, signal);
+      const watched = await this.link.request('watch', { key, position, maxBytes }, signal);
       if (watched === undefined) return;
       for (const event of watched.events) {
         if (signal.aborted) return;
@@ -108,6 +124,9 @@ class LocalTaskLog implements TaskLog {
       }
       if (watched.isLast) return;
       position = watched.position;
+      if (watched.neededBytes > 0) await room?.take(watched.neededBytes);
+      else if (maxBytes > FREE_BATCH_BYTES) room?.give();
+      maxBytes = Math.max(FREE_BATCH_BYTES, watched.neededBytes);
     }
   }
 
@@ -176,9 +195,9 @@ class LocalTaskLog implements TaskLog {
 
 function withBuffer(record: TaskRecord): TaskRecord {
   const { result } = record;
-  return result === undefined
+  return result?.short === undefined
     ? record
-    : { ...record, result: { ...result, payload: bufferOf(result.payload) } };
+    : { ...record, result: { ...result, short: bufferOf(result.short) } };
 }
 
 function eventWithBuffer(event: TaskEvent): TaskEvent {

@@ -3,14 +3,25 @@
 import type { TaskKey, TaskRecord } from '../log/task-record.ts';
 import { attend, leave } from './callers.ts';
 import type { FileWaits } from './file-waits.ts';
-import { announce, consumers, eventsAfter, get, list, recordWithResult, status } from './readings.ts';
+import { announce, consumers, get, list, recordWithResult, status } from './readings.ts';
 import type { Held, OperationName, Request } from './requests.ts';
-import { begin, bury, extend, giveBack, lose, settle, write } from './runs.ts';
+import { answerPart } from './results.ts';
+import { begin, bury, extend, giveBack, lose, request, settle, write } from './runs.ts';
 import { currentTask, dropDead, retryDead, submit } from './submissions.ts';
 import type { TaskFile } from './task-file.ts';
-import { end } from './task-steps.ts';
+import { end, taskOf } from './task-steps.ts';
+import { eventsAfter } from './watched-events.ts';
 
-const READING: ReadonlySet<OperationName> = new Set(['get', 'watch', 'list', 'status', 'consumers', 'hold']);
+const READING: ReadonlySet<OperationName> = new Set([
+  'get',
+  'answer',
+  'request',
+  'watch',
+  'list',
+  'status',
+  'consumers',
+  'hold',
+]);
 
 /** Whether an operation changes nothing in the file. */
 export function isReading(name: OperationName): boolean {
@@ -18,8 +29,8 @@ export function isReading(name: OperationName): boolean {
 }
 
 /** Returns the operation's output, or `waits` when it is answered later. */
-export function perform(file: TaskFile, request: Request, waits: FileWaits): unknown {
-  const { id, name, input } = request;
+export function perform(file: TaskFile, asked: Request, waits: FileWaits): unknown {
+  const { id, name, input } = asked;
   switch (name) {
     case 'submit':
       return submit(file, input.task, input.options);
@@ -27,10 +38,12 @@ export function perform(file: TaskFile, request: Request, waits: FileWaits): unk
       waits.waitForTask(id, input);
       return 'waits';
     case 'watch': {
-      const watched = eventsAfter(file, input.key, input.position);
+      const watched = eventsAfter(file, input);
       if (watched === undefined) waits.waitForEvents(id, input);
       return watched ?? 'waits';
     }
+    case 'request':
+      return request(file, input.held);
     case 'begin':
       return begin(file, input.held);
     case 'extend':
@@ -49,6 +62,8 @@ export function perform(file: TaskFile, request: Request, waits: FileWaits): unk
       return waits.hold(input.held);
     case 'get':
       return get(file, input.key);
+    case 'answer':
+      return answerPart(file, taskOf(file, input.key), input.generation, input.part);
     case 'cancel':
       return cancel(file, input.key, input.cause);
     case 'leave':

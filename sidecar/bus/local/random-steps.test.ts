@@ -17,7 +17,13 @@ import { TaskFile } from './task-file.ts';
 import { taskOf } from './task-steps.ts';
 
 const settings = { ...SETTINGS, leaseMs: 1_000, maxRuns: 2, maxQueuedPerCaller: 3, maxAgeMs: 5_000 };
-const limits = { ...settings, resultsMaxAgeMs: 4_000, deadMaxAgeMs: 9_000, resultsMaxBytes: 3_000 };
+const limits = {
+  ...settings,
+  resultsMaxAgeMs: 4_000,
+  deadMaxAgeMs: 9_000,
+  resultsMaxBytes: 3_000,
+  maxQueuedBytes: 3_000,
+};
 
 const name = fc.integer({ min: 1, max: 3 });
 const bytes = fc.integer({ min: 0, max: 900 });
@@ -62,12 +68,17 @@ const COUNTS = {
     `SELECT (SELECT total(length(payload)) FROM requests) AS request_bytes,
      (SELECT total(length(payload)) FROM results) + (SELECT total(length(payload)) FROM chunks) AS result_bytes`,
   ],
+  callerBytes: [
+    'SELECT caller, bytes FROM caller_bytes ORDER BY 1',
+    `SELECT caller, sum(length(payload) + 1024) AS bytes FROM requests JOIN tasks ON tasks.id = requests.task
+     GROUP BY 1 ORDER BY 1`,
+  ],
   requests: [
     'SELECT task FROM requests ORDER BY 1',
     "SELECT id AS task FROM tasks WHERE state IN ('queued', 'running', 'dead') ORDER BY 1",
   ],
   results: [
-    'SELECT task FROM results ORDER BY 1',
+    'SELECT part / 65536 AS task FROM results ORDER BY 1',
     "SELECT id AS task FROM tasks WHERE state = 'done' ORDER BY 1",
   ],
   chunks: [
@@ -150,7 +161,9 @@ t.test('counts, contents and fences hold after any steps', async (t) => {
 
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 50, size: 'max' }), (steps) => {
-      db.exec('DELETE FROM tasks; DELETE FROM requests; DELETE FROM results; DELETE FROM chunks;');
+      db.exec(
+        'DELETE FROM tasks; DELETE FROM requests; DELETE FROM results; DELETE FROM chunks; DELETE FROM caller_bytes;',
+      );
       db.exec('DELETE FROM agents; DELETE FROM callers; UPDATE log SET request_bytes = 0, result_bytes = 0');
       const taken: Held[] = [];
       for (const one of steps) {

@@ -1,20 +1,15 @@
-/** What is read of the file without changing it: records, pages, counts, and the events of a task. */
-import type { Consumer, ListOptions, QueueStatus, TaskEvent, TaskPage } from '../log/task-log.ts';
-import { hasEnded, TASK_ARROWS, type TaskKey, type TaskRecord } from '../log/task-record.ts';
-import type { Watched, WatchPosition } from './requests.ts';
+/** What is read of the file without changing it: records, pages and counts. */
+import type { Consumer, ListOptions, QueueStatus, TaskPage } from '../log/task-log.ts';
+import { TASK_ARROWS, type TaskKey, type TaskRecord } from '../log/task-record.ts';
+import { shortAnswer } from './results.ts';
 import type { TaskFile } from './task-file.ts';
-import { bufferOf, recordOf, type TaskRow } from './task-rows.ts';
+import { recordOf, type TaskRow } from './task-rows.ts';
 import { taskOf } from './task-steps.ts';
 
-/** A watcher gets batches of chunks until they have so many bytes together. */
-const BYTES_AT_ONCE = 256 * 1024;
 const RECORDS_AT_ONCE = 1_000;
-const NO_BYTES = new Uint8Array();
 
 export function recordWithResult(file: TaskFile, row: TaskRow): TaskRecord {
-  if (row.state !== 'done') return recordOf(row, undefined);
-  const result = file.get<{ payload: Uint8Array }>('SELECT payload FROM results WHERE task = ?', row.id);
-  return recordOf(row, result?.payload);
+  return recordOf(row, shortAnswer(file, row));
 }
 
 export function get(file: TaskFile, key: TaskKey): TaskRecord | undefined {
@@ -22,53 +17,6 @@ export function get(file: TaskFile, key: TaskKey): TaskRecord | undefined {
   return row === undefined ? undefined : recordWithResult(file, row);
 }
 
-/** The events after a position; undefined while there are none. */
-export function eventsAfter(file: TaskFile, key: TaskKey, from: WatchPosition): Watched | undefined {
-  const row = taskOf(file, key);
-  if (row === undefined) return { events: [], position: from, isLast: true };
-  const { generation } = row;
-  let { afterSequence } = from;
-  // Sequences of a new generation begin again.
-  if (from.generation !== 0 && from.generation !== generation) afterSequence = 0;
-  const record = recordWithResult(file, row);
-  const mark = `${generation} ${row.state} ${row.run} ${row.lost_runs}`;
-  const events: TaskEvent[] = [];
-  // The end comes after the last chunk.
-  if (mark !== from.mark && !hasEnded(record)) events.push({ kind: 'state', record });
-  let bytes = 0;
-  let areAllRead = true;
-  const chunks = file.each<ChunkRow>(
-    'SELECT * FROM chunks WHERE task = ? AND last_sequence > ? ORDER BY last_sequence',
-    row.id,
-    afterSequence,
-  );
-  for (const { run, first_sequence, last_sequence, payload } of chunks) {
-    if (bytes >= BYTES_AT_ONCE) {
-      areAllRead = false;
-      break;
-    }
-    const count = last_sequence - first_sequence + 1;
-    events.push({
-      kind: 'chunks',
-      batch: { run, firstSequence: first_sequence, count, payload: bufferOf(payload) },
-    });
-    bytes += payload.length;
-    afterSequence = last_sequence;
-  }
-  const isLast = hasEnded(record) && areAllRead;
-  if (isLast) events.push({ kind: 'state', record });
-  if (events.length === 0) return undefined;
-  return { events, position: { mark: hasEnded(record) ? '' : mark, generation, afterSequence }, isLast };
-}
-
-interface ChunkRow {
-  readonly run: number;
-  readonly first_sequence: number;
-  readonly last_sequence: number;
-  readonly payload: Uint8Array;
-}
-
-/** The results of a page come without their payloads. */
 export function list(file: TaskFile, { caller, agentType, state, limit, after }: ListOptions): TaskPage {
   const filters: [string, string | number | undefined][] = [
     ['caller = ?', caller],
@@ -87,7 +35,7 @@ export function list(file: TaskFile, { caller, agentType, state, limit, after }:
   );
   const page = rows.slice(0, most);
   const next = rows.length > most ? String(page.at(-1)?.id) : undefined;
-  return { records: page.map((row) => recordOf(row, NO_BYTES)), next };
+  return { records: page.map((row) => recordOf(row, undefined)), next };
 }
 
 /** Whether `next` of a page may be this. */

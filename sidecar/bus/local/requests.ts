@@ -23,7 +23,9 @@ export interface Held {
 export interface Taken {
   readonly held: Held;
   readonly record: TaskRecord;
-  readonly payload: Buffer;
+  readonly requestBytes: number;
+  /** The request, where it is small. */
+  readonly payload: Uint8Array | undefined;
 }
 
 /** How far a watcher is. */
@@ -39,6 +41,8 @@ export interface Watched {
   readonly position: WatchPosition;
   /** Nothing follows. */
   readonly isLast: boolean;
+  /** What the next batch has, where that is more than the watcher has room for; 0 otherwise. */
+  readonly neededBytes: number;
 }
 
 /** Operations by name: what goes in, what comes out. */
@@ -46,6 +50,7 @@ export interface Operations {
   submit: { in: { task: NewTask; options: SubmitOptions }; out: Submitted };
   /** Waits; undefined after `stop`. */
   take: { in: { agentTypes: readonly string[]; holder: string }; out: Taken | undefined };
+  request: { in: { held: Held }; out: Uint8Array };
   begin: { in: { held: Held }; out: undefined };
   extend: { in: { held: Held }; out: undefined };
   write: { in: { held: Held; firstSequence: number; count: number; payload: Buffer }; out: undefined };
@@ -56,8 +61,9 @@ export interface Operations {
   /** Tells a thread that took another's place which runs this process holds. */
   hold: { in: { held: Held }; out: undefined };
   get: { in: { key: TaskKey }; out: TaskRecord | undefined };
+  answer: { in: { key: TaskKey; generation: number; part: number }; out: Uint8Array | undefined };
   /** Waits until there are events; undefined after `stop`. */
-  watch: { in: { key: TaskKey; position: WatchPosition }; out: Watched | undefined };
+  watch: { in: { key: TaskKey; position: WatchPosition; maxBytes: number }; out: Watched | undefined };
   cancel: { in: { key: TaskKey; cause: string }; out: TaskRecord | undefined };
   leave: { in: { key: TaskKey; waiter: string; leaving: Leaving }; out: undefined };
   attend: { in: { sidecar: string }; out: undefined };
@@ -88,7 +94,12 @@ export type ToThread =
 /** Why a request failed, in a form that can be copied. */
 export type Failure =
   | { readonly kind: 'fenced'; readonly because: 'lost' | 'cancelled' }
-  | { readonly kind: 'unavailable'; readonly message: string; readonly isOutcomeUnknown: boolean }
+  | {
+      readonly kind: 'unavailable';
+      readonly message: string;
+      readonly isOutcomeUnknown: boolean;
+      readonly isFinal: boolean;
+    }
   | { readonly kind: 'unstorable'; readonly message: string };
 
 /**

@@ -4,9 +4,13 @@ import { FencedError, LogUnavailableError } from '../log/log-errors.ts';
 import { runsAlone } from '../log/lost-runs.ts';
 import { loseRun } from './passing-time.ts';
 import type { Held, Taken } from './requests.ts';
+import { storeAnswer } from './results.ts';
 import type { TaskFile } from './task-file.ts';
-import { bufferOf, recordOf, type TaskRow } from './task-rows.ts';
+import { recordOf, type TaskRow } from './task-rows.ts';
 import { dueWhileRunning, end, queueAgain, startRun, uncounted, update } from './task-steps.ts';
+
+/** The request of such a task is given with it; a larger one when there is room for it. */
+const SMALL_REQUEST_BYTES = 16_384;
 
 /** Takes the next task of these types, of the caller whose turn it is. */
 export function take(file: TaskFile, agentTypes: readonly string[], holder: string): Taken | undefined {
@@ -28,12 +32,17 @@ export function take(file: TaskFile, agentTypes: readonly string[], holder: stri
     retry_base: retryDelay.baseMs,
     retry_max: retryDelay.maxMs,
   });
-  const { payload } = file.get<{ payload: Uint8Array }>(
-    'SELECT payload FROM requests WHERE task = ?',
-    row.id,
-  )!;
   const held = { task: row.id, fence: running.fence, key: row.key, run: running.run };
-  return { held, record: recordOf(running, undefined), payload: bufferOf(payload) };
+  const payload = row.request_bytes <= SMALL_REQUEST_BYTES ? payloadOf(file, row) : undefined;
+  return { held, record: recordOf(running, undefined), requestBytes: row.request_bytes, payload };
+}
+
+export function request(file: TaskFile, held: Held): Uint8Array {
+  return payloadOf(file, heldTask(file, held));
+}
+
+function payloadOf(file: TaskFile, { id }: TaskRow): Uint8Array {
+  return file.get<{ payload: Uint8Array }>('SELECT payload FROM requests WHERE task = ?', id)!.payload;
 }
 
 /** Whether {@link take} would find a task. */
@@ -88,7 +97,7 @@ export function settle(file: TaskFile, held: Held, status: number, payload: Buff
   // The result is there already: the answer to the first try was lost.
   if (before?.state === 'done' && before.fence === held.fence && before.key === held.key) return;
   const row = heldTask(file, held);
-  file.run('INSERT INTO results VALUES (?, ?)', row.id, payload);
+  storeAnswer(file, row, payload);
   file.addResultBytes(payload.length);
   end(file, row, 'done', { status, result_bytes: payload.length });
 }

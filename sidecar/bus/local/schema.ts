@@ -11,6 +11,7 @@ export const SCHEMA_VERSION = 2;
  * `due_at` is when time itself changes the task: a lease or a deadline ends, a delay is over, what is kept is too old.
  * `changed` numbers transactions: what a process has not seen yet has a higher number than the last that it read.
  * `started_before` is when the run before the present one began: one that is handed back leaves that behind.
+ * `results.part` is the task's id and the number of the part (`results.ts`), so that nobody reads a large answer at once.
  * `fence` is another number each time that a task is taken: `run` doesn't count all of them, and begins again with each generation.
  */
 export const SCHEMA = `
@@ -71,7 +72,7 @@ CREATE INDEX tasks_running ON tasks (id) WHERE state = 'running';
 CREATE INDEX tasks_dead ON tasks (id) WHERE state = 'dead';
 
 CREATE TABLE requests (task INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
-CREATE TABLE results (task INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
+CREATE TABLE results (part INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
 CREATE TABLE chunks (
   id INTEGER PRIMARY KEY,
   task INTEGER NOT NULL,
@@ -96,6 +97,8 @@ CREATE TABLE callers (
   PRIMARY KEY (agent_type, caller)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX callers_in_turn ON callers (agent_type, turn);
+
+CREATE TABLE caller_bytes (caller TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE consumers (
   instance TEXT PRIMARY KEY,

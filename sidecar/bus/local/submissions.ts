@@ -1,7 +1,9 @@
 /** Submits tasks to the file: stores, joins or refuses them, and gives dead ones another generation. */
-import type { SubmitOptions, Submitted } from '../log/task-log.ts';
+import type { FullPart, SubmitOptions, Submitted } from '../log/task-log.ts';
+import { TASK_BYTES } from '../log/task-log-settings.ts';
 import type { NewTask, TaskKey } from '../log/task-record.ts';
 import { type Wish, wantedBy } from '../log/wanted.ts';
+import { addRequest, callerBytes } from './caller-bytes.ts';
 import { join } from './callers.ts';
 import { passTime } from './passing-time.ts';
 import { recordWithResult } from './readings.ts';
@@ -63,23 +65,24 @@ function isJoined({ state, ended_at }: TaskRow, joinEndedForMs: number, nowMs: n
 }
 
 /** What has no room for the task. */
-function fullPart(file: TaskFile, task: NewTask): 'agent_full' | 'caller_full' | 'store_full' | undefined {
-  const { maxQueuedPerAgent, maxQueuedPerCaller, resultsMaxBytes } = file.settings;
+function fullPart(file: TaskFile, task: NewTask): FullPart | undefined {
+  const { settings } = file;
   const agent = file.get<{ queued: number }>(
     'SELECT queued FROM agents WHERE agent_type = ?',
     task.agentType,
   );
-  if ((agent?.queued ?? 0) >= maxQueuedPerAgent) return 'agent_full';
+  if ((agent?.queued ?? 0) >= settings.maxQueuedPerAgent) return 'agent_full';
   const caller = file.get<{ queued: number }>(
     'SELECT queued FROM callers WHERE agent_type = ? AND caller = ?',
     task.agentType,
     task.caller,
   );
-  if ((caller?.queued ?? 0) >= maxQueuedPerCaller) return 'caller_full';
-  // Requests have no bound of their own: they may take as much again as results.
-  const isFull =
-    file.resultBytes >= resultsMaxBytes || file.requestBytes + task.payload.length > resultsMaxBytes;
-  return isFull ? 'store_full' : undefined;
+  if ((caller?.queued ?? 0) >= settings.maxQueuedPerCaller) return 'caller_full';
+  const { length } = task.payload;
+  if (callerBytes(file, task.caller) + length + TASK_BYTES > settings.maxQueuedBytesPerCaller)
+    return 'caller_bytes_full';
+  if (file.requestBytes + length > settings.maxQueuedBytes) return 'bytes_full';
+  return file.resultBytes >= settings.resultsMaxBytes ? 'store_full' : undefined;
 }
 
 function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined, wish: Wish): TaskRow {
@@ -109,7 +112,7 @@ function insert(file: TaskFile, task: NewTask, before: TaskRow | undefined, wish
     dueWhileQueued(row, nowMs),
   );
   file.run('INSERT INTO requests VALUES (?, ?)', id, task.payload);
-  file.addRequestBytes(task.payload.length);
+  addRequest(file, task.caller, task.payload.length);
   countNew(file, task.agentType, task.caller);
   return file.get<TaskRow>('SELECT * FROM tasks WHERE id = ?', id)!;
 }

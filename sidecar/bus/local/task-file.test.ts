@@ -24,6 +24,7 @@ import {
   takeOne,
   Watcher,
 } from '../log/test-support/logs.ts';
+import { submitInTime } from '../publisher/submission.ts';
 import { openLocalTaskLog } from './local-task-log.ts';
 import { LogClock } from './log-clock.ts';
 import { networkFileSystem } from './network-file-system.ts';
@@ -96,6 +97,34 @@ t.test('what is no task file of this version is refused, and left as it is', asy
   bytes.fill(0x5a, 4_096);
   writeFileSync(file, bytes);
   t.match(await refusal(file), /is damaged .* move it and its -wal and -shm away/);
+});
+
+t.test('a file that was damaged is said to be at once, with its name and what to do', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const before = await open(t, file);
+  await store(before, newTask('a'));
+  await before.close();
+  const db = new DatabaseSync(file);
+  const { rootpage } = db.prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'requests'").get() as {
+    rootpage: number;
+  };
+  db.close();
+  const bytes = readFileSync(file);
+  bytes.fill(0x5a, (rootpage - 1) * 4_096, rootpage * 4_096);
+  writeFileSync(file, bytes);
+  const log = await open(t, file);
+  const said = { isFinal: true, isOutcomeUnknown: false };
+  const tellsWhat = (error: unknown): boolean =>
+    String(error).includes(file) && /move it/.test(String(error));
+  const error = await errorOf(log.submit(newTask('b'), JOIN));
+  t.match(error, said);
+  t.ok(tellsWhat(error), String(error));
+  // A submit without a deadline would try for half a minute.
+  const submission = await submitInTime(log, newTask('c'), JOIN, () => Number.POSITIVE_INFINITY);
+  t.match(submission, { refusal: { reason: 'bus_unavailable' } });
+  t.ok('refusal' in submission && tellsWhat(submission.refusal.message));
+  const take = await errorOf(log.take(['research'], 'holder', AbortSignal.timeout(60_000)));
+  t.match(take, said);
 });
 
 t.test('a folder that may not be written is refused', async (t) => {

@@ -40,11 +40,12 @@ export interface TaskRow {
   readonly changed: number;
 }
 
-export function recordOf(row: TaskRow, resultPayload: Uint8Array | undefined): TaskRecord {
+export function recordOf(row: TaskRow, short: Uint8Array | undefined): TaskRecord {
+  const { status, run_sequence: lastSequence, result_bytes: bytes } = row;
   const result: TaskResult | undefined =
-    row.state !== 'done' || row.status === null || resultPayload === undefined
+    row.state !== 'done' || status === null
       ? undefined
-      : { status: row.status, lastSequence: row.run_sequence, payload: bufferOf(resultPayload) };
+      : { status, lastSequence, bytes, short: short && bufferOf(short) };
   return {
     key: row.key,
     digest: row.digest,

@@ -1,6 +1,8 @@
 /** The steps of a task from state to state in the file: its row, the counts of its queue, and what is kept of it. */
 import { step } from '../../errors/illegal-step.ts';
 import { TASK_ARROWS, type TaskKey, type TaskState } from '../log/task-record.ts';
+import { removeRequest } from './caller-bytes.ts';
+import { dropAnswer } from './results.ts';
 import type { TaskFile } from './task-file.ts';
 import type { TaskRow } from './task-rows.ts';
 
@@ -77,11 +79,13 @@ export function end(
 
 /** Removes an ended task with all that is kept of it. */
 export function forget(file: TaskFile, row: TaskRow): void {
-  if (row.state === 'dead')
+  if (row.state === 'dead') {
     file.run('UPDATE agents SET dead = dead - 1 WHERE agent_type = ?', row.agent_type);
-  dropRequest(file, row);
+    forgetAgent(file, row.agent_type);
+    dropRequest(file, row);
+  }
   dropChunks(file, row);
-  if (row.state === 'done') file.run('DELETE FROM results WHERE task = ?', row.id);
+  if (row.state === 'done') dropAnswer(file, row);
   file.addResultBytes(-row.result_bytes);
   file.run('DELETE FROM tasks WHERE id = ?', row.id);
 }
@@ -122,8 +126,14 @@ function count(file: TaskFile, row: TaskRow, to: TaskState): void {
   const less = state === 'queued' ? 'queued = queued - 1' : 'running = running - 1';
   const more = to === 'queued' || to === 'running' || to === 'dead' ? `, ${to} = ${to} + 1` : '';
   file.run(`UPDATE agents SET ${less}${more} WHERE agent_type = ?`, agent_type);
+  if (more === '') forgetAgent(file, agent_type);
   if (state === 'queued') dequeue(file, agent_type, caller);
   if (to === 'queued') enqueue(file, agent_type, caller);
+}
+
+/** Callers may name any agent type: those without tasks leave nothing. */
+function forgetAgent(file: TaskFile, agentType: string): void {
+  file.run('DELETE FROM agents WHERE agent_type = ? AND queued + running + dead = 0', agentType);
 }
 
 function enqueue(file: TaskFile, agentType: string, caller: string): void {
@@ -148,7 +158,7 @@ function dequeue(file: TaskFile, agentType: string, caller: string): void {
 
 function dropRequest(file: TaskFile, row: TaskRow): void {
   file.run('DELETE FROM requests WHERE task = ?', row.id);
-  file.addRequestBytes(-row.request_bytes);
+  removeRequest(file, row.caller, row.request_bytes);
 }
 
 function dropChunks(file: TaskFile, row: TaskRow): void {

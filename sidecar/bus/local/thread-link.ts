@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { FencedError, LogSetupError, LogUnavailableError, UnstorableError } from '../log/log-errors.ts';
+import { DAMAGED } from './failures.ts';
 import type {
   Failure,
   FromThread,
@@ -169,6 +170,7 @@ export class ThreadLink {
       `the task file ${this.data.file} can't be used: ${this.trouble}`,
       isOutcomeUnknown,
       cause,
+      this.trouble === DAMAGED,
     );
   }
 
@@ -187,5 +189,5 @@ export class ThreadLink {
 function errorOf(failure: Failure, { held }: Waiting): Error {
   if (failure.kind === 'fenced') return new FencedError(held?.key ?? '', held?.run ?? 0, failure.because);
   if (failure.kind === 'unstorable') return new UnstorableError(failure.message);
-  return new LogUnavailableError(failure.message, failure.isOutcomeUnknown);
+  return new LogUnavailableError(failure.message, failure.isOutcomeUnknown, undefined, failure.isFinal);
 }

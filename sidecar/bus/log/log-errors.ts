@@ -8,11 +8,14 @@ export class LogUnavailableError extends TypedError {
   readonly isSafeToRetry = true;
   /** The log may have stored the task although it gave no answer. */
   readonly isOutcomeUnknown: boolean;
+  /** It will not come back by itself: a person must see to it, and nobody waits for that. */
+  readonly isFinal: boolean;
 
-  constructor(message: string, isOutcomeUnknown: boolean, cause?: unknown) {
+  constructor(message: string, isOutcomeUnknown: boolean, cause?: unknown, isFinal = false) {
     super(message, cause);
     this.name = 'LogUnavailableError';
     this.isOutcomeUnknown = isOutcomeUnknown;
+    this.isFinal = isFinal;
   }
 }
 

@@ -2,7 +2,7 @@
 
 /**
  * `published`: this sidecar stored it. `delivered`: its agent began to run it. `settled`: its result was stored. `lost`: the run
- * ended without a result, because of the agent. `given_back`: the run was not counted, and the task waits again. `fenced`: the
+ * ended without a result, because of the agent, or because the log could not store it. `given_back`: the run was not counted, and the task waits again. `fenced`: the
  * run went on although its lease was over, or its task cancelled. `dead`: it went to the dead letters.
  */
 export const TASK_OUTCOMES = [

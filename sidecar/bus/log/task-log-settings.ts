@@ -1,5 +1,8 @@
 /** The limits that a log keeps for the sidecar that has opened it. */
 
+/** What a task takes in a log beside its request, and counts as for its caller: short requests are not free. */
+export const TASK_BYTES = 1_024;
+
 export interface TaskLogSettings {
   /** How long a run may go without a sign of its sidecar; then it is lost. */
   readonly leaseMs: number;
@@ -11,6 +14,10 @@ export interface TaskLogSettings {
   readonly maxQueuedPerAgent: number;
   /** Tasks of one caller that may wait, for each agent type. */
   readonly maxQueuedPerCaller: number;
+  /** What the requests of all callers may take: of tasks that wait or run, and of dead letters. */
+  readonly maxQueuedBytes: number;
+  /** What those of one caller may take, over all agent types. */
+  readonly maxQueuedBytesPerCaller: number;
   /** A task that has waited this long is dead. */
   readonly maxAgeMs: number;
   /** How long results, their chunks and cancelled tasks are kept. */

@@ -4,8 +4,11 @@
  * A task that was accepted is stored. Its runs are fenced: of all that take it, one holds the lease, and what the others
  * still write is refused. There is one result; runs are at least one: a run whose sidecar was lost is begun again.
  */
-import type { NewTask, TaskKey, TaskRecord, TaskResult, TaskState } from './task-record.ts';
+import type { Answer, NewTask, TaskKey, TaskRecord, TaskState } from './task-record.ts';
 import type { Leaving } from './wanted.ts';
+
+/** The most that a reader of an answer gets at once. */
+export const ANSWER_PIECE_BYTES = 262_144;
 
 export interface SubmitOptions {
   /**
@@ -27,7 +30,17 @@ export interface SubmitOptions {
 /** `stored`: a new generation waits. `joined`: the task was there already; the record says how far it is. */
 export type Submitted =
   | { readonly outcome: 'stored' | 'joined'; readonly record: TaskRecord }
-  | { readonly outcome: 'refused'; readonly reason: 'agent_full' | 'caller_full' | 'store_full' };
+  | { readonly outcome: 'refused'; readonly reason: FullPart };
+
+/** What has no room for a task: a count or the bytes of a queue, the queues of agent types, the results, or the disk itself. */
+export type FullPart =
+  | 'agent_full'
+  | 'caller_full'
+  | 'caller_bytes_full'
+  | 'bytes_full'
+  | 'types_full'
+  | 'store_full'
+  | 'disk_full';
 
 /** Messages of a run, in the order in which the agent sent them. */
 export interface ChunkBatch {
@@ -39,6 +52,16 @@ export interface ChunkBatch {
   readonly payload: Buffer;
 }
 
+/** The room that a reader has in the memory of its process, for what the log reads for it. */
+export interface ReaderRoom {
+  /** Resolves when the reader has room for so many bytes, in place of what it had; rejects when there is none for it. */
+  take(bytes: number): Promise<void>;
+  give(): void;
+}
+
+/** The most that a watcher gets at once without asking for room: an app's messages come in batches of some 16 KiB. */
+export const FREE_BATCH_BYTES = 32_768;
+
 /** What a watcher sees, in the order in which it happened. A new run makes the chunks of the one before void. */
 export type TaskEvent =
   | { readonly kind: 'state'; readonly record: TaskRecord }
@@ -48,7 +71,13 @@ export type TaskEvent =
 export interface TaskLease {
   /** As it was taken: running, with this run's number. */
   readonly record: TaskRecord;
-  readonly payload: Buffer;
+  /** What the request takes in the log. */
+  readonly requestBytes: number;
+  /**
+   * Reads the request, which may be large: call it again rather than keep it. Rejects with FencedError, LogUnavailableError, or
+   * with LogSetupError when it is no longer there.
+   */
+  request(): Promise<Buffer>;
   /**
    * Marks the run as begun, so that its loss counts. A log may have done so when the task was taken, unless
    * `runsAlone(record)`: such a task may wait for others to end. Rejects with FencedError.
@@ -59,7 +88,7 @@ export interface TaskLease {
   /** Appends messages of the run; `firstSequence` follows from the batches before. Resolves when they are stored. Rejects with FencedError. */
   write(count: number, payload: Buffer): Promise<void>;
   /** Stores the result, once, and ends the task. Rejects with FencedError when the run no longer counts. */
-  settle(result: Omit<TaskResult, 'lastSequence'>): Promise<void>;
+  settle(answer: Answer): Promise<void>;
   /** Hands the task back: it is queued as before, and this run is not counted. For a drain, and tasks that never began. */
   giveBack(): Promise<void>;
   /**
@@ -105,7 +134,7 @@ export interface ListOptions {
 }
 
 export interface TaskPage {
-  /** Their results have an empty payload: `get` has the whole. */
+  /** Without their answers, short ones too. */
   readonly records: readonly TaskRecord[];
   /** For the next page; undefined after the last. */
   readonly next: string | undefined;
@@ -131,12 +160,24 @@ export interface TaskLog {
   take(agentTypes: readonly string[], holder: string, signal: AbortSignal): Promise<TaskLease | undefined>;
   get(key: TaskKey): Promise<TaskRecord | undefined>;
   /**
+   * The answer of a done task, in pieces of at most {@link ANSWER_PIECE_BYTES}. Each is read when it is asked for. They end early,
+   * or there is none, when the log no longer keeps the answer: their sum is to be compared with `result.bytes`.
+   */
+  answer(task: Pick<TaskRecord, 'key' | 'generation'>): AsyncIterable<Buffer>;
+  /**
    * The events of a task: its present state, the kept chunks after `afterSequence`, then what happens, until its end (the
    * last event is the state of the end, with its result), or until the signal. Of a task that has ended, the kept chunks come
    * first and its state last. Batches aren't cut: the first one may begin at or before `afterSequence`. A slow watcher may
    * miss states that were over before it looked, and void chunks. Ends at once when the task is unknown.
+   *
+   * @param room asked before a batch of more than {@link FREE_BATCH_BYTES} is read, and given back when the next event is wanted
    */
-  watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncIterable<TaskEvent>;
+  watch(
+    key: TaskKey,
+    afterSequence: number,
+    signal: AbortSignal,
+    room?: ReaderRoom,
+  ): AsyncIterable<TaskEvent>;
   /** Ends a queued or running task as cancelled. Returns the record after it; undefined when the task is unknown. */
   cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined>;
   /**

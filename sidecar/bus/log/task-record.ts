@@ -40,15 +40,25 @@ export interface NewTask {
   readonly payload: Buffer;
 }
 
-/** What became of a task that an agent has answered, with success or an error. */
-export interface TaskResult {
+/** What an agent has answered, with success or an error, as its run gives it to the log. */
+export interface Answer {
   /** The gRPC status of the answer. */
   readonly status: number;
-  /** The sequence of the last chunk of the run; 0 when it wrote none. */
-  readonly lastSequence: number;
   /** Message, trailers and, for a unary call, the answer; the log reads none of it. */
   readonly payload: Buffer;
 }
+
+/** What became of a task that an agent has answered. The answer may be large, and `TaskLog.answer` reads it. */
+export interface TaskResult extends Pick<Answer, 'status'> {
+  /** The sequence of the last chunk of the run; 0 when it wrote none. */
+  readonly lastSequence: number;
+  /** What the answer takes in the log. */
+  readonly bytes: number;
+  /** The answer itself, where it has at most {@link SHORT_ANSWER_BYTES}: most have, and need no second question to the log. */
+  readonly short: Buffer | undefined;
+}
+
+export const SHORT_ANSWER_BYTES = 4_096;
 
 /** Times are milliseconds since 1970 by the clock of the log ({@link TaskLog.nowMs}), which all sidecars share. */
 export interface TaskRecord {
@@ -75,7 +85,7 @@ export interface TaskRecord {
   readonly deadlineAtMs: number;
   /** The sequence of the last chunk that any run wrote; 0 before it. */
   readonly lastSequence: number;
-  /** When done; undefined also when the result is older than its `max_age`. */
+  /** When done. */
   readonly result: TaskResult | undefined;
   /** Why it is dead or cancelled, for a person; '' otherwise. */
   readonly cause: string;

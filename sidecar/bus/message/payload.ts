@@ -24,12 +24,16 @@ export interface RequestPayload {
   readonly message: Buffer;
 }
 
-/** An agent's answer to a task. */
-export interface ResultPayload {
+/** What an agent's answer has beside its message. */
+export interface AnswerHead {
   /** `grpc-message`, decoded. */
   readonly statusMessage: string;
   readonly head: Fields;
   readonly trailers: Fields;
+}
+
+/** An agent's answer to a task. */
+export interface ResultPayload extends AnswerHead {
   /** The message of a unary answer, uncompressed and without prefix; undefined for a stream, whose messages are chunks, and for an error. */
   readonly answer: Buffer | undefined;
 }
@@ -51,14 +55,32 @@ export function decodeRequest(payload: Buffer): RequestPayload {
 }
 
 export function encodeResult({ answer, ...head }: ResultPayload): Buffer {
-  return encode({ ...head, answered: answer !== undefined }, answer ?? Buffer.alloc(0));
+  return encode({ ...head, answerBytes: answer?.length ?? -1 }, answer ?? Buffer.alloc(0));
 }
 
 /** Throws LogSetupError when the bytes are no result. */
 export function decodeResult(payload: Buffer): ResultPayload {
-  const [head, bytes] = decode(payload, ['statusMessage'], ['head', 'trailers']);
-  const { answered, ...rest } = head as Omit<ResultPayload, 'answer'> & { readonly answered: boolean };
-  return { ...rest, answer: answered ? bytes : undefined };
+  const { answerBytes, first, ...head } = decodeResultStart(payload);
+  return { ...head, answer: answerBytes === undefined ? undefined : first };
+}
+
+/** The beginning of a result, and the bytes of its message that came with it. */
+interface ResultStart extends AnswerHead {
+  /** Of the message; undefined without one. */
+  readonly answerBytes: number | undefined;
+  readonly first: Buffer;
+}
+
+/** @param payload a result, or its beginning of at least {@link headEnd} bytes. Throws LogSetupError when it is none */
+export function decodeResultStart(payload: Buffer): ResultStart {
+  const [read, first] = decode(payload, ['statusMessage'], ['head', 'trailers']);
+  const { answerBytes, ...head } = read as AnswerHead & { readonly answerBytes: number };
+  return { ...head, first, answerBytes: answerBytes >= 0 ? answerBytes : undefined };
+}
+
+/** The length of a payload's head with what is before it, as its first bytes say; undefined while they are not all there. */
+export function headEnd(payload: Buffer): number | undefined {
+  return payload.length < LENGTH_BYTES ? undefined : LENGTH_BYTES + payload.readUInt32BE();
 }
 
 function encode(head: object, rest: Buffer): Buffer {

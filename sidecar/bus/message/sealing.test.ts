@@ -7,6 +7,7 @@ import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
 import { LogSetupError } from '../log/log-errors.ts';
 import { openKeyFile, readKeys } from './key-file.ts';
+import { UNSEALED } from './sealer.ts';
 import { KeySealer } from './sealing.ts';
 
 const key = (): Buffer => randomBytes(32);
@@ -52,6 +53,46 @@ t.test(
     t.equal(String(sealer([key()], true).open(Buffer.from('payload'))), 'payload');
   },
 );
+
+t.test('a large payload is opened in pieces, and none of it before it is proved', async (t) => {
+  const ours = sealer([key()]);
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 200_000 }),
+      fc.array(fc.integer({ min: 1, max: 90_000 }), { minLength: 1, maxLength: 5 }),
+      (length, sizes) => {
+        const payload = Buffer.alloc(length, 'a large payload ');
+        const sealed = ours.seal(payload);
+        const opener = ours.opener();
+        const opened: Buffer[] = [];
+        for (let at = 0, i = 0; at < sealed.length; i++) {
+          const size = sizes[i % sizes.length]!;
+          opened.push(opener.add(sealed.subarray(at, at + size)));
+          at += size;
+        }
+        return Buffer.concat([...opened, opener.end()]).equals(payload) && ours.open(sealed).equals(payload);
+      },
+    ),
+    { numRuns: 30 },
+  );
+  const sealed = ours.seal(Buffer.alloc(150_000, 'x'));
+  const [head, segment] = [28, 65_536 + 16];
+  t.throws(() => ours.open(sealed.subarray(0, head + segment)), /was changed/, 'cut behind a segment');
+  const [one, two] = [
+    sealed.subarray(head, head + segment),
+    sealed.subarray(head + segment, head + 2 * segment),
+  ];
+  const swapped = Buffer.concat([sealed.subarray(0, head), two, one, sealed.subarray(head + 2 * segment)]);
+  t.throws(() => ours.open(swapped), /was changed/, 'segments in another order');
+  const changed = Buffer.from(sealed);
+  changed[head + segment + 5]! ^= 1;
+  const opener = ours.opener();
+  t.equal(opener.add(changed.subarray(0, head + segment + 1)).length, 65_536);
+  t.throws(() => opener.add(changed.subarray(head + segment + 1)), /was changed/);
+  const plain = UNSEALED.opener();
+  t.equal(String(plain.add(Buffer.from('plain'))) + String(plain.end()), 'plain');
+  t.throws(() => UNSEALED.opener().add(sealed), /is sealed, and bus.encrypt_key_file is not set/);
+});
 
 t.test('a key file has a key a line, belongs to its owner, and errors name no key', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-keys-'));

@@ -2,11 +2,11 @@
  * The messages of runs. All runs of a generation share one subject, and each batch is stored behind the one that its writer
  * knows to be the last. A new run, or a cancel, puts a fence there: what an earlier run still writes is then refused.
  */
-import type { ChunkBatch } from '../log/task-log.ts';
+import { ANSWER_PIECE_BYTES, type ChunkBatch, FREE_BATCH_BYTES, type ReaderRoom } from '../log/task-log.ts';
 import type { BusConnection, Stored } from './connection.ts';
 import { bytesOf, headOf, readHead } from './head.ts';
 import { CHUNKS, chunkSubject, type TaskName } from './names.ts';
-import { writeId } from './stored-task.ts';
+import { nameOfEntry, type TaskEntry, writeId } from './stored-task.ts';
 
 export interface ChunkHead {
   readonly run: number;
@@ -15,6 +15,8 @@ export interface ChunkHead {
   readonly count: number;
   /** The parts of a large batch, in its last one: this and the messages before it. */
   readonly parts?: number;
+  /** What all parts of a large batch have together, in its first one. */
+  readonly bytes?: number;
   readonly write: string;
 }
 
@@ -29,7 +31,6 @@ export interface ChunkEnd {
 export const NO_CHUNKS: ChunkEnd = { revision: 0, lastSequence: 0, run: 0 };
 const NOTHING = Buffer.alloc(0);
 const AT_ONCE = 256;
-const PART_BYTES = 512 * 1024;
 
 export class Chunks {
   private readonly connection: BusConnection;
@@ -48,22 +49,17 @@ export class Chunks {
     payload: Buffer,
     untilMs = 0,
   ): Promise<ChunkEnd | undefined> {
-    const parts = Math.max(1, Math.ceil(payload.length / PART_BYTES));
+    const parts = Math.max(1, Math.ceil(payload.length / ANSWER_PIECE_BYTES));
     let at: ChunkEnd | undefined = end;
     for (let part = 0; part < parts - 1 && at !== undefined; part++) {
-      const bytes = payload.subarray(part * PART_BYTES, (part + 1) * PART_BYTES);
-      at = await this.put(
-        name,
-        generation,
-        { run, first: end.lastSequence + 1, count: 0 },
-        at,
-        bytes,
-        untilMs,
-      );
+      const bytes = payload.subarray(part * ANSWER_PIECE_BYTES, (part + 1) * ANSWER_PIECE_BYTES);
+      const whole = part === 0 ? { bytes: payload.length } : {};
+      const head = { run, first: end.lastSequence + 1, count: 0, ...whole };
+      at = await this.put(name, generation, head, at, bytes, untilMs);
     }
     if (at === undefined) return undefined;
     const last = { run, first: end.lastSequence + 1, count, ...(parts === 1 ? {} : { parts }) };
-    return this.put(name, generation, last, at, payload.subarray((parts - 1) * PART_BYTES), untilMs);
+    return this.put(name, generation, last, at, payload.subarray((parts - 1) * ANSWER_PIECE_BYTES), untilMs);
   }
 
   private async put(
@@ -105,29 +101,35 @@ export class Chunks {
 
   /** The stored batches of a run whose messages come after `after`, and before `before`. */
   async *read(
-    name: TaskName,
-    generation: number,
-    run: number,
+    entry: TaskEntry,
     after: number,
+    room: ReaderRoom | undefined,
     before = Number.POSITIVE_INFINITY,
   ): AsyncGenerator<ChunkBatch> {
-    const subject = chunkSubject(name, generation);
+    const { generation, run } = entry.task;
+    const subject = chunkSubject(nameOfEntry(entry), generation);
     let parts: Buffer[] = [];
     for (let from = 1; ; ) {
-      const found = await this.connection.directBatch(CHUNKS, subject, from, AT_ONCE);
+      const found = await this.connection.directBatch(CHUNKS, subject, from, AT_ONCE, FREE_BATCH_BYTES);
       if (found.length === 0) return;
       for (const stored of found) {
         from = stored.seq + 1;
         const head = readHead<ChunkHead>(stored.headers);
         if (head === undefined || head.run !== run) continue;
         if (head.first >= before) return;
+        if (head.bytes !== undefined) {
+          // Parts of an attempt that was given up may lie before them.
+          parts = [];
+          await room?.take(head.bytes);
+        }
         parts.push(bytesOf(stored.data));
         if (head.count === 0) continue;
-        // Parts of an attempt that was given up lie before the ones that count.
-        const payload = head.parts === undefined ? parts.at(-1)! : Buffer.concat(parts.slice(-head.parts));
+        const isLarge = head.parts !== undefined;
+        const payload = isLarge ? Buffer.concat(parts.slice(-head.parts)) : parts.at(-1)!;
         parts = [];
         if (head.first + head.count - 1 > after)
           yield { run, firstSequence: head.first, count: head.count, payload };
+        if (isLarge) room?.give();
       }
     }
   }

@@ -6,7 +6,7 @@ import { KeyConflict } from './keys.ts';
 import { NatsLease } from './nats-lease.ts';
 import type { Store } from './store.ts';
 import { isEnded, newStoredTask, type StoredTask, type TaskEntry, writeId } from './stored-task.ts';
-import { dueStep, ended } from './task-steps.ts';
+import { dueStep } from './task-steps.ts';
 
 export class Claims {
   /** The leases that this log holds, by their names. */
@@ -96,13 +96,7 @@ export class Claims {
     const { generation, run, lostRuns } = entry.task;
     const isFirst = run === 1 && lostRuns === 0 && !delivery.redelivered;
     const end = isFirst ? NO_CHUNKS : await store.chunks.fence(delivery, generation, run);
-    const payload = await store.queue.payload(delivery);
-    if (payload === undefined) {
-      const cause = 'its request is no longer on the bus: submit it again';
-      await store.move(entry, ended(entry.task, 'dead', cause, store.nowMs()), { delivery });
-      return undefined;
-    }
-    const lease = new NatsLease(store, entry, delivery, payload, end, sentMs, () =>
+    const lease = new NatsLease(store, entry, delivery, end, sentMs, () =>
       this.leases.delete(entry.task.lease),
     );
     this.leases.set(entry.task.lease, lease);

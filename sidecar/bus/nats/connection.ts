@@ -75,15 +75,16 @@ export class BusConnection extends BusLink {
     return found;
   }
 
-  /** Messages of a subject from a sequence on, at most `batch` of them. */
+  /** Messages of a subject from a sequence on, at most `batch` of them; the first one however large it is. */
   async directBatch(
     stream: string,
     subject: string,
     from: number,
     batch: number,
+    maxBytes = BATCH_BYTES,
   ): Promise<readonly Stored[]> {
     const found: Stored[] = [];
-    const query = JSON.stringify({ seq: from, next_by_subj: subject, batch, max_bytes: BATCH_BYTES });
+    const query = JSON.stringify({ seq: from, next_by_subj: subject, batch, max_bytes: maxBytes });
     await this.requestMany(`$JS.API.DIRECT.GET.${stream}`, query, Number.POSITIVE_INFINITY, (answer) => {
       found.push(toStored(answer));
     });

@@ -16,6 +16,7 @@ export interface QueuedHead {
   /** null for none. */
   readonly deadlineAtMs: number | null;
   readonly wanted: Wanted;
+  readonly requestBytes: number;
   /** Names the request's parts; '' where it is here. */
   readonly large: string;
 }

@@ -2,12 +2,10 @@
 
 import type { MsgHdrs } from '@nats-io/transport-node';
 import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
-import type { TaskRecord } from '../log/task-record.ts';
 import type { BusConnection } from './connection.ts';
 import { bytesOf, headOf, readHead } from './head.ts';
-import type { LargeBodies } from './large-bodies.ts';
-import { KEYS, keySubject, keySubjects, nameOf, resultSubject, type TaskName } from './names.ts';
-import { nameOfEntry, type StoredTask, type TaskEntry, toRecord, writeId } from './stored-task.ts';
+import { KEYS, keySubject, keySubjects, nameOf, type TaskName } from './names.ts';
+import { type StoredTask, type TaskEntry, writeId } from './stored-task.ts';
 
 const NO_BODY = Buffer.alloc(0);
 
@@ -26,11 +24,9 @@ export class KeyConflict extends TypedError {
 
 export class Keys {
   private readonly connection: BusConnection;
-  private readonly results: LargeBodies;
 
-  constructor(connection: BusConnection, results: LargeBodies) {
+  constructor(connection: BusConnection) {
     this.connection = connection;
-    this.results = results;
   }
 
   async read(name: TaskName): Promise<TaskEntry | undefined> {
@@ -70,15 +66,6 @@ export class Keys {
       if (now?.task.write === stored.write) return now;
       throw new KeyConflict(now);
     });
-  }
-
-  /** As the interface shows it, with the result. */
-  async record(entry: TaskEntry): Promise<TaskRecord> {
-    const { task } = entry;
-    if (task.result === null) return toRecord(entry, undefined);
-    const { large } = task.result;
-    const body = large === '' ? entry.body : await this.results.get(resultSubject(nameOfEntry(entry), large));
-    return toRecord(entry, body);
   }
 }
 

@@ -1,24 +1,27 @@
-/** Bodies above the limit of one message: stored in parts under a subject of their own, which names this attempt. */
+/** Bodies that are too large for one message, or for those who would get it: stored in parts under a subject of their own, which names this attempt. */
+import { ANSWER_PIECE_BYTES } from '../log/task-log.ts';
 import type { BusConnection } from './connection.ts';
 import { bytesOf } from './head.ts';
 import { writeId } from './stored-task.ts';
 
 const PARTS_AT_ONCE = 16;
-const PART_BYTES = 512 * 1024;
 /** For the fields of a message, which the server counts too. */
 const FIELDS_BYTES = 32 * 1024;
 
 export class LargeBodies {
   private readonly connection: BusConnection;
   private readonly stream: string;
+  private readonly mostBytes: number;
 
-  constructor(connection: BusConnection, stream: string) {
+  /** @param mostBytes a larger body has parts, also where a message could hold it */
+  constructor(connection: BusConnection, stream: string, mostBytes: number) {
     this.connection = connection;
     this.stream = stream;
+    this.mostBytes = mostBytes;
   }
 
   isLarge(body: Uint8Array): boolean {
-    return body.length > this.connection.maxPayload - FIELDS_BYTES;
+    return body.length > Math.min(this.mostBytes, this.connection.maxPayload - FIELDS_BYTES);
   }
 
   /**
@@ -26,13 +29,23 @@ export class LargeBodies {
    * swept.
    */
   async put(subjectOf: (id: string) => string, body: Buffer, untilMs: number): Promise<string> {
-    const partBytes = Math.min(PART_BYTES, this.connection.maxPayload - FIELDS_BYTES);
+    const partBytes = Math.min(ANSWER_PIECE_BYTES, this.connection.maxPayload - FIELDS_BYTES);
     return this.connection.persist(untilMs, async () => {
       const id = writeId();
       for (let from = 0; from < body.length; from += partBytes)
         await this.connection.store(subjectOf(id), body.subarray(from, from + partBytes), undefined);
       return id;
     });
+  }
+
+  /** One part after the other, each when it is asked for; none when the body is no longer there. */
+  async *parts(subject: string): AsyncGenerator<Buffer> {
+    for (let from = 1; ; ) {
+      const [part] = await this.connection.directBatch(this.stream, subject, from, 1);
+      if (part === undefined) return;
+      yield bytesOf(part.data);
+      from = part.seq + 1;
+    }
   }
 
   /** Undefined when it is no longer there. */

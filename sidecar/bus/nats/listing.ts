@@ -41,7 +41,7 @@ export class Listing {
       .filter((entry) => after === undefined || cursorOf(entry) < after);
     const most = Math.min(Math.max(limit, 1), MOST);
     return {
-      records: page.slice(0, most).map((entry) => toRecord(entry, NO_BYTES)),
+      records: page.slice(0, most).map((entry) => toRecord(entry)),
       next: page.length > most ? cursorOf(page[most - 1]!) : undefined,
     };
   }

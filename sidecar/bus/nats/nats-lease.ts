@@ -1,9 +1,9 @@
 /** A run of a task that this log holds: each of its steps is a write of the key at the revision of the one before. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FencedError } from '../log/log-errors.ts';
+import { FencedError, LogSetupError } from '../log/log-errors.ts';
 import type { TaskLease } from '../log/task-log.ts';
-import type { TaskRecord, TaskResult } from '../log/task-record.ts';
+import type { Answer, TaskRecord } from '../log/task-record.ts';
 import type { ChunkEnd } from './chunks.ts';
 import type { Delivery } from './delivery.ts';
 import { KeyConflict } from './keys.ts';
@@ -21,7 +21,7 @@ type State = 'held' | 'over' | 'fenced';
 
 export class NatsLease implements TaskLease {
   readonly record: TaskRecord;
-  readonly payload: Buffer;
+  readonly requestBytes: number;
   private readonly store: Store;
   private readonly delivery: Delivery;
   private readonly cancelling = new AbortController();
@@ -42,7 +42,6 @@ export class NatsLease implements TaskLease {
     store: Store,
     entry: TaskEntry,
     delivery: Delivery,
-    payload: Buffer,
     end: ChunkEnd,
     sentMs: number,
     onEnd: () => void,
@@ -50,11 +49,11 @@ export class NatsLease implements TaskLease {
     this.store = store;
     this.entry = entry;
     this.delivery = delivery;
-    this.payload = payload;
+    this.requestBytes = entry.task.requestBytes;
     this.end = end;
     this.firstEnd = end;
     this.onEnd = onEnd;
-    this.record = { ...toRecord(entry, undefined), lastSequence: end.lastSequence };
+    this.record = { ...toRecord(entry), lastSequence: end.lastSequence };
     this.heldUntilMs = sentMs + store.settings.leaseMs;
     this.watchDeadline();
   }
@@ -65,6 +64,14 @@ export class NatsLease implements TaskLease {
 
   private get hasWritten(): boolean {
     return this.end.lastSequence !== this.firstEnd.lastSequence;
+  }
+
+  async request(): Promise<Buffer> {
+    const payload = await this.store.queue.payload(this.delivery);
+    if (payload !== undefined) return payload;
+    // The task has ended without us, and its request with it; or it is lost, and nobody can run it.
+    await this.confirm();
+    throw new LogSetupError('its request is no longer on the bus: submit it again');
   }
 
   async begin(): Promise<void> {
@@ -117,7 +124,7 @@ export class NatsLease implements TaskLease {
     return written;
   }
 
-  async settle({ status, payload }: Omit<TaskResult, 'lastSequence'>): Promise<void> {
+  async settle({ status, payload }: Answer): Promise<void> {
     await this.chunkTurn;
     await this.finish(async (task) => {
       const { results } = this.store;
@@ -131,7 +138,12 @@ export class NatsLease implements TaskLease {
         holder: '',
         endedAtMs: this.store.nowMs(),
         lastSequence: this.end.lastSequence,
-        result: { status, large, lastSequence: this.hasWritten ? this.end.lastSequence : 0 },
+        result: {
+          status,
+          large,
+          bytes: payload.length,
+          lastSequence: this.hasWritten ? this.end.lastSequence : 0,
+        },
       } as const;
       return { next, body: large === '' ? payload : Buffer.alloc(0) };
     });

@@ -7,6 +7,7 @@ import type {
   Consumer,
   ListOptions,
   QueueStatus,
+  ReaderRoom,
   SubmitOptions,
   Submitted,
   TaskEvent,
@@ -27,6 +28,7 @@ import type { NatsOptions } from './nats-options.ts';
 import { Presence } from './presence.ts';
 import { Provision } from './provision.ts';
 import { Store } from './store.ts';
+import { toRecord } from './stored-task.ts';
 import { Submissions } from './submissions.ts';
 import { Sweep } from './sweep.ts';
 import { Watching } from './watching.ts';
@@ -125,15 +127,24 @@ class NatsTaskLog implements TaskLog {
   async get(key: TaskKey): Promise<TaskRecord | undefined> {
     const entry = await this.store.current(key);
     if (entry === undefined || entry.task.state === 'dropped') return undefined;
-    const record = await this.store.keys.record(entry);
+    const record = toRecord(entry);
     // Of a run that did not end by itself the key may not know what it wrote.
     if (record.state === 'done' || (record.run === 0 && record.lostRuns === 0)) return record;
     const { lastSequence } = await this.store.chunks.end(record, record.generation);
     return { ...record, lastSequence: Math.max(lastSequence, record.lastSequence) };
   }
 
-  watch(key: TaskKey, afterSequence: number, signal: AbortSignal): AsyncIterable<TaskEvent> {
-    return this.watching.watch(key, afterSequence, signal);
+  answer(task: Pick<TaskRecord, 'key' | 'generation'>): AsyncIterable<Buffer> {
+    return this.store.answer(task);
+  }
+
+  watch(
+    key: TaskKey,
+    afterSequence: number,
+    signal: AbortSignal,
+    room?: ReaderRoom,
+  ): AsyncIterable<TaskEvent> {
+    return this.watching.watch(key, afterSequence, signal, room);
   }
 
   async cancel(key: TaskKey, cause: string): Promise<TaskRecord | undefined> {
@@ -141,9 +152,9 @@ class NatsTaskLog implements TaskLog {
       const entry = await this.store.current(key);
       if (entry === undefined || entry.task.state === 'dropped') return undefined;
       const { task } = entry;
-      if (task.state !== 'queued' && task.state !== 'running') return this.store.keys.record(entry);
+      if (task.state !== 'queued' && task.state !== 'running') return toRecord(entry);
       const moved = await this.callers.tryCancel(entry, cause);
-      if (moved?.task.state === 'cancelled') return this.store.keys.record(moved);
+      if (moved?.task.state === 'cancelled') return toRecord(moved);
     }
   }
 

@@ -84,7 +84,7 @@ t.test(
     const watcher = new Watcher(publisher, keyOf('a'));
     const lease = await runOne(consumer);
     t.equal(lease.record.publisher, 'gateway');
-    t.equal(lease.payload.length, large.length);
+    t.equal((await lease.request()).length, large.length);
     await lease.extend();
     await lease.write(1, Buffer.from('chunk'));
     await lease.settle({ status: 0, payload: large });

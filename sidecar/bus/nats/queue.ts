@@ -1,6 +1,7 @@
 /** The queue of an agent type: a stream that keeps each task's request until the task has ended. */
 import { JetStreamApiError } from '@nats-io/jetstream';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
+import type { FullPart } from '../log/task-log.ts';
 import type { NewTask } from '../log/task-record.ts';
 import { type BusConnection, STREAM_FULL } from './connection.ts';
 import { type Delivery, type QueuedHead, type QueuedTask, readDelivery, readQueued } from './delivery.ts';
@@ -11,7 +12,7 @@ import { laneConsumer, queueStream, requestSubject, taskSubject } from './names.
 import type { TaskEntry } from './stored-task.ts';
 
 export type Enqueued =
-  | { readonly refused: 'agent_full' | 'caller_full' | 'store_full' }
+  | { readonly refused: FullPart }
   | { readonly refused: undefined; readonly sequence: number; readonly duplicate: boolean };
 
 const MOST_SEQUENCES = 10_000;
@@ -45,6 +46,7 @@ export class Queue {
     const { key, digest, agentType, caller, publisher, payload } = task;
     const { generation, largeRequest: large, submittedAtMs, deadlineAtMs, wanted } = entry.task;
     const { revision } = entry;
+    const { length: requestBytes } = payload;
     const head: QueuedHead = {
       key,
       digest,
@@ -53,6 +55,7 @@ export class Queue {
       submittedAtMs,
       deadlineAtMs,
       wanted,
+      requestBytes,
       large,
     };
     const subject = taskSubject(agentType, caller, publisher);
@@ -154,7 +157,7 @@ export class Queue {
   }
 }
 
-function refusalOf(error: JetStreamApiError): 'agent_full' | 'caller_full' | 'store_full' {
+function refusalOf(error: JetStreamApiError): FullPart {
   if (error.code !== STREAM_FULL)
     throw new LogSetupError(
       `the NATS server refuses the task (${error.message}): run outrigger bus setup`,
@@ -162,6 +165,6 @@ function refusalOf(error: JetStreamApiError): 'agent_full' | 'caller_full' | 'st
     );
   if (error.message.includes('per subject')) return 'caller_full';
   if (error.message.includes('maximum messages')) return 'agent_full';
-  if (error.message.includes('maximum bytes')) return 'store_full';
+  if (error.message.includes('maximum bytes')) return 'bytes_full';
   throw new LogUnavailableError(`the bus stored nothing (${error.message})`, false, error);
 }

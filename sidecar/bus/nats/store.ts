@@ -1,12 +1,14 @@
 /** The parts of a log on NATS, and the steps of a task that touch several of them. */
+
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
+import type { TaskRecord } from '../log/task-record.ts';
 import { Chunks } from './chunks.ts';
 import type { BusConnection } from './connection.ts';
 import { DeadLetters } from './dead-letters.ts';
 import type { Delivery } from './delivery.ts';
 import { KeyConflict, Keys } from './keys.ts';
 import { LargeBodies } from './large-bodies.ts';
-import { cancelSubject, REQUESTS, RESULTS, requestSubject, wakeSubject } from './names.ts';
+import { cancelSubject, REQUESTS, RESULTS, requestSubject, resultSubject, wakeSubject } from './names.ts';
 import type { Provision } from './provision.ts';
 import { Queue } from './queue.ts';
 import { StoreSize } from './store-size.ts';
@@ -33,9 +35,9 @@ export class Store {
     this.provision = provision;
     this.connection = connection;
     this.settings = settings;
-    this.requests = new LargeBodies(connection, REQUESTS);
-    this.results = new LargeBodies(connection, RESULTS);
-    this.keys = new Keys(connection, this.results);
+    this.requests = new LargeBodies(connection, REQUESTS, LARGE_REQUEST_BYTES);
+    this.results = new LargeBodies(connection, RESULTS, LARGE_ANSWER_BYTES);
+    this.keys = new Keys(connection);
     this.queue = new Queue(connection, this.requests);
     this.chunks = new Chunks(connection);
     this.deadLetters = new DeadLetters(connection);
@@ -56,6 +58,15 @@ export class Store {
     const subject = wakeSubject(agentType, lane);
     if (delayMs <= 0) this.connection.publish(subject);
     else setTimeout(() => this.connection.publish(subject), Math.min(delayMs, LONGEST_TIMER_MS)).unref();
+  }
+
+  /** The answer of a done task, in pieces; none when it is no longer kept. */
+  async *answer({ key, generation }: Pick<TaskRecord, 'key' | 'generation'>): AsyncGenerator<Buffer> {
+    const entry = await this.keys.find(key);
+    if (entry === undefined || entry.task.result === null || entry.task.generation !== generation) return;
+    const { large } = entry.task.result;
+    if (large === '') yield entry.body;
+    else yield* this.results.parts(resultSubject(nameOfEntry(entry), large));
   }
 
   /** The task as it is now, also where time has changed it and nobody has seen to it yet; dropped ones too. */
@@ -141,6 +152,10 @@ export class Store {
   }
 }
 
+/** Whoever reads or watches a key gets all of it: larger answers have parts of their own. */
+const LARGE_ANSWER_BYTES = 65_536;
+/** Whoever takes a task gets the request that is in the queue: larger ones are read when there is room for them. */
+const LARGE_REQUEST_BYTES = 262_144;
 const LONGEST_TIMER_MS = 2_147_483_647;
 /** For longer than the queue knows the ids of the task's generations. */
 const DROPPED_MS = 300_000;

@@ -1,6 +1,6 @@
 /** What a task's key holds: the record, the lease of its run, and where request and result are. */
 import { randomBytes } from 'node:crypto';
-import type { TaskRecord, TaskState } from '../log/task-record.ts';
+import { SHORT_ANSWER_BYTES, type TaskRecord, type TaskResult, type TaskState } from '../log/task-record.ts';
 import type { Wanted } from '../log/wanted.ts';
 import type { TaskName } from './names.ts';
 
@@ -39,12 +39,21 @@ export interface StoredTask {
   readonly notBeforeMs: number;
   /** The sequence of its message in the queue; 0 while unknown. */
   readonly queued: number;
+  readonly requestBytes: number;
   /** Names the request's parts in a stream of their own; '' where it lies in the queue. */
   readonly largeRequest: string;
   /** When done. */
-  readonly result: { readonly status: number; readonly lastSequence: number; readonly large: string } | null;
+  readonly result: StoredResult | null;
   /** Differs at each write, so that a writer whose answer was lost finds its own. */
   readonly write: string;
+}
+
+interface StoredResult {
+  readonly status: number;
+  readonly lastSequence: number;
+  readonly bytes: number;
+  /** Names the answer's parts in a stream of their own; '' where it lies in the key. */
+  readonly large: string;
 }
 
 /** A key as it was read or written. */
@@ -67,6 +76,7 @@ export function newStoredTask(
     | 'publisher'
     | 'caller'
     | 'generation'
+    | 'requestBytes'
     | 'largeRequest'
     | 'submittedAtMs'
     | 'deadlineAtMs'
@@ -74,7 +84,7 @@ export function newStoredTask(
   >,
   queued: number,
 ): Omit<StoredTask, 'write'> {
-  const { digest, agentType, publisher, caller, generation, largeRequest } = task;
+  const { digest, agentType, publisher, caller, generation, requestBytes, largeRequest } = task;
   const { submittedAtMs, deadlineAtMs, wanted } = task;
   return {
     digest,
@@ -82,6 +92,7 @@ export function newStoredTask(
     publisher,
     caller,
     generation,
+    requestBytes,
     largeRequest,
     state: 'queued',
     run: 0,
@@ -115,7 +126,8 @@ let writes = 0;
 /** Differs from all others, of this process and of others. */
 export const writeId = (): string => `${PROCESS_ID}-${(++writes).toString(36)}`;
 
-export function toRecord({ key, task }: TaskEntry, result: Buffer | undefined): TaskRecord {
+/** As the interface shows it. */
+export function toRecord({ key, task, body }: TaskEntry): TaskRecord {
   return {
     key,
     digest: task.digest,
@@ -132,12 +144,14 @@ export function toRecord({ key, task }: TaskEntry, result: Buffer | undefined): 
     endedAtMs: Math.floor(task.endedAtMs),
     deadlineAtMs: task.deadlineAtMs === null ? Number.POSITIVE_INFINITY : Math.floor(task.deadlineAtMs),
     lastSequence: task.lastSequence,
-    result:
-      task.result === null || result === undefined
-        ? undefined
-        : { status: task.result.status, lastSequence: task.result.lastSequence, payload: result },
+    result: task.result === null ? undefined : toResult(task.result, body),
     cause: task.cause,
   };
+}
+
+function toResult({ status, lastSequence, bytes, large }: StoredResult, body: Buffer): TaskResult {
+  const isShort = large === '' && bytes <= SHORT_ANSWER_BYTES && body.length === bytes;
+  return { status, lastSequence, bytes, short: isShort ? body : undefined };
 }
 
 export function isEnded({ state }: StoredTask): boolean {

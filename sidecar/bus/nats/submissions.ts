@@ -1,22 +1,28 @@
 /** Submits tasks: stores, joins or refuses them, and gives dead ones another generation. */
 import { LogUnavailableError } from '../log/log-errors.ts';
-import type { SubmitOptions, Submitted } from '../log/task-log.ts';
+import type { FullPart, SubmitOptions, Submitted } from '../log/task-log.ts';
 import type { NewTask, TaskKey } from '../log/task-record.ts';
 import { type Wish, wantedBy } from '../log/wanted.ts';
 import type { Callers } from './callers.ts';
+import { eachHead } from './heads.ts';
 import { KeyConflict } from './keys.ts';
-import { requestSubject } from './names.ts';
+import { queueStream, requestSubject } from './names.ts';
 import type { Enqueued } from './queue.ts';
+import { QueuedBytes } from './queued-bytes.ts';
 import type { Store } from './store.ts';
-import { finite, isEnded, nameOfEntry, newStoredTask, type TaskEntry } from './stored-task.ts';
+import { finite, isEnded, nameOfEntry, newStoredTask, type TaskEntry, toRecord } from './stored-task.ts';
 import type { Watching } from './watching.ts';
 
 /** A submit without a deadline tries so long to hear of its outcome. */
 const LONGEST_TRY_MS = 30_000;
+/** Beyond this many, only an agent that takes tasks begins a queue for its type. */
+const MOST_AGENT_TYPES = 256;
 
 export class Submissions {
   private readonly store: Store;
   private readonly callers: Callers;
+  private readonly bytes: QueuedBytes;
+  private readonly known = new Set<string>();
   private readonly watching: Pick<Watching, 'prepare' | 'stored' | 'unprepare'>;
   private readonly needQueue: (agentType: string) => Promise<void>;
 
@@ -28,6 +34,14 @@ export class Submissions {
   ) {
     this.store = store;
     this.callers = callers;
+    this.bytes = new QueuedBytes(store.settings, (visit) =>
+      // Whoever may see no others counts its own.
+      eachHead(
+        store.connection,
+        { publisher: store.provision.takes ? undefined : store.connection.publisher },
+        visit,
+      ),
+    );
     this.watching = watching;
     this.needQueue = needQueue;
   }
@@ -40,21 +54,40 @@ export class Submissions {
     const wish = this.wishOf(task, waiter);
     // A submit that has begun waits for the bus; one that has not says so at once.
     if (!this.store.connection.connected) throw this.store.connection.awayError();
-    await this.needQueue(task.agentType);
-    const isFull = await this.store.size.isFull();
+    const full = await this.fullPart(task);
     // Most tasks are new: their keys are written unread.
-    let before = isFull ? await this.store.current(task.key, task.publisher) : undefined;
+    let before = full !== undefined ? await this.store.current(task.key, task.publisher) : undefined;
     for (;;) {
       try {
         if (before !== undefined && this.isJoined(before, joinEndedForMs))
           return await this.join(task, before, wish, untilMs);
-        if (isFull) return { outcome: 'refused', reason: 'store_full' };
+        if (full !== undefined) return { outcome: 'refused', reason: full };
         return await this.enqueue(task, before, wish, untilMs, isWatched);
       } catch (error) {
         if (!(error instanceof KeyConflict)) throw error;
         before = await this.store.current(task.key, task.publisher);
       }
     }
+  }
+
+  /** What has no room for another task. Its queue is there where all have. */
+  private async fullPart({ agentType, caller, payload }: NewTask): Promise<FullPart | undefined> {
+    if (!(await this.mayHaveQueue(agentType))) return 'types_full';
+    await this.needQueue(agentType);
+    if (await this.store.size.isFull()) return 'store_full';
+    return this.bytes.fullPart(caller, payload.length);
+  }
+
+  /** Callers name agent types, and each has a stream of its own: those that no agent has ever served are few. */
+  private async mayHaveQueue(agentType: string): Promise<boolean> {
+    if (this.known.has(agentType)) return true;
+    const streams = new Set<string>();
+    await this.store.connection.manage(async (jsm) => {
+      for await (const name of jsm.streams.names('outrigger.tasks.>')) streams.add(name);
+    });
+    if (!streams.has(queueStream(agentType)) && streams.size >= MOST_AGENT_TYPES) return false;
+    this.known.add(agentType);
+    return true;
   }
 
   async retryDead(key: TaskKey): Promise<boolean> {
@@ -104,7 +137,8 @@ export class Submissions {
     const { key, digest, agentType, publisher, caller } = task;
     const generation = (before?.task.generation ?? 0) + 1;
     const largeRequest = await this.store.queue.putParts(task, untilMs);
-    const parties = { digest, agentType, publisher, caller, generation, largeRequest };
+    const { length: requestBytes } = task.payload;
+    const parties = { digest, agentType, publisher, caller, generation, requestBytes, largeRequest };
     const submittedAtMs = this.store.nowMs();
     const deadlineAtMs = finite(wish.deadlineAtMs);
     const stored = newStoredTask({ ...parties, submittedAtMs, deadlineAtMs, wanted: wantedBy(wish) }, 0);
@@ -121,7 +155,8 @@ export class Submissions {
       const queued = await this.queue(task, entry, untilMs);
       if (queued.refused === undefined) {
         this.watching.stored(entry);
-        return { outcome: 'stored', record: await this.store.keys.record(entry) };
+        this.bytes.add(caller, task.payload.length);
+        return { outcome: 'stored', record: toRecord(entry) };
       }
       if (isWatched) this.watching.unprepare(key);
       await this.drop(entry);
@@ -157,7 +192,7 @@ export class Submissions {
       const now = await this.store.keys.read(task);
       if (now === undefined || now.task.state === 'dropped') throw new KeyConflict(now);
     }
-    return { outcome: 'joined', record: await this.store.keys.record(entry) };
+    return { outcome: 'joined', record: toRecord(entry) };
   }
 
   private async queue(task: NewTask, entry: TaskEntry, untilMs: number): Promise<Enqueued> {

@@ -52,11 +52,19 @@ t.test('orphans are swept, and nothing else', { skip }, async (t) => {
   const letter: QueuedTask = {
     ...{ key: keyOf('done'), digest: '', agentType: 'research', caller: '', publisher, sequence: 1 },
     ...{ generation: 1, revision: 1, submittedAtMs: 0, deadlineAtMs: null, wanted: { waiters: {} } },
-    ...{ large: '', body: Buffer.alloc(1) },
+    ...{ requestBytes: 1, large: '', body: Buffer.alloc(1) },
   };
   await parts.deadLetters.put(letter, 'it ended in another way');
   await parts.chunks.fence({ publisher, key: keyOf('gone') }, 1, 1, untilMs);
-  const never = { digest: '', agentType: 'research', publisher, caller: '', generation: 1, largeRequest: '' };
+  const never = {
+    digest: '',
+    agentType: 'research',
+    publisher,
+    caller: '',
+    generation: 1,
+    requestBytes: 0,
+    largeRequest: '',
+  };
   const times = { submittedAtMs: parts.nowMs(), deadlineAtMs: null, wanted: { waiters: {} } };
   await parts.keys.write(
     { publisher, key: keyOf('never queued') },
@@ -71,15 +79,15 @@ t.test('orphans are swept, and nothing else', { skip }, async (t) => {
   t.strictSame(await sweep.run(), none);
   t.equal(await log.get(keyOf('never queued')), undefined);
 
-  t.equal((await log.get(keyOf('done')))?.result?.payload.length, large.length);
+  t.equal((await log.get(keyOf('done')))?.result?.bytes, large.length);
   t.ok(await log.retryDead(keyOf('dead')), 'its letter is there');
   await running.settle(answer('end'));
   const waiting = await runOne(log);
   t.equal(waiting.record.key, keyOf('waiting'));
-  t.equal(waiting.payload.length, large.length);
+  t.equal((await waiting.request()).length, large.length);
   const retried = await runOne(log);
   t.equal(retried.record.key, keyOf('dead'));
-  t.equal(retried.payload.length, large.length);
+  t.equal((await retried.request()).length, large.length);
 });
 
 t.test('one sidecar of all sweeps at a time', { skip }, async (t) => {

@@ -1,12 +1,12 @@
 /** The events of one task, as the server publishes what it has stored; the key and the stored chunks fill gaps. */
 import type { Msg } from '@nats-io/transport-node';
 import type { LogUnavailableError } from '../log/log-errors.ts';
-import type { ChunkBatch, TaskEvent } from '../log/task-log.ts';
+import type { ChunkBatch, ReaderRoom, TaskEvent } from '../log/task-log.ts';
 import { readChunk } from './chunks.ts';
 import { readEntry } from './keys.ts';
 import { type TaskName, watchSubjects } from './names.ts';
 import type { Store } from './store.ts';
-import { isEnded, nameOfEntry, type StoredTask, type TaskEntry } from './stored-task.ts';
+import { isEnded, type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
 
 /** After so long without a word the key is read: a word may be lost. */
 const SILENCE_MS = 5_000;
@@ -14,7 +14,7 @@ const SILENCE_MS = 5_000;
 const PREPARED_MS = 1_000;
 const MOST_PREPARED = 4_096;
 /** A watcher that is so far behind reads from the store what it has missed. */
-const MOST_WAITING_BYTES = 4 * 1024 * 1024;
+const MOST_WAITING_BYTES = 65_536;
 
 /** What the server has published and nobody has read yet. */
 class Inbox {
@@ -74,6 +74,13 @@ class Inbox {
   }
 }
 
+/** Who watches: its inbox, and its room for large batches. */
+interface Reader {
+  readonly signal: AbortSignal;
+  readonly inbox: Inbox;
+  readonly room: ReaderRoom | undefined;
+}
+
 /** A watch that was set up before its task was stored, so that nothing has to be read. */
 interface Prepared {
   readonly inbox: Inbox;
@@ -118,7 +125,12 @@ export class Watching {
     this.prepared.delete(key);
   }
 
-  async *watch(key: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
+  async *watch(
+    key: string,
+    afterSequence: number,
+    signal: AbortSignal,
+    room?: ReaderRoom,
+  ): AsyncGenerator<TaskEvent> {
     const { store } = this;
     if (!store.connection.connected) throw store.connection.awayError();
     const prepared = this.prepared.get(key);
@@ -128,7 +140,7 @@ export class Watching {
     const { inbox, stop } = isReady ? prepared : this.listen(key, store.connection.publisher);
     try {
       const entry = isReady ? prepared.entry : await store.current(key);
-      yield* this.follow(key, entry, afterSequence, signal, inbox);
+      yield* this.follow(entry, afterSequence, { signal, inbox, room });
     } finally {
       stop();
     }
@@ -149,12 +161,11 @@ export class Watching {
   }
 
   private async *follow(
-    key: string,
     found: TaskEntry | undefined,
     afterSequence: number,
-    signal: AbortSignal,
-    inbox: Inbox,
+    reader: Reader,
   ): AsyncGenerator<TaskEvent> {
+    const { signal, room } = reader;
     let entry = found;
     let seen = afterSequence;
     let shown: StoredTask | undefined;
@@ -162,26 +173,21 @@ export class Watching {
       const { task } = entry;
       if (shown !== undefined && shown.generation !== task.generation) seen = 0;
       const isNew = shown === undefined || !isSameStep(shown, task);
-      if (isNew && !isEnded(task)) yield { kind: 'state', record: await this.store.keys.record(entry) };
+      if (isNew && !isEnded(task)) yield { kind: 'state', record: toRecord(entry) };
       if (mayHaveChunks(task, isFirst, seen)) {
-        for await (const batch of this.store.chunks.read(
-          { key, publisher: task.publisher },
-          task.generation,
-          task.run,
-          seen,
-        )) {
+        for await (const batch of this.store.chunks.read(entry, seen, room)) {
           if (signal.aborted) return;
           yield { kind: 'chunks', batch };
           seen = batch.firstSequence + batch.count - 1;
         }
       }
       if (isEnded(task)) {
-        yield { kind: 'state', record: await this.store.keys.record(entry) };
+        yield { kind: 'state', record: toRecord(entry) };
         return;
       }
       isFirst = false;
       shown = task;
-      const next = yield* this.untilNextStep(entry, seen, signal, inbox);
+      const next = yield* this.untilNextStep(entry, seen, reader);
       if (next === undefined) return;
       entry = next.entry;
       seen = next.seen;
@@ -192,8 +198,7 @@ export class Watching {
   private async *untilNextStep(
     entry: TaskEntry,
     afterSequence: number,
-    signal: AbortSignal,
-    inbox: Inbox,
+    { signal, inbox, room }: Reader,
   ): AsyncGenerator<TaskEvent, { entry: TaskEntry | undefined; seen: number } | undefined> {
     const { key, task } = entry;
     let seen = afterSequence;
@@ -206,7 +211,7 @@ export class Watching {
         if (now === undefined || !isSameStep(task, now.task)) return { entry: now, seen };
         revision = now.revision;
         latest = now.task;
-        for await (const batch of this.missed(now, seen)) {
+        for await (const batch of this.missed(now, seen, room)) {
           yield { kind: 'chunks', batch };
           seen = batch.firstSequence + batch.count - 1;
         }
@@ -236,9 +241,7 @@ export class Watching {
       }
       if (batch.firstSequence > seen + 1 || !batch.isWhole) {
         const before = batch.firstSequence + (batch.isWhole ? 0 : batch.count);
-        const { generation, run } = task;
-        const name = nameOfEntry(entry);
-        for await (const missed of this.store.chunks.read(name, generation, run, seen, before))
+        for await (const missed of this.store.chunks.read(entry, seen, room, before))
           yield { kind: 'chunks', batch: missed };
       }
       seen = batch.firstSequence + batch.count - 1;
@@ -247,9 +250,12 @@ export class Watching {
     }
   }
 
-  private missed({ key, task }: TaskEntry, seen: number): AsyncIterable<ChunkBatch> | ChunkBatch[] {
-    if (task.state !== 'running') return [];
-    return this.store.chunks.read({ key, publisher: task.publisher }, task.generation, task.run, seen);
+  private missed(
+    entry: TaskEntry,
+    seen: number,
+    room: ReaderRoom | undefined,
+  ): AsyncIterable<ChunkBatch> | ChunkBatch[] {
+    return entry.task.state === 'running' ? this.store.chunks.read(entry, seen, room) : [];
   }
 
   /** Until the next step that time alone makes, or silence. */

@@ -45,13 +45,15 @@ export class AnswerWriter {
     });
   }
 
-  /** Sends one message. */
-  async sendMessage(message: Buffer): Promise<void> {
-    const framed = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
-    framed[0] = 0;
-    framed.writeUInt32BE(message.length, 1);
-    message.copy(framed, PREFIX_BYTES);
-    await this.send(framed);
+  /** Sends one message of so many bytes, which come in pieces. */
+  async sendMessage(bytes: number, pieces: AsyncIterable<Buffer>): Promise<void> {
+    const prefix = Buffer.alloc(PREFIX_BYTES);
+    prefix.writeUInt32BE(bytes, 1);
+    await this.send(prefix);
+    for await (const piece of pieces) {
+      if (this.isOver) return;
+      await this.send(piece);
+    }
   }
 
   /** Ends the answer with the agent's status. */

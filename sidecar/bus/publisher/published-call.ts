@@ -3,13 +3,16 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseTimeout } from '../../grpc/timeout.ts';
+import type { SharedMemory } from '../../policy/shared-memory.ts';
 import { isUnaryPath } from '../../task/task-message.ts';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import { hasEnded, type NewTask, type TaskRecord } from '../log/task-record.ts';
 import { CALLER_LEFT, type Leaving } from '../log/wanted.ts';
+import { NoRoomError, Room } from '../memory/room.ts';
+import { withAnswer } from '../message/answer-reader.ts';
 import { decodeChunks } from '../message/chunk-payload.ts';
-import { newTask } from '../message/new-task.ts';
-import { decodeResult, type Fields } from '../message/payload.ts';
+import { callerOf, newTask } from '../message/new-task.ts';
+import type { Fields } from '../message/payload.ts';
 import { AnswerWriter } from './answer-writer.ts';
 import { FollowedTask } from './followed-task.ts';
 import type { Publishing } from './publishing.ts';
@@ -17,13 +20,14 @@ import {
   busUnavailable,
   endedWithout,
   NOT_KEPT,
+  noRoom,
   OUTCOME_UNKNOWN,
   ourFault,
   type Refusal,
   STREAM_CUT,
 } from './refusals.ts';
 import { readRequest } from './request-reader.ts';
-import { submitInTime } from './submission.ts';
+import { type Submission, submitInTime } from './submission.ts';
 
 /** Each time, somebody else's deadline or cancel may have ended the task under this caller. */
 const MAX_SUBMITS = 3;
@@ -33,8 +37,17 @@ const AWAY_MS = 120_000;
 const LEAVE_TRIES = 50;
 /** As much as the pipeline keeps of a request for another attempt. */
 const MOST_KEPT_BYTES = 65_536;
-const NO_BYTES = Buffer.alloc(0);
 const NOBODY = { record: undefined };
+
+/** The task is there, and this caller waits for it under a name of its own. */
+interface Joined {
+  readonly record: TaskRecord;
+  readonly waiter: string;
+}
+
+interface Refused {
+  readonly refusal: Refusal;
+}
 
 /** How following a task ended. Without a record nobody waits for the answer any more. */
 type Ended = { readonly record: TaskRecord | undefined } | { readonly refusal: Refusal };
@@ -50,6 +63,9 @@ export class PublishedCall {
   /** How the caller's side of the stream ended. */
   private callersEnd: Leaving | undefined = undefined;
   private readonly deadlineMs: number;
+  private readonly scope: string;
+  /** A request that is small enough to be submitted anew. */
+  private kept: NewTask | undefined = undefined;
   /** `outrigger-deduplicated`, where another call's run answers. */
   private deduplicated: 'joined' | 'replayed' | undefined = undefined;
 
@@ -68,6 +84,7 @@ export class PublishedCall {
     this.headers = headers;
     this.fields = fields;
     this.answer = new AnswerWriter(stream);
+    this.scope = publishing.scopeOf(fields);
     const timeoutMs = parseTimeout(String(headers['grpc-timeout'] ?? ''));
     this.deadlineMs = Number.isNaN(timeoutMs) ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
     stream.once('close', () => {
@@ -83,6 +100,7 @@ export class PublishedCall {
       if (refusal !== undefined) this.answer.refuse(refusal);
     } catch (error) {
       if (error instanceof LogUnavailableError) this.answer.refuse(busUnavailable(error.message));
+      else if (error instanceof NoRoomError) this.answer.refuse(noRoom(error));
       else {
         this.publishing.onDefect(error);
         this.answer.refuse(ourFault(error));
@@ -99,39 +117,51 @@ export class PublishedCall {
   }
 
   private async serve(): Promise<Refusal | undefined> {
-    let task = await this.readTask();
-    if (task === undefined || 'reason' in task) return task;
+    const room = this.roomIn(
+      this.publishing.memory.requests,
+      callerOf(this.publishing.publisher, this.scope),
+    );
+    let joined = await this.readAndSubmit(room).finally(() => room.give());
     for (let submits = 1; ; submits++) {
-      const running = this.runOnce(task);
-      // It waits for as long as the task does: of a large request it keeps nothing, and can't submit it anew then.
-      if (task.payload.length > MOST_KEPT_BYTES) task = { ...task, payload: NO_BYTES };
-      const ended = await running;
+      if (joined === undefined || 'refusal' in joined) return joined?.refusal;
+      const ended = await this.await(joined);
       if ('refusal' in ended) return ended.refusal;
       const { record } = ended;
       if (record === undefined) return undefined;
       if (record.state === 'done') {
         return this.giveResult(record);
       }
-      const isKept = task.payload !== NO_BYTES;
-      if (submits === MAX_SUBMITS || !isKept || !this.mayRunAgain(record))
+      const { kept } = this;
+      if (submits === MAX_SUBMITS || kept === undefined || !this.mayRunAgain(record))
         return this.answer.hasBegun && record.state !== 'dead'
           ? STREAM_CUT
           : endedWithout(record, this.timeLeftMs() > 0);
+      joined = await this.submit(kept);
     }
   }
 
+  /** Undefined when the caller has left. */
+  private async readAndSubmit(room: Room): Promise<Joined | Refused | undefined> {
+    const task = await this.readTask(room);
+    if (task === undefined) return undefined;
+    if ('reason' in task) return { refusal: task };
+    // It waits for as long as the task does: of a large request it keeps nothing, and can't submit it anew then.
+    if (task.payload.length <= MOST_KEPT_BYTES) this.kept = task;
+    return this.submit(task);
+  }
+
   /** The task of the request; or why there is none; or undefined when the caller has left. */
-  private async readTask(): Promise<NewTask | Refusal | undefined> {
-    const { publishing, agentType, fields } = this;
+  private async readTask(room: Room): Promise<NewTask | Refusal | undefined> {
+    const { publishing, agentType, fields, scope } = this;
     const encoding = String(this.headers['grpc-encoding'] ?? '');
-    const message = await readRequest(this.stream, encoding, publishing.settings.maxMessageBytes);
+    const message = await readRequest(this.stream, encoding, publishing.settings.maxMessageBytes, room);
     if (message === undefined || this.isGone) return undefined;
     if (!Buffer.isBuffer(message)) return message;
     const order = {
       path: String(this.headers[':path']),
       agentType,
       publisher: publishing.publisher,
-      scope: publishing.scopeOf(fields),
+      scope,
       fields: publishing.fieldsOf({ fields }),
       message,
       timeLeftMs: this.timeLeftMs(),
@@ -145,13 +175,13 @@ export class PublishedCall {
     return cause === CALLER_LEFT || deadlineAtMs <= endedAtMs;
   }
 
-  /** Submits the task and follows it. Returns its last record, or a refusal; or neither, when nobody waits any more. */
-  private async runOnce(task: NewTask): Promise<Ended> {
+  private async submit(task: NewTask): Promise<Joined | Refused> {
     const { log, waiting, counts, settings } = this.publishing;
     const waiter = waiting.begin();
+    let submission: Submission | undefined;
     try {
       const options = { joinEndedForMs: settings.joinEndedForMs, isWatched: true, waiter };
-      const submission = await submitInTime(log, task, options, () => this.timeLeftMs());
+      submission = await submitInTime(log, task, options, () => this.timeLeftMs());
       if ('refusal' in submission) {
         const { refusal } = submission;
         if (refusal === OUTCOME_UNKNOWN) void this.leave(task.key, waiter, this.callersEnd ?? 'vanished');
@@ -160,14 +190,14 @@ export class PublishedCall {
       const { outcome, record } = submission;
       if (outcome === 'stored') counts.count(this.agentType, 'published');
       else this.deduplicated = hasEnded(record) ? 'replayed' : 'joined';
-      return await this.await(record, waiter);
+      return { record, waiter };
     } finally {
-      waiting.end();
+      if (submission === undefined || 'refusal' in submission) waiting.end();
     }
   }
 
-  /** Follows the task as one of its waiting callers. */
-  private async await(record: TaskRecord, waiter: string): Promise<Ended> {
+  /** Follows the task as one of its waiting callers. Returns its last record, or a refusal; or neither, when nobody waits any more. */
+  private async await({ record, waiter }: Joined): Promise<Ended> {
     let ended: Ended | undefined;
     try {
       ended = await this.follow(new FollowedTask(record));
@@ -175,16 +205,26 @@ export class PublishedCall {
     } finally {
       const hasEnd = ended !== undefined && 'record' in ended && ended.record !== undefined;
       if (!hasEnd) void this.leave(record.key, waiter, this.callersEnd ?? 'vanished');
+      this.publishing.waiting.end();
     }
   }
 
   private async follow(followed: FollowedTask): Promise<Ended> {
+    const room = this.roomFor(followed.record);
+    try {
+      return await this.followIn(followed, room);
+    } finally {
+      room.give();
+    }
+  }
+
+  private async followIn(followed: FollowedTask, room: Room): Promise<Ended> {
     const { log } = this.publishing;
     const { key } = followed.record;
     let awaySinceMs = 0;
     while (!this.isGone) {
       try {
-        for await (const event of log.watch(key, followed.afterSequence, this.gone.signal)) {
+        for await (const event of log.watch(key, followed.afterSequence, this.gone.signal, room)) {
           if (this.isGone) return NOBODY;
           awaySinceMs = 0;
           if (event.kind === 'chunks') {
@@ -213,7 +253,7 @@ export class PublishedCall {
       } catch (error) {
         if (!(error instanceof LogUnavailableError)) throw error;
         if (awaySinceMs === 0) awaySinceMs = performance.now();
-        if (performance.now() - awaySinceMs > AWAY_MS)
+        if (error.isFinal || performance.now() - awaySinceMs > AWAY_MS)
           return {
             refusal: busUnavailable(`${error.message}; the task is stored: send it again to join it`),
           };
@@ -227,16 +267,24 @@ export class PublishedCall {
     return isUnaryPath(String(this.headers[':path']));
   }
 
-  private async giveResult({ result }: TaskRecord): Promise<Refusal | undefined> {
-    if (result === undefined) return NOT_KEPT;
-    const { statusMessage, head, trailers, answer } = decodeResult(
-      this.publishing.sealer.open(result.payload),
-    );
-    if (!this.answer.hasBegun && (head.length > 0 || answer !== undefined)) this.answer.begin(head);
-    if (answer !== undefined) await this.answer.sendMessage(answer);
-    const own = this.deduplicated === undefined ? [] : ['outrigger-deduplicated', this.deduplicated];
-    this.answer.end(result.status, statusMessage, [...trailers, ...own]);
-    return undefined;
+  private giveResult(record: TaskRecord): Promise<Refusal | undefined> {
+    return withAnswer(this.publishing, record, this.roomFor(record), async (answer) => {
+      if (answer === undefined) return NOT_KEPT;
+      const { status, statusMessage, head, trailers, bytes } = answer;
+      if (!this.answer.hasBegun && (head.length > 0 || bytes !== undefined)) this.answer.begin(head);
+      if (bytes !== undefined) await this.answer.sendMessage(bytes, answer.pieces);
+      const own = this.deduplicated === undefined ? [] : ['outrigger-deduplicated', this.deduplicated];
+      this.answer.end(status, statusMessage, [...trailers, ...own]);
+      return undefined;
+    });
+  }
+
+  private roomFor({ caller }: TaskRecord): Room {
+    return this.roomIn(this.publishing.memory.answers, caller);
+  }
+
+  private roomIn(memory: SharedMemory, caller: string): Room {
+    return new Room(memory, { caller, signal: this.gone.signal, timeLeftMs: () => this.timeLeftMs() });
   }
 
   private async leave(key: string, waiter: string, leaving: Leaving): Promise<void> {

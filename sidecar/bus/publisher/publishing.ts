@@ -1,6 +1,7 @@
 /** What all calls of a publisher share. */
 import type { TaskCounts } from '../log/task-counts.ts';
 import type { TaskLog } from '../log/task-log.ts';
+import type { BusMemory } from '../memory/bus-memory.ts';
 import type { Fields } from '../message/payload.ts';
 import type { Sealer } from '../message/sealer.ts';
 import type { WaitingCallers } from './waiting-callers.ts';
@@ -15,6 +16,7 @@ export interface PublishingSettings {
 export interface Publishing {
   readonly log: TaskLog;
   readonly sealer: Sealer;
+  readonly memory: BusMemory;
   /** The verified name of this sidecar on the log, or ''. */
   readonly publisher: string;
   readonly counts: TaskCounts;

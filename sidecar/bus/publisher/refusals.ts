@@ -3,6 +3,7 @@ import { Status, type StatusCode } from '../../grpc/status.ts';
 import type { Reason } from '../../policy/reasons.ts';
 import type { Submitted } from '../log/task-log.ts';
 import type { TaskRecord } from '../log/task-record.ts';
+import type { NoRoomError } from '../memory/room.ts';
 
 export interface Refusal {
   readonly status: StatusCode;
@@ -22,8 +23,13 @@ export function refusedFor(
   const limit = {
     agent_full: `as many tasks wait for ${agentType} as bus.publish.max_queued_per_agent allows`,
     caller_full: `as many tasks of this caller wait for ${agentType} as bus.publish.max_queued_per_caller allows`,
-    store_full:
-      'the bus has no room: its disk is full, or results or requests take what bus.results.max_bytes allows',
+    caller_bytes_full:
+      'the requests of this caller that wait, run or are dead letters take what bus.publish.max_queued_bytes_per_caller allows',
+    bytes_full:
+      'the requests that wait, run or are dead letters take what bus.publish.max_queued_bytes allows',
+    types_full: `no agent has taken tasks of ${agentType} yet, and as many other agent types have queues as the bus lets callers begin`,
+    store_full: 'the results on the bus take what bus.results.max_bytes allows',
+    disk_full: 'the disk of the bus is full: make room on it',
   }[reason];
   return {
     status: Status.RESOURCE_EXHAUSTED,
@@ -31,6 +37,10 @@ export function refusedFor(
     message: `${limit}; try again later`,
     pushbackMs: FULL_PUSHBACK_MS,
   };
+}
+
+export function noRoom({ message }: NoRoomError): Refusal {
+  return { status: Status.RESOURCE_EXHAUSTED, reason: 'overloaded', message, pushbackMs: FULL_PUSHBACK_MS };
 }
 
 export function busUnavailable(message: string): Refusal {

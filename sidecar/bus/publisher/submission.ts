@@ -47,7 +47,7 @@ export async function submitInTime(
     } catch (error) {
       if (!(error instanceof LogUnavailableError)) throw error;
       isUnknown ||= error.isOutcomeUnknown;
-      if (!isUnknown) return { refusal: busUnavailable(error.message) };
+      if (!isUnknown || error.isFinal) return { refusal: busUnavailable(error.message) };
     }
     // The same key finds the task, if it is there.
     await sleep(Math.min(AGAIN_MS, Math.max(0, endMs - performance.now())));

@@ -22,6 +22,7 @@ const NOT_READ: Refusal = {
   message: 'nothing was read for a minute; ask again for what follows the last message',
   reason: 'not_read',
 };
+const COPIED_BYTES = 16_384;
 /** The longest time that a timer of Node's can wait. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -87,6 +88,10 @@ export class LocalCall implements StreamHandler {
     this.onRequest(this);
   }
 
+  get requestBytes(): number {
+    return this.request.bytes.length;
+  }
+
   /** The message without its prefix, inflated if it is compressed; undefined when the call was refused for it. */
   readMessage(): Buffer | undefined {
     const encoding = this.list.getTrimmed('grpc-encoding') ?? '';
@@ -147,12 +152,30 @@ export class LocalCall implements StreamHandler {
   }
 
   /** Sends a message. Resolves when its reader can take the next one, or the call has ended. */
-  async send(message: Buffer): Promise<void> {
+  send(message: Buffer): Promise<void> {
+    return this.sendBytes(frameMessage(message));
+  }
+
+  /** Sends one message of two parts; a large end is not copied. */
+  async sendBoth(start: Buffer, end: Buffer): Promise<void> {
+    if (end.length <= COPIED_BYTES) return this.send(Buffer.concat([start, end]));
+    await this.sendStart(start, end.length);
+    await this.sendBytes(end);
+  }
+
+  /** Sends the beginning of a message, of which so many bytes follow. */
+  sendStart(start: Buffer, follow: number): Promise<void> {
+    const framed = frameMessage(start);
+    framed.writeUInt32BE(start.length + follow, 1);
+    return this.sendBytes(framed);
+  }
+
+  /** Sends a part of a message that {@link sendStart} has begun. Resolves as {@link send} does. */
+  async sendBytes(bytes: Buffer): Promise<void> {
     if (this.ended) return;
     const { stream } = this;
     this.start();
-    const framed = frameMessage(message);
-    stream.connection.sendData(stream, framed, 0, framed.length, false);
+    stream.connection.sendData(stream, bytes, 0, bytes.length, false);
     if (this.isEnded || stream.queue === undefined) return;
     const timer = setTimeout(() => this.giveUp(), this.patienceMs);
     await new Promise<void>((resolve) => {

@@ -3,6 +3,7 @@ import type { ConsumerEvents } from '../../bus/consumer/consumer-events.ts';
 import type { Adopt } from '../../bus/consumer/inner-connection.ts';
 import { type ConsumerSettings, TaskConsumer } from '../../bus/consumer/task-consumer.ts';
 import type { TaskLog } from '../../bus/log/task-log.ts';
+import type { BusMemory } from '../../bus/memory/bus-memory.ts';
 import type { Sealer } from '../../bus/message/sealer.ts';
 import type { BusSettings } from '../../bus/settings.ts';
 import { AllowList } from '../../tls/identity.ts';
@@ -18,6 +19,7 @@ export interface ConsumptionSettings extends InboundSettings {
 export interface Consumption {
   readonly log: TaskLog;
   readonly sealer: Sealer;
+  readonly memory: BusMemory;
   readonly events: ConsumerEvents;
 }
 
@@ -26,11 +28,12 @@ export function createConsumer(
   config: ConsumptionSettings,
   { listener, appHealth }: Inbound,
   { wheel, clock, random, instance }: GrpcListenerEnvironment,
-  { log, sealer, events }: Consumption,
+  { log, sealer, memory, events }: Consumption,
 ): TaskConsumer {
   return new TaskConsumer(consumerSettings(config), {
     log,
     sealer,
+    memory,
     wheel,
     clock,
     random,

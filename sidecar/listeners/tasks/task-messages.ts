@@ -1,7 +1,15 @@
 /** Reads and writes the messages of `outrigger.v1.Tasks` (`proto/outrigger_tasks.proto`). */
 import type { TaskRecord, TaskState } from '../../bus/log/task-record.ts';
-import type { Fields, ResultPayload } from '../../bus/message/payload.ts';
-import { bytesField, FieldReader, stringField, varintField, WireType } from '../../task/protobuf.ts';
+import type { OpenAnswer } from '../../bus/message/answer-reader.ts';
+import type { Fields } from '../../bus/message/payload.ts';
+import {
+  bytesField,
+  bytesFieldStart,
+  FieldReader,
+  stringField,
+  varintField,
+  WireType,
+} from '../../task/protobuf.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../../task/task-message.ts';
 import { clientSequence } from './task-story.ts';
 
@@ -22,10 +30,15 @@ export interface SubmitRequest {
   readonly agentType: string;
   readonly timeoutMs: number;
   readonly idempotencyKey: string;
+  readonly withoutLarge: boolean;
 }
 
-export interface WatchRequest {
+export interface TaskName {
   readonly id: string;
+  readonly withoutLarge: boolean;
+}
+
+export interface WatchRequest extends TaskName {
   readonly fromSequence: number;
 }
 
@@ -65,18 +78,19 @@ export function readSubmit(message: Buffer): SubmitRequest | undefined {
       agentType: of(3).text,
       timeoutMs: of(4).number,
       idempotencyKey: of(5).text,
+      withoutLarge: of(6).number !== 0,
     }
   );
 }
 
-export function readTaskName(message: Buffer): { readonly id: string } | undefined {
+export function readTaskName(message: Buffer): TaskName | undefined {
   const of = valuesOf(message);
-  return of && { id: of(1).text };
+  return of && { id: of(1).text, withoutLarge: of(2).number !== 0 };
 }
 
 export function readWatch(message: Buffer): WatchRequest | undefined {
   const of = valuesOf(message);
-  return of && { id: of(1).text, fromSequence: of(2).number };
+  return of && { id: of(1).text, fromSequence: of(2).number, withoutLarge: of(3).number !== 0 };
 }
 
 export function readList(message: Buffer): ListRequest | undefined {
@@ -91,11 +105,32 @@ export function readList(message: Buffer): ListRequest | undefined {
   };
 }
 
+/** A message up to an answer, whose bytes are its last ones: it is never copied into the message. */
+export interface MessageStart {
+  readonly start: Buffer;
+  /** The length of the answer that follows; 0 for none. */
+  readonly follow: number;
+}
+
 /**
+ * A task without its end's parts.
+ *
  * @param runner the name of the agent that runs it; '' for none
- * @param result the end, opened; undefined leaves its parts out
  */
-export function writeTask(record: TaskRecord, runner: string, result?: ResultPayload): Buffer {
+export function writeTask(record: TaskRecord, runner: string): Buffer {
+  return writeTaskWith(record, runner, undefined).start;
+}
+
+/** @param answer undefined when the log no longer keeps it */
+export function writeEndedTask(
+  record: TaskRecord,
+  runner: string,
+  answer: OpenAnswer | undefined,
+): MessageStart {
+  return writeTaskWith(answer === undefined ? { ...record, result: undefined } : record, runner, answer);
+}
+
+function writeTaskWith(record: TaskRecord, runner: string, answer: OpenAnswer | undefined): MessageStart {
   const fields = [
     stringField(1, record.key),
     stringField(2, record.agentType),
@@ -110,18 +145,29 @@ export function writeTask(record: TaskRecord, runner: string, result?: ResultPay
     varintField(11, record.lastSequence === 0 ? 0 : clientSequence(record, record.lastSequence)),
     stringField(12, record.cause),
     stringField(14, runner),
+    varintField(15, record.result?.bytes ?? 0),
   ];
-  if (record.result !== undefined) fields.push(bytesField(13, writeEnd(record.result.status, result)));
-  return Buffer.concat(fields);
+  if (record.result === undefined) return { start: Buffer.concat(fields), follow: 0 };
+  const end = writeEnd(record.result.status, answer);
+  return within(13, end, fields);
 }
 
-function writeEnd(status: number, result: ResultPayload | undefined): Buffer {
+function writeEnd(status: number, answer: OpenAnswer | undefined): MessageStart {
   const parts = [varintField(1, status)];
-  if (result === undefined) return parts[0]!;
-  parts.push(stringField(2, result.statusMessage));
-  if (result.answer !== undefined) parts.push(bytesField(3, result.answer));
-  parts.push(...writeFields(4, result.head), ...writeFields(5, result.trailers));
-  return Buffer.concat(parts);
+  if (answer === undefined) return { start: parts[0]!, follow: 0 };
+  parts.push(stringField(2, answer.statusMessage));
+  parts.push(...writeFields(4, answer.head), ...writeFields(5, answer.trailers));
+  if (answer.bytes !== undefined) parts.push(bytesFieldStart(3, answer.bytes));
+  return { start: Buffer.concat(parts), follow: answer.bytes ?? 0 };
+}
+
+/** A message as the last field of another one. */
+function within(
+  field: number,
+  { start, follow }: MessageStart,
+  before: readonly Buffer[] = [],
+): MessageStart {
+  return { start: Buffer.concat([...before, bytesFieldStart(field, start.length + follow), start]), follow };
 }
 
 function writeFields(field: number, fields: Fields): Buffer[] {
@@ -146,12 +192,14 @@ export function writeRunEvent(run: number, afterSequence: number): Buffer {
   return bytesField(2, Buffer.concat([varintField(1, run), varintField(2, afterSequence)]));
 }
 
-export function writeChunkEvent(sequence: number, run: number, chunk: Buffer): Buffer {
-  return bytesField(3, Buffer.concat([varintField(1, sequence), varintField(2, run), bytesField(3, chunk)]));
+/** The chunk of so many bytes follows it. */
+export function writeChunkEvent(sequence: number, run: number, chunkBytes: number): Buffer {
+  const start = [varintField(1, sequence), varintField(2, run), bytesFieldStart(3, chunkBytes)];
+  return within(3, { start: Buffer.concat(start), follow: chunkBytes }).start;
 }
 
-export function writeEndEvent(record: TaskRecord, result: ResultPayload | undefined): Buffer {
-  return bytesField(4, writeTask(record, '', result));
+export function writeEndEvent(record: TaskRecord, answer: OpenAnswer | undefined): MessageStart {
+  return within(4, writeEndedTask(record, '', answer));
 }
 
 /** Infinity has no place in a varint; 0 stands for it as for "not yet". */

@@ -14,6 +14,7 @@ import { openLocalTaskLog } from '../../bus/local/local-task-log.ts';
 import { LogUnavailableError } from '../../bus/log/log-errors.ts';
 import { TaskCounts } from '../../bus/log/task-counts.ts';
 import type { TaskLease, TaskLog } from '../../bus/log/task-log.ts';
+import { BusMemory } from '../../bus/memory/bus-memory.ts';
 import { decodeRequest, encodeResult } from '../../bus/message/payload.ts';
 import { UNSEALED } from '../../bus/message/sealer.ts';
 import { factsOf } from '../../policy/reasons.ts';
@@ -67,6 +68,7 @@ async function sidecarOn(t: Test, log: TaskLog | undefined, content = {}): Promi
   const bus = log && {
     log,
     sealer: UNSEALED,
+    memory: new BusMemory(),
     publisher: '',
     counts: new TaskCounts(),
     fieldsOf: () => [],
@@ -203,7 +205,7 @@ t.test('a task is submitted on one side, run, and asked for on the other', async
   t.match(await app.ask('Cancel', { id: other.id }), { state: 'CANCELLED', cause: /cancelled/ });
 
   const lease = await take(log);
-  const request = decodeRequest(lease.payload);
+  const request = decodeRequest(await lease.request());
   t.match(request, { path: '/agent.AgentService/ProcessTask', taskId: 'one', identity: '', scope: '' });
   t.match(await outside.ask('Get', { id: submitted.id }), { state: 'RUNNING', run: 1 });
   const story = storyOf(app.watch(submitted.id));
@@ -388,7 +390,7 @@ t.test('an idempotency key names one request', async (t) => {
   const submit = { task: { agent_type: 'research', input: 'x' }, idempotency_key: 'k1' };
   const [one, two] = await Promise.all([client.ask('Submit', submit), client.ask('Submit', submit)]);
   t.equal(one.id, two.id);
-  const { taskId } = decodeRequest((await take(log)).payload);
+  const { taskId } = decodeRequest(await (await take(log)).request());
   t.match(taskId, /^[\w-]{32}$/, 'the agent has a task id, too');
   for (const change of [{ input: 'y' }, { agent_type: 'writing' }])
     t.match(await client.refusal('Submit', { ...submit, task: { ...submit.task, ...change } }), {

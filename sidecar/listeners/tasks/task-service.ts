@@ -1,37 +1,49 @@
 /** Serves `outrigger.v1.Tasks` from the bus: off the data path, and to the caller alone that submitted a task. */
-import { LogUnavailableError, UnknownPageError } from '../../bus/log/log-errors.ts';
 import type { TaskRecord } from '../../bus/log/task-record.ts';
+import { Room } from '../../bus/memory/room.ts';
 import { callerOf, newTask } from '../../bus/message/new-task.ts';
-import { decodeResult, type Fields, type ResultPayload } from '../../bus/message/payload.ts';
+import type { Fields } from '../../bus/message/payload.ts';
 import type { Publishing } from '../../bus/publisher/publishing.ts';
-import { busUnavailable, OUTCOME_UNKNOWN, ourFault, type Refusal } from '../../bus/publisher/refusals.ts';
+import { OUTCOME_UNKNOWN } from '../../bus/publisher/refusals.ts';
+import { REQUEST_COPIES } from '../../bus/publisher/request-reader.ts';
 import { submitInTime } from '../../bus/publisher/submission.ts';
-import { type ErrorSource, TypedError } from '../../errors/typed-error.ts';
 import { Status } from '../../grpc/status.ts';
 import type { MessageHead } from '../../http2/head.ts';
 import type { HeaderList } from '../../http2/hpack/header-list.ts';
 import type { Stream } from '../../http2/streams.ts';
-import { FairPlaces, type Holder } from '../../policy/fair-places.ts';
+import { FairPlaces } from '../../policy/fair-places.ts';
 import { callerOf as callerOfConnection } from '../../proxy/caller.ts';
 import { callerScope, scopeDigest } from '../../proxy/caller-scope.ts';
 import type { LocalServices } from '../../proxy/context.ts';
 import { type RequestInfo, requestInfo } from '../../proxy/request-info.ts';
+import { isAgentType } from '../../settings/kinds.ts';
 import { readTaskKey } from '../../task/task-message.ts';
 import type { InboundKeys } from '../listener-settings.ts';
 import { LocalCall } from './local-call.ts';
 import { RunnerNames } from './runner-names.ts';
+import { roomOf, TaskAnswers } from './task-answers.ts';
 import {
   readList,
   readSubmit,
   readTaskName,
   readWatch,
-  writeChunkEvent,
-  writeEndEvent,
+  type SubmitRequest,
   writeList,
-  writeRunEvent,
-  writeStateEvent,
   writeTask,
 } from './task-messages.ts';
+import {
+  BAD_MESSAGE,
+  DRAINING,
+  invalid,
+  NO_BUS,
+  OTHER_REQUEST,
+  OVERSIZE,
+  RefusedCall,
+  refusalFor,
+  tooMany,
+  UNKNOWN_TASK,
+  valid,
+} from './task-refusals.ts';
 import { TaskStory, type Told } from './task-story.ts';
 
 const SERVICE_PREFIX = '/outrigger.v1.Tasks/';
@@ -52,22 +64,10 @@ const MAX_CALLS = 256;
 const MAX_WATCHES = 512;
 
 /** The bus, as this service needs it. */
-export type TaskBus = Pick<Publishing, 'log' | 'sealer' | 'publisher' | 'counts' | 'fieldsOf'>;
+export type TaskBus = Pick<Publishing, 'log' | 'sealer' | 'memory' | 'publisher' | 'counts' | 'fieldsOf'>;
 
 /** What is asked for here stays as long as the log keeps it. */
 const JOIN_ALL = { joinEndedForMs: Number.POSITIVE_INFINITY };
-
-/** What a call ends with, when it is no success. */
-class RefusedCall extends TypedError {
-  readonly source: ErrorSource = 'downstream';
-  readonly isSafeToRetry = false;
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal) {
-    super(refusal.message);
-    this.refusal = refusal;
-  }
-}
 
 export interface TaskServiceOptions {
   /** How long a reader may take nothing; undefined for the usual time. */
@@ -93,6 +93,7 @@ export class TaskService implements LocalServices {
   private readonly watches = new FairPlaces(MAX_WATCHES);
   private readonly open = new Set<LocalCall>();
   private readonly runners = new RunnerNames();
+  private readonly answers = new TaskAnswers(this.runners);
 
   constructor(options: TaskServiceOptions = {}) {
     this.options = options;
@@ -149,20 +150,21 @@ export class TaskService implements LocalServices {
 
   private async run(call: LocalCall, method: string, info: RequestInfo, bus: TaskBus): Promise<void> {
     try {
-      const message = call.readMessage();
+      // A large one is read when there is room for what is made of it.
+      const message = method === 'Submit' ? NO_MESSAGE : call.readMessage();
       if (message === undefined) return;
       switch (method) {
         case 'Submit':
-          await call.send(await this.submit(call, message, info, bus));
+          await this.submit(call, info, bus);
           break;
         case 'Get':
-          await call.send(await this.writeWithEnd(await this.find(call, readTaskName(message), bus), bus));
+          await this.get(call, message, bus);
           break;
         case 'Watch':
           await this.watch(call, message, bus);
           break;
         case 'Cancel':
-          await call.send(await this.cancel(call, message, bus));
+          await this.cancel(call, message, bus);
           break;
         case 'List':
           await call.send(await this.list(call, message, bus));
@@ -180,8 +182,41 @@ export class TaskService implements LocalServices {
     }
   }
 
-  private async submit(call: LocalCall, message: Buffer, info: RequestInfo, bus: TaskBus): Promise<Buffer> {
-    const request = valid(readSubmit(message));
+  private async submit(call: LocalCall, info: RequestInfo, bus: TaskBus): Promise<void> {
+    const { record, withoutLarge } = await this.submitInRoom(call, info, bus);
+    await this.answers.sendTask(call, record, bus, withoutLarge);
+  }
+
+  private async submitInRoom(
+    call: LocalCall,
+    info: RequestInfo,
+    bus: TaskBus,
+  ): Promise<{ record: TaskRecord; withoutLarge: boolean }> {
+    const caller = callerOf(bus.publisher, this.scopeOf(call));
+    const room = new Room(bus.memory.requests, {
+      caller,
+      signal: call.gone,
+      timeLeftMs: () => call.timeLeftMs,
+    });
+    try {
+      await room.take(REQUEST_COPIES * call.requestBytes);
+      const message = call.readMessage();
+      if (message === undefined) throw new RefusedCall(BAD_MESSAGE);
+      // What it is inflated to.
+      await room.take(REQUEST_COPIES * message.length);
+      const request = valid(readSubmit(message));
+      return { record: await this.store(call, request, info, bus), withoutLarge: request.withoutLarge };
+    } finally {
+      room.give();
+    }
+  }
+
+  private async store(
+    call: LocalCall,
+    request: SubmitRequest,
+    info: RequestInfo,
+    bus: TaskBus,
+  ): Promise<TaskRecord> {
     const { task, path, timeoutMs, idempotencyKey } = request;
     if (path === undefined) throw invalid('method is unknown here: use PROCESS_TASK or STREAM_PROCESS');
     if (task.length > this.maxMessageBytes)
@@ -192,9 +227,9 @@ export class TaskService implements LocalServices {
       });
     const ids = readTaskKey(task, 0, task.length);
     const agentType = request.agentType || ids.agentType;
-    if (agentType === '' || agentType.length > MAX_NAME_CHARS)
+    if (!isAgentType(agentType))
       throw invalid(
-        `name the agent in agent_type or task.agent_type, in at most ${MAX_NAME_CHARS} characters`,
+        'name the agent in agent_type or task.agent_type: at most 63 letters, digits, ".", "_" and "-", as bus.consume.agent_types has it',
       );
     if (idempotencyKey.length > MAX_NAME_CHARS)
       throw invalid(`idempotency_key has more than ${MAX_NAME_CHARS} characters`);
@@ -232,17 +267,23 @@ export class TaskService implements LocalServices {
       if (record.digest !== digest) throw new RefusedCall(OTHER_REQUEST);
       mayBeStored = outcome === 'stored';
       if (mayBeStored) bus.counts.count(agentType, 'published');
-      return await this.writeWithEnd(record, bus);
+      return record;
     } finally {
       lineage?.end(mayBeStored);
     }
   }
 
-  private async cancel(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
-    const { key } = await this.find(call, readTaskName(message), bus);
+  private async get(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
+    const name = valid(readTaskName(message));
+    await this.answers.sendTask(call, await this.find(call, name, bus), bus, name.withoutLarge);
+  }
+
+  private async cancel(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
+    const name = valid(readTaskName(message));
+    const { key } = await this.find(call, name, bus);
     const record = await bus.log.cancel(key, 'its caller cancelled it');
     if (record === undefined) throw new RefusedCall(UNKNOWN_TASK);
-    return this.writeWithEnd(record, bus);
+    await this.answers.sendTask(call, record, bus, name.withoutLarge);
   }
 
   private async list(call: LocalCall, message: Buffer, bus: TaskBus): Promise<Buffer> {
@@ -263,17 +304,22 @@ export class TaskService implements LocalServices {
   }
 
   private async watch(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
-    const { id, fromSequence } = valid(readWatch(message));
+    const { id, fromSequence, withoutLarge } = valid(readWatch(message));
     const record = await this.find(call, { id }, bus);
     const held = Math.max(0, Math.min(fromSequence, Number.MAX_SAFE_INTEGER) - 1);
     const story = new TaskStory(record, held, (payload) => bus.sealer.open(payload));
     const tell = async (told: Iterable<Told>): Promise<void> => {
-      for (const one of told) await call.send(await this.writeTold(one, bus));
+      for (const one of told) await this.answers.sendTold(call, one, bus, withoutLarge);
     };
     await tell(story.begin());
-    for await (const event of bus.log.watch(id, story.readAfter, call.gone)) {
-      await tell(story.tell(event));
-      if (call.gone.aborted) return;
+    const room = roomOf(call, record, bus);
+    try {
+      for await (const event of bus.log.watch(id, story.readAfter, call.gone, room)) {
+        await tell(story.tell(event));
+        if (call.gone.aborted) return;
+      }
+    } finally {
+      room.give();
     }
     await tell(story.finish());
   }
@@ -281,32 +327,14 @@ export class TaskService implements LocalServices {
   /** The task of this name, if the caller has submitted it. Others learn nothing of it, not even that it is there. */
   private async find(
     call: LocalCall,
-    name: { readonly id: string } | undefined,
+    { id }: { readonly id: string },
     { log, publisher }: TaskBus,
   ): Promise<TaskRecord> {
-    const { id } = valid(name);
     if (!TASK_ID.test(id)) throw invalid('id is no id of a task; Submit and List give it');
     const record = await log.get(id);
     if (record === undefined || record.caller !== callerOf(publisher, this.scopeOf(call)))
       throw new RefusedCall(UNKNOWN_TASK);
     return record;
-  }
-
-  private async writeWithEnd(record: TaskRecord, bus: TaskBus): Promise<Buffer> {
-    return writeTask(record, await this.runners.of(record, bus.log), resultOf(record, bus));
-  }
-
-  private async writeTold(told: Told, bus: TaskBus): Promise<Buffer> {
-    switch (told.kind) {
-      case 'state':
-        return writeStateEvent(told.record, await this.runners.of(told.record, bus.log));
-      case 'run':
-        return writeRunEvent(told.run, told.afterSequence);
-      case 'chunk':
-        return writeChunkEvent(told.sequence, told.run, told.message);
-      case 'end':
-        return writeEndEvent(told.record, resultOf(told.record, bus));
-    }
   }
 
   private scopeOf({ list, connection }: LocalCall): string {
@@ -321,58 +349,4 @@ function replaced(fields: Fields, by: Fields): Fields {
   return [...kept, ...by];
 }
 
-function resultOf({ result }: TaskRecord, { sealer }: TaskBus): ResultPayload | undefined {
-  return result && decodeResult(sealer.open(result.payload));
-}
-
-const NO_BUS: Refusal = {
-  status: Status.UNIMPLEMENTED,
-  message: 'this sidecar has no bus for tasks; set bus.url, to file:/… on one machine or to nats://…',
-  reason: 'no_route',
-};
-const DRAINING: Refusal = {
-  status: Status.UNAVAILABLE,
-  message: 'the sidecar is shutting down; ask again',
-  reason: 'draining',
-};
-const OVERSIZE: Refusal = {
-  status: Status.RESOURCE_EXHAUSTED,
-  message: 'the header fields are too large; send fewer or shorter ones',
-  reason: 'headers_too_large',
-};
-const UNKNOWN_TASK: Refusal = {
-  status: Status.NOT_FOUND,
-  message: 'no such task of this caller; it was never submitted, or was kept long enough',
-  reason: 'task_unknown',
-};
-const OTHER_REQUEST: Refusal = {
-  status: Status.ALREADY_EXISTS,
-  message: 'idempotency_key names a task with another request; use a new key for a new request',
-  reason: 'task_differs',
-};
-
-function valid<Request>(request: Request | undefined): Request {
-  if (request === undefined) throw invalid('the request is no message of outrigger.v1');
-  return request;
-}
-
-function invalid(message: string): RefusedCall {
-  return new RefusedCall({ status: Status.INVALID_ARGUMENT, message, reason: 'bad_request' });
-}
-
-function refusalFor(error: unknown): Refusal {
-  if (error instanceof RefusedCall) return error.refusal;
-  if (error instanceof LogUnavailableError) return busUnavailable(error.message);
-  if (error instanceof UnknownPageError) return invalid(`page_token: ${error.message}`).refusal;
-  return ourFault(error);
-}
-
-function tooMany(places: FairPlaces, { held }: Holder): Refusal {
-  const taken =
-    places.used >= places.limit ? `${places.limit}` : `${held} of ${places.limit} (this caller's share)`;
-  return {
-    status: Status.RESOURCE_EXHAUSTED,
-    message: `${taken} calls of this service are open already; end some first`,
-    reason: 'overloaded',
-  };
-}
+const NO_MESSAGE = Buffer.alloc(0);

@@ -18,7 +18,7 @@ for (let count = 0; ; count++) {
   if (count === 10_000) throw new Error('the disk is never full');
   const submitted = await log.submit(newTask(`a${count}`, { payload, caller: `${count}` }), JOIN);
   if (submitted.outcome !== 'refused') stored.push(keyOf(`a${count}`));
-  else if (submitted.reason === 'store_full') break;
+  else if (submitted.reason === 'disk_full') break;
   else throw new Error(submitted.reason);
 }
 const hasAll = async (): Promise<boolean> => {
@@ -34,5 +34,5 @@ const error = await errorOf(lease.settle(big));
 console.log(`settle: ${error instanceof LogUnavailableError && !error.isOutcomeUnknown} ${String(error)}`);
 await lease.settle(answer('small'));
 const record = await log.get(lease.record.key);
-console.log(`settled: ${String(record?.result?.payload)}, all there: ${await hasAll()}`);
+console.log(`settled: ${String(record?.result?.short)}, all there: ${await hasAll()}`);
 await log.close();

@@ -27,7 +27,7 @@ async function submitter(number: number): Promise<void> {
     say(`stored ${keyOf(task)}`);
     for await (const event of log.watch(keyOf(task), 0, idle.signal)) {
       if (event.kind === 'state' && event.record.state === 'done')
-        say(`watched ${keyOf(task)} ${String(event.record.result?.payload)}`);
+        say(`watched ${keyOf(task)} ${String(event.record.result?.short)}`);
     }
   }
 }

@@ -26,6 +26,8 @@ export const SETTINGS: TaskLogSettings = {
   retryDelay: { baseMs: 20, maxMs: 100 },
   maxQueuedPerAgent: 1_000,
   maxQueuedPerCaller: 100,
+  maxQueuedBytes: 64 << 20,
+  maxQueuedBytesPerCaller: 32 << 20,
   maxAgeMs: 3_600_000,
   resultsMaxAgeMs: 3_600_000,
   resultsMaxBytes: 64 << 20,

@@ -93,7 +93,7 @@ export const operating: Cases = {
     t.equal(await log.retryDead(keyOf('a')), false, 'it is dead no longer');
     t.equal(await log.retryDead(keyOf('unknown')), false);
     const lease = await runOne(other);
-    t.equal(String(lease.payload), 'request a');
+    t.equal(String(await lease.request()), 'request a');
     t.match(lease.record, { generation: 2, run: 1, lostRuns: 0 });
     await lease.settle(answer('end'));
     t.equal(await log.retryDead(keyOf('a')), false);

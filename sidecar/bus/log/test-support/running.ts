@@ -26,7 +26,7 @@ export const running: Cases = {
     const [good, bad] = [await log.get(keyOf('a')), await log.get(keyOf('b'))];
     t.match(good, { state: 'done', run: 1, holder: '', result: { status: 0, lastSequence: 0 } });
     t.match(bad, { state: 'done', run: 1, result: { status: 3, lastSequence: 0 } });
-    t.equal(String(bad?.result?.payload), 'bad');
+    t.equal(String(bad?.result?.short), 'bad');
     t.ok(good!.endedAtMs >= good!.startedAtMs);
     t.notOk(second.cancelled.aborted);
     t.ok(await takesNothing(log));
@@ -45,7 +45,7 @@ export const running: Cases = {
     t.match(await other.get(keyOf('a')), { state: 'running', run: 1, holder: 'one', lostRuns: 0 });
     const second = await next;
     t.match(second.record, { key: keyOf('a'), run: 2, lostRuns: 1, holder: 'other', generation: 1 });
-    t.equal(String(second.payload), 'request a');
+    t.equal(String(await second.request()), 'request a');
     await second.settle(answer('by the second run'));
     t.match(await one.get(keyOf('a')), { state: 'done', run: 2, lostRuns: 1 });
   },
@@ -80,7 +80,7 @@ export const running: Cases = {
     t.ok((await errorOf(first.settle(answer('later still')))) instanceof FencedError);
     const record = await one.get(keyOf('a'));
     t.match(record, { state: 'done', run: 2, result: { lastSequence: 0 } });
-    t.equal(String(record?.result?.payload), 'second');
+    t.equal(String(record?.result?.short), 'second');
   },
 
   'any sidecar finds a lost lease, also when the one that held it is closed': async (t, open) => {
@@ -174,7 +174,7 @@ export const running: Cases = {
     t.ok((await errorOf(first.write(1, Buffer.from('x')))) instanceof FencedError);
     t.ok((await errorOf(first.settle(answer('x')))) instanceof FencedError);
     await second.settle(answer('y'));
-    t.equal(String((await log.get(keyOf('a')))?.result?.payload), 'y');
+    t.equal(String((await log.get(keyOf('a')))?.result?.short), 'y');
   },
 
   'a run of an earlier generation can not write into the next one': async (t, open) => {
@@ -188,7 +188,7 @@ export const running: Cases = {
     const late = [first.settle(answer('late')), first.write(1, Buffer.from('late')), first.lose('late')];
     for (const promise of late) t.ok((await errorOf(promise)) instanceof FencedError);
     await second.settle(answer('second'));
-    t.equal(String((await log.get(keyOf('a')))?.result?.payload), 'second');
+    t.equal(String((await log.get(keyOf('a')))?.result?.short), 'second');
   },
 
   'a run that never began does not count where a task waits for others to end': async (t, open) => {

@@ -1,7 +1,20 @@
 // Contract: what a submit stores, joins and refuses.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { waitUntil } from '../../../../scripts/harness/wait-until.ts';
+import { ANSWER_PIECE_BYTES } from '../task-log.ts';
 import type { Cases } from './cases.ts';
-import { ANEW, answer, JOIN, keyOf, newTask, outcomeOf, runOne, store, takesNothing } from './logs.ts';
+import {
+  ANEW,
+  answer,
+  JOIN,
+  keyOf,
+  LONG_LEASE_MS,
+  newTask,
+  outcomeOf,
+  runOne,
+  store,
+  takesNothing,
+} from './logs.ts';
 
 export const submitting: Cases = {
   'a submitted task is stored with all that was said of it, and is seen by others': async (t, open) => {
@@ -53,7 +66,7 @@ export const submitting: Cases = {
     await lease.settle(answer('done'));
     const joined = await log.submit(newTask('a'), { joinEndedForMs: 60_000 });
     t.equal(outcomeOf(joined), 'joined', 'after its end');
-    if (joined.outcome !== 'refused') t.equal(String(joined.record.result?.payload), 'done');
+    if (joined.outcome !== 'refused') t.equal(String(joined.record.result?.short), 'done');
     t.equal(await submit({ joinEndedForMs: -1 }), 'stored', 'when it ended longer ago');
     const again = await log.get(keyOf('a'));
     t.match(again, { generation: 2, state: 'queued', run: 0, lastSequence: 0, startedAtMs: 0, endedAtMs: 0 });
@@ -65,7 +78,7 @@ export const submitting: Cases = {
   },
 
   'many that submit one task at once store it once': async (t, open) => {
-    const logs = [await open(), await open()];
+    const logs = [await open({ leaseMs: LONG_LEASE_MS }), await open({ leaseMs: LONG_LEASE_MS })];
     const submits = Array.from({ length: 20 }, (_, at) => logs[at % 2]!.submit(newTask('a'), JOIN));
     const outcomes = (await Promise.all(submits)).map(outcomeOf);
     t.equal(outcomes.filter((outcome) => outcome === 'stored').length, 1);
@@ -106,6 +119,32 @@ export const submitting: Cases = {
     t.equal(await submit('b3', 'bob'), 'stored');
   },
 
+  'requests that take what a caller, or all, may have are refused, over all agent types': async (t, open) => {
+    const log = await open({
+      maxQueuedBytes: 300_000,
+      maxQueuedBytesPerCaller: 200_000,
+      leaseMs: LONG_LEASE_MS,
+    });
+    const payload = Buffer.alloc(90_000, 'x');
+    const submit = async (name: string, caller: string, agentType = 'research'): Promise<string> =>
+      outcomeOf(await log.submit(newTask(name, { caller, agentType, payload }), JOIN));
+    t.equal(await submit('a1', 'alice'), 'stored');
+    t.equal(await submit('a2', 'alice', 'nobody-takes-it'), 'stored');
+    t.equal(await submit('a3', 'alice', 'nor-this'), 'caller_bytes_full');
+    t.equal(await log.get(keyOf('a3')), undefined, 'nothing is kept of what was refused');
+    t.equal(await submit('a1', 'alice'), 'joined', 'what is there needs no room');
+    t.equal(await submit('b1', 'bob', 'writing'), 'stored', 'another caller has room of its own');
+    t.equal(await submit('c1', 'carol'), 'bytes_full');
+    const lease = await runOne(log);
+    await lease.bury('it can not be read');
+    t.equal(await submit('a3', 'alice'), 'caller_bytes_full', 'a dead letter takes room, too');
+    await log.cancel(keyOf('a2'), 'room');
+    await waitUntil('there is room', async () => (await submit('a3', 'alice')) === 'stored');
+    t.equal(await submit('c1', 'carol'), 'bytes_full');
+    t.ok(await log.dropDead(keyOf('a1')));
+    await waitUntil('there is room for others', async () => (await submit('c1', 'carol')) === 'stored');
+  },
+
   'a store that is full of results refuses, and takes tasks again when it has room': async (t, open) => {
     const log = await open({ resultsMaxBytes: 256 << 10, resultsMaxAgeMs: 4_000, leaseMs: 60_000 });
     await store(log, newTask('a'), newTask('b'));
@@ -131,13 +170,13 @@ export const submitting: Cases = {
       await log.submit(newTask('a', { payload: Buffer.alloc(0) }), ANEW);
       const lease = await runOne(log);
       t.equal(lease.record.generation, generation);
-      t.equal(lease.payload.length, 0);
+      t.equal((await lease.request()).length, 0);
       await lease.write(1, Buffer.alloc(0));
       await lease.settle({ status: 0, payload: Buffer.alloc(0) });
       t.match(await log.get(keyOf('a')), {
         state: 'done',
         lastSequence: 1,
-        result: { payload: Buffer.alloc(0) },
+        result: { bytes: 0, short: Buffer.alloc(0) },
       });
       while ((await log.get(keyOf('a')))!.endedAtMs >= log.nowMs()) await sleep(1);
     }
@@ -150,15 +189,20 @@ export const submitting: Cases = {
     const [request, chunk, result] = [bytes(3 << 20, 7), bytes(2 << 20, 11), bytes(5 << 20, 13)];
     await store(log, newTask('a', { payload: request }));
     const lease = await runOne(log);
-    t.ok(lease.payload.equals(request));
+    t.equal(lease.requestBytes, request.length);
+    t.ok((await lease.request()).equals(request));
     await lease.write(1, chunk);
     await lease.settle({ status: 0, payload: result });
     const record = await log.get(keyOf('a'));
-    t.ok(record?.result?.payload.equals(result));
+    t.match(record?.result, { bytes: result.length, short: undefined }, 'a record has no large answer');
+    const pieces: Buffer[] = [];
+    for await (const piece of log.answer(record!)) pieces.push(piece);
+    t.ok(Buffer.concat(pieces).equals(result));
+    t.ok(Math.max(...pieces.map(({ length }) => length)) <= ANSWER_PIECE_BYTES);
     const events = [];
     for await (const event of log.watch(keyOf('a'), 0, AbortSignal.timeout(60_000))) events.push(event);
     t.ok(events[0]?.kind === 'chunks' && events[0].batch.payload.equals(chunk));
-    t.ok(events[1]?.kind === 'state' && events[1].record.result?.payload.equals(result));
+    t.match(events[1], { kind: 'state', record: { result: { bytes: result.length, short: undefined } } });
     t.equal(events.length, 2);
   },
 };

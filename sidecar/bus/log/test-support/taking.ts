@@ -20,7 +20,7 @@ export const taking: Cases = {
     await store(one, newTask('w', { agentType: 'writing' }), newTask('r'));
     const lease = await takeOne(other, 'other', ['research']);
     t.match(lease.record, { key: keyOf('r'), state: 'running', run: 1, holder: 'other', lostRuns: 0 });
-    t.equal(String(lease.payload), 'request r');
+    t.equal(String(await lease.request()), 'request r');
     t.ok(lease.record.startedAtMs >= lease.record.submittedAtMs);
     t.ok(await takesNothing(one, ['research']), 'another one does not get it');
     t.match(await one.get(keyOf('r')), { state: 'running', run: 1, holder: 'other' });
@@ -147,7 +147,7 @@ export const taking: Cases = {
     for (const name of names) {
       const record = await logs[0]!.get(keyOf(name));
       t.match(record, { state: 'done', run: 1, lostRuns: 0 });
-      t.equal(String(record?.result?.payload), keyOf(name));
+      t.equal(String(record?.result?.short), keyOf(name));
     }
   },
 };

@@ -31,7 +31,7 @@ export const watching: Cases = {
       const [chunks, last] = [watcher.events[2]!, watcher.events[4]!];
       t.equal(chunks.kind === 'chunks' && String(chunks.batch.payload), 'one two');
       t.match(last, { record: { result: { status: 0, lastSequence: 3 }, lastSequence: 3 } });
-      t.equal(last.kind === 'state' && String(last.record.result?.payload), 'end');
+      t.equal(last.kind === 'state' && String(last.record.result?.short), 'end');
     }
   },
 
