@@ -25,7 +25,9 @@ export function appEnvironment(
   container: JsonObject,
   { isAgent, model, moved, ports, addresses }: EnvironmentPlan,
 ): JsonObject {
-  const llmUrl = `http://127.0.0.1:${ports.llm}/v1`;
+  const root = `http://127.0.0.1:${ports.llm}`;
+  const llmUrl = `${root}/v1`;
+  const leads = new Set(model.others.led.map(({ variable }) => variable));
   const before = at(container, 'env');
   const variables = Array.isArray(before) ? before : [];
   const known = new Set(objectsAt(container, 'env').map((entry) => stringAt(entry, 'name')));
@@ -36,6 +38,7 @@ export function appEnvironment(
     const value = stringAt(entry, 'value') ?? '';
     const local = isObject(entry) ? addresses.valueOf(container, name, value) : undefined;
     if (local !== undefined) return { ...(entry as JsonObject), value: local };
+    if (leads.has(name)) return { name, value: root };
     if (sidecarHasKey && name === 'OPENAI_API_KEY') return { name, value: PLACEHOLDER_KEY };
     if (sidecarHasKey && name === 'OPENAI_BASE_URL' && !LOOPBACK.test(value)) return { name, value: llmUrl };
     return entry;
@@ -47,6 +50,7 @@ export function appEnvironment(
   // A key of envFrom is hidden by a variable of the same name.
   if (sidecarHasKey) add('OPENAI_API_KEY', PLACEHOLDER_KEY);
   if (sidecarHasKey || (model.passesThrough && moved === NOTHING_MOVES)) add('OPENAI_BASE_URL', llmUrl);
+  for (const variable of leads) add(variable, root);
   const untouched =
     changed.length === variables.length && changed.every((entry, index) => entry === variables[index]);
   return untouched ? container : { ...container, env: changed };

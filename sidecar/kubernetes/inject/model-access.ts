@@ -11,6 +11,7 @@ import {
 } from './env-sources.ts';
 import { at, isObject, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
 import { did, left, type Note, shown } from './notes.ts';
+import { type OtherModels, otherModels } from './other-models.ts';
 import { PLACEHOLDER_KEY } from './settings.ts';
 
 /** The parts of the app's environment that move to the sidecar. */
@@ -31,6 +32,8 @@ export interface ModelAccess {
   readonly passesThrough: boolean;
   /** Where the sidecar finds the provider of requests that pass through; empty for the default. */
   readonly provider: readonly JsonObject[];
+  /** Its requests to providers other than OpenAI. */
+  readonly others: OtherModels;
   readonly notes: readonly Note[];
 }
 
@@ -38,28 +41,31 @@ const KEY = 'OPENAI_API_KEY';
 const URL = 'OPENAI_BASE_URL';
 /** A name of a Secret or a config map that tells of a model's provider. */
 const LIKELY_SOURCE = /openai|llm|gpt|genai|(^|[-.])(ai|model|models|provider)([-.]|$)/i;
-/** Clients of these providers do not read OPENAI_BASE_URL, or refuse it beside their own address. */
-const OTHER_KEYS =
-  /^(AZURE_OPENAI_(API_KEY|ENDPOINT)|ANTHROPIC_API_KEY|GEMINI_API_KEY|GOOGLE_API_KEY|MISTRAL_API_KEY|COHERE_API_KEY|GROQ_API_KEY)$/;
+/** Clients of these providers do not read OPENAI_BASE_URL. `other-models.ts` has those whose API the sidecar speaks. */
+const OTHER_KEYS = /^(MISTRAL_API_KEY|COHERE_API_KEY|GROQ_API_KEY)$/;
+/** Its clients refuse OPENAI_BASE_URL beside their own address. */
 const AZURE = /^AZURE_OPENAI_/;
 
 /**
  * @param variables the config maps and Secrets of the input, for `envFrom`
  * @param isAgent whether this container serves the app's port
+ * @param hasConfig the pod names its own configuration
  */
 export function modelAccess(
   container: JsonObject,
   variables: readonly JsonObject[],
   namespace: string | undefined,
   isAgent: boolean,
+  hasConfig: boolean,
 ): ModelAccess {
   const sources = envSources(container, variables, namespace);
   const name = shown(stringAt(container, 'name') ?? '');
   const move = moveOf(container, sources);
-  const others = otherProviders(container, sources, name);
+  const others = otherModels(container, sources, name, hasConfig);
+  const notes = [...otherProviders(container, sources, name), ...others.notes];
   if (move !== NOTHING_MOVES) {
     const text = `${KEY} of the container ${name} moves to the sidecar, and its model requests go through there`;
-    return { move, passesThrough: false, provider: [], notes: [did(text), ...others] };
+    return { move, passesThrough: false, provider: [], others, notes: [did(text), ...notes] };
   }
   const own = ownVariable(container, KEY);
   if (own !== undefined) {
@@ -71,9 +77,9 @@ export function modelAccess(
               `${KEY} stays with the container ${name}: its value or ${URL} can't move as it is written; write both as values or valueFrom without references to other variables`,
             ),
           ];
-    return { move, passesThrough: false, provider: [], notes: [...because, ...others] };
+    return { move, passesThrough: false, provider: [], others, notes: [...because, ...notes] };
   }
-  return { move, ...passing(container, sources, name, isAgent, others) };
+  return { move, others, ...passing(container, sources, name, isAgent, notes) };
 }
 
 /** The app may have a key that injection does not see. */
@@ -83,7 +89,7 @@ function passing(
   name: string,
   isAgent: boolean,
   others: readonly Note[],
-): Omit<ModelAccess, 'move'> {
+): Omit<ModelAccess, 'move' | 'others'> {
   const no = (...notes: Note[]) => ({ passesThrough: false, provider: [], notes: [...notes, ...others] });
   const hidden = unseen(sources);
   const remedy = `to move it, write it in env: ${KEY} with valueFrom.secretKeyRef`;
@@ -191,7 +197,7 @@ export function refersToOthers(entry: JsonObject): boolean {
   return /\$\([^)]*\)/.test(stringAt(entry, 'value') ?? '');
 }
 
-function mayBeMissing(entry: JsonObject): boolean {
+export function mayBeMissing(entry: JsonObject): boolean {
   const source = objectAt(entry, 'valueFrom');
   return ['secretKeyRef', 'configMapKeyRef'].some((kind) => at(objectAt(source, kind), 'optional') === true);
 }

@@ -770,10 +770,62 @@ t.test(
     t.match(apart.sidecar[1], { name: 'OPENAI_BASE_URL', valueFrom: { secretKeyRef: { optional: true } } });
     const azure = parts(injectionOf(agent({ env: [{ name: 'AZURE_OPENAI_ENDPOINT', value: 'https://x' }] })));
     t.equal(azure.app.OPENAI_BASE_URL, undefined, 'its clients refuse a second address');
-    t.match(
-      azure.texts,
-      /left AZURE_OPENAI_ENDPOINT of the container agent: requests to this provider bypass/,
-    );
+    t.equal(azure.app.AZURE_OPENAI_ENDPOINT, 'http://127.0.0.1:15002');
+    t.match(azure.texts, /did AZURE_OPENAI_ENDPOINT of the container agent leads its requests/);
+  },
+);
+
+t.test(
+  "clients of Anthropic, Google and Azure come through the sidecar, with the app's own key",
+  async (t) => {
+    const key = (name: string) => ({ name, valueFrom: { secretKeyRef: { name: 'keys', key: name } } });
+    const of = (env: Any[], more: Any = {}, metadata: Any = {}) => {
+      const injection = injectionOf(agent({ env, ...more }, {}, metadata));
+      const { pod, notes } = injection as Any;
+      const [app] = pod.spec.containers;
+      const upstreams = JSON.parse(envOf(sidecarOf(pod), 'OUTRIGGER_LLM_UPSTREAMS') ?? 'null');
+      return { app, upstreams, text: JSON.stringify(notes) };
+    };
+    const openai = { name: 'openai', url: 'https://api.openai.com/v1' };
+    const claude = of([key('ANTHROPIC_API_KEY')]);
+    t.equal(envOf(claude.app, 'ANTHROPIC_BASE_URL'), 'http://127.0.0.1:15002', 'without /v1');
+    t.match(claude.app.env[0], key('ANTHROPIC_API_KEY'), 'the key stays');
+    t.strictSame(claude.upstreams, [
+      openai,
+      { name: 'anthropic', kind: 'anthropic', url: 'https://api.anthropic.com' },
+    ]);
+    const all = of([
+      key('OPENAI_API_KEY'),
+      key('GEMINI_API_KEY'),
+      { name: 'GOOGLE_GEMINI_BASE_URL', value: 'https://gemini.example' },
+      key('ANTHROPIC_API_KEY'),
+      { name: 'ANTHROPIC_BASE_URL', value: 'http://127.0.0.1:4000' },
+    ]);
+    t.strictSame(all.upstreams, [
+      { ...openai, api_key_env: 'OPENAI_API_KEY' },
+      { name: 'gemini', kind: 'gemini', url: 'https://gemini.example' },
+    ]);
+    t.equal(envOf(all.app, 'GOOGLE_GEMINI_BASE_URL'), 'http://127.0.0.1:15002');
+    t.equal(envOf(all.app, 'ANTHROPIC_BASE_URL'), 'http://127.0.0.1:4000', 'a helper of its own stays');
+    const stays = (env: Any[], because: RegExp, more: Any = {}, metadata: Any = {}) => {
+      const { app, upstreams, text } = of(env, more, metadata);
+      t.notMatch(JSON.stringify(app.env), /15002"/, String(because));
+      t.equal(upstreams, null);
+      t.match(text, because);
+    };
+    const elsewhere = {
+      name: 'ANTHROPIC_BASE_URL',
+      valueFrom: { configMapKeyRef: { name: 'm', key: 'url' } },
+    };
+    stays([key('ANTHROPIC_API_KEY'), elsewhere], /its value is not written out/);
+    stays([key('AZURE_OPENAI_API_KEY')], /AZURE_OPENAI_ENDPOINT is not set/);
+    const config = { annotations: { 'outrigger.dev/config': 'settings' } };
+    stays([key('ANTHROPIC_API_KEY')], /the configuration of the pod says where requests go/, {}, config);
+    stays([key('ANTHROPIC_API_KEY')], /finds a provider in envFrom/, {
+      envFrom: [{ secretRef: { name: 'openai' } }],
+    });
+    const vertex = of([key('GOOGLE_API_KEY'), { name: 'GOOGLE_GENAI_USE_VERTEXAI', value: 'true' }]);
+    t.equal(envOf(vertex.app, 'GOOGLE_GEMINI_BASE_URL'), undefined, 'Vertex has another address');
   },
 );
 

@@ -70,7 +70,7 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   if (problems.length > 0) return refused(problems);
   const addresses = planAddresses(spec, read.annotations, facts.ports);
   const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
-  const models = planModels(spec, app, around.variables, namespace);
+  const models = planModels(spec, app, around.variables, namespace, read.annotations.config !== undefined);
   const result = injected({ pod, metadata, spec, ...read, facts, context, addresses, app, models });
   const after = { metadata, spec: objectAt(result, 'spec'), namespace };
   const notes = [
