@@ -31,7 +31,7 @@ for (const bus of buses)
         order,
         seed,
         ...(server === undefined ? {} : { bus: `nats://${server.address}` }),
-        onProgress: (text) => console.log(text),
+        onProgress: (text) => console.log(`${(performance.now() / 1_000).toFixed(1)} s: ${text}`),
       });
       const complaints = complaintsAbout(tasks, order);
       const paid = tasks.map((task) => task.paid);

@@ -18,6 +18,7 @@ import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH, readTaskKey } from '../sidecar/task/task-message.ts';
 import { providerFor } from './llm/set-up.ts';
 import { messageThen, startReplica, trailersOnly } from './support/answers.ts';
+import { complaintsAbout, killAgents } from './support/journal-kills.ts';
 import { type ConsumingPlane, logFile, Submitter, startConsumer } from './support/task-consumer.ts';
 import { taskRequest } from './support/upstream.ts';
 
@@ -326,3 +327,9 @@ t.test('without a bus, a caller that sends its task again gets the answers back'
   t.equal(asked[1]!.body, asked[0]!.body);
   t.equal(plane.sidecar.journal.stats.stored, 1, 'a task without an id has no journal');
 });
+
+for (const order of ['chain', 'parallel'] as const)
+  t.test(`an agent that is killed with -9 pays for no answer twice, ${order}`, async (t) => {
+    const tasks = await killAgents(t, { kills: 2, order, seed: 4711 });
+    t.same(complaintsAbout(tasks, order), []);
+  });

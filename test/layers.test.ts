@@ -193,6 +193,7 @@ const allowed: Record<string, readonly string[]> = {
     'process',
     'bus',
     'llm',
+    'journal',
     'kubernetes/inject',
     'kubernetes/istio',
     'kubernetes/webhook',

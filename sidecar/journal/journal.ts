@@ -14,6 +14,7 @@ import { StandingStore } from './standing-store.ts';
 
 /** The part of the configuration that the journal reads. */
 export interface JournalConfig {
+  readonly name: string;
   readonly journal: JournalSettings;
   readonly bus: BusSettings;
 }
@@ -60,16 +61,16 @@ export class Journal {
   }
 
   /** Begins to open the store. Without it requests go to the provider, as without a journal. */
-  apply({ journal, bus }: JournalConfig): void {
+  apply({ name, journal, bus }: JournalConfig): void {
     this.settings = journal;
-    const wanted = JSON.stringify([journal, journal.store === 'bus' ? bus : undefined]);
+    const wanted = JSON.stringify([name, journal, journal.store === 'bus' ? bus : undefined]);
     if (wanted === this.opened) return;
     this.opened = wanted;
     if (journal.store === undefined) this.store.use(undefined);
     else
       this.store.use(async () => {
         this.keys = this.readKeys(journal);
-        return await openStore(journal, bus, this.environment.publisher());
+        return await openStore(journal, bus, { name, publisher: this.environment.publisher() });
       });
   }
 

@@ -5,11 +5,21 @@ import type { BusSettings } from '../bus/settings.ts';
 import type { JournalStore, StoreLimits } from './record/journal-store.ts';
 import type { JournalSettings } from './settings.ts';
 
+/** Whose answers are kept. */
+export interface StoreOwner {
+  /** The sidecars of one name share their answers. */
+  readonly name: string;
+  /** The verified name on the bus, or ''. */
+  readonly publisher: string;
+  /** What is there gets the limits of these settings. */
+  readonly setUp?: boolean;
+}
+
 /** @throws errors whose messages say what to do */
 export async function openStore(
   { store, maxAgeMs, maxBytes }: JournalSettings,
   bus: BusSettings,
-  publisher: string,
+  { name, publisher, setUp }: StoreOwner,
 ): Promise<JournalStore> {
   const limits: StoreLimits = { maxAgeMs, maxBytes };
   const url = store === 'bus' ? bus.url : store;
@@ -24,6 +34,8 @@ export async function openStore(
     tls: bus.tls,
     credentialsFile: bus.credentialsFile,
     publisher: publisher === '' ? undefined : publisher,
+    name,
+    ...(setUp === undefined ? {} : { setUp }),
     replicas: bus.replicas,
     limits,
   });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { skipWithout } from '../../scripts/harness/tool.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
+import { permissionsText } from '../bus/nats/permissions.ts';
 import { startNats } from '../bus/nats/test-support/nats-server.ts';
 import { openFileStore } from './file/file-store.ts';
 import { openNatsStore } from './nats/nats-store.ts';
@@ -113,7 +114,12 @@ const skip = skipWithout('nats-server');
 t.test('NATS', { skip }, async (t) => {
   const server = await startNats(t);
   const open: Open = (limits) =>
-    openNatsStore({ servers: [server.address], replicas: 1, limits: { ...LIMITS, ...limits } });
+    openNatsStore({
+      name: 'research',
+      servers: [server.address],
+      replicas: 1,
+      limits: { ...LIMITS, ...limits },
+    });
   await keepsContract(t, open);
 
   await t.test('a server that is away is said, and comes back', async (t) => {
@@ -128,5 +134,43 @@ t.test('NATS', { skip }, async (t) => {
     await server.restart();
     await waitUntil('it is back', () => store.connected);
     t.same(placesOf(await store.begin('kept')), ['a.0']);
+  });
+
+  await t.test('with the printed rules, a sidecar reads the answers of its own name alone', async (t) => {
+    const rules = permissionsText({
+      publisher: 'research',
+      publishes: [],
+      takes: ['research'],
+      keepsAnswers: true,
+    });
+    const ruled = await startNats(
+      t,
+      `authorization { users: [
+      { user: operator, password: o }
+      { user: research, password: r, ${rules.replace(/^#.*$/m, '')} }
+    ] }`,
+    );
+    const openAs = async (name: string, user: { name: string; password: string }) => {
+      const store = await openNatsStore({
+        name,
+        servers: [ruled.address],
+        replicas: 1,
+        limits: LIMITS,
+        user,
+        publisher: user.name === 'operator' ? undefined : user.name,
+      });
+      t.teardown(() => store.close());
+      return store;
+    };
+    for (const name of ['research', 'writing']) await openAs(name, { name: 'operator', password: 'o' });
+    const own = await openAs('research', { name: 'research', password: 'r' });
+    const { run } = await own.begin('task');
+    t.match(await own.write('task', run, 'a.0', Buffer.from('x')), { outcome: 'stored' });
+    const { kept } = await own.begin('task');
+    t.equal(String(await own.read('task', kept[0]!.reference)), 'x');
+    await t.rejects(
+      openAs('writing', { name: 'research', password: 'r' }),
+      /forbids|refuses|can't be reached/,
+    );
   });
 });

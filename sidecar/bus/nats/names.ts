@@ -9,7 +9,11 @@
  *     OUTRIGGER_REQUESTS     outrigger.requests.PUBLISHER.KEY.ID        requests above a message's limit, in parts
  *     OUTRIGGER_RESULTS      outrigger.results.PUBLISHER.KEY.ID         results above it, in parts
  *     OUTRIGGER_CONSUMERS    outrigger.consumers.TYPE.INSTANCE          sidecars that take tasks
+<<<<<<< HEAD
  *                            outrigger.attending.SIDECAR                sidecars on which callers wait
+=======
+ *     OUTRIGGER_JOURNAL_NAME outrigger.journal.NAME.TASK.KIND           answers of models (`journal/nats/`)
+>>>>>>> f53dde5f (Keep each sidecar's answers in a stream of its own on NATS)
  *
  * The server itself publishes what it has stored, to whoever listens: `outrigger.wake.TYPE.LANE` that a task waits,
  * `outrigger.watch.PUBLISHER.KEY.state` and `….chunks` what happens to a task. A cancel is told to the holder at
@@ -29,6 +33,12 @@ const QUEUE_PREFIX = 'OUTRIGGER_QUEUE_';
 export const LANES = 16;
 
 export const queueStream = (agentType: string): string => QUEUE_PREFIX + encodeToken(agentType);
+
+/** Where the sidecars of this name keep answers of models (`journal/nats/`): no other may read them. */
+export const journalStream = (name: string): string => `OUTRIGGER_JOURNAL_${encodeToken(name)}`;
+/** `kind` is `run` or `answer`; `*` stands for all. */
+export const journalSubject = (name: string, task: string, kind: 'run' | 'answer' | '*'): string =>
+  `outrigger.journal.${encodeToken(name)}.${task}.${kind}`;
 
 /** The agent type of a queue's stream; undefined for another stream. */
 export function agentTypeOf(stream: string): string | undefined {

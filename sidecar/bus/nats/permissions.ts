@@ -2,7 +2,15 @@
  * The rules of a NATS server for one sidecar: it publishes tasks under its own name only, and sees to those alone; it reads answers
  * that were meant for it. One that takes tasks sees to those of all publishers. The names of subjects are those of `names.ts`.
  */
-import { encodeToken, KEYS, publishersKeys, queueStream, SWEEP_SUBJECT } from './names.ts';
+import {
+  encodeToken,
+  journalStream,
+  journalSubject,
+  KEYS,
+  publishersKeys,
+  queueStream,
+  SWEEP_SUBJECT,
+} from './names.ts';
 
 export interface Rights {
   /** The sidecar's name: tasks that it publishes carry it. */
@@ -11,6 +19,8 @@ export interface Rights {
   readonly publishes: readonly string[];
   /** Agent types whose tasks it takes. */
   readonly takes: readonly string[];
+  /** Whether it keeps answers of models (`journal.store: bus`). */
+  readonly keepsAnswers?: boolean;
 }
 
 const STREAMS = ['KEYS', 'CHUNKS', 'DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].map(
@@ -18,7 +28,7 @@ const STREAMS = ['KEYS', 'CHUNKS', 'DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].m
 );
 
 /** Subjects to which the sidecar may send, and those at which it may listen. */
-export function rulesOf({ publisher, publishes, takes }: Rights): {
+export function rulesOf({ publisher, publishes, takes, keepsAnswers = false }: Rights): {
   readonly publish: readonly string[];
   readonly subscribe: readonly string[];
 } {
@@ -57,6 +67,16 @@ export function rulesOf({ publisher, publishes, takes }: Rights): {
       `$JS.API.DIRECT.GET.${KEYS}`,
       `$JS.API.CONSUMER.CREATE.${KEYS}.>`,
       ...STREAMS.map((stream) => `$JS.API.STREAM.PURGE.${stream}`),
+    );
+  }
+  if (keepsAnswers) {
+    const stream = journalStream(publisher);
+    publish.push(
+      journalSubject(publisher, '*', '*'),
+      `$JS.API.STREAM.INFO.${stream}`,
+      `$JS.API.STREAM.PURGE.${stream}`,
+      `$JS.API.DIRECT.GET.${stream}`,
+      `$JS.API.DIRECT.GET.${stream}.>`,
     );
   }
   for (const type of [...takes].sort()) {

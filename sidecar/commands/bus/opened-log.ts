@@ -5,6 +5,7 @@ import { LogSetupError, LogUnavailableError } from '../../bus/log/log-errors.ts'
 import type { TaskLog } from '../../bus/log/task-log.ts';
 import { openLog } from '../../bus/open-log.ts';
 import type { BusSettings } from '../../bus/settings.ts';
+import type { JournalSettings } from '../../journal/settings.ts';
 import { EXIT, printError, refuse } from '../command.ts';
 import { configure } from '../configure.ts';
 import { type Flags, type FlagTable, misspelled, readFlags, splitFlags } from '../flags.ts';
@@ -25,6 +26,7 @@ export interface BusLine<Names extends string> {
   /** The arguments that are no flags. */
   readonly words: readonly string[];
   readonly bus: BusSettings;
+  readonly journal: JournalSettings;
   readonly url: string;
   /** The sidecar's name, and the agent types of its clusters on the bus. */
   readonly name: string;
@@ -48,12 +50,12 @@ export async function readLine<Names extends string>(
   const isWord = takesWords ? wordsIn(rest) : () => false;
   const configured = await configure(rest.filter((_, at) => !isWord(at)));
   if ('exitCode' in configured) return configured.exitCode;
-  const { bus, name, outbound } = configured.source.current;
+  const { bus, journal, name, outbound } = configured.source.current;
   if (bus.url === undefined)
     return refuse(command, ['there is no bus: set bus.url, in the file that --config names or by --bus.url']);
   const publishes = [...outbound.clusters.values()].flatMap((cluster) => cluster.bus ?? []);
   const words = rest.filter((_, at) => isWord(at));
-  return { flags: read.flags, json: output === 'json', words, bus, url: bus.url, name, publishes };
+  return { flags: read.flags, json: output === 'json', words, bus, journal, url: bus.url, name, publishes };
 }
 
 /** Which arguments are neither flags nor the value of one. */

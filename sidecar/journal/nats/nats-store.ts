@@ -10,14 +10,10 @@ import { DiscardPolicy, RetentionPolicy, StorageType } from '@nats-io/jetstream'
 import { nanos } from '@nats-io/transport-node';
 import { BusConnection, type Stored } from '../../bus/nats/connection.ts';
 import { bytesOf, headOf, readHead } from '../../bus/nats/head.ts';
+import { journalStream, journalSubject } from '../../bus/nats/names.ts';
 import type { LinkOptions } from '../../bus/nats/nats-options.ts';
 import { ensureStream } from '../../bus/nats/streams.ts';
 import type { BegunRun, JournalStore, Kept, StoreLimits, Written } from '../record/journal-store.ts';
-
-const JOURNAL_STREAM = 'OUTRIGGER_JOURNAL';
-const allOf = (task: string): string => `outrigger.journal.${task}.*`;
-const runsOf = (task: string): string => `outrigger.journal.${task}.run`;
-const answersOf = (task: string): string => `outrigger.journal.${task}.answer`;
 
 const OPEN_MS = 5_000;
 const AT_ONCE = 256;
@@ -27,8 +23,12 @@ const DUPLICATES_MS = 1_000;
 const NOTHING = Buffer.alloc(0);
 
 export interface NatsStoreOptions extends LinkOptions {
+  /** The name of the sidecars that share the answers. */
+  readonly name: string;
   readonly limits: StoreLimits;
   readonly replicas: number;
+  /** A stream that is there gets these limits. */
+  readonly setUp?: boolean;
 }
 
 /** `run` is 0 in the first message of a run. Parts of a large answer name the part before them. */
@@ -53,22 +53,30 @@ class NatsStore implements JournalStore {
   onChange: (() => void) | undefined = undefined;
   private readonly connection: BusConnection;
   private readonly limits: StoreLimits;
+  private readonly name: string;
+  private readonly stream: string;
 
-  constructor({ limits, replicas, ...link }: NatsStoreOptions) {
+  constructor({ name, limits, replicas, setUp = false, ...link }: NatsStoreOptions) {
+    this.name = name;
+    this.stream = journalStream(name);
     this.limits = limits;
     this.connection = new BusConnection(link, async (jsm) => {
-      await ensureStream(jsm, {
-        name: JOURNAL_STREAM,
-        subjects: [allOf('*')],
-        storage: StorageType.File,
-        retention: RetentionPolicy.Limits,
-        discard: DiscardPolicy.Old,
-        max_age: nanos(Math.max(limits.maxAgeMs, DUPLICATES_MS)),
-        max_bytes: limits.maxBytes,
-        duplicate_window: nanos(DUPLICATES_MS),
-        num_replicas: replicas,
-        allow_direct: true,
-      });
+      await ensureStream(
+        jsm,
+        {
+          name: this.stream,
+          subjects: [journalSubject(name, '*', '*')],
+          storage: StorageType.File,
+          retention: RetentionPolicy.Limits,
+          discard: DiscardPolicy.Old,
+          max_age: nanos(Math.max(limits.maxAgeMs, DUPLICATES_MS)),
+          max_bytes: limits.maxBytes,
+          duplicate_window: nanos(DUPLICATES_MS),
+          num_replicas: replicas,
+          allow_direct: true,
+        },
+        setUp,
+      );
     });
     this.connection.onConnected = () => this.onChange?.();
   }
@@ -87,14 +95,19 @@ class NatsStore implements JournalStore {
 
   async begin(task: string): Promise<BegunRun> {
     const { sequence: run } = await this.connection.store(
-      runsOf(task),
+      journalSubject(this.name, task, 'run'),
       NOTHING,
       headOf({ run: 0 } satisfies Head),
     );
     const kept = new Map<string, Kept>();
     let current = 0;
     for (let from = 1; from < run; ) {
-      const found = await this.connection.directBatch(JOURNAL_STREAM, allOf(task), from, AT_ONCE);
+      const found = await this.connection.directBatch(
+        this.stream,
+        journalSubject(this.name, task, '*'),
+        from,
+        AT_ONCE,
+      );
       if (found.length === 0) break;
       for (const message of found) {
         from = message.seq + 1;
@@ -117,8 +130,8 @@ class NatsStore implements JournalStore {
   async read(task: string, reference: number): Promise<Buffer | undefined> {
     const parts: Buffer[] = [];
     for (let seq: number | undefined = reference; seq !== undefined; ) {
-      const message = await this.connection.directGet(JOURNAL_STREAM, { seq });
-      if (message?.subject !== answersOf(task)) return undefined;
+      const message = await this.connection.directGet(this.stream, { seq });
+      if (message?.subject !== journalSubject(this.name, task, 'answer')) return undefined;
       const head: Head | undefined = readHead<Head>(message.headers);
       if (head === undefined) return undefined;
       parts.unshift(bytesOf(message.data));
@@ -141,7 +154,11 @@ class NatsStore implements JournalStore {
         ...(before === undefined ? {} : { before }),
         ...(end < payload.length ? { isPart: true } : {}),
       };
-      const stored = await this.connection.store(answersOf(task), payload.subarray(from, end), headOf(head));
+      const stored = await this.connection.store(
+        journalSubject(this.name, task, 'answer'),
+        payload.subarray(from, end),
+        headOf(head),
+      );
       before = stored.sequence;
       from = end;
     } while (from < payload.length);
@@ -149,12 +166,12 @@ class NatsStore implements JournalStore {
   }
 
   async drop(task: string, run: number, last: number): Promise<void> {
-    const latest = await this.connection.directLast(JOURNAL_STREAM, runsOf(task));
+    const latest = await this.connection.directLast(this.stream, journalSubject(this.name, task, 'run'));
     if (latest?.seq !== run) return;
     // Not what a run stores that begins just now.
     const before = Math.max(run, last) + 1;
     await this.connection.manage((jsm) =>
-      jsm.streams.purge(JOURNAL_STREAM, { filter: allOf(task), seq: before }),
+      jsm.streams.purge(this.stream, { filter: journalSubject(this.name, task, '*'), seq: before }),
     );
   }
 
