@@ -187,7 +187,10 @@ const allowed: Record<string, readonly string[]> = {
     'listeners',
     'telemetry',
     'task',
+    'grpc',
+    'http2',
     'tls',
+    'clock',
   ],
   commands: [
     'process',
@@ -513,10 +516,8 @@ t.test('the sidecar speaks HTTP/2 by its own engine alone', async (t) => {
   // A peer's frames can end a process that reads them with Node's: its sessions assert what such frames make untrue.
   // The bus has connections of the process to itself alone (`net/socket-pair.ts`), whose frames our own engine writes.
   const toItself = /^sidecar\/bus\/(consumer|publisher)\//;
-  // The scaler is a process of its own, which serves KEDA alone and whose end ends no call; KEDA's fallback outlasts its restart.
-  const ofKeda = /^sidecar\/kubernetes\/scaler\/(server|service)\.ts$/;
   const problems = sidecarFiles
-    .filter((path) => !isTest(path) && !toItself.test(path) && !ofKeda.test(path))
+    .filter((path) => !isTest(path) && !toItself.test(path))
     .filter((path) => valueImportsOf(textOf(path)).some((name) => /^(?:node:)?http2$|grpc-js/.test(name)));
   t.strictSame(problems, []);
 });

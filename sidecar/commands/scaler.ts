@@ -5,7 +5,7 @@ import { endProcessSoon } from '../process/end-process.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
+import { readMaterial, TlsFileError } from '../tls/material.ts';
 import { EXIT, refuse } from './command.ts';
 import { configure } from './configure.ts';
 import { type Flags, type FlagTable, misspelled, readFlags, splitFlags } from './flags.ts';
@@ -103,7 +103,7 @@ function readOptions(
 }
 
 /** Undefined for plain text. The files have to be right at the start; later ones are taken when they are. */
-function readTls(flags: Flags<keyof typeof FLAGS>, problems: string[]): TlsFiles | undefined {
+function readTls(flags: Flags<keyof typeof FLAGS>, problems: string[]): ScalerOptions['tls'] {
   const [cert] = flags['tls-cert'];
   const [key] = flags['tls-key'];
   const [ca] = flags['client-ca'];
@@ -123,5 +123,5 @@ function readTls(flags: Flags<keyof typeof FLAGS>, problems: string[]): TlsFiles
     const flag = error.file === 'ca' ? 'client-ca' : `tls-${error.file}`;
     problems.push(`--${flag}: ${files[error.file]} ${error.message}; ${error.remedy}`);
   }
-  return files;
+  return { cert, key, clientCa: ca };
 }

@@ -8,7 +8,6 @@ import { type HttpServer, send, startHttpServer } from '../../listeners/http-ser
 import { AcceptError, ListenError } from '../../listeners/listen.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { CredentialsListener } from '../../tls/credentials.ts';
-import type { TlsFiles } from '../../tls/material.ts';
 import { loadKubeConfig } from '../api/api-call.ts';
 import type { ActivitySource } from './activity.ts';
 import { Answers } from './answers.ts';
@@ -17,7 +16,7 @@ import { ScalerMetrics } from './metrics.ts';
 import { type Pods, podsOf } from './pods.ts';
 import { QueueCounts } from './queue-counts.ts';
 import { scrape } from './scrape.ts';
-import { ScalerServer } from './server.ts';
+import { ScalerServer, type ScalerTls } from './server.ts';
 import { ScalerService } from './service.ts';
 import type { Trigger } from './trigger.ts';
 
@@ -25,7 +24,7 @@ export interface ScalerOptions {
   readonly listen: string;
   readonly health: string;
   readonly metrics: string;
-  readonly tls: TlsFiles | undefined;
+  readonly tls: ScalerTls | undefined;
   readonly bus: BusSettings;
   /** Whose ScaledObjects are served; empty for the own one. */
   readonly namespaces: readonly string[];
@@ -106,9 +105,9 @@ export async function runScaler(options: ScalerOptions, log: Logger): Promise<vo
   const server = new ScalerServer({
     listen: options.listen,
     tls: options.tls,
-    handlers: service.handlers,
+    calls: service,
     certificates: certificatesTo(log),
-    onAcceptError: onError,
+    onConnectionError: ({ message, reason }) => saysOnce(`a connection failed (${reason}): ${message}`),
   });
   const pages: HttpServer[] = [];
   try {
@@ -132,13 +131,19 @@ export async function runScaler(options: ScalerOptions, log: Logger): Promise<vo
     log.info({ address: server.address, namespaces }, 'serving KEDA');
     await sleep(2 ** 31 - 1, undefined, { signal: ended.signal }).catch(() => {});
   } finally {
+    server.drain();
     service.close();
     fleets.close();
-    await server.close(CLOSE_LIMIT_MS);
+    await waitFor(() => server.connectionCount === 0, CLOSE_LIMIT_MS);
+    server.close();
     await tasks?.close();
     await Promise.all(pages.map((page) => page.close()));
     process.off('SIGTERM', stop).off('SIGINT', stop);
   }
+}
+
+async function waitFor(isSo: () => boolean, limitMs: number): Promise<void> {
+  for (let waitedMs = 0; !isSo() && waitedMs < limitMs; waitedMs += 50) await sleep(50);
 }
 
 function startMetrics(
@@ -165,8 +170,8 @@ function certificatesTo(log: Logger): CredentialsListener {
   return {
     onCertificate: (_where, { expiresAtMs }, change) =>
       log.info({ expires: new Date(expiresAtMs).toISOString() }, `the certificate is ${change}`),
-    onCertificateInvalid: (where, error) =>
-      log.error(`${where}: the ${error.file} ${error.message}; ${error.remedy}`),
+    onCertificateInvalid: (_where, error) =>
+      log.error(`the new ${error.file} file ${error.message}; ${error.remedy}. The old one stays in use`),
   };
 }
 

@@ -1,14 +1,11 @@
 /** `externalscaler.ExternalScaler` for KEDA: checks requests, and gives errors the status that KEDA takes for "not known". */
-import {
-  type handleUnaryCall,
-  type ServerUnaryCall,
-  type ServerWritableStream,
-  type ServiceDefinition,
-  type sendUnaryData,
-  status,
-  type UntypedServiceImplementation,
-} from '@grpc/grpc-js';
 import { LogSetupError, LogUnavailableError } from '../../bus/log/log-errors.ts';
+import { Status, type StatusName } from '../../grpc/status.ts';
+import type { MessageHead } from '../../http2/head.ts';
+import type { HeaderList } from '../../http2/hpack/header-list.ts';
+import type { Stream } from '../../http2/streams.ts';
+import type { CallAcceptor } from '../../listeners/grpc-listener.ts';
+import { LocalCall } from '../../listeners/tasks/local-call.ts';
 import { KubernetesError } from '../api/api-call.ts';
 import { Activity, type ActivitySource } from './activity.ts';
 import type { Answers } from './answers.ts';
@@ -16,154 +13,139 @@ import { FleetError } from './fleet.ts';
 import { readMetricsRequest, readRef, type ScaledObjectRef, writeActive, writeMetric } from './messages.ts';
 import { readTrigger, type Trigger, TriggerError } from './trigger.ts';
 
-export type ScalerMethod = 'IsActive' | 'StreamIsActive' | 'GetMetricSpec' | 'GetMetrics';
+const METHODS = ['IsActive', 'StreamIsActive', 'GetMetricSpec', 'GetMetrics'] as const;
+export type ScalerMethod = (typeof METHODS)[number];
 
 export interface ScalerServiceOptions {
   readonly answers: Answers;
   readonly namespaces: readonly string[];
   /** How a stream of this trigger learns of work. */
   readonly activityOf: (trigger: Trigger) => ActivitySource;
-  readonly onAnswer: (method: ScalerMethod, code: keyof typeof status, details: string) => void;
+  readonly onAnswer: (method: ScalerMethod, status: StatusName, details: string) => void;
   /** Replicas of this trigger are held. */
   readonly onHeld: (ref: ScaledObjectRef) => void;
   readonly onDefect: (error: unknown) => void;
 }
 
-/** One for each push trigger, and a few that have lost their connection unnoticed. */
-const MAX_STREAMS = 1_024;
+const SERVICE = '/externalscaler.ExternalScaler/';
+/** A trigger's metadata are a few hundred bytes. */
+const MAX_MESSAGE_BYTES = 65_536;
+/** A stream for each push trigger, and a few that have lost their connection unnoticed; and questions that wait for the bus. */
+const MAX_CALLS = 1_024;
 
-class BadRequest extends TriggerError {}
-
-export class ScalerService {
+export class ScalerService implements CallAcceptor {
   private readonly options: ScalerServiceOptions;
+  private readonly calls = new Set<LocalCall>();
   private readonly streams = new Set<Activity>();
 
   constructor(options: ScalerServiceOptions) {
     this.options = options;
   }
 
-  get handlers(): UntypedServiceImplementation {
-    const { answers } = this.options;
-    return {
-      IsActive: this.unary('IsActive', async (message) =>
-        writeActive(await answers.isActive(this.triggerOf(readRef(message)))),
-      ),
-      GetMetricSpec: this.unary('GetMetricSpec', async (message) => {
-        const { metricName, target } = this.triggerOf(readRef(message));
-        return writeMetric(metricName, target);
-      }),
-      GetMetrics: this.unary('GetMetrics', (message) => this.metrics(message)),
-      StreamIsActive: (call: ServerWritableStream<Buffer, Buffer>) => this.stream(call),
-    };
+  acceptRequest(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
+    const name = head.path.startsWith(SERVICE) ? head.path.slice(SERVICE.length) : '';
+    const method = METHODS.find((each) => each === name);
+    const call = new LocalCall(stream, list, MAX_MESSAGE_BYTES, (complete) => {
+      if (method === undefined) {
+        const message = `this is KEDA's scaler: it serves ${METHODS.join(', ')} of externalscaler.ExternalScaler`;
+        complete.fail({ status: Status.UNIMPLEMENTED, message, reason: 'no_route' });
+      } else void this.serve(complete, method);
+    });
+    stream.handler = call;
+    if (endStream) call.onComplete();
   }
 
-  /** Streams of which a task may be news. */
+  /** A task may be news to the streams. */
   lookAll(): void {
     for (const stream of this.streams) stream.look();
   }
 
+  /** Ends the streams, so that KEDA opens them at the next replica. */
   close(): void {
     for (const stream of this.streams) stream.stop();
-    this.streams.clear();
+    for (const call of this.calls)
+      call.fail({ status: Status.UNAVAILABLE, message: 'the scaler stops', reason: 'draining' });
   }
 
-  private async metrics(message: Buffer): Promise<Buffer> {
-    const request = readMetricsRequest(message);
-    const trigger = this.triggerOf(request?.ref);
-    const { metricName } = request!;
-    if (metricName !== '' && metricName !== trigger.metricName)
-      throw new BadRequest(
-        `this trigger has no metric ${JSON.stringify(metricName.slice(0, 64))}; it has ${trigger.metricName}`,
-      );
-    const { value, isHeld } = await this.options.answers.value(trigger);
-    if (isHeld) this.options.onHeld(request!.ref);
-    return writeMetric(trigger.metricName, value);
-  }
-
-  private stream(call: ServerWritableStream<Buffer, Buffer>): void {
-    let trigger: Trigger;
+  private async serve(call: LocalCall, method: ScalerMethod): Promise<void> {
+    const message = call.readMessage();
+    if (message === undefined) return;
+    if (this.calls.size >= MAX_CALLS) {
+      const details = `${MAX_CALLS} calls are open already; close some`;
+      this.options.onAnswer(method, 'RESOURCE_EXHAUSTED', details);
+      call.fail({ status: Status.RESOURCE_EXHAUSTED, message: details, reason: 'overloaded' });
+      return;
+    }
+    this.calls.add(call);
+    call.gone.addEventListener('abort', () => this.calls.delete(call), { once: true });
     try {
-      trigger = this.triggerOf(readRef(call.request));
+      if (method === 'StreamIsActive') {
+        this.stream(call, this.triggerOf(readRef(message)));
+        this.options.onAnswer(method, 'OK', '');
+        return;
+      }
+      const answer = await this.answer(method, message);
+      this.options.onAnswer(method, 'OK', '');
+      await call.send(answer);
+      call.finish();
     } catch (error) {
-      call.emit('error', this.failure('StreamIsActive', error));
-      return;
+      this.fail(call, method, error);
     }
-    if (this.streams.size >= MAX_STREAMS) {
-      const details = `${MAX_STREAMS} streams are open already; close some`;
-      this.options.onAnswer('StreamIsActive', 'RESOURCE_EXHAUSTED', details);
-      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details });
-      return;
+  }
+
+  private async answer(method: ScalerMethod, message: Buffer): Promise<Buffer> {
+    const { answers, onHeld } = this.options;
+    if (method === 'GetMetrics') {
+      const request = readMetricsRequest(message);
+      const trigger = this.triggerOf(request?.ref);
+      const { metricName, ref } = request!;
+      if (metricName !== '' && metricName !== trigger.metricName)
+        throw new TriggerError(
+          `this trigger has no metric ${JSON.stringify(metricName.slice(0, 64))}; it has ${trigger.metricName}`,
+        );
+      const { value, isHeld } = await answers.value(trigger);
+      if (isHeld) onHeld(ref);
+      return writeMetric(trigger.metricName, value);
     }
-    this.options.onAnswer('StreamIsActive', 'OK', '');
+    const trigger = this.triggerOf(readRef(message));
+    if (method === 'IsActive') return writeActive(await answers.isActive(trigger));
+    return writeMetric(trigger.metricName, trigger.target);
+  }
+
+  private stream(call: LocalCall, trigger: Trigger): void {
+    let sent = Promise.resolve();
     const activity = new Activity(this.options.activityOf(trigger), (active) => {
-      call.write(writeActive(active));
+      sent = sent.then(() => call.send(writeActive(active)));
     });
     this.streams.add(activity);
     const end = (): void => {
       activity.stop();
       this.streams.delete(activity);
     };
-    call.once('cancelled', end);
-    call.once('close', end);
-    call.on('error', end);
+    if (call.gone.aborted) end();
+    else call.gone.addEventListener('abort', end, { once: true });
   }
 
-  private unary(
-    method: ScalerMethod,
-    answer: (message: Buffer) => Promise<Buffer>,
-  ): handleUnaryCall<Buffer, Buffer> {
-    return (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
-      answer(call.request).then(
-        (message) => {
-          this.options.onAnswer(method, 'OK', '');
-          callback(null, message);
-        },
-        (error: unknown) => callback(this.failure(method, error)),
-      );
-    };
-  }
-
-  private failure(method: ScalerMethod, error: unknown): { code: status; details: string } {
-    const code = codeOf(error);
-    const isOurs = code === 'INTERNAL';
+  private fail(call: LocalCall, method: ScalerMethod, error: unknown): void {
+    const name = statusNameOf(error);
+    const isOurs = name === 'INTERNAL';
     if (isOurs) this.options.onDefect(error);
-    const details = isOurs ? 'the scaler failed; its log says how' : (error as Error).message;
-    this.options.onAnswer(method, code, details);
-    return { code: status[code], details };
+    const message = isOurs ? 'the scaler failed; its log says how' : (error as Error).message;
+    this.options.onAnswer(method, name, message);
+    const reason = name === 'INVALID_ARGUMENT' ? 'bad_request' : isOurs ? 'upstream_protocol' : 'bus_unavailable';
+    call.fail({ status: Status[name], message, reason });
   }
 
   private triggerOf(ref: ScaledObjectRef | undefined): Trigger {
-    if (ref === undefined) throw new BadRequest('the message is malformed, or has too many keys');
+    if (ref === undefined) throw new TriggerError('the message is malformed, or has too many keys');
     return readTrigger(ref, this.options.namespaces);
   }
 }
 
-function codeOf(error: unknown): keyof typeof status {
+function statusNameOf(error: unknown): StatusName {
   if (error instanceof TriggerError) return 'INVALID_ARGUMENT';
   if (error instanceof LogSetupError) return 'FAILED_PRECONDITION';
   const isUnknown =
     error instanceof LogUnavailableError || error instanceof FleetError || error instanceof KubernetesError;
   return isUnknown ? 'UNAVAILABLE' : 'INTERNAL';
 }
-
-const asIs = (message: Buffer): Buffer => message;
-
-function method(name: ScalerMethod, responseStream: boolean): ServiceDefinition[string] {
-  return {
-    path: `/externalscaler.ExternalScaler/${name}`,
-    requestStream: false,
-    responseStream,
-    requestSerialize: asIs,
-    requestDeserialize: asIs,
-    responseSerialize: asIs,
-    responseDeserialize: asIs,
-  };
-}
-
-/** Messages are read and written by `messages.ts`. */
-export const SCALER_SERVICE: ServiceDefinition = {
-  IsActive: method('IsActive', false),
-  StreamIsActive: method('StreamIsActive', true),
-  GetMetricSpec: method('GetMetricSpec', false),
-  GetMetrics: method('GetMetrics', false),
-};
