@@ -132,7 +132,8 @@ export class ScalerService implements CallAcceptor {
     if (isOurs) this.options.onDefect(error);
     const message = isOurs ? 'the scaler failed; its log says how' : (error as Error).message;
     this.options.onAnswer(method, name, message);
-    const reason = name === 'INVALID_ARGUMENT' ? 'bad_request' : isOurs ? 'upstream_protocol' : 'bus_unavailable';
+    const reason =
+      name === 'INVALID_ARGUMENT' ? 'bad_request' : isOurs ? 'upstream_protocol' : 'bus_unavailable';
     call.fail({ status: Status[name], message, reason });
   }
 
