@@ -1,5 +1,6 @@
 // Scenes of failures that happen to tasks of every bus, with real processes, for the tests of both engines.
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { RawClient } from '../../scripts/harness/raw-grpc.ts';
 import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
@@ -7,6 +8,7 @@ import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { TaskRecord } from '../../sidecar/bus/log/task-record.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../../sidecar/task/task-message.ts';
 import { type BusPod, Diary, type PodOptions, startPod } from './bus-pod.ts';
+import { StreamCall } from './bus-scene.ts';
 import { logFile, Submitter } from './task-consumer.ts';
 import { taskRequest } from './upstream.ts';
 
@@ -91,6 +93,42 @@ const SHORT_LEASE = { consume: { places: 1, lease: '2s' } };
 
 /** Registers the scenes. */
 export function endWell(t: Test, newBus: NewBus): void {
+  // It waits longest.
+  t.test(
+    'a caller counts for as long as its sidecar lives: a killed one keeps no task alive, and ends none',
+    async (t) => {
+      const scene = await startFaultScene(t, await newBus(t));
+      await scene.pod();
+      const callers = [await startCaller(t, scene.url, '3s'), await startCaller(t, scene.url, '3s')];
+      const clients = callers.map(
+        ({ outboundPort }) =>
+          new RawClient(t, outboundPort, { 'grpc.default_authority': 'research', 'grpc.enable_retries': 0 }),
+      );
+      const request = taskRequest({ id: 'asked', input: 'stream 3000 100' });
+      const call = async (client: RawClient): Promise<StreamCall> => {
+        const begun = new StreamCall({ client }, request);
+        await waitUntil('it has chunks', () => begun.chunks.length > 0);
+        return begun;
+      };
+      const stays = await call(clients[0]!);
+      const leaves = await call(clients[1]!);
+      // Longer than the lease, so that it counts only because its sidecar says that it is there.
+      await sleep(4_000);
+      leaves.call.cancel();
+      await leaves.status;
+      const had = stays.chunks.length;
+      await waitUntil('it goes on', () => stays.chunks.length > had + 5);
+      const last = await call(clients[1]!);
+      callers[0]!.kill('SIGKILL');
+      await stays.status;
+      await sleep(4_000);
+      t.equal(scene.diary.count('cancelled'), 0, 'the killed one ends nothing');
+      last.call.cancel();
+      await waitUntil('the agent is cancelled', () => scene.diary.count('cancelled') === 1);
+      t.equal(scene.diary.count('begin'), 1);
+    },
+  );
+
   t.test('a pod that is killed loses nothing, and what it ran runs once more elsewhere', async (t) => {
     const scene = await startFaultScene(t, await newBus(t));
     const doomed = await scene.pod({ consume: { places: 3, lease: '2s' } });
@@ -196,13 +234,6 @@ export function endWell(t: Test, newBus: NewBus): void {
     async (t) => {
       const scene = await startFaultScene(t, await newBus(t));
       await scene.pod();
-      const caller = async (): Promise<Sidecar> => {
-        const clusters = { research: { bus: 'research' } };
-        const config = { inbound: { app: 'none' }, bus: { url: scene.url }, outbound: { clusters } };
-        const sidecar = await startSidecar(t, config, { until: 'live' });
-        await waitUntil('it has the bus', () => sidecar.logs().includes('the bus is connected'));
-        return sidecar;
-      };
       const request = taskRequest({ id: 'asked', input: 'sleep 800' });
       const call = async (port: number) =>
         new RawClient(t, port, { 'grpc.default_authority': 'research', 'grpc.enable_retries': 0 }).unary(
@@ -211,14 +242,23 @@ export function endWell(t: Test, newBus: NewBus): void {
             path: PROCESS_TASK_PATH,
           },
         );
-      const first = await caller();
+      const first = await startCaller(t, scene.url);
       const lost = call(first.outboundPort);
       await scene.begun(1);
       first.kill('SIGKILL');
       t.equal((await lost).code, 14);
-      const again = await call((await caller()).outboundPort);
+      const again = await call((await startCaller(t, scene.url)).outboundPort);
       t.equal(again.code, 0, again.details);
       t.equal(scene.diary.count('begin'), 1);
     },
   );
+}
+
+/** The sidecar of an app that calls `research` over the bus. */
+async function startCaller(t: Test, url: string, lease = '30s'): Promise<Sidecar> {
+  const clusters = { research: { bus: 'research' } };
+  const config = { inbound: { app: 'none' }, bus: { url, consume: { lease } }, outbound: { clusters } };
+  const sidecar = await startSidecar(t, config, { until: 'live' });
+  await waitUntil('it has the bus', () => sidecar.logs().includes('the bus is connected'));
+  return sidecar;
 }
