@@ -5,14 +5,15 @@ import { FencedError, LogSetupError } from '../log/log-errors.ts';
 import type { TaskLease } from '../log/task-log.ts';
 import type { Answer, TaskRecord } from '../log/task-record.ts';
 import type { ChunkEnd } from './chunks.ts';
+import { DeadlineTimer } from './deadline-timer.ts';
 import type { Delivery } from './delivery.ts';
 import { KeyConflict } from './keys.ts';
 import { resultSubject } from './names.ts';
+import { RunChunks } from './run-chunks.ts';
 import type { Store } from './store.ts';
 import { type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
 import { DEADLINE_CAUSE, ended, givenBack, lost } from './task-steps.ts';
 
-const LONGEST_TIMER_MS = 2_147_483_647;
 /** For so long the agent goes on at its deadline while the bus is asked whether that still holds. */
 const LOOK_MS = 100;
 
@@ -29,12 +30,10 @@ export class NatsLease implements TaskLease {
   private state: State = 'held';
   private fence: FencedError | undefined;
   private entry: TaskEntry;
-  private end: ChunkEnd;
-  private readonly firstEnd: ChunkEnd;
-  /** Writes of the key are made one after the other; so are those of chunks. */
+  private readonly chunks: RunChunks;
+  private readonly deadline = new DeadlineTimer(() => void this.passDeadline());
+  /** Writes of the key are made one after the other. */
   private keyTurn: Promise<unknown> = Promise.resolve();
-  private chunkTurn: Promise<unknown> = Promise.resolve();
-  private deadlineTimer: NodeJS.Timeout | undefined;
   /** On the monotonic clock, counted from when the write that gave it was sent. */
   private heldUntilMs: number;
 
@@ -50,20 +49,19 @@ export class NatsLease implements TaskLease {
     this.entry = entry;
     this.delivery = delivery;
     this.requestBytes = entry.task.requestBytes;
-    this.end = end;
-    this.firstEnd = end;
     this.onEnd = onEnd;
     this.record = { ...toRecord(entry), lastSequence: end.lastSequence };
+    this.chunks = new RunChunks(store, this.record, end, {
+      check: () => this.check(),
+      confirm: () => this.confirm(),
+      heldUntilMs: () => this.heldUntilMs,
+    });
     this.heldUntilMs = sentMs + store.settings.leaseMs;
     this.watchDeadline();
   }
 
   get cancelled(): AbortSignal {
     return this.cancelling.signal;
-  }
-
-  private get hasWritten(): boolean {
-    return this.end.lastSequence !== this.firstEnd.lastSequence;
   }
 
   async request(): Promise<Buffer> {
@@ -85,7 +83,7 @@ export class NatsLease implements TaskLease {
       const { leaseMs } = this.store.settings;
       const leaseEndsAtMs = this.store.nowMs() + leaseMs;
       const { revision, task } = this.entry;
-      const next = { ...task, begun: true, leaseEndsAtMs, lastSequence: this.end.lastSequence };
+      const next = { ...task, begun: true, leaseEndsAtMs, lastSequence: this.chunks.lastSequence };
       this.entry = await this.store.keys.write(this.record, revision, next);
       this.heldUntilMs = sentMs + leaseMs;
       this.store.queue.hold(this.delivery, leaseMs);
@@ -93,39 +91,11 @@ export class NatsLease implements TaskLease {
   }
 
   write(count: number, payload: Buffer): Promise<void> {
-    const written = this.chunkTurn.then(async () => {
-      this.check();
-      const { generation, run } = this.record;
-      for (;;) {
-        const end = await this.store.chunks.append(
-          this.record,
-          generation,
-          run,
-          this.end,
-          count,
-          payload,
-          this.heldUntilMs,
-        );
-        this.check();
-        if (end !== undefined) {
-          this.end = end;
-          this.store.size.add(payload.length);
-          return;
-        }
-        // Only chunks that outlived their task's key may be there while we still hold it.
-        await this.confirm();
-        this.end = {
-          ...(await this.store.chunks.end(this.record, generation)),
-          lastSequence: this.end.lastSequence,
-        };
-      }
-    });
-    this.chunkTurn = written.catch(() => {});
-    return written;
+    return this.chunks.write(count, payload);
   }
 
   async settle({ status, payload }: Answer): Promise<void> {
-    await this.chunkTurn;
+    await this.chunks.written();
     await this.finish(async (task) => {
       const { results } = this.store;
       const large = results.isLarge(payload)
@@ -137,12 +107,12 @@ export class NatsLease implements TaskLease {
         state: 'done',
         holder: '',
         endedAtMs: this.store.nowMs(),
-        lastSequence: this.end.lastSequence,
+        lastSequence: this.chunks.lastSequence,
         result: {
           status,
           large,
           bytes: payload.length,
-          lastSequence: this.hasWritten ? this.end.lastSequence : 0,
+          lastSequence: this.chunks.hasWritten ? this.chunks.lastSequence : 0,
         },
       } as const;
       return { next, body: large === '' ? payload : Buffer.alloc(0) };
@@ -150,20 +120,20 @@ export class NatsLease implements TaskLease {
   }
 
   async giveBack(): Promise<void> {
-    await this.chunkTurn;
-    const { lastSequence } = this.end;
+    await this.chunks.written();
+    const { lastSequence } = this.chunks;
     await this.finish(async (task) => ({
-      next: givenBack({ ...task, lastSequence }, this.store.nowMs(), this.hasWritten),
+      next: givenBack({ ...task, lastSequence }, this.store.nowMs(), this.chunks.hasWritten),
     }));
     this.store.queue.release(this.delivery, 0);
     this.store.wake(this.delivery);
   }
 
   async lose(cause: string): Promise<void> {
-    await this.chunkTurn;
+    await this.chunks.written();
     const { settings } = this.store;
     const { state, notBeforeMs } = await this.finish(async (task) => ({
-      next: lost({ ...task, lastSequence: this.end.lastSequence }, cause, this.store.nowMs(), settings),
+      next: lost({ ...task, lastSequence: this.chunks.lastSequence }, cause, this.store.nowMs(), settings),
     }));
     if (state !== 'queued') return;
     const delayMs = Math.max(0, notBeforeMs - this.store.nowMs());
@@ -261,14 +231,9 @@ export class NatsLease implements TaskLease {
   }
 
   private watchDeadline(): void {
-    clearTimeout(this.deadlineTimer);
     const { deadlineAtMs } = this.entry.task;
-    if (deadlineAtMs === null || this.state !== 'held') return;
-    const leftMs = Math.ceil(deadlineAtMs - this.store.nowMs());
-    this.deadlineTimer = setTimeout(
-      () => (leftMs > LONGEST_TIMER_MS ? this.watchDeadline() : void this.passDeadline()),
-      Math.min(Math.max(0, leftMs), LONGEST_TIMER_MS),
-    );
+    if (deadlineAtMs === null || this.state !== 'held') this.deadline.stop();
+    else this.deadline.start(deadlineAtMs - this.store.nowMs());
   }
 
   /** A caller that has joined may have moved it: the key says so. */
@@ -300,7 +265,7 @@ export class NatsLease implements TaskLease {
   }
 
   private letGo(): void {
-    clearTimeout(this.deadlineTimer);
+    this.deadline.stop();
     this.onEnd();
   }
 }

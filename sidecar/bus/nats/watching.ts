@@ -1,5 +1,4 @@
 /** The events of one task, as the server publishes what it has stored; the key and the stored chunks fill gaps. */
-import type { Msg } from '@nats-io/transport-node';
 import type { LogUnavailableError } from '../log/log-errors.ts';
 import type { ChunkBatch, ReaderRoom, TaskEvent } from '../log/task-log.ts';
 import { readChunk } from './chunks.ts';
@@ -7,90 +6,31 @@ import { readEntry } from './keys.ts';
 import { type TaskName, watchSubjects } from './names.ts';
 import type { Store } from './store.ts';
 import { isEnded, type StoredTask, type TaskEntry, toRecord } from './stored-task.ts';
+import { WatchInbox } from './watch-inbox.ts';
 
 /** After so long without a word the key is read: a word may be lost. */
 const SILENCE_MS = 5_000;
 /** A watch that was set up and that nobody begins ends after so long; of more at a time none is set up. */
 const PREPARED_MS = 1_000;
 const MOST_PREPARED = 4_096;
-/** A watcher that is so far behind reads from the store what it has missed. */
-const MOST_WAITING_BYTES = 65_536;
-
-/** What the server has published and nobody has read yet. */
-class Inbox {
-  private messages: Msg[] = [];
-  private bytes = 0;
-  private hasMissed = false;
-  private error: unknown;
-  private notify: (() => void) | undefined;
-
-  readonly push = (message: Msg): void => {
-    this.bytes += message.data.length;
-    if (this.bytes > MOST_WAITING_BYTES) {
-      this.messages = [];
-      this.hasMissed = true;
-    }
-    if (!this.hasMissed) this.messages.push(message);
-    this.notify?.();
-  };
-
-  fail(error: unknown): void {
-    this.error = error;
-    this.notify?.();
-  }
-
-  /** `look`: the key has to be read. */
-  async next(signal: AbortSignal, atMostMs: number): Promise<Msg | 'look' | undefined> {
-    if (this.isEmpty() && !signal.aborted) await this.wait(signal, atMostMs);
-    if (this.error !== undefined) throw this.error;
-    if (signal.aborted) return undefined;
-    if (this.hasMissed) {
-      this.hasMissed = false;
-      this.bytes = 0;
-      return 'look';
-    }
-    const message = this.messages.shift();
-    if (message === undefined) return 'look';
-    this.bytes -= message.data.length;
-    return message;
-  }
-
-  private isEmpty(): boolean {
-    return this.messages.length === 0 && !this.hasMissed && this.error === undefined;
-  }
-
-  private wait(signal: AbortSignal, atMostMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', done);
-        this.notify = undefined;
-        resolve();
-      };
-      const timer = setTimeout(done, atMostMs);
-      signal.addEventListener('abort', done, { once: true });
-      this.notify = done;
-    });
-  }
-}
 
 /** Who watches: its inbox, and its room for large batches. */
 interface Reader {
   readonly signal: AbortSignal;
-  readonly inbox: Inbox;
+  readonly inbox: WatchInbox;
   readonly room: ReaderRoom | undefined;
 }
 
 /** A watch that was set up before its task was stored, so that nothing has to be read. */
 interface Prepared {
-  readonly inbox: Inbox;
+  readonly inbox: WatchInbox;
   readonly stop: () => void;
   entry: TaskEntry | undefined;
 }
 
 export class Watching {
   private readonly store: Store;
-  private readonly inboxes = new Set<Inbox>();
+  private readonly inboxes = new Set<WatchInbox>();
   private readonly prepared = new Map<string, Prepared>();
 
   constructor(store: Store) {
@@ -149,8 +89,8 @@ export class Watching {
   private listen(
     key: string,
     publisher: string | undefined,
-  ): { readonly inbox: Inbox; readonly stop: () => void } {
-    const inbox = new Inbox();
+  ): { readonly inbox: WatchInbox; readonly stop: () => void } {
+    const inbox = new WatchInbox();
     const subscription = this.store.connection.subscribe(watchSubjects(publisher, key), inbox.push);
     this.inboxes.add(inbox);
     const stop = (): void => {
