@@ -54,6 +54,8 @@ class Reader {
 function sessionTo(t: Test, port: number): ClientHttp2Session {
   const session = connect(`http://127.0.0.1:${port}`, { maxSessionMemory: 1_000 });
   session.setMaxListeners(0);
+  // Those that do not read stall themselves, and not the others of their connection.
+  session.once('connect', () => session.setLocalWindowSize(16 * MIB));
   t.teardown(() => session.destroy());
   return session;
 }

@@ -144,7 +144,7 @@ class World {
       settings: { initialWindowSize: MIB },
     });
     session.setMaxListeners(0);
-    session.setLocalWindowSize(64 * MIB);
+    session.once('connect', () => session.setLocalWindowSize(64 * MIB));
     cleanup.teardown(() => session.destroy());
     return session;
   }

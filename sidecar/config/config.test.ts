@@ -301,6 +301,7 @@ const DEFAULTS = {
       maxAgeMs: 86_400_000,
     },
     results: { maxAgeMs: 86_400_000, maxBytes: 1_073_741_824, maxAnswerBytes: 10_485_760 },
+    maxMemoryBytes: 0,
     carryHeaders: [],
     trustPublishers: false,
     encryptKeyFile: undefined,

@@ -164,7 +164,7 @@ t.test('a full disk refuses submits and fails results, and loses nothing it has 
   const { code, output } = await runProcess(t, 'unshare', args);
   t.equal(code, 0, output);
   t.match(output, /^\d\d+ stored, all there: true, connected: true$/m);
-  t.match(output, /^settle: true .*the disk of the task file is full: make room on it$/m);
+  t.match(output, /^settle: true .*the disk of the task file .*tasks\.db is full: make room on it$/m);
   t.match(output, /^settled: small, all there: true$/m);
 });
 
