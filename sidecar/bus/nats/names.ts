@@ -9,11 +9,8 @@
  *     OUTRIGGER_REQUESTS     outrigger.requests.PUBLISHER.KEY.ID        requests above a message's limit, in parts
  *     OUTRIGGER_RESULTS      outrigger.results.PUBLISHER.KEY.ID         results above it, in parts
  *     OUTRIGGER_CONSUMERS    outrigger.consumers.TYPE.INSTANCE          sidecars that take tasks
-<<<<<<< HEAD
  *                            outrigger.attending.SIDECAR                sidecars on which callers wait
-=======
  *     OUTRIGGER_JOURNAL_NAME outrigger.journal.NAME.TASK.KIND           answers of models (`journal/nats/`)
->>>>>>> f53dde5f (Keep each sidecar's answers in a stream of its own on NATS)
  *
  * The server itself publishes what it has stored, to whoever listens: `outrigger.wake.TYPE.LANE` that a task waits,
  * `outrigger.watch.PUBLISHER.KEY.state` and `….chunks` what happens to a task. A cancel is told to the holder at
