@@ -1,7 +1,8 @@
-# Three images from one file; the last is the default:
+# Four images from one file; the last is the default:
 #
 #   docker build -t outrigger:0.2.0 .                                  the sidecar and the webhook
 #   docker build -t outrigger-agents:0.2.0 --target agents .           gateway, agents, offline provider
+#   docker build -t outrigger-tools:0.2.0 --target tools .             the tool runner (docs/tools.md)
 #   docker build -t outrigger-intercept:0.2.0 --target intercept .     the step that redirects a pod's traffic
 #
 # The base is pinned by its full version: Node's, because the compile cache is only good for the Node that made it, and
@@ -86,6 +87,28 @@ ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=4 MALLOC_ARENA_MAX=1
 USER 1000:1000
 ENTRYPOINT ["node"]
 CMD ["agents/gateway/main.ts"]
+
+# --- The helper that starts, watches and ends the runs of tools: one static program.
+FROM ${NODE_IMAGE} AS confine
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+WORKDIR /confine
+COPY agents/tools/confine ./
+RUN cc -O2 -Wall -Wextra -static -o /usr/local/bin/confine ./*.c
+
+# --- The tool runner: the agents' image with what a sandbox is made of, and Python. An operator's own tools come on top of it.
+FROM agents AS tools
+# hadolint ignore=DL3002
+USER 0:0
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap python3 && rm -rf /var/lib/apt/lists/* \
+ && mkdir /var/lib/outrigger-tools && chown 15000:15000 /var/lib/outrigger-tools
+COPY --from=confine /usr/local/bin/confine /usr/local/bin/confine
+LABEL org.opencontainers.image.title="outrigger-tools" \
+      org.opencontainers.image.description="The tool runner of Outrigger: programs in a sandbox, for agents"
+# The first process of the container is the runner: nothing of a run outlives it.
+USER 15000:15000
+CMD ["agents/tools/agent.ts"]
 
 # --- Reads an nftables script from its argument. Runs as root with NET_ADMIN, for a moment, in pods that ask for it.
 FROM ${NODE_IMAGE} AS intercept

@@ -16,8 +16,8 @@ const places: readonly [files: RegExp, pattern: RegExp][] = [
   [/^k8s\/.*kustomization\.yaml$/, after(String.raw`\{ name: outrigger[\w-]*, newTag: `)],
   [/^Dockerfile$/, after('^ARG VERSION=')],
   [
-    /(^|\/)(Dockerfile|README\.md|docker-compose\.yml)$|^docs\/.*\.md$/,
-    after('\\boutrigger(?:-agents|-intercept)?:'),
+    /(^|\/)(Dockerfile|README\.md|docker-compose(\.tools)?\.yml)$|^docs\/.*\.md$/,
+    after('\\boutrigger(?:-agents|-intercept|-tools)?:'),
   ],
 ];
 

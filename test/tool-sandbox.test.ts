@@ -102,13 +102,32 @@ t.test(
       { mode: 0o755 },
     );
     const fooled = await attackSandbox({ confine, bubblewrap: pretender }, folder);
-    t.match(fooled, { tier: 'landlock', walls: 'landlock', problems: [/^namespaces: /] });
+    t.match(fooled, {
+      tier: 'landlock',
+      walls: 'landlock',
+      problems: [/^namespaces: /, /^namespaces without .proc: /],
+    });
     const absent = await attackSandbox({ confine, bubblewrap: join(folder, 'none') }, folder);
     t.match(absent, { tier: 'landlock', problems: [/^namespaces: .*No such file/] });
     const nothing = await attackSandbox({ confine: join(folder, 'none'), bubblewrap: '/none' }, folder);
     t.match(nothing, { tier: 'none', walls: undefined });
   },
 );
+
+t.test('runs have no /proc where a container masks its own', { skip }, async (t) => {
+  const { folder, confine } = folderForRuns(t);
+  const file = join(import.meta.dirname, '..', 'agents/tools/sandbox/self-attack.ts');
+  const given = JSON.stringify({ confine, bubblewrap: requireTool('bwrap') });
+  const code = `const { attackSandbox } = await import(${JSON.stringify(file)});
+    console.log(JSON.stringify(await attackSandbox(${given}, ${JSON.stringify(folder)})));`;
+  const script = 'mount --bind /dev/null /proc/version && exec "$@"';
+  const args = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', process.execPath];
+  const made = spawnSync('unshare', [...args, '--input-type=module', '--eval', code], { encoding: 'utf8' });
+  t.equal(made.status, 0, made.stderr);
+  const { tier, programs, problems } = JSON.parse(made.stdout);
+  t.match({ tier, programs }, { tier: 'namespaces', programs: { withoutProc: true } });
+  t.match(problems, [/^namespaces: .*proc/]);
+});
 
 t.test('a container runtime that is a sandbox is recognized by its kernel', async (t) => {
   const of = (files: Record<string, string>) => foreignRuntime((path) => files[path] ?? '');

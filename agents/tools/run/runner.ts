@@ -7,7 +7,6 @@ import type { CommandPlan, FetchPlan, Tool } from '../catalogue/tool.ts';
 import { AllowList, NotAllowed } from '../network/allow-list.ts';
 import { fetchAllowed, TooLong } from '../network/fetch.ts';
 import { serveProxy } from '../network/proxy.ts';
-import type { Programs } from '../sandbox/launch.ts';
 import { describeLimit, type LimitName } from '../sandbox/limits.ts';
 import { type RunEnd, type RunOptions, runBehind } from '../sandbox/sandboxed-run.ts';
 import type { Proof } from '../sandbox/self-attack.ts';
@@ -27,7 +26,6 @@ export class Runner {
   readonly catalogue: Catalogue;
   readonly proof: Proof;
   readonly settings: ToolsSettings;
-  private readonly programs: Programs;
   private readonly workspaces: Workspaces;
   private readonly places: Places;
   private readonly once: Once;
@@ -35,9 +33,8 @@ export class Runner {
   private readonly counts: RunCounts;
 
   /** @throws SettingError; Error where the folder of workspaces can't be made */
-  constructor(settings: ToolsSettings, programs: Programs, proof: Proof, counts: RunCounts) {
+  constructor(settings: ToolsSettings, proof: Proof, counts: RunCounts) {
     this.settings = settings;
-    this.programs = programs;
     this.proof = proof;
     this.counts = counts;
     this.catalogue = new Catalogue(settings, proof.walls === 'namespaces' ? insideNode : process.execPath);
@@ -141,7 +138,7 @@ export class Runner {
       limits: tool.limits,
       hasProxy,
     };
-    return runBehind(this.proof.walls!, this.programs, launch, {
+    return runBehind(this.proof.walls!, this.proof.programs, launch, {
       signal,
       ...(plan.stdin === undefined ? {} : { stdin: plan.stdin }),
       ...(onOutput === undefined ? {} : { onOutput }),

@@ -7,6 +7,8 @@ export interface Programs {
   /** The helper `confine` (agents/tools/confine). */
   confine: string;
   bubblewrap: string;
+  /** A container whose own /proc is partly masked may not mount one: runs then have an empty folder there. */
+  withoutProc?: true;
 }
 
 /** One run: what it starts, and what it sees. */
@@ -70,7 +72,8 @@ function bubblewrapped(programs: Programs, launch: Launch): string[] {
     ...['--hostname', 'sandbox', '--ro-bind', '/usr', '/usr'],
     ...systemFolders.flatMap((folder) => ['--symlink', `usr${folder}`, folder]),
     ...etc.flatMap((path) => ['--ro-bind-try', path, path]),
-    ...['--proc', '/proc', '--dev', '/dev'],
+    ...(programs.withoutProc ? ['--dir', '/proc'] : ['--proc', '/proc']),
+    ...['--dev', '/dev'],
     ...['--size', disk, '--tmpfs', '/dev/shm', '--size', disk, '--tmpfs', '/tmp'],
     ...['--ro-bind', programs.confine, insideConfine],
     ...launch.programs.flatMap(({ outside, inside }) => ['--ro-bind', outside, inside]),

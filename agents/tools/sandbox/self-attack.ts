@@ -15,6 +15,8 @@ export interface Proof {
   tier: Tier | 'none';
   /** How runs are started; undefined where nothing holds. */
   walls: Walls | undefined;
+  /** What they are made of. */
+  programs: Programs;
   /** The container's runtime, where it is a sandbox itself: `gvisor`, `kata`. */
   runtime: string | undefined;
   /** Attacks that these walls held. */
@@ -34,12 +36,16 @@ interface Findings {
 }
 
 /** @param folder an existing folder that the user of runs may enter */
-export async function attackSandbox(programs: Programs, folder: string): Promise<Proof> {
+export async function attackSandbox(given: Programs, folder: string): Promise<Proof> {
   const runtime = foreignRuntime();
   const problems: string[] = [];
-  const candidates: readonly Walls[] =
-    runtime === undefined ? ['namespaces', 'landlock'] : ['namespaces', 'landlock', 'bare'];
-  for (const walls of candidates) {
+  const candidates: [Walls, Programs][] = [
+    ['namespaces', given],
+    ['namespaces', { ...given, withoutProc: true }],
+    ['landlock', given],
+  ];
+  if (runtime !== undefined) candidates.push(['bare', given]);
+  for (const [walls, programs] of candidates) {
     const found = await attackWalls(walls, programs, folder).catch(
       ({ message }: Error): Findings => ({ held: [], broken: [], problem: message }),
     );
@@ -49,15 +55,17 @@ export async function attackSandbox(programs: Programs, folder: string): Promise
       return {
         tier: runtime !== undefined ? 'runtime' : walls === 'namespaces' ? 'namespaces' : 'landlock',
         walls,
+        programs,
         runtime,
         held: found.held,
         notHeld: found.broken,
         problems,
       };
     }
-    problems.push(`${walls}: ${found.problem ?? `does not hold ${failed.join(', ')}`}`);
+    const kind = programs.withoutProc ? `${walls} without /proc` : walls;
+    problems.push(`${kind}: ${found.problem ?? `does not hold ${failed.join(', ')}`}`);
   }
-  return { tier: 'none', walls: undefined, runtime, held: [], notHeld: [], problems };
+  return { tier: 'none', walls: undefined, programs: given, runtime, held: [], notHeld: [], problems };
 }
 
 /** Makes every attack once. */

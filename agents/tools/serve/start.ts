@@ -37,7 +37,7 @@ export async function startToolRunner(
   const programs = { confine: tools.helper, bubblewrap: tools.bubblewrap };
   const proof = await attackSandbox(programs, folder);
   const counts = new RunCounts();
-  const runner = new Runner(tools, programs, proof, counts);
+  const runner = new Runner(tools, proof, counts);
   const server = await startAgentServer(toolsAgent(runner), settings, log, {
     services: [toolsServiceName],
     problem: () => runner.problem,

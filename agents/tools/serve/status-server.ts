@@ -50,10 +50,12 @@ export async function startStatusServer(
 }
 
 function statsOf({ proof, settings, catalogue, problem }: Runner, counts: RunCounts): object {
+  const { programs, ...sandbox } = proof;
   return {
     ready: problem === undefined,
     ...(problem === undefined ? {} : { problem }),
-    sandbox: { ...proof, minimum: settings.minimum },
+    has_proc: programs.withoutProc !== true,
+    sandbox: { ...sandbox, minimum: settings.minimum },
     tools: catalogue.tools.map(({ name }) => name),
     runs: counts.list(),
   };
