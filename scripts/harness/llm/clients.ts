@@ -1,6 +1,7 @@
 // Two clients of a model, the unmodified openai package and plain HTTP, and the outcome that each observes.
 import { request as httpRequest } from 'node:http';
 import OpenAI from 'openai';
+import { OPENAI_FORM, type ProviderForm } from './forms.ts';
 
 export interface Seen {
   /** `answer`: an end without an error. `error`: a visible error. `hang`: neither within the limit. */
@@ -30,7 +31,7 @@ const MESSAGES = [{ role: 'user' as const, content: 'count to five' }];
 
 export const CLIENTS: Readonly<Record<'openai' | 'http', Client>> = {
   openai: (ask) => watched(ask, askOpenAi),
-  http: (ask) => watched(ask, askHttp),
+  http: (ask) => httpClient(OPENAI_FORM)(ask),
 };
 
 interface Partial {
@@ -89,16 +90,17 @@ async function askOpenAi(ask: Ask, partial: Partial, signal: AbortSignal): Promi
   for await (const chunk of chunks) partial.text += chunk.choices[0]?.delta.content ?? '';
 }
 
-/** A client without a library: any end of the bytes is an end, unless an event reports an error. */
-function askHttp(ask: Ask, partial: Partial, signal: AbortSignal): Promise<void> {
-  const body = JSON.stringify({
-    model: ask.model,
-    messages: MESSAGES,
-    ...(ask.stream ? { stream: true } : {}),
-  });
+/** A client without a library, for an API of this form: any end of the bytes is an end, unless an event reports an error. */
+export function httpClient(form: ProviderForm): Client {
+  return (ask) => watched(ask, (asked, partial, signal) => askHttp(form, asked, partial, signal));
+}
+
+function askHttp(form: ProviderForm, ask: Ask, partial: Partial, signal: AbortSignal): Promise<void> {
+  const body = JSON.stringify(form.body(ask.model, ask.stream));
+  const root = ask.baseUrl.replace(/\/v1$/, '');
   return new Promise((resolve, reject) => {
     const request = httpRequest(
-      `${ask.baseUrl}/chat/completions`,
+      `${root}${form.path(ask.model, ask.stream)}`,
       {
         method: 'POST',
         agent: false,
@@ -106,7 +108,8 @@ function askHttp(ask: Ask, partial: Partial, signal: AbortSignal): Promise<void>
         headers: {
           'content-type': 'application/json',
           'content-length': Buffer.byteLength(body),
-          authorization: `Bearer ${ask.apiKey ?? 'placeholder'}`,
+          ...form.headers,
+          ...(ask.apiKey === undefined ? {} : { authorization: `Bearer ${ask.apiKey}` }),
         },
       },
       (response) => {
@@ -121,7 +124,7 @@ function askHttp(ask: Ask, partial: Partial, signal: AbortSignal): Promise<void>
           try {
             if (response.statusCode !== 200)
               throw new Error(`status ${response.statusCode}: ${text.slice(0, 300)}`);
-            partial.text = ask.stream ? streamedText(text) : plainText(text);
+            partial.text = ask.stream ? streamedText(form, text) : form.textOf(JSON.parse(text));
             resolve();
           } catch (error) {
             reject(error);
@@ -134,20 +137,8 @@ function askHttp(ask: Ask, partial: Partial, signal: AbortSignal): Promise<void>
   });
 }
 
-function plainText(text: string): string {
-  return (JSON.parse(text) as { choices: { message: { content: string } }[] }).choices[0]!.message.content;
-}
-
-function streamedText(text: string): string {
+function streamedText(form: ProviderForm, text: string): string {
   let joined = '';
-  for (const [, data = ''] of text.matchAll(/^data: (.*)$/gm)) {
-    if (data === '[DONE]') continue;
-    const value = JSON.parse(data) as {
-      error?: { message: string };
-      choices?: { delta: { content?: string } }[];
-    };
-    if (value.error !== undefined) throw new Error(value.error.message);
-    joined += value.choices?.[0]?.delta.content ?? '';
-  }
+  for (const [, data = ''] of text.matchAll(/^data: (.*)$/gm)) joined += form.textOfEvent(data.trimEnd());
   return joined;
 }

@@ -66,9 +66,9 @@ export function defaultSettings(url: string): object {
 }
 
 /** The `llm` section with the time limits of the comparison. */
-export function faultSettings(url: string): object {
+export function faultSettings(url: string, kind: string | null = null): object {
   return {
-    upstreams: [{ name: 'scripted', url }],
+    upstreams: [{ name: 'scripted', kind, url }],
     first_byte_timeout: `${CLOCKS.firstByteMs}ms`,
     idle_timeout: `${CLOCKS.idleMs}ms`,
     timeout: `${CLOCKS.plainMs}ms`,
