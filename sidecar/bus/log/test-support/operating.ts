@@ -62,7 +62,7 @@ export const operating: Cases = {
     await store(log, newTask('a'), newTask('b'));
     const { next } = await log.list({ limit: 1 });
     t.strictSame((await listed(log, ['a'], { limit: 1, after: next! })).flat(), ['a']);
-    for (const after of ['', 'x', '-1', '1e3', '0', `${next}0x`, next!.slice(1, -1) + '%', '9'.repeat(400)]) {
+    for (const after of ['', 'x', '-1', '1e3', '0', `${next}0x`, `${next!.slice(1, -1)}%`, '9'.repeat(400)]) {
       const error = await errorOf(log.list({ limit: 1, after }));
       t.ok(error instanceof UnknownPageError, JSON.stringify(after));
     }
