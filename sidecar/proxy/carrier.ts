@@ -24,8 +24,6 @@ export interface ConnectionNames {
 export interface CarriedStream<Self> extends ListNode<Self> {
   /** Its number on this connection. */
   readonly streamId: number;
-  /** Its call is over. */
-  readonly hasEnded: boolean;
   readonly isOver: boolean;
   readonly sent: SentBytes;
   /** There is no room for what it has sent. */
@@ -41,7 +39,8 @@ export interface CarrierOwner<Carried extends CarriedStream<Carried>> {
 
 /**
  * A connection's writes go to its log as they are, with no work for a frame. Only what does not fit there, or is asked for, is
- * divided among the streams, each of which has a tail (`sent-tail.ts`). Log and tails hold 256 KiB for each stream that runs.
+ * divided among the streams, each of which has a tail (`sent-tail.ts`). Log and tails hold 256 KiB for each stream that may
+ * be resumed. One whose call is over counts, too: the last bytes of a burst are often on the way when all its calls are.
  */
 export class Carrier<Carried extends CarriedStream<Carried>>
   extends ListNode<Carrier<Carried>>
@@ -53,8 +52,6 @@ export class Carrier<Carried extends CarriedStream<Carried>>
   private readonly owner: CarrierOwner<Carried>;
   private readonly log: SentLog;
   private size = 0;
-  /** The streams whose calls are not over. */
-  private running = 0;
   /** What the tails have, and what the connection had written when the log was divided last. */
   private tailBytes = 0;
   private dividedAtBytes = 0;
@@ -73,20 +70,13 @@ export class Carrier<Carried extends CarriedStream<Carried>>
 
   add(stream: Carried): void {
     if (this.size++ === 0) this.owner.add(this);
-    if (!stream.hasEnded) this.running++;
     this.tailBytes += stream.sent.heldBytes;
     this.streams.add(stream);
-  }
-
-  /** The call of one of its streams is over. */
-  onCallEnd(): void {
-    this.running--;
   }
 
   remove(stream: Carried): void {
     this.streams.remove(stream);
     this.tailBytes -= stream.sent.heldBytes;
-    if (!stream.hasEnded) this.running--;
     if (--this.size > 0) return;
     this.log.clear();
     this.tailBytes = 0;
@@ -122,7 +112,7 @@ export class Carrier<Carried extends CarriedStream<Carried>>
   }
 
   private get limitBytes(): number {
-    return Math.min(Math.max(this.running, 1) * SENT_TAIL_MAX_BYTES - this.tailBytes, LOG_MAX_BYTES);
+    return Math.min(this.size * SENT_TAIL_MAX_BYTES - this.tailBytes, LOG_MAX_BYTES);
   }
 
   private dropTails(): void {

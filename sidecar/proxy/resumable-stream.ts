@@ -125,11 +125,6 @@ export class ResumableStream
     return this.stream.id;
   }
 
-  /** Its call is over. */
-  get hasEnded(): boolean {
-    return this.call === undefined;
-  }
-
   // --- Its call --------------------------------------------------------------------------------------------
 
   /** The call is over. */
@@ -137,7 +132,6 @@ export class ResumableStream
     if (this.call === undefined) return;
     this.call = undefined;
     if (this.isOver) return;
-    if (!this.isCut) this.carrier.onCallEnd();
     if (this.endList === undefined) this.giveUp();
     else if (!this.isCut) this.keeper.keepEnd(this);
   }
