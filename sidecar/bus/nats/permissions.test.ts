@@ -9,6 +9,7 @@ import { runProcess } from '../../../scripts/harness/process.ts';
 import { skipWithout } from '../../../scripts/harness/tool.ts';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import {
+  abortOf,
   answer,
   errorOf,
   JOIN,
@@ -97,6 +98,15 @@ t.test(
     t.match(await publisher.status(), [{ agentType: 'research', queued: 0, running: 0, dead: 1 }]);
     t.equal((await publisher.list({ limit: 10 })).records.length, 3, 'its own');
     t.equal((await consumer.list({ limit: 10 })).records.length, 4, 'who takes tasks sees all');
+
+    const asked = newTask('asked', { publisher: 'gateway' });
+    for (const waiter of ['one.1', 'two.1'])
+      await publisher.submit(asked, { joinEndedForMs: 0, waiter, isWatched: false });
+    await publisher.attend('one');
+    const run = await runOne(consumer);
+    for (const waiter of ['two.1', 'one.1']) await publisher.leave(asked.key, waiter, 'cancelled');
+    await abortOf(run.cancelled);
+    t.match(await publisher.get(asked.key), { state: 'cancelled' }, 'callers join and leave');
 
     const forged = await errorOf(publisher.submit(newTask('d', { publisher: 'operator' }), JOIN));
     t.ok(forged instanceof LogSetupError, 'under another name');
