@@ -28,11 +28,12 @@ export class Answers {
   /** Rejects while it is not known: neither 0 nor any other number would be right then. */
   async value(trigger: Trigger): Promise<{ readonly value: number; readonly isHeld: boolean }> {
     if (trigger.metric === 'queue') {
-      const tasks = await this.tasksOf(trigger.agentType);
-      const held = trigger.pods === undefined ? undefined : await this.heldReplicas(trigger.pods);
-      return tasks > 0 && held !== undefined
-        ? { value: trigger.target * held, isHeld: true }
-        : { value: tasks, isHeld: false };
+      const { pods, target, agentType } = trigger;
+      // Who asks for the queue wants the pods measured, too, while there is nothing to hold.
+      if (pods !== undefined) this.sources.fleetOf(pods);
+      const tasks = await this.tasksOf(agentType);
+      const held = pods === undefined || tasks === 0 ? undefined : await this.heldReplicas(pods);
+      return held === undefined ? { value: tasks, isHeld: false } : { value: target * held, isHeld: true };
     }
     const fleet = this.sources.fleetOf(trigger.pods);
     await fleet.measure();
