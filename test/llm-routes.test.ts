@@ -3,6 +3,8 @@ import OpenAI from 'openai';
 import t, { type Test } from 'tap';
 import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
 import { answerWhole, type Script, sendError, sendJson } from '../scripts/harness/llm/provider.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 
@@ -221,3 +223,80 @@ t.test('a provider that lacks something does not get it', async (t) => {
   t.equal(refused.status, 404);
   t.match(refused.body.toString(), /small can't take prompt_cache_key/);
 });
+
+t.test(
+  'a conversation stays where its prompt is in a cache, and a stored response where it is stored',
+  async (t) => {
+    let broken = false;
+    const [one, two] = ['r-near', 'r-far'].map((name) =>
+      provider.script(name, (request, response) => {
+        if (broken && name === 'r-near') sendError(response, 503);
+        else if (request.path.endsWith('/responses'))
+          sendJson(response, 200, {
+            id: `resp-${name}-${request.count}`,
+            object: 'response',
+            status: 'completed',
+          });
+        else return answerWhole(request, response);
+      }),
+    );
+    const clock = new TestClock();
+    const egress = await startEgress(
+      {
+        upstreams: [
+          { name: 'near', url: one },
+          { name: 'far', url: two },
+        ],
+        circuit_breaker: { failure_percent: 0 },
+        retry: { max_attempts: 2, backoff: { base: '1ms', max: '2ms' } },
+      },
+      { testClock: clock },
+    );
+    t.teardown(() => egress.close());
+    const ask = async (path: string, body: object) => {
+      const answer = await send(egress.baseUrl, path, JSON.stringify(body)).answer;
+      return { at: answer.headers['outrigger-upstream'], json: JSON.parse(answer.body.toString()) };
+    };
+    const prompt = (name: string) => ({
+      model: 'm',
+      messages: [{ role: 'user', content: name.repeat(2_000) }],
+    });
+    const cached = (key: string) => ({ ...prompt('short '), prompt_cache_key: key });
+    t.equal((await ask('/chat/completions', prompt('old '))).at, 'near');
+    const stored = await ask('/responses', { model: 'm', input: 'x' });
+    t.equal(stored.at, 'near');
+    broken = true;
+    t.equal((await ask('/chat/completions', prompt('new '))).at, 'far');
+    t.equal((await ask('/chat/completions', cached('k'))).at, 'far');
+    const far = await ask('/responses', { model: 'm', input: 'x' });
+    broken = false;
+    t.equal(
+      (await ask('/chat/completions', prompt('new '))).at,
+      'far',
+      'it does not go back while the cache there has it',
+    );
+    t.equal((await ask('/chat/completions', cached('k'))).at, 'far');
+    t.equal((await ask('/chat/completions', cached('other'))).at, 'near');
+    t.equal((await ask('/chat/completions', prompt('old '))).at, 'near', 'its own prompt is there');
+    t.equal((await ask('/responses', { model: 'm', previous_response_id: far.json.id })).at, 'far');
+    broken = true;
+    let kept: { json: object } | undefined;
+    void ask('/responses', { model: 'm', previous_response_id: stored.json.id }).then((answer) => {
+      kept = answer;
+    });
+    // The second attempt waits for its back-off.
+    await waitUntil('the request has failed', () => {
+      clock.advance(20);
+      return kept;
+    });
+    t.match(kept?.json, { error: Object }, 'no other upstream has the response');
+    t.equal(provider.requests('r-far').at(-1)?.json?.['previous_response_id'], far.json.id);
+    broken = false;
+    clock.advance(301_000);
+    t.equal(
+      (await ask('/chat/completions', prompt('new '))).at,
+      'near',
+      'after five minutes it is in no cache',
+    );
+  },
+);

@@ -22,6 +22,7 @@ import { HeadMemory } from './limits/head-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
+import { Affinity } from './provider/affinity.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
 import { answerModels, mergesModels } from './provider/model-list.ts';
 import { wrongPath } from './provider/notify-owner.ts';
@@ -72,6 +73,7 @@ export class Egress {
       settings,
       upstreams,
       routes: new Routes(upstreams, settings.models, environment.random),
+      affinity: new Affinity(),
       gate: new MinuteGate(settings.limits, wheel, clock),
       clientRetries: new ClientRetries(),
       observer,

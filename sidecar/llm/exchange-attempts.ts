@@ -11,6 +11,7 @@
 import { SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
 import type { KeylessSink } from './caller/keyless-sink.ts';
 import { Additions } from './provider/added-fields.ts';
+import type { Belonging } from './provider/affinity.ts';
 import { attemptOptions } from './provider/attempt-options.ts';
 import { statusOfEnd } from './provider/attempt-verdict.ts';
 import type { EgressContext } from './provider/egress-context.ts';
@@ -60,6 +61,8 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
   lastFailure: ProviderFailure | undefined = undefined;
   private readonly context: EgressContext;
   private readonly chain: Chain;
+  /** By which the place of a success is remembered. */
+  private readonly placeKey: string | undefined;
   private readonly settings: EgressContext['settings'];
   private readonly request: ModelRequest;
   private readonly sink: KeylessSink;
@@ -72,7 +75,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   constructor(
     context: EgressContext,
-    chain: Chain,
+    { chain, key }: Belonging,
     request: ModelRequest,
     sink: KeylessSink,
     observer: LlmRequestObserver | undefined,
@@ -82,6 +85,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const { facts } = request;
     this.context = context;
     this.chain = chain;
+    this.placeKey = key;
     this.settings = settings;
     this.request = request;
     this.sink = sink;
@@ -220,6 +224,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   private afterEnd(end: ProviderAttemptEnd, afterError: AfterError): AfterAttempt {
     const { failure } = end;
+    if (failure === undefined && end.status < 400) this.notePlace(end);
     if (failure === undefined || end.committed) {
       // After a part of an answer, an error leaves nothing to decide; what it says about the model still holds.
       if (failure?.reason === 'status') {
@@ -234,6 +239,14 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
       return 'again';
     }
     return afterError === 'again' || this.mayTryAgain(failure) ? 'again' : 'gave_up';
+  }
+
+  /** The next of its like comes here first, and what continues a stored response comes here alone. */
+  private notePlace({ facts }: ProviderAttemptEnd): void {
+    const { affinity, clock, upstreams } = this.context;
+    const mayStore = this.request.facts.operation === 'responses' && upstreams.length > 1;
+    if (this.placeKey === undefined && !mayStore) return;
+    affinity.note(this.placeKey, this.held!.target, mayStore ? (facts.id ?? '') : '', clock());
   }
 
   /** The same attempt goes out again: the provider worked on nothing, for it refused our field or had closed the connection. */

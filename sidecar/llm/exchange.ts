@@ -66,9 +66,10 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     this.maxWaitMs = context.settings.limits.maxWaitMs;
     this.info = infoOf(request);
     this.observer = context.observer?.begin(this.info);
-    const chain = context.routes.of(request.asked, request.facts);
-    this.problem = chain.problem;
-    this.attempts = new ExchangeAttempts(context, chain, request, this.sink, this.observer, this);
+    const { routes, affinity } = context;
+    const place = affinity.belongingOf(routes.of(request.asked, request.facts), request, context.clock());
+    this.problem = place.chain.problem;
+    this.attempts = new ExchangeAttempts(context, place, request, this.sink, this.observer, this);
   }
 
   private become(state: ExchangeState): void {

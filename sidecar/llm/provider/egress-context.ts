@@ -7,6 +7,7 @@ import type { MinuteGate } from '../limits/minute-gate.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
 import type { OwnerCalls } from '../shared/owner-call.ts';
 import type { LlmEvents, LlmObserver } from '../shared/request-observer.ts';
+import type { Affinity } from './affinity.ts';
 import type { Routes } from './routes.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -31,6 +32,7 @@ export interface EgressContext extends EgressEnvironment {
   upstreams: readonly Upstream[];
   /** Where requests may go; of the upstreams and the settings. */
   routes: Routes;
+  readonly affinity: Affinity;
   readonly gate: MinuteGate;
   readonly clientRetries: ClientRetries;
   observer: LlmObserver | undefined;

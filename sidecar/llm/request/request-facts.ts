@@ -37,6 +37,10 @@ export interface RequestFacts {
   /** Whether there is a scan. */
   readonly understood: boolean;
   readonly temperature: number | undefined;
+  /** `prompt_cache_key`: requests with one name share a cache; '' without one. */
+  readonly cacheKey: string;
+  /** The stored response that the request continues; '' without one. */
+  readonly previousResponse: string;
 }
 
 /** English has about four bytes a token; code and other scripts have fewer. */
@@ -59,6 +63,8 @@ export const READ_KEYS: ReadonlySet<string> = new Set([
   'generation_config',
   'cachedContent',
   'cached_content',
+  'prompt_cache_key',
+  'previous_response_id',
 ]);
 
 /** The types of message parts that are no text. */
@@ -125,6 +131,8 @@ export function readRequestFacts(
     scan,
     understood: true,
     temperature: typeof temperature === 'number' ? temperature : undefined,
+    cacheKey: stringOf(scan, 'prompt_cache_key'),
+    previousResponse: stringOf(scan, 'previous_response_id'),
   };
 }
 
@@ -148,6 +156,8 @@ function unread(operation: Operation, bytes: number, place: Place): RequestFacts
     scan: undefined,
     understood: false,
     temperature: undefined,
+    cacheKey: '',
+    previousResponse: '',
   };
 }
 
@@ -167,6 +177,11 @@ export function maxOutputField(operation: Operation): string | undefined {
 /** Returns the value of a key; the last one, as most servers do. */
 function lastOf(scan: JsonScan, key: string): unknown {
   return parsed(scan.fields.get(key)?.texts.at(-1));
+}
+
+function stringOf(scan: JsonScan, key: string): string {
+  const value = lastOf(scan, key);
+  return typeof value === 'string' ? value : '';
 }
 
 /** Returns the largest of a field's values: no server takes a larger one. */
