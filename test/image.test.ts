@@ -201,9 +201,11 @@ t.test('Compose brings the tool runner behind a sidecar of its own', async (t) =
   const agents = Object.keys(all).filter(
     (name) => name.endsWith('-agent-sidecar') || name.endsWith('-2-sidecar'),
   );
-  t.strictSame(Object.keys(others).sort(), agents.sort(), 'each agent may call it');
+  const beside = agents.map((name) => name.replace('-sidecar', ''));
+  t.strictSame(Object.keys(others).sort(), [...agents, ...beside].sort(), 'each agent may call it');
+  for (const name of beside) t.strictSame(others[name], { environment: { AGENT_TOOLS: 'tools-agent' } });
   const config = join(root, 'k8s/overlays/tools/outrigger.yaml');
-  for (const service of [sidecar, ...Object.values<{ volumes: string[] }>(others)])
+  for (const service of [sidecar, ...agents.map((name) => others[name])])
     t.strictSame(service.volumes, ['./k8s/overlays/tools/outrigger.yaml:/etc/outrigger/outrigger.yaml:ro']);
   const check = await runProcess(t, node, [join(root, 'sidecar/main.ts'), 'check', '--config', config]);
   t.equal(check.code, 0, check.output);

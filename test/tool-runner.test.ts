@@ -5,7 +5,10 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { callAgent } from '../agents/runtime/serve.ts';
+import { startProvider } from '../agents/provider/server.ts';
+import { callAgent, streamAgent } from '../agents/runtime/serve.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { startProcess } from '../scripts/harness/process.ts';
 import { startSidecar } from '../scripts/harness/sidecar.ts';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
@@ -337,4 +340,44 @@ t.test('a runner whose sandbox is below the minimum is not ready, and says why',
     (await other.failure({ tool: 'shell', args: { code: 'f() { f | f & }; f; sleep 30' } })).details,
     /processes/,
   );
+});
+
+t.test('an agent gives its model the tools, and tells which it has run', { skip }, async (t) => {
+  const provider = await startProvider('127.0.0.1', 0);
+  t.teardown(() => provider.close());
+  const { runner, address } = await scene(t);
+  const clusters = { 'tools-agent': { endpoints: [address], task: { deduplicate: false } } };
+  const own = await startSidecar(t, { outbound: { clusters } }, { until: 'live' });
+  const listen = `127.0.0.1:${await freePort()}`;
+  const agent = startProcess(
+    t,
+    process.execPath,
+    [join(import.meta.dirname, '../agents/research/agent.ts')],
+    {
+      env: {
+        AGENT_LISTEN: listen,
+        AGENT_OUTBOUND: `127.0.0.1:${own.outboundPort}`,
+        AGENT_TOOLS: 'tools-agent',
+        OPENAI_BASE_URL: provider.baseUrl,
+        OPENAI_API_KEY: 'offline',
+      },
+    },
+  );
+  await waitUntil('the agent listens', () => agent.logs().includes('listening'));
+  const answer = await callAgent(listen, { input: 'What is 6 * (3 + 4)?' });
+  t.match(answer, { status: 'SUCCESS', output: /^The tool says: 42\n/ });
+  t.match(answer.tool_calls, [
+    { tool_name: 'python', arguments: '{"code":"print(6 * (3 + 4))"}', result: '42\n' },
+  ]);
+  const pieces: string[] = [];
+  for await (const piece of streamAgent(listen, { input: 'Calculate 2 ** 10' })) pieces.push(piece);
+  t.match(pieces.join(''), /^The tool says: 1024\n/);
+  const without = await callAgent(listen, { input: 'What is a circuit breaker?' });
+  t.same(without.tool_calls, [], 'no tool is run where the model asks for none');
+
+  runner.kill('SIGKILL');
+  await runner.ended;
+  const alone = await callAgent(listen, { input: 'What is 1 + 1?' });
+  t.match(alone.tool_calls[0]?.result, /^(The tool did not succeed|The outcome is unknown)/);
+  t.equal(alone.status, 'SUCCESS');
 });

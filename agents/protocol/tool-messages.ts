@@ -27,7 +27,7 @@ export interface ToolEvent {
   result?: ToolResult;
 }
 
-interface ToolDescription {
+export interface ToolDescription {
   name: string;
   description: string;
   /** JSON Schema, as JSON. */

@@ -28,10 +28,17 @@ export interface Answer {
  * that a reader sees which agent was involved, and a test can check what the agent asked.
  *
  * @param maxTokens 0 for no limit
+ * @param toolResult what a tool returned for this question; it leads the answer
  * @param exactTokens the length to which the answer is padded or truncated; 0 for its natural length
  */
-export function answer(prompt: Prompt, maxTokens: number, exactTokens = 0): Answer {
-  const whole = tokensOf(compose(roleOf(prompt.instructions), prompt.question));
+export function answer(
+  prompt: Prompt,
+  maxTokens: number,
+  exactTokens = 0,
+  toolResult: string | undefined = undefined,
+): Answer {
+  const found = toolResult === undefined ? '' : `The tool says: ${toolResult.trim().slice(0, 2000)}\n\n`;
+  const whole = tokensOf(found + compose(roleOf(prompt.instructions), prompt.question));
   let tokens = whole;
   if (exactTokens > 0)
     tokens = Array.from({ length: exactTokens }, (_, index) => whole[index % whole.length]!);

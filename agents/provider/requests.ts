@@ -24,6 +24,9 @@ export interface TextRequest {
   stream: boolean;
   includeUsage: boolean;
   user: string | undefined;
+  /** The names of the tools that the model may call, and what the last call after the question returned. */
+  tools: readonly string[];
+  toolResult: string | undefined;
 }
 
 type Json = Record<string, unknown>;
@@ -37,6 +40,7 @@ export function readChatRequest(body: Json): TextRequest {
   return {
     ...common(body),
     prompt: promptOfTurns(messages, 'messages', ''),
+    toolResult: lastToolResult(messages),
     maxTokens: limit(body, 'max_completion_tokens') || limit(body, 'max_tokens'),
     includeUsage: (body['stream_options'] as Json | undefined)?.['include_usage'] === true,
   };
@@ -53,6 +57,7 @@ export function readResponsesRequest(body: Json): TextRequest {
   return {
     ...common(body),
     prompt: promptOfTurns(turns, 'input', instructions),
+    toolResult: undefined,
     maxTokens: limit(body, 'max_output_tokens'),
     includeUsage: true,
   };
@@ -69,7 +74,21 @@ function common(body: Json) {
     temperature: temperature as number | null,
     stream: stream === true,
     user: typeof user === 'string' ? user : undefined,
+    tools: toolNames(body['tools']),
   };
+}
+
+function toolNames(tools: unknown): string[] {
+  if (!Array.isArray(tools)) return [];
+  return tools.flatMap((tool: Json | null) => {
+    const name = (tool?.['function'] as Json | undefined)?.['name'] ?? tool?.['name'];
+    return typeof name === 'string' ? [name] : [];
+  });
+}
+
+function lastToolResult(turns: unknown[]): string | undefined {
+  const last = (turns.at(-1) ?? {}) as Json;
+  return last['role'] === 'tool' ? textOf(last['content']) : undefined;
 }
 
 /** The instructions are all system and developer turns; the question is the last user turn. */

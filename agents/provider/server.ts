@@ -13,6 +13,7 @@ import { RequestError, readChatRequest, readResponsesRequest, type TextRequest }
 import { responseEvents, response as responseShape } from './responses.ts';
 import { sendEvents, sendJson } from './send.ts';
 import { StatsCounter } from './stats.ts';
+import { sumFor } from './tool-call.ts';
 
 /** The models that /v1/models lists. The provider also answers requests for any other name. */
 const models = ['gpt-4o-mini', 'gpt-4o', 'text-embedding-3-small'];
@@ -122,9 +123,11 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
   }
 }
 
-function answerOf({ prompt, maxTokens }: TextRequest, { output_tokens, tool_call }: Behaviour): Answer {
-  if (tool_call === undefined) return answer(prompt, maxTokens, output_tokens);
-  const toolCall = { name: tool_call.name, arguments: tool_call.arguments ?? '{}' };
+function answerOf(request: TextRequest, { output_tokens, tool_call }: Behaviour): Answer {
+  const { prompt, maxTokens, tools, toolResult } = request;
+  const wanted = tool_call ?? (toolResult === undefined ? sumFor(prompt.question, tools) : undefined);
+  if (wanted === undefined) return answer(prompt, maxTokens, output_tokens, toolResult);
+  const toolCall = { name: wanted.name, arguments: wanted.arguments ?? '{}' };
   return { tokens: [], finishReason: 'stop', inputTokens: prompt.inputTokens, toolCall };
 }
 

@@ -8,6 +8,17 @@ export interface ToolCall {
   arguments: string;
 }
 
+/** A sum that somebody asks for: numbers and signs, with one sign at least between two numbers. */
+const sum = /(?:^|[\s:=])([(\d][\d\s().]{0,60}[-+*/%](?:[-\d\s().+*/%]{0,60})[\d)])(?=$|[\s?.!,])/;
+
+/** The call by which the offline provider answers such a question, where it may run Python. */
+export function sumFor(question: string, tools: readonly string[]): ToolCall | undefined {
+  const found = tools.includes('python') ? sum.exec(question)?.[1]?.trim() : undefined;
+  if (found === undefined || !/\b(?:calculate|compute|how much|what is|sum)\b/i.test(question))
+    return undefined;
+  return { name: 'python', arguments: JSON.stringify({ code: `print(${found})` }) };
+}
+
 /** `message` of a chat completion that calls the tool. */
 export function callingMessage({ name, arguments: json }: ToolCall, id: string): object {
   const call = { id: `call_${id}`, type: 'function', function: { name, arguments: json } };

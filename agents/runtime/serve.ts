@@ -64,6 +64,7 @@ function listenToSlow(server: AgentServer, byMs: number, log: Logger): void {
 
 export type { TaskRequest, TaskResponse } from '../protocol/messages.ts';
 export type { Agent, RunningAgent, TaskResult } from './agent.ts';
+export { answerWithTools, type Conversation, streamWithTools } from './answer-with-tools.ts';
 export { type CallAgentOptions, callAgent, type NewTask, streamAgent } from './call-agent.ts';
 export { AgentError } from './errors.ts';
 export type { TaskContext } from './task-context.ts';

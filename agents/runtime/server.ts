@@ -22,6 +22,7 @@ import { AgentChannels } from './other-agents.ts';
 import { reflection } from './reflection.ts';
 import type { RuntimeSettings } from './settings.ts';
 import { streamHandler, unaryHandler } from './task-service.ts';
+import { ToolRunnerChannel } from './tools.ts';
 import { removeStaleSocket } from './unix-socket.ts';
 
 export interface AgentServer extends RunningAgent {
@@ -50,10 +51,11 @@ export async function startAgentServer(
   more: MoreServices = {},
 ): Promise<AgentServer> {
   const channels = new AgentChannels(settings.outbound);
+  const tools = settings.tools === '' ? undefined : new ToolRunnerChannel(settings.outbound, settings.tools);
   const stopping = new AbortController();
   const health = new Health(agent, more);
   const delay = { ms: 0 };
-  const service = { agent, log, delay, model: settings.model, channels, stopping: stopping.signal };
+  const service = { agent, log, delay, model: settings.model, channels, tools, stopping: stopping.signal };
 
   const server = new Server(messageLimits);
   server.addService(agentService, {
@@ -86,6 +88,7 @@ export async function startAgentServer(
     }
     server.forceShutdown();
     channels.close();
+    tools?.close();
     return inTime;
   };
   const delayTasks = (byMs: number) => {

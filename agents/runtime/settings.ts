@@ -7,6 +7,8 @@ export interface RuntimeSettings {
   listen: string;
   /** AGENT_OUTBOUND: the sidecar's outbound listener, for calls to other agents. */
   outbound: string;
+  /** AGENT_TOOLS: the name of the tool runner behind the sidecar, such as `tools-agent`; '' for none. */
+  tools: string;
   /** AGENT_DRAIN_TIMEOUT: the time for running tasks after SIGTERM. */
   drainTimeoutMs: number;
   /** AGENT_SLOW_BY: the delay of every task while SIGUSR2 has slowed the agent down; 0 ignores the signal. */
@@ -41,6 +43,7 @@ export function readSettings(environment: Environment): RuntimeSettings {
   return {
     listen: address(environment, 'AGENT_LISTEN', '127.0.0.1:50051'),
     outbound: address(environment, 'AGENT_OUTBOUND', '127.0.0.1:15001'),
+    tools: environment['AGENT_TOOLS'] ?? '',
     drainTimeoutMs: durationMs(environment, 'AGENT_DRAIN_TIMEOUT', 25_000),
     slowByMs: durationMs(environment, 'AGENT_SLOW_BY', 0),
     model: {

@@ -9,6 +9,7 @@ import { forwardedHeaders, forwardedMetadata } from './forwarded-metadata.ts';
 import { answerText, createModelClient, type ModelOptions, modelOptions } from './model.ts';
 import { type AgentChannels, type OtherAgents, otherAgents } from './other-agents.ts';
 import type { ModelSettings } from './settings.ts';
+import { type ToolRunnerChannel, type Tools, toolsOf } from './tools.ts';
 
 /** The tools and data that an agent has while it processes one task. */
 export interface TaskContext {
@@ -28,6 +29,8 @@ export interface TaskContext {
   answerText: typeof answerText;
   /** Calls to other agents through the sidecar, with this task's deadline, cancellation and trace. */
   readonly agents: OtherAgents;
+  /** The tools of the tool runner; undefined where none is configured (AGENT_TOOLS). */
+  readonly tools: Tools | undefined;
 }
 
 /** The parts of a grpc-js server call that a context needs. */
@@ -42,6 +45,7 @@ export interface ContextSettings {
   agent: { name: string; version: string };
   model: ModelSettings;
   channels: AgentChannels;
+  tools: ToolRunnerChannel | undefined;
   /** Fires when running tasks have to end. */
   stopping: AbortSignal;
 }
@@ -75,6 +79,7 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
 
   const work = beginTaskWork(call, settings.agent);
   let openai: OpenAI | undefined;
+  const forwarded = forwardedMetadata(call.metadata, work);
   const context: TaskContext = {
     signal,
     deadlineMs,
@@ -90,8 +95,9 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
       task,
       signal,
       deadlineMs,
-      forwarded: forwardedMetadata(call.metadata, work),
+      forwarded,
     }),
+    tools: settings.tools && toolsOf(settings.tools, { taskId: task.task_id, signal, deadlineMs, forwarded }),
   };
   const release = (failedWith?: string) => {
     work?.end({}, failedWith);
