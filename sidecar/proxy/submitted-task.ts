@@ -22,8 +22,11 @@ export class SubmittedLineage {
     info: RequestInfo,
     { taskId, correlationId }: TaskIds,
   ) {
-    const owner = inboundCalls.ownerOf(info, taskId, correlationId);
-    const fields = [CALL_PATH_HEADER, info.callPath || owner?.callPath || callPath.self];
+    const found = inboundCalls.ownerOf(info, taskId, correlationId);
+    // Who submits beside an agent that works on one call may be another program: it has to name that call.
+    const owner = found?.by === 'alone' ? undefined : found;
+    const fields: string[] = [];
+    if (owner !== undefined) fields.push(CALL_PATH_HEADER, info.callPath || owner.callPath || callPath.self);
     const budget = owner?.call === undefined ? undefined : budgetOf(owner.call);
     if (budget !== undefined) {
       // As for a call: an agent that passes the whole budget on does not ask for all of it.
