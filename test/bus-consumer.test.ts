@@ -8,6 +8,7 @@ import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts'
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { KeySealer } from '../sidecar/bus/message/sealing.ts';
+import { bytesField } from '../sidecar/task/protobuf.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { messageThen, ok, silence, startReplica, trailersOnly } from './support/answers.ts';
 import { logFile, Submitter, startConsumer } from './support/task-consumer.ts';
@@ -161,6 +162,28 @@ t.test('a run that ends at a deadline which a caller has moved meanwhile is begu
   t.match(record, { state: 'done', run: 1, lostRuns: 0, generation: 1 });
   t.equal(String(submitter.resultOf(record).answer), 'in the time of the second caller');
   t.same(plane.events, ['given back: its deadline was moved while it ran']);
+});
+
+t.test('one sidecar runs what a program beside it submits, also while its agent works', async (t) => {
+  const waiting: (() => void)[] = [];
+  const answered = messageThen(0, { message: 'done' });
+  const app = await startReplica(t, (stream, headers) => {
+    waiting.push(() => answered(stream, headers));
+    if (waiting.length === 2) for (const answer of waiting) answer();
+  });
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address } });
+  const client = new RawClient(t, plane.outboundPort);
+  for (const id of ['one', 'two']) {
+    const submit = bytesField(1, taskRequest({ id, type: 'research' }));
+    t.match(await client.unary(submit, { path: '/outrigger.v1.Tasks/Submit' }), { code: 0 });
+    await waitUntil('it runs', () => app.calls.length === (id === 'one' ? 1 : 2));
+  }
+  const { records } = await submitter.log.list({ limit: 10 });
+  for (const { key } of records)
+    t.match(await submitter.ended(key), { state: 'done', result: { status: 0 } });
+  t.equal(records.length, 2);
 });
 
 t.test('run_timeout bounds a run, and its result says so', async (t) => {
