@@ -213,6 +213,8 @@ t.test('each stream of a lost connection goes on with what its caller has not re
             over.add(n);
             stream.connection.sendHeaders(stream, END, undefined, true);
             calls[n]!.resumable!.onCallEnd();
+            if (stream.closed && stream.handler === calls[n])
+              throw new Error('an end that is kept keeps its call');
           }
           endBatch();
           wire.receive(receive);

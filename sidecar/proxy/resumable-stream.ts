@@ -131,6 +131,8 @@ export class ResumableStream
   onCallEnd(): void {
     if (this.call === undefined) return;
     this.call = undefined;
+    // Otherwise the end that is kept would keep all of the call.
+    if (this.stream.closed) this.stream.handler = this;
     if (this.isOver) return;
     if (this.endList === undefined) this.giveUp();
     else if (!this.isCut) this.keeper.keepEnd(this);

@@ -99,6 +99,8 @@ export async function startScene(
       [...clusters.values()].reduce((sum, { streamsResumed }) => sum + (streamsResumed.get(outcome) ?? 0), 0),
     body: Buffer.concat(body),
     ask: async (cut, options = {}) => {
+      // A cut behind the end of a stream leaves no call that would open another one.
+      for (const { endpoints } of clusters.values()) for (const { pool } of endpoints) pool.warm();
       await waitUntil('there is a connection', () => cutter.open > 0 || cutter.cuts === 0);
       if (cut !== undefined) cutter.arm(cut);
       const call = await caller.send({ path: STREAM_PROCESS_PATH, ...options });
