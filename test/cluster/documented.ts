@@ -1,4 +1,5 @@
 // The commands of docs/kubernetes.md and docs/upgrade.md, one behind the other, as a reader types them.
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -30,7 +31,8 @@ function shell(t: Test, folder: string): (line: string) => Promise<void> {
     writeFileSync(join(bin, name), `#!/bin/sh\nexec ${line} "$@"\n`);
     chmodSync(join(bin, name), 0o755);
   };
-  command('kubectl', program);
+  // By its path: the name alone would be this command again.
+  command('kubectl', execFileSync('sh', ['-c', 'command -v "$0"', program], { encoding: 'utf8' }).trim());
   command('outrigger', `${process.execPath} ${join(root, 'sidecar', 'main.ts')}`);
   const helm = tool('helm');
   if (helm !== undefined) command('helm', helm);
