@@ -12,6 +12,7 @@ const OWN_FILES = [
   { path: '/connection.js', file: 'connection.js', type: SCRIPT },
   { path: '/traffic.js', file: 'traffic.js', type: SCRIPT },
   { path: '/clusters.js', file: 'clusters.js', type: SCRIPT },
+  { path: '/journal.js', file: 'journal.js', type: SCRIPT },
   { path: '/llm.js', file: 'llm.js', type: SCRIPT },
   { path: '/now.js', file: 'now.js', type: SCRIPT },
   { path: '/peers.js', file: 'peers.js', type: SCRIPT },
