@@ -1,5 +1,5 @@
 /**
- * Measures the memory of a sidecar whose tasks are large: answers and requests of 9.9 MB, which many callers read, join, watch
+ * Measures the memory of two sidecars, a gateway's and an agent's, whose tasks are large: answers and requests of 9.9 MB, which many callers read, join, watch
  * and submit at once, on a task file or on a NATS server. It prints the highest resident memory in each scene, and how the calls ended.
  *
  *     node bench/single/task-memory.ts [file|nats] [SCENE,SCENE,…]
@@ -19,13 +19,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { residentBytes } from '../../scripts/harness/memory.ts';
 import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
 import { startNats } from '../../sidecar/bus/nats/test-support/nats-server.ts';
+import { ServingStatus, writeServingStatus } from '../../sidecar/task/health-message.ts';
 import { bytesField, FieldReader, stringField, varintField } from '../../sidecar/task/protobuf.ts';
-import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../../sidecar/task/task-message.ts';
+import { isTaskPath, PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../../sidecar/task/task-message.ts';
 import { Cleanup } from '../world/cleanup.ts';
 
 const LARGE_BYTES = 9_900_000;
 const MIB = 1_048_576;
 const TASKS = '/outrigger.v1.Tasks/';
+const HEALTH_CHECK_PATH = '/grpc.health.v1.Health/Check';
 const STREAM_PROCESS = 2;
 const SAMPLE_MS = 20;
 
@@ -40,6 +42,14 @@ function answer(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   let bytes = 0;
   let isLarge = false;
   stream.on('error', () => {});
+  if (!isTaskPath(String(headers[':path']))) {
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+    stream.end(
+      headers[':path'] === HEALTH_CHECK_PATH ? writeServingStatus(ServingStatus.SERVING) : undefined,
+    );
+    return;
+  }
   stream.on('data', (chunk: Buffer) => {
     isLarge ||= bytes < 500 && chunk.subarray(0, 200).includes('large answer');
     bytes += chunk.length;
@@ -128,14 +138,17 @@ function taskOf({ message, status }: Ended): { id: string; state: number } {
 }
 
 class World {
-  readonly sidecar: Sidecar;
+  private readonly gateway: Sidecar;
+  private readonly agent: Sidecar;
+  /** To the gateway's sidecar, where callers call, and apps submit. */
   readonly inbound: ClientHttp2Session;
   readonly outbound: ClientHttp2Session;
 
-  constructor(sidecar: Sidecar) {
-    this.sidecar = sidecar;
-    this.inbound = this.connect(sidecar.inboundPort);
-    this.outbound = this.connect(sidecar.outboundPort);
+  constructor(gateway: Sidecar, agent: Sidecar) {
+    this.gateway = gateway;
+    this.agent = agent;
+    this.inbound = this.connect(gateway.inboundPort);
+    this.outbound = this.connect(gateway.outboundPort);
   }
 
   private connect(port: number): ClientHttp2Session {
@@ -159,22 +172,23 @@ class World {
 
   async measure(name: string, calls: () => readonly Promise<Ended>[]): Promise<void> {
     if (wanted !== undefined && !wanted.includes(name)) return;
-    const { pid } = this.sidecar;
     // What the scene before has left is collected.
     await sleep(3_000);
-    const before = residentBytes(pid);
+    const resident = (): number[] => [this.gateway, this.agent].map(({ pid }) => residentBytes(pid));
+    const before = resident();
     let most = before;
     const timer = setInterval(() => {
-      most = Math.max(most, residentBytes(pid));
+      most = resident().map((bytes, at) => Math.max(bytes, most[at]!));
     }, SAMPLE_MS);
     const startMs = performance.now();
     const ended = await Promise.all(calls());
     clearInterval(timer);
     const counts = new Map<string, number>();
     for (const { status } of ended) counts.set(status, (counts.get(status) ?? 0) + 1);
-    const mib = (bytes: number): string => (bytes / MIB).toFixed(0);
+    const mib = (sizes: readonly number[]): string =>
+      sizes.map((bytes) => (bytes / MIB).toFixed(0)).join(' and ');
     console.log(
-      `${name}: ${ended.length} calls in ${((performance.now() - startMs) / 1_000).toFixed(1)} s, resident memory ${mib(before)} MiB before, ` +
+      `${name}: ${ended.length} calls in ${((performance.now() - startMs) / 1_000).toFixed(1)} s, resident memory of gateway and agent ${mib(before)} MiB before, ` +
         `${mib(most)} MiB at most; statuses ${[...counts].map(([status, count]) => `${status} x ${count}`).join(', ')}`,
     );
   }
@@ -200,16 +214,23 @@ async function startAgent(): Promise<string> {
 }
 
 try {
-  const sidecar = await startSidecar(
+  const url = await busUrl();
+  const env = { NODE_OPTIONS: '--max-semi-space-size=4' };
+  const agent = await startSidecar(
     cleanup,
     {
-      inbound: { app: await startAgent(), max_message_bytes: 10_485_760 },
-      outbound: { clusters: { research: { bus: 'research' }, nobody: { bus: 'nobody' } } },
-      bus: { url: await busUrl(), consume: { agent_types: ['research'] } },
+      name: 'agent',
+      inbound: { app: await startAgent() },
+      bus: { url, consume: { agent_types: ['research'] } },
     },
-    { env: { NODE_OPTIONS: '--max-semi-space-size=4' } },
+    { env },
   );
-  const world = new World(sidecar);
+  const gateway = await startSidecar(
+    cleanup,
+    { name: 'gateway', outbound: { clusters: { research: { bus: 'research' } } }, bus: { url } },
+    { env, until: 'live' },
+  );
+  const world = new World(gateway, agent);
   const { inbound, outbound } = world;
   const unary = await world.done('large answer');
   const streamed = await world.done('large answer', { method: STREAM_PROCESS });
