@@ -49,6 +49,19 @@ t.test('a task of the bus is a call of the agent, and its answer is the result',
   t.same(plane.counts(), { delivered: 1, settled: 1 });
 });
 
+t.test('a large request that is refused before it is read has its refusal as its result', async (t) => {
+  const app = await startReplica(t, messageThen(0, { message: 'the answer' }));
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const plane = await startConsumer(t, file, { inbound: { app: app.address, max_message_bytes: 65_536 } });
+  const { key } = await submitter.submit({ input: 'x'.repeat(2_000_000) });
+  const record = await submitter.ended(key);
+  t.match(record, { state: 'done', run: 1, result: { status: 8 } });
+  t.equal(app.calls.filter(({ complete }) => complete).length, 0);
+  const { requests } = plane.sidecar.busSide.bus.memory;
+  await waitUntil('its room is given back', () => requests.bytes === 0);
+});
+
 t.test('an error of the agent is a result, too, and the task runs once', async (t) => {
   const app = await startReplica(t, trailersOnly(14, { 'grpc-message': 'no %25 luck', 'x-why': 'because' }));
   const file = logFile(t);
