@@ -55,8 +55,8 @@ function checkUpstream(path: (string | number)[], upstream: FileUpstream): Findi
     ...checkFiles(path, { api_key_file }, ['api_key_file'], 'a file that holds the key alone'),
     ...(ca === null ? [] : checkCertificates(path, { ca }, { ca: 'ca', cert: 'cert', key: 'key' })),
   ];
-  const { hostname, protocol } = new URL(url);
-  if (api_version !== null && providerKind(kind ?? undefined, hostname).name !== 'azure')
+  const { protocol } = new URL(url);
+  if (api_version !== null && providerKind(kind ?? undefined, new URL(url)).name !== 'azure')
     findings.push(
       finding([...path, 'api_version'], 'is for upstreams of kind azure', 'remove it, or write kind: azure'),
     );

@@ -1,5 +1,5 @@
 /** Finds settings of the egress that work, and are surely a mistake; and says which APIs each chain of models serves. */
-import { providerKind } from '../llm/kinds/kinds.ts';
+import { ownApis, providerKind } from '../llm/kinds/kinds.ts';
 import { apiOf } from '../llm/kinds/operations.ts';
 import { covers } from '../llm/provider/model-pattern.ts';
 import { API_NAMES } from '../llm/shared/operation.ts';
@@ -95,8 +95,8 @@ function servedBy({ upstreams }: FileLlm, { use }: FileModel) {
     upstreams: use.flatMap(({ upstream: name }) => {
       const found = upstreams.find((one) => one.name === name);
       if (found === undefined) return [];
-      const kind = providerKind(found.kind ?? undefined, new URL(found.url).hostname);
-      return kind.apis.has(api) || kind.alsoSpeaks.has(api) ? [name] : [];
+      const kind = providerKind(found.kind ?? undefined, new URL(found.url));
+      return ownApis(kind, found.kind !== null).has(api) || kind.alsoSpeaks.has(api) ? [name] : [];
     }),
   }));
 }

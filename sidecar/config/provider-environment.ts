@@ -86,7 +86,7 @@ const KEY_FORMS: readonly (readonly [form: RegExp, kind: KindName, of: string])[
 function wrongKeyNotices(file: FileConfig, index: number, env: Environment): Notice[] {
   const { api_key_env: name, kind, url } = file.llm.upstreams[index]!;
   const key = name === null ? '' : (env[name]?.trim() ?? '');
-  const own = providerKind(kind ?? undefined, new URL(url).hostname).name;
+  const own = providerKind(kind ?? undefined, new URL(url)).name;
   const form = KEY_FORMS.find(([begins]) => begins.test(key));
   if (form === undefined || own === form[1] || own === 'compatible') return [];
   const path = formatPath(['llm', 'upstreams', index, 'api_key_env']);

@@ -42,7 +42,7 @@ export async function liveCheck(
       lookAtProvider({
         path: ['llm', 'upstreams', index],
         url,
-        kind: providerKind(kind, new URL(url).hostname),
+        kind: providerKind(kind, new URL(url)),
         version: apiVersion ?? '',
         headers,
         keyName: apiKeyFile ?? apiKeyEnv,

@@ -141,9 +141,11 @@ export const ANTHROPIC: ProviderKind = {
   // The base URL of its clients has no `/v1`; the one of an upstream may have it.
   pathOf: (basePath, { path }) => (basePath.endsWith('/v1') ? basePath : `${basePath}/v1`) + path,
   isModelInPath: () => false,
-  authorize: (sent, callers, key) => {
-    if (key.startsWith('sk-ant-oat')) sent['authorization'] = `Bearer ${key}`;
+  authorize: (sent, callers, key, api) => {
+    // It has `/v1/chat/completions` for OpenAI's clients, which upstreams without a configured kind may use.
+    if (api === 'openai' || key.startsWith('sk-ant-oat')) sent['authorization'] = `Bearer ${key}`;
     else sent['x-api-key'] = key;
+    if (api === 'openai') return;
     // The API refuses requests without a version; its own clients send one.
     sent['anthropic-version'] ??= callers['anthropic-version'] ?? '2023-06-01';
   },

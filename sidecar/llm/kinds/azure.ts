@@ -11,8 +11,8 @@ import type { AskedPath, ProviderKind } from './traits.ts';
 
 /** The base of a request by a client of Azure for one deployment. */
 const DEPLOYMENT_BASE = /^\/openai\/deployments\/[^/]+$/;
-/** A configured URL that names a deployment, or a version of the API, keeps its path. */
-const COMPLETE_BASE = /\/openai\/(?:v1|deployments\/[^/]+)$/;
+/** A configured URL that names a deployment, a version of the API, or Azure's other models keeps its path. */
+const COMPLETE_BASE = /\/openai\/(?:v1|deployments\/[^/]+)$|^\/models$/;
 /** Operations that a deployment has; files, batches and lists of models stand beside them. */
 const OF_DEPLOYMENT = /^\/(?:chat|completions|embeddings|images|audio)(?:\/|\?|$)/;
 const VERSION = /[?&]api-version=([^&]*)/;

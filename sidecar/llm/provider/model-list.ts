@@ -79,7 +79,7 @@ export function answerModels(context: EgressContext, request: ModelRequest, sink
     const found = await Promise.all(
       // Others would answer in the form of another API.
       targets.map(({ model, upstream }) =>
-        model === undefined && upstream.kind.apis.has(asked.api) ? listOf(upstream) : [],
+        model === undefined && upstream.apis.has(asked.api) ? listOf(upstream) : [],
       ),
     );
     return found.flatMap((list) =>

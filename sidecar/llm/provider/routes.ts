@@ -129,7 +129,7 @@ function ruleOf(settings: LlmModelSettings, upstreams: readonly Upstream[]): Rul
 function ruleChain(settings: LlmModelSettings, { api }: Home, upstreams: readonly Upstream[]): RuleChain {
   const places = settings.use.flatMap(({ upstream: name, model, weight }) => {
     const upstream = upstreams.find((one) => one.name === name);
-    const speaks = upstream?.kind.apis.has(api) === true || upstream?.kind.alsoSpeaks.has(api) === true;
+    const speaks = upstream?.apis.has(api) === true || upstream?.kind.alsoSpeaks.has(api) === true;
     // A rule for one name replaces it: the upstream knows its own.
     const own = model ?? (isGlob(settings.match) ? undefined : upstream?.settings.model);
     return upstream !== undefined && speaks ? [{ target: new Target(upstream, own), weight }] : [];

@@ -3,12 +3,13 @@ import type { Agent } from 'node:http';
 import type { Asked } from '../kinds/asked.ts';
 import { withoutVersion } from '../kinds/azure.ts';
 import { lackedAt } from '../kinds/compatible.ts';
-import { providerKind } from '../kinds/kinds.ts';
+import { ownApis, providerKind } from '../kinds/kinds.ts';
 import type { ProviderKind } from '../kinds/traits.ts';
 import { closeIdle, keepingAgent } from '../relay/kept-sockets.ts';
 import { type AddedField, fieldsOfHost, RefusedFields } from '../shared/addable-fields.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from '../shared/llm-settings.ts';
+import type { ApiName } from '../shared/operation.ts';
 import {
   decoded,
   isSecretHeader,
@@ -34,6 +35,8 @@ export interface UpstreamEnvironment {
 export class Upstream {
   settings: LlmUpstreamSettings;
   readonly kind: ProviderKind;
+  /** The APIs for which it is in line. */
+  readonly apis: ReadonlySet<ApiName>;
   /** By {@link homeName}, the clients that would call it without the egress. */
   firstFor: ReadonlySet<string> = new Set();
   readonly breaker: UpstreamBreaker;
@@ -80,7 +83,8 @@ export class Upstream {
     this.userCredentials = userCredentials(url);
     this.secretsOfUrl = secretsOfUrl(url);
     this.hostFields = fieldsOfHost(this.url.hostname);
-    this.kind = providerKind(settings.kind, url.hostname);
+    this.kind = providerKind(settings.kind, url);
+    this.apis = ownApis(this.kind, settings.kind !== undefined);
     this.keyFile = settings.apiKeyFile === undefined ? undefined : new KeyFile(settings.apiKeyFile);
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
@@ -280,7 +284,7 @@ export function speakersOf({ api, home }: Home, upstreams: readonly Upstream[]):
     const own = upstreams.filter(({ kind }) => kind.name === home);
     if (own.length > 0) return own;
   }
-  const native = upstreams.filter(({ kind }) => kind.apis.has(api));
+  const native = upstreams.filter(({ apis }) => apis.has(api));
   return native.length > 0 ? native : upstreams.filter(({ kind }) => kind.alsoSpeaks.has(api));
 }
 

@@ -3,6 +3,7 @@
 import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
 import { askedOf } from '../kinds/asked.ts';
+import { ownApis, providerKind } from '../kinds/kinds.ts';
 import { OPENAI_QUOTAS } from '../kinds/openai.ts';
 import { operationOf, spendsUncounted } from '../kinds/operations.ts';
 import { resetMs, retryAfterMs } from '../limits/retry-after.ts';
@@ -254,3 +255,43 @@ t.test('the greatest reading of a request bounds what it may use', async (t) => 
     t.equal(broken.estimatedInputTokens, Math.ceil(body.length / 4));
   }
 });
+
+t.test(
+  'an upstream has the path of its kind, and an older configuration keeps the one that it had',
+  async (t) => {
+    const openai = { api: 'openai', base: '/v1', path: '/chat/completions?x=1', model: 'm' } as const;
+    const messages = { api: 'anthropic', base: '/v1', path: '/messages', model: 'm' } as const;
+    const generate = {
+      api: 'gemini',
+      base: '/v1beta',
+      path: '/models/g:generateContent',
+      model: 'g',
+    } as const;
+    const google = 'https://generativelanguage.googleapis.com';
+    for (const [url, asked, kind, path] of [
+      ['https://api.openai.com/v1', openai, 'openai', '/v1/chat/completions?x=1'],
+      ['https://api.anthropic.com', messages, 'anthropic', '/v1/messages'],
+      ['https://api.anthropic.com/v1/', messages, 'anthropic', '/v1/messages'],
+      ['https://api.anthropic.com/v1', openai, 'anthropic', '/v1/chat/completions?x=1'],
+      [google, generate, 'gemini', '/v1beta/models/g:generateContent'],
+      [`${google}/v1beta`, generate, 'gemini', '/v1beta/models/g:generateContent'],
+      [`${google}/v1beta/openai/`, openai, 'compatible', '/v1beta/openai/chat/completions?x=1'],
+      ['https://a.openai.azure.com', openai, 'azure', '/openai/v1/chat/completions?x=1'],
+      ['https://a.openai.azure.com/openai/v1/', openai, 'azure', '/openai/v1/chat/completions?x=1'],
+      [
+        'https://a.openai.azure.com/openai/deployments/d',
+        openai,
+        'azure',
+        '/openai/deployments/d/chat/completions?x=1',
+      ],
+      ['https://a.services.ai.azure.com/models', openai, 'azure', '/models/chat/completions?x=1'],
+      ['http://vllm:8000/v1', openai, 'compatible', '/v1/chat/completions?x=1'],
+    ] as const) {
+      const parsed = new URL(url);
+      const found = providerKind(undefined, parsed);
+      t.equal(found.name, kind, url);
+      t.equal(found.pathOf(parsed.pathname.replace(/\/$/, ''), asked, ''), path, url);
+      t.ok(ownApis(found, false).has('openai'), "it stays in line for OpenAI's clients");
+    }
+  },
+);
