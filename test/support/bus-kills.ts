@@ -79,7 +79,7 @@ export async function runUnderKills(t: Pick<Test, 'teardown'>, options: KillOpti
   const victims =
     options.bus === undefined ? (['agent', 'sidecar'] as const) : (['agent', 'sidecar', 'bus'] as const);
   for (let kill = 1; kill <= kills; kill++) {
-    const due = Math.floor(kill * step + margin / 2);
+    const due = Math.min(tasks, Math.floor(kill * step + margin / 2));
     await Promise.race([
       waitUntil(`${due} tasks are done`, () => records.length >= due, { limitMs: 600_000 }),
       done,
