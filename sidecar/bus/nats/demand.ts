@@ -44,7 +44,7 @@ interface Agent {
 
 export class Demand<Lease extends { giveBack(): Promise<void> }> {
   private readonly connection: BusConnection;
-  private readonly queue: Pick<Queue, 'pull' | 'release'>;
+  private readonly queue: Pick<Queue, 'pull' | 'release' | 'refuse'>;
   private readonly claim: (delivery: Delivery, holder: string) => Promise<Lease | undefined>;
   private readonly places = new Set<Place<Lease>>();
   private readonly agents = new Map<string, Agent>();
@@ -55,7 +55,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
 
   constructor(
     connection: BusConnection,
-    queue: Pick<Queue, 'pull' | 'release'>,
+    queue: Pick<Queue, 'pull' | 'release' | 'refuse'>,
     claim: (delivery: Delivery, holder: string) => Promise<Lease | undefined>,
   ) {
     this.connection = connection;
@@ -195,7 +195,11 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
 
   private arrived(lane: Lane, message: Msg): void {
     const delivery = readDelivery(lane.agentType, lane.lane, message);
-    if (delivery === undefined) return;
+    if (delivery === undefined) {
+      this.queue.refuse(message);
+      this.pump();
+      return;
+    }
     const place = this.placeFor(lane.agentType);
     if (place === undefined) {
       this.passOn(delivery);

@@ -60,6 +60,13 @@ t.test(
     };
     const one = narrow.take(['research'], 'narrow', patience());
     await waitUntil('one waits at each lane', async () => (await waiting()) === LANES);
+    // What is no task is removed, and comes to nobody again.
+    await nc.request('outrigger.tasks.research.0.caller.stranger', 'no task');
+    await waitUntil('it is gone', async () => {
+      const [queue] = await narrow.status();
+      return queue?.queued === 0 && queue.running === 0;
+    });
+    await waitUntil('the place waits on', async () => (await waiting()) === LANES);
     const others = Array.from({ length: 5 }, () => wide.take(['research'], 'wide', patience()));
     await waitUntil('those of the other wait too', async () => (await waiting()) === 2 * LANES);
     // Each of another caller: they come by several lanes at once, to whoever asked first.

@@ -1,5 +1,6 @@
 /** The queue of an agent type: a stream that keeps each task's request until the task has ended. */
 import { JetStreamApiError } from '@nats-io/jetstream';
+import type { Msg } from '@nats-io/transport-node';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import type { FullPart } from '../log/task-log.ts';
 import type { NewTask } from '../log/task-record.ts';
@@ -94,7 +95,9 @@ export class Queue {
     }
     const message = await pulls.pull();
     if (message === undefined) return undefined;
-    return readDelivery(agentType, lane, message);
+    const delivery = readDelivery(agentType, lane, message);
+    if (delivery === undefined) this.refuse(message);
+    return delivery;
   }
 
   /** The bus is away. */
@@ -143,6 +146,11 @@ export class Queue {
   release({ reply }: Delivery, delayMs: number): void {
     const delay = Math.ceil(delayMs * 1e6);
     this.connection.publish(reply, delay > 0 ? `-NAK ${JSON.stringify({ delay })}` : '-NAK');
+  }
+
+  /** It is no task: a stranger has put it there, and it names no key. The server forgets it. */
+  refuse({ reply }: Msg): void {
+    if (reply !== undefined) this.connection.publish(reply, '+TERM');
   }
 
   /** It is being worked on: another may have it after the lease, whatever the lease of who made the lane. */
