@@ -263,7 +263,7 @@ t.test('nothing is left of a run that is cancelled, expires, or loses its runner
 });
 
 t.test('a call with an id runs once, and an unknown outcome is said to be unknown', { skip }, async (t) => {
-  const { client } = await scene(t, {
+  const { client, runner } = await scene(t, {
     defined: [
       {
         name: 'append',
@@ -297,6 +297,18 @@ t.test('a call with an id runs once, and an unknown outcome is said to be unknow
   const repeated = await client.failure(slow);
   t.match(repeated, { code: status.UNKNOWN, details: /nobody knows whether shell has done its work/ });
   t.same(repeated.metadata.get('agent-error-reason'), ['outcome_unknown']);
+
+  const killed = { tool: 'shell', args: { code: ': mark-lost; sleep 300; :' }, callId: 'c4', taskId: 't1' };
+  const own = new ToolRunnerClient(t, runner.address);
+  const lost = own.failure(killed);
+  await waitUntil('it runs', () => processesWith('mark-lost', '/bin/sh').length > 0);
+  runner.kill('SIGKILL');
+  await Promise.all([lost, runner.ended]);
+  const next = await startToolRunner(t, { workspaces: { path: join(runner.folder, 'runs') } });
+  const after = new ToolRunnerClient(t, next.address);
+  t.match(await after.failure(killed), { code: status.UNKNOWN, details: /the runner ended while it ran/ });
+  t.match(await after.failure(slow), { code: status.UNKNOWN }, 'and what was unknown before');
+  t.match(await after.run({ ...killed, args: { code: 'echo new' }, callId: 'c5' }), { failed: false });
 });
 
 t.test('a runner whose sandbox is below the minimum is not ready, and says why', { skip }, async (t) => {

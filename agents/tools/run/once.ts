@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { AgentError } from '../../runtime/errors.ts';
+import type { BegunCalls } from './begun.ts';
 import type { ToolOutcome, ToolRequest } from './tool-run.ts';
 
 export interface OnceSettings {
@@ -23,19 +24,23 @@ interface Entry {
 
 export class Once {
   private readonly settings: OnceSettings;
+  private readonly begun: BegunCalls;
   private readonly entries = new Map<string, Entry>();
   private bytes = 0;
 
-  constructor(settings: OnceSettings) {
+  constructor(settings: OnceSettings, begun: BegunCalls) {
     this.settings = settings;
+    this.begun = begun;
   }
 
   /**
+   * @param isIdempotent whether the call may run again when nobody knows what its run has done
    * @param run its signal ends the run
    * @throws AgentError ALREADY_EXISTS for another call with the same id; what the run throws; the signal's reason
    */
   async call(
     request: ToolRequest,
+    isIdempotent: boolean,
     signal: AbortSignal,
     run: (signal: AbortSignal) => Promise<ToolOutcome>,
   ): Promise<ToolOutcome> {
@@ -55,9 +60,34 @@ export class Once {
       await known.outcome.catch(() => {});
       known = this.entries.get(key);
     }
-    const entry = known ?? this.begin(key, digest, run);
+    const entry =
+      known ?? this.begin(key, digest, isIdempotent ? run : this.remembered(key, request.tool, run));
     const outcome = await this.follow(entry, signal);
     return known === undefined ? outcome : { ...outcome, replayed: true };
+  }
+
+  /** The run of a call that an earlier process may have begun, or a later one may be asked for. */
+  private remembered(
+    key: string,
+    tool: string,
+    run: (signal: AbortSignal) => Promise<ToolOutcome>,
+  ): typeof run {
+    const name = createHash('sha256').update(key).digest('hex');
+    if (this.begun.isLost(name)) {
+      return () => Promise.reject(unknownOutcome(tool, 'the runner ended while it ran'));
+    }
+    return async (signal) => {
+      this.begun.begin(name, Date.now());
+      try {
+        const outcome = await run(signal);
+        this.begun.end(name, Date.now());
+        return outcome;
+      } catch (error) {
+        // After this process, a call whose end is known may run again.
+        if (!(error instanceof AgentError && error.code === 'UNKNOWN')) this.begun.end(name, Date.now());
+        throw error;
+      }
+    };
   }
 
   private begin(key: string, digest: string, run: (signal: AbortSignal) => Promise<ToolOutcome>): Entry {
@@ -113,6 +143,15 @@ export class Once {
       this.entries.delete(key);
     }
   }
+}
+
+/** Whoever sends the call again must not believe that it has done nothing. */
+export function unknownOutcome(tool: string, why: string): AgentError {
+  const message = `nobody knows whether ${tool} has done its work: ${why}`;
+  return new AgentError('UNKNOWN', message, {
+    retryAfterMs: -1,
+    trailers: { 'agent-error-reason': 'outcome_unknown' },
+  });
 }
 
 function isFinal({ code, retryAfterMs }: AgentError): boolean {

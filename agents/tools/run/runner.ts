@@ -1,4 +1,5 @@
 /** Carries out calls of tools: checks them, waits for a place, runs them in the sandbox, and says what came of it. */
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { AgentError } from '../../runtime/errors.ts';
 import { insideNode } from '../catalogue/built-in.ts';
@@ -13,7 +14,8 @@ import type { Proof } from '../sandbox/self-attack.ts';
 import { isAtLeast } from '../sandbox/tiers.ts';
 import { Workspaces } from '../sandbox/workspaces.ts';
 import type { ToolsSettings } from '../settings/settings.ts';
-import { Once } from './once.ts';
+import { BegunCalls } from './begun.ts';
+import { Once, unknownOutcome } from './once.ts';
 import { Places } from './places.ts';
 import type { RunCounts } from './run-counts.ts';
 import type { ToolOutcome, ToolRequest } from './tool-run.ts';
@@ -42,7 +44,9 @@ export class Runner {
     const { path, max_age: maxAgeMs, most } = settings.workspaces;
     this.workspaces = new Workspaces({ path, maxAgeMs, most });
     this.places = new Places(settings.concurrent, settings.waiting);
-    this.once = new Once({ maxAgeMs: settings.results.max_age, maxBytes: settings.results.max_bytes });
+    const { max_age: keptMs, max_bytes: maxBytes } = settings.results;
+    const begun = new BegunCalls(join(path, 'begun'), keptMs, Date.now());
+    this.once = new Once({ maxAgeMs: keptMs, maxBytes }, begun);
   }
 
   /** Why no tool runs; undefined while the sandbox holds. */
@@ -66,7 +70,7 @@ export class Runner {
         throw new AgentError('UNAVAILABLE', this.problem, { trailers: { 'agent-error-reason': 'sandbox' } });
       }
       const plan = tool.plan(given);
-      const outcome = await this.once.call(request, signal, (ending) =>
+      const outcome = await this.once.call(request, tool.idempotent, signal, (ending) =>
         this.inPlace(tool, plan, request, ending, onOutput),
       );
       this.counts.count(tool.name, outcome.replayed ? 'replayed' : outcome.failed ? 'failed' : 'succeeded');
@@ -157,7 +161,7 @@ export class Runner {
       case 'cancelled':
         if (!end.started || tool.idempotent) throw signal.reason;
         // For whoever sends the call again: the caller that left has its own reason.
-        throw unknownOutcome(tool, 'its caller left');
+        throw unknownOutcome(tool.name, 'its caller left');
       case 'not_started':
         if (end.isProgram) {
           const message = `${tool.name} can't start its program: ${end.failure}`;
@@ -167,7 +171,7 @@ export class Runner {
           trailers: { 'agent-error-reason': 'sandbox' },
         });
       case 'lost':
-        throw unknownOutcome(tool, 'its run was ended from outside');
+        throw unknownOutcome(tool.name, 'its run was ended from outside');
     }
   }
 
@@ -204,14 +208,6 @@ export class Runner {
 }
 
 const empty = Buffer.alloc(0);
-
-function unknownOutcome(tool: Tool, why: string): AgentError {
-  const message = `nobody knows whether ${tool.name} has done its work: ${why}`;
-  return new AgentError('UNKNOWN', message, {
-    retryAfterMs: -1,
-    trailers: { 'agent-error-reason': 'outcome_unknown' },
-  });
-}
 
 function exceeded(tool: Tool, limit: LimitName): AgentError {
   const message = `the run of ${tool.name} exceeded its limit of ${describeLimit(limit, tool.limits)}`;
