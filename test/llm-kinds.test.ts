@@ -327,6 +327,15 @@ t.test('Azure: deployments stand in the path, or in the body of its version 1', 
   t.match(answered.headers, { 'outrigger-upstream': 'azure' }, 'and not the first upstream');
   t.equal(asked().path, ofClient);
   t.match(asked().headers, { 'api-key': process.env['TEST_AZURE_KEY'], authorization: undefined });
+  // Two deployments, asked at once in the same words under one key, are two requests.
+  const before = provider.requests('azure').length;
+  const equal = { 'api-key': 'own', 'idempotency-key': 'k' };
+  await Promise.all(
+    ['a', 'b'].map(
+      (name) => send(root, ofClient.replace('gpt-x', name), JSON.stringify({ messages: [] }), equal).answer,
+    ),
+  );
+  t.equal(provider.requests('azure').length, before + 2);
   await ask('/openai/v1/chat/completions', 'gpt-x');
   t.equal(asked().path, '/openai/v1/chat/completions');
 

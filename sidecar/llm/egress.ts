@@ -313,7 +313,7 @@ export class Egress {
     if (this.context.settings.logBodies) this.context.logBody('request', loggedText(body));
     let key: string | undefined;
     const keyOf = (): string => {
-      key ??= retryKey({ ...head, body });
+      key ??= retryKey({ ...head, path: head.asked.base + head.path, body });
       return key;
     };
     return {

@@ -35,6 +35,7 @@ export function flightDigest(
 /** Returns the identity of a request; undefined when it must run alone. Requests for calls of two callers differ. */
 export function flightKey({
   method,
+  asked,
   path,
   headers,
   bodyDigest,
@@ -43,11 +44,20 @@ export function flightKey({
   if (bodyDigest === undefined || (ownerCall !== undefined && ownerCall.callerScope === undefined))
     return undefined;
   const caller = ownerCall?.callerScope ?? '';
-  const parts = [method, path, idempotencyKey(headers), bodyDigest, caller, ...secretsOf(headers)];
+  // The base may name the model.
+  const parts = [
+    method,
+    asked.base,
+    path,
+    idempotencyKey(headers),
+    bodyDigest,
+    caller,
+    ...secretsOf(headers),
+  ];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 
-type FlightRequest = Pick<ModelRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'ownerCall'>;
+type FlightRequest = Pick<ModelRequest, 'method' | 'asked' | 'path' | 'headers' | 'bodyDigest' | 'ownerCall'>;
 
 /** Returns the request's key; '' without a valid one. */
 function idempotencyKey(headers: HttpHeaders): string {

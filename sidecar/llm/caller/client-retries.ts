@@ -84,6 +84,7 @@ export function retryKey({ method, path, headers, body }: RepeatedRequest): stri
 
 interface RepeatedRequest {
   readonly method: string;
+  /** With the base that it came under, which may name the model. */
   readonly path: string;
   readonly headers: HttpHeaders;
   readonly body: Body;
