@@ -27,6 +27,16 @@ export class GrowingBuffer {
     this.end += length;
   }
 
+  /** Makes room for so many bytes in all, so that a long message is not copied again and again. */
+  reserve(bytes: number): void {
+    if (bytes <= this.buffer.length) return;
+    const larger = Buffer.allocUnsafeSlow(bytes);
+    this.buffer.copy(larger, 0, this.start, this.end);
+    this.end -= this.start;
+    this.start = 0;
+    this.buffer = larger;
+  }
+
   dropFirst(bytes: number): void {
     this.start += bytes;
     if (this.start < this.end) return;

@@ -23,6 +23,7 @@ const NOT_READ: Refusal = {
   reason: 'not_read',
 };
 const COPIED_BYTES = 16_384;
+const SHORT_REQUEST_BYTES = 65_536;
 /** The longest time that a timer of Node's can wait. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -37,6 +38,8 @@ export class LocalCall implements StreamHandler {
   private readonly maxBytes: number;
   private readonly onRequest: (call: LocalCall) => void;
   private readonly request = new GrowingBuffer();
+  /** The bytes of the request that count as held. */
+  private counted = 0;
   private readonly end = new AbortController();
   private onRoom: (() => void) | undefined = undefined;
   private timer: NodeJS.Timeout | undefined = undefined;
@@ -124,9 +127,21 @@ export class LocalCall implements StreamHandler {
       return end - start;
     }
     this.request.add(buffer, start, end);
-    heldRequests.add(stream, end - start);
+    this.count(stream);
     if (endStream) this.onComplete();
     return end - start;
+  }
+
+  /** A message that is no longer short counts as a whole, and has a buffer of its size: its prefix says it. */
+  private count(stream: Stream): void {
+    const { bytes } = this.request;
+    let wanted = bytes.length;
+    if (bytes.length > SHORT_REQUEST_BYTES) {
+      wanted = Math.max(wanted, Math.min(PREFIX_BYTES + bytes.readUInt32BE(1), this.maxBytes + PREFIX_BYTES));
+      this.request.reserve(wanted);
+    }
+    if (wanted > this.counted) heldRequests.add(stream, wanted - this.counted);
+    this.counted = Math.max(this.counted, wanted);
   }
 
   private refuseSize(): void {
