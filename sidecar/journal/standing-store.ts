@@ -8,6 +8,7 @@ const LONGEST_WAIT_MS = 30_000;
 
 /** Opens its engine, again and again until that works. */
 export class StandingStore implements JournalStore {
+  readonly isOver = false;
   problem = 'it is being opened';
   private engine: JournalStore | undefined = undefined;
   private open: OpenStore | undefined = undefined;
@@ -55,8 +56,12 @@ export class StandingStore implements JournalStore {
   }
 
   private look(): void {
-    this.problem = this.engine?.problem ?? '';
+    const { engine, open } = this;
+    this.problem = engine?.problem ?? '';
     this.report();
+    if (engine?.isOver !== true || open === undefined) return;
+    this.engine = undefined;
+    this.timer = setTimeout(() => void this.tryToOpen(open), FIRST_WAIT_MS).unref();
   }
 
   private report(): void {

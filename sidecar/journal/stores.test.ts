@@ -10,6 +10,7 @@ import { startNats } from '../bus/nats/test-support/nats-server.ts';
 import { openFileStore } from './file/file-store.ts';
 import { openNatsStore } from './nats/nats-store.ts';
 import type { JournalStore, StoreLimits } from './record/journal-store.ts';
+import { StandingStore } from './standing-store.ts';
 
 const LIMITS: StoreLimits = { maxAgeMs: 60_000, maxBytes: 64 << 20 };
 type Open = (limits?: Partial<StoreLimits>) => Promise<JournalStore>;
@@ -99,6 +100,25 @@ t.test('a file', async (t) => {
     const young = await openFileStore(join(folder, 'small.db'), { ...LIMITS, maxAgeMs: 1 });
     t.teardown(() => young.close());
     t.same((await young.begin('four')).kept, []);
+  });
+
+  await t.test('a store whose thread has ended is opened anew, and has its answers', async (t) => {
+    const path = join(folder, 'again.db');
+    const said: string[] = [];
+    const standing = new StandingStore((connected, because) => said.push(connected ? 'connected' : because));
+    t.teardown(() => standing.close());
+    let opened: JournalStore | undefined;
+    standing.use(async () => {
+      opened = await openFileStore(path, LIMITS);
+      return opened;
+    });
+    const { run } = await standing.begin('task');
+    await standing.write('task', run, 'a.0', Buffer.from('x'));
+    // The thread ends; what had asked for it does not know.
+    await opened!.close();
+    await waitUntil('it is opened anew', () => said.length === 3);
+    t.same(said, ['connected', "the journal's thread has ended", 'connected']);
+    t.same(placesOf(await standing.begin('task')), ['a.0']);
   });
 
   await t.test('another program’s file is refused with what to do', async (t) => {

@@ -18,6 +18,7 @@ interface Waiting {
 }
 
 class FileStore implements JournalStore {
+  isOver = false;
   onChange: (() => void) | undefined = undefined;
   problem = 'it is not open yet';
   readonly opened: Promise<void>;
@@ -99,6 +100,7 @@ class FileStore implements JournalStore {
 
   private end(): void {
     const wasConnected = this.connected;
+    this.isOver = true;
     this.problem = "the journal's thread has ended";
     for (const { reject } of this.waiting.values()) reject(new LogUnavailableError(this.problem, true));
     this.waiting.clear();

@@ -50,6 +50,7 @@ export async function openNatsStore(options: NatsStoreOptions): Promise<JournalS
 }
 
 class NatsStore implements JournalStore {
+  readonly isOver = false;
   onChange: (() => void) | undefined = undefined;
   private readonly connection: BusConnection;
   private readonly limits: StoreLimits;

@@ -28,7 +28,9 @@ export interface JournalStore {
   readonly connected: boolean;
   /** Why it can't be reached; '' while it can. */
   readonly problem: string;
-  /** Called when one of the two has changed. */
+  /** It does not come back by itself: open another one. */
+  readonly isOver: boolean;
+  /** Called when one of them has changed. */
   onChange: (() => void) | undefined;
   /** Begins a run of a task. What earlier runs write from now on is void, so that two runs never mix. */
   begin(task: string): Promise<BegunRun>;
