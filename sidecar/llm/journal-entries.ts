@@ -50,5 +50,6 @@ function pathIn({ body }: ModelRequest, fromByte: number, toByte: number): strin
   const text = Buffer.concat(viewsOf(body, 0, toByte));
   const from = jsonPathAt(text, fromByte);
   const to = jsonPathAt(text, toByte);
-  return from === to ? to : `${from} … ${to}`;
+  // Behind the value come only brackets.
+  return from.startsWith(to) ? from : `${from} … ${to}`;
 }
