@@ -2,7 +2,7 @@
  * The provider of models from the environment: `OPENAI_BASE_URL` names it where no setting does. Variables that are
  * unused or missing give a notice instead of being ignored.
  */
-import { providerKind } from '../llm/kinds/kinds.ts';
+import { ownApis, providerKind } from '../llm/kinds/kinds.ts';
 import { DEFAULT_PROVIDER, LLM_LISTEN } from '../llm/shared/llm-settings.ts';
 import type { KindName } from '../llm/shared/operation.ts';
 import { readAddress } from '../net/address.ts';
@@ -68,11 +68,19 @@ function keyNotices(file: FileConfig, index: number, env: Environment): Notice[]
   const instead =
     username !== '' || password !== ''
       ? 'the sidecar sends the user and the password of its url'
-      : index === 0
+      : isFirst(file, index)
         ? "the sidecar forwards the callers' own credentials"
         : 'requests go there without credentials';
   const message = `${path}: the variable ${name} is not set, so ${instead}; set it, or write null`;
   return [{ level: 'warn', message }];
+}
+
+/** Whether the clients of an API would ask this upstream without the egress: it passes their own credentials on. */
+function isFirst({ llm: { upstreams } }: FileConfig, index: number): boolean {
+  const apis = upstreams.map(({ kind, url }) =>
+    ownApis(providerKind(kind ?? undefined, new URL(url)), kind !== null),
+  );
+  return [...apis[index]!].some((api) => apis.findIndex((own) => own.has(api)) === index);
 }
 
 /** How the keys of providers begin, for those that tell. */

@@ -149,7 +149,7 @@ t.test(
     const text = `llm:
   upstreams:
     - { name: o, kind: openai, url: "https://o.example", api_key_env: KEY }
-    - { name: c, kind: anthropic, url: "https://c.example" }
+    - { name: c, kind: anthropic, url: "https://c.example", api_key_env: NONE }
   models: [{ match: smart, use: [{ upstream: o }, { upstream: c }] }]
 `;
     const serves = "OpenAI's API with o alone, Anthropic's API with c alone";
