@@ -100,7 +100,7 @@ export const busRows: readonly Row[] = [
         width: 8,
         queries: [
           {
-            expr: `sum(increase(outrigger_journal_total{${S},outcome="replayed"}[$__range])) / sum(increase(outrigger_journal_total{${S},outcome=~"replayed|missed"}[$__range]))`,
+            expr: `sum(increase(outrigger_journal_total{${S},outcome="replayed"}[$__range])) / clamp_min(sum(increase(outrigger_journal_total{${S},outcome=~"replayed|missed"}[$__range])), 1)`,
             legend: 'replayed',
           },
         ],
