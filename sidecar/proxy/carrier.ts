@@ -11,8 +11,8 @@ import { SENT_TAIL_MAX_BYTES } from './sent-tail.ts';
 import type { Room } from './spare-memory.ts';
 import { announcedConnectionName, nextConnectionName } from './stream-names.ts';
 
-/** The most that the log of a connection holds: the window that a caller's sidecar gives a connection. */
-const LOG_MAX_BYTES = 4_194_304;
+/** The most that the log of a connection holds: the window that a caller's sidecar gives it, and half as much for frame headers. */
+const LOG_MAX_BYTES = 6_291_456;
 
 /** The names of a connection: ours, which the heads of its answers have, and that of the caller's sidecar. */
 export interface ConnectionNames {
