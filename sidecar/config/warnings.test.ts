@@ -157,6 +157,7 @@ t.test(
     const loaded = loadConfig({ path: 'a.yaml', text, overrides: [], yaml, env: { KEY: 'sk-ant-x' } });
     const notices = 'problems' in loaded ? [] : loaded.notices.map(({ message }) => message);
     t.match(notices, [
+      /upstreams\[1\]\.api_key_env: the variable NONE is not set, so the sidecar forwards the callers' own/,
       /api_key_env: the value of KEY begins as a key of Anthropic, and the upstream is of kind openai/,
       /^llm\.models\[0\] \(smart\) serves OpenAI's API with o; Anthropic's API with c; Gemini's API with none$/,
     ]);
