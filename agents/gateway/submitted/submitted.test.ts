@@ -202,6 +202,26 @@ t.test('a submitted task is answered with its address, and outlives the gateway 
   t.equal(rest.length, 0);
 });
 
+t.test(
+  'a large output comes with GET and the last event, which wait for room, and not with a cancel',
+  async (t) => {
+    const { log, url } = await startSystem(t);
+    const output = 'x'.repeat(300_000);
+    const { task_id: id } = (await submit(url, { input: 'long', stream: false })).body;
+    await settle(await take(log), 0, { answer: stringField(2, output) });
+    t.match((await send(url, `/${id}`)).body, { state: 'done', status: 'SUCCESS', output });
+    const [only] = await allOf(eventsOf(url, id));
+    t.match(only, { event: 'done', data: { output } });
+    const { body } = await send(url, `/${id}`, { method: 'DELETE' });
+    t.match(body, { state: 'done', output: undefined });
+    const { task_id: streamed } = (await submit(url, { input: 'long' })).body;
+    const lease = await take(log);
+    for (let at = 0; at < 3; at++) await write(lease, 'y'.repeat(50_000));
+    await settle(lease, 0);
+    t.equal((await send(url, `/${streamed}`)).body['output'], 'y'.repeat(150_000));
+  },
+);
+
 t.test('events resume by Last-Event-ID, and a new run voids the chunks of the one before', async (t) => {
   const { log, url, another } = await startSystem(t);
   const { task_id: id } = (await submit(url, { input: 'a story' })).body;
