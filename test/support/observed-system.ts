@@ -34,7 +34,8 @@ export interface ObservedSystem {
 type Teardown = Pick<Test, 'teardown'>;
 
 export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> {
-  const good = await startAgent(t, true);
+  let modelPort = 0;
+  const good = await startAgent(t, true, (taskId) => ask(modelPort, { 'x-task-id': taskId }));
   const bad = await startAgent(t, false);
   const collector = await startOtlpReceiver(t);
   const provider = await startProvider(t);
@@ -61,6 +62,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
     // Nobody listens there: its spans are lost, and counted.
     { env: tracing(`http://127.0.0.1:${await freePort()}`) },
   );
+  modelPort = research.llmPort;
   const aliases = (port: number, count: number, net: number) =>
     Array.from({ length: count }, (_, i) => `127.0.${net}.${i + 1}:${port}`);
   const calm = {
@@ -120,6 +122,11 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const traceIds = new Set<string>();
   const call = caller(t, gateway.outboundPort, traceIds);
+  // The first run of the task fails, so that the second one gets the answer of its model from the journal.
+  const askTwice = async (): Promise<void> => {
+    const task = newTraceId();
+    for (let run = 0; run < 2; run++) await call('research', 'ask', task);
+  };
   return {
     targets: {
       research: research.metricsPort,
@@ -135,7 +142,8 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       for (let i = 0; i < 8; i++) await call('research', 'fail');
       for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED', 'FAILED'])
         await call('research', input);
-      calls.push(call('research', 'stream'), call('waiting', 'SUCCESS'), call('nowhere', 'SUCCESS'));
+      calls.push(call('research', 'stream'), call('waiting', 'SUCCESS'), askTwice());
+      calls.push(call('nowhere', 'SUCCESS'));
       for (let i = 0; i < 3; i++) calls.push(ask(research.llmPort), ask(gateway.llmPort));
       await Promise.all(calls);
       // More at a time than the research agent's sidecar lets in.
@@ -178,25 +186,40 @@ async function startProvider(t: Teardown): Promise<number> {
 }
 
 /** One request to a model, through a sidecar's egress. */
-async function ask(llmPort: number): Promise<void> {
+async function ask(llmPort: number, headers: Readonly<Record<string, string>> = {}): Promise<void> {
   const response = await fetch(`http://127.0.0.1:${llmPort}/v1/chat/completions`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify({ model: 'small', messages: [{ role: 'user', content: 'Why?' }] }),
     signal: AbortSignal.timeout(20_000),
   }).catch(() => undefined);
   await response?.text().catch(() => {});
 }
 
-/** An agent that ends tasks as their input asks; one that is not `good` fails them all. */
-async function startAgent(t: Teardown, good: boolean): Promise<number> {
+/** An agent that ends tasks as their input asks, some after a question to its model; one that is not `good` fails them all. */
+async function startAgent(
+  t: Teardown,
+  good: boolean,
+  askModel: (taskId: string) => Promise<void> = async () => {},
+): Promise<number> {
+  const failedTasks = new Set<string>();
   const server = new grpc.Server();
   server.addService(agentService, {
-    ProcessTask: ({ request }: { request: { input: string } }, callback: grpc.sendUnaryData<object>) => {
-      const { input } = request;
+    ProcessTask: (
+      { request }: { request: { input: string; task_id: string } },
+      callback: grpc.sendUnaryData<object>,
+    ) => {
+      const { input, task_id } = request;
       if (!good) callback({ code: grpc.status.UNAVAILABLE, details: 'told to fail' });
       else if (input === 'fail') callback({ code: grpc.status.INTERNAL, details: 'told to fail' });
       else if (input === 'slow') setTimeout(() => callback(null, { status: 'SUCCESS', tokens_used: 5 }), 200);
+      else if (input === 'ask')
+        void askModel(task_id).then(() =>
+          failedTasks.delete(task_id)
+            ? callback(null, { status: 'SUCCESS', tokens_used: 12 })
+            : failedTasks.add(task_id) &&
+              callback({ code: grpc.status.UNAVAILABLE, details: 'told to fail once' }),
+        );
       else callback(null, { status: input, tokens_used: 10 });
     },
     StreamProcess: (stream: grpc.ServerWritableStream<object, object>) => {
@@ -212,6 +235,10 @@ async function startAgent(t: Teardown, good: boolean): Promise<number> {
   });
   t.teardown(() => server.forceShutdown());
   return port;
+}
+
+function newTraceId(): string {
+  return crypto.randomUUID().replaceAll('-', '');
 }
 
 /** Makes calls through an outbound listener, each with a trace of its own, and waits for their end. */
@@ -230,8 +257,7 @@ function caller(t: Teardown, outboundPort: number, traceIds: Set<string>) {
     }
     return client;
   };
-  return (cluster: string, input: string): Promise<void> => {
-    const traceId = crypto.randomUUID().replaceAll('-', '');
+  return (cluster: string, input: string, traceId = newTraceId()): Promise<void> => {
     traceIds.add(traceId);
     const metadata = new grpc.Metadata();
     metadata.set('traceparent', `00-${traceId}-${traceId.slice(16)}-01`);
@@ -249,7 +275,15 @@ function caller(t: Teardown, outboundPort: number, traceIds: Set<string>) {
       }
       const { path, requestSerialize, responseDeserialize } = ProcessTask!;
       client
-        .makeUnaryRequest(path, requestSerialize, responseDeserialize, { input }, metadata, options, () => {})
+        .makeUnaryRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          { input, task_id: traceId },
+          metadata,
+          options,
+          () => {},
+        )
         .on('status', () => resolve());
     });
   };
