@@ -15,6 +15,16 @@ import { folderForRuns } from './support/tool-runner.ts';
 const skip =
   skipWithout('bwrap', 'confine') || (process.getuid?.() !== 0 && 'needs root to become another user');
 
+const gvisor = ['--platform=ptrace', '--network=none', 'do'];
+
+/** gVisor's old package does not start on every kernel. */
+function withoutGvisor(): string | false {
+  const missing = skipWithout('runsc');
+  if (missing) return missing;
+  const tried = spawnSync(requireTool('runsc'), [...gvisor, '/bin/true'], { timeout: 20_000 });
+  return tried.status !== 0 && 'gVisor does not start here';
+}
+
 t.test('each wall holds the attacks that it promises to hold', { skip }, async (t) => {
   const { folder, confine } = folderForRuns(t);
   const programs = { confine, bubblewrap: requireTool('bwrap') };
@@ -128,6 +138,28 @@ t.test('runs have no /proc where a container masks its own', { skip }, async (t)
   t.match({ tier, programs }, { tier: 'namespaces', programs: { withoutProc: true } });
   t.match(problems, [/^namespaces: .*proc/]);
 });
+
+t.test(
+  'in gVisor the tier is its runtime, with what the filter holds',
+  { skip: skip || withoutGvisor() },
+  async (t) => {
+    const { folder, confine } = folderForRuns(t);
+    const file = join(import.meta.dirname, '..', 'agents/tools/sandbox/self-attack.ts');
+    const given = JSON.stringify({ confine, bubblewrap: requireTool('bwrap') });
+    // The folder of this machine is read-only in there; a new one is not.
+    const code = `const { mkdtempSync, chmodSync } = await import('node:fs');
+    const folder = mkdtempSync('/tmp/runs-');
+    chmodSync(folder, 0o711);
+    const { attackSandbox } = await import(${JSON.stringify(file)});
+    console.log(JSON.stringify(await attackSandbox(${given}, folder)));`;
+    const args = [...gvisor, process.execPath, '--input-type=module', '--eval', code];
+    const made = spawnSync(requireTool('runsc'), args, { encoding: 'utf8', timeout: 60_000 });
+    t.equal(made.status, 0, `${made.stderr} ${folder}`);
+    const proof = JSON.parse(made.stdout);
+    t.match(proof, { tier: 'runtime', runtime: 'gvisor' }, JSON.stringify(proof.problems));
+    t.ok(proof.held.length >= 30, `${proof.held.length} attacks are held`);
+  },
+);
 
 t.test('a container runtime that is a sandbox is recognized by its kernel', async (t) => {
   const of = (files: Record<string, string>) => foreignRuntime((path) => files[path] ?? '');

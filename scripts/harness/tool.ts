@@ -41,6 +41,7 @@ export type ToolName =
   | 'keda-proto'
   | 'bwrap'
   | 'confine'
+  | 'runsc'
   | 'taskset'
   | 'node20'
   | 'node22';

@@ -13,6 +13,7 @@ const forTests = {
   nft: 'nftables',
   ip: 'iproute2',
   bwrap: 'bubblewrap',
+  runsc: 'runsc',
 };
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;

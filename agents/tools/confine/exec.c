@@ -81,15 +81,21 @@ int mode_exec(int argc, char **argv) {
   if (at + 1 >= argc) { dprintf(2, "usage: confine exec [options] -- command\n"); return EXIT_USAGE; }
   if (alone) setsid();
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return failed("no_new_privs");
-  if (limit(RLIMIT_CORE, 0, 0) < 0 || limit(RLIMIT_NOFILE, 128, 128) < 0 || limit(RLIMIT_MEMLOCK, 65536, 65536) < 0 ||
-      limit(RLIMIT_MSGQUEUE, 0, 0) < 0 || limit(RLIMIT_SIGPENDING, 256, 256) < 0 || limit(RLIMIT_NICE, 0, 0) < 0 ||
-      limit(RLIMIT_RTPRIO, 0, 0) < 0) return failed("limits");
+  if (limit(RLIMIT_NOFILE, 128, 128) < 0) return failed("limits");
+  /* gVisor's kernel knows few limits. The filter refuses what most of these are about. */
+  limit(RLIMIT_CORE, 0, 0);
+  limit(RLIMIT_MEMLOCK, 65536, 65536);
+  limit(RLIMIT_MSGQUEUE, 0, 0);
+  limit(RLIMIT_SIGPENDING, 256, 256);
+  limit(RLIMIT_NICE, 0, 0);
+  limit(RLIMIT_RTPRIO, 0, 0);
   /*
    * The kernel counts the processes of a user in its user namespace. Alone in one, the run has the count for itself; otherwise
    * everything of this user counts, also in other containers, which this process can't see: some room is for those.
    */
   if (processes > 0 && alone) processes += (unsigned long)tasks_of_user(getuid()) + 512;
-  if (processes > 0 && limit(RLIMIT_NPROC, processes, processes) < 0) return failed("limit of processes");
+  int is_bare = alone && ruleset == -1;
+  if (processes > 0 && limit(RLIMIT_NPROC, processes, processes) < 0 && !is_bare) return failed("limit of processes");
   if (bytes > 0 && limit(RLIMIT_FSIZE, bytes, bytes) < 0) return failed("limit of files");
   if (seconds > 0 && limit(RLIMIT_CPU, seconds, seconds + 1) < 0) return failed("limit of CPU time");
   /* Whoever watches the run comes before it. */

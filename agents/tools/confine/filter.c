@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -88,10 +89,11 @@ static void only_with(int nr, int argument, unsigned int mask, unsigned int valu
   answer(SECCOMP_RET_ERRNO | EPERM);
   load(offsetof(struct seccomp_data, nr));
 }
-/* Refuses `nr` where the argument equals the value. */
-static void not_with(int nr, int argument, unsigned int value) {
-  add(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)nr, 0, 4);
+/* Refuses `nr` where the argument, below the mask, equals the value. */
+static void not_with(int nr, int argument, unsigned int mask, unsigned int value) {
+  add(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)nr, 0, 5);
   load(ARGUMENT(argument));
+  add(BPF_ALU | BPF_AND | BPF_K, mask, 0, 0);
   add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
   answer(SECCOMP_RET_ERRNO | EPERM);
   load(offsetof(struct seccomp_data, nr));
@@ -124,9 +126,16 @@ int filter_enter(int alone, int without_signals) {
   only_with(__NR_sched_setscheduler, 0, ~0u, 0);
   only_with(__NR_sched_setparam, 0, ~0u, 0);
   only_with(__NR_sched_setattr, 0, ~0u, 0);
-  not_with(__NR_ioctl, 1, TIOCSTI);
-  not_with(__NR_ioctl, 1, TIOCCONS);
-  not_with(__NR_ioctl, 1, 0x541C /* TIOCLINUX */);
+  not_with(__NR_ioctl, 1, ~0u, TIOCSTI);
+  not_with(__NR_ioctl, 1, ~0u, TIOCCONS);
+  not_with(__NR_ioctl, 1, ~0u, 0x541C /* TIOCLINUX */);
+  /* Device files; others, such as named pipes, pass. */
+  not_with(__NR_mknodat, 2, S_IFMT, S_IFCHR);
+  not_with(__NR_mknodat, 2, S_IFMT, S_IFBLK);
+#if defined(__x86_64__)
+  not_with(__NR_mknod, 1, S_IFMT, S_IFCHR);
+  not_with(__NR_mknod, 1, S_IFMT, S_IFBLK);
+#endif
   answer(SECCOMP_RET_ALLOW);
   struct sock_fprog program = { length, code };
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -1;
