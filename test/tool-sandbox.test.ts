@@ -12,6 +12,8 @@ import { giveToRuns } from '../agents/tools/sandbox/workspaces.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { folderForRuns } from './support/tool-runner.ts';
 
+// gVisor takes its time on a busy machine.
+t.setTimeout(150_000);
 const skip =
   skipWithout('bwrap', 'confine') || (process.getuid?.() !== 0 && 'needs root to become another user');
 

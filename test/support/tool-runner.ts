@@ -1,4 +1,5 @@
 // A tool runner as a process, behind a real sidecar, and its client.
+import { spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,6 +33,16 @@ export function folderForRuns(t: Pick<Test, 'teardown'>): { folder: string; conf
   return { folder, confine };
 }
 
+/** A Node that the user of runs may start, too: the checkout's, unless it lies where that user may not go. */
+function nodeForRuns(folder: string): string {
+  const tried = spawnSync(process.execPath, ['--version'], { uid: 15000, gid: 15000, cwd: '/' });
+  if (tried.status === 0) return process.execPath;
+  const copy = join(folder, 'node');
+  copyFileSync(process.execPath, copy);
+  chmodSync(copy, 0o755);
+  return copy;
+}
+
 /** Starts a runner and waits until its status listener answers, whether or not it is ready. */
 export async function startToolRunner(
   t: Pick<Test, 'teardown'>,
@@ -49,7 +60,7 @@ export async function startToolRunner(
     ...tools,
   };
   writeFileSync(config, stringify({ tools: settings }));
-  const started = startProcess(t, process.execPath, [join(root, 'agents/tools/agent.ts')], {
+  const started = startProcess(t, nodeForRuns(folder), [join(root, 'agents/tools/agent.ts')], {
     env: { AGENT_LISTEN: address, TOOLS_CONFIG: config, ...env },
   });
   let exit: unknown;
