@@ -2,6 +2,7 @@
 import t from 'tap';
 import fc from '../../scripts/harness/properties.ts';
 import { release, SentLog } from './sent-log.ts';
+import { giveMemory, takeMemory } from './spare-memory.ts';
 
 class TestRoom {
   taken = 0;
@@ -83,4 +84,11 @@ t.test('a log that finds no memory adds nothing', async (t) => {
   t.ok(log.add([], bytes, 0, 4_000, 4_000, 4_096));
   log.forget(4_000);
   t.ok(log.add([], bytes, 0, 4_000, 8_000, 4_096), 'in place of what was received');
+});
+
+t.test('memory of a size that nobody wants any more makes room', async (t) => {
+  for (let n = 0; n < 100; n++) giveMemory(Buffer.alloc(65_536));
+  const wanted = takeMemory(98_304);
+  giveMemory(wanted);
+  t.equal(takeMemory(98_304), wanted);
 });
