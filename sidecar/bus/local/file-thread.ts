@@ -13,9 +13,10 @@ import { FencedError, LogUnavailableError } from '../log/log-errors.ts';
 import { answerToFailure, failureOf, isBusy, troubleOf } from './failures.ts';
 import { FileWaits } from './file-waits.ts';
 import { FileWake, wakePath } from './file-wake.ts';
+import { buffersOf, sizeOf } from './message-bytes.ts';
 import { heldUntil, isReading, perform } from './operations.ts';
 import { nextDueMs, passDueTime } from './passing-time.ts';
-import type { FromThread, Held, Request, Taken, ToThread, Watched } from './requests.ts';
+import type { FromThread, Held, Request, ToThread } from './requests.ts';
 import type { TaskFile } from './task-file.ts';
 
 /** Between two looks for changes of other processes: while somebody waits for one, the same where wakes come, and else. */
@@ -286,26 +287,4 @@ export class FileThread {
   private post(message: FromThread): void {
     this.port.postMessage(message, buffersOf(message));
   }
-}
-
-/** Large bytes move to the other thread, rather than being copied twice on their way. */
-const MOVED_BYTES = 16_384;
-
-function buffersOf(message: FromThread): ArrayBuffer[] {
-  if (message.name !== 'done' || typeof message.output !== 'object' || message.output === null) return [];
-  const output = message.output as Partial<Taken & Watched> | Uint8Array;
-  const all = ArrayBuffer.isView(output)
-    ? [output]
-    : [
-        output.payload,
-        ...(output.events ?? []).map((event) => (event.kind === 'chunks' ? event.batch.payload : undefined)),
-      ];
-  return all.flatMap((bytes) =>
-    bytes !== undefined && bytes.length > MOVED_BYTES ? [bytes.buffer as ArrayBuffer] : [],
-  );
-}
-
-function sizeOf(request: Request): number {
-  if (request.name === 'submit') return request.input.task.payload.length;
-  return request.name === 'write' || request.name === 'settle' ? request.input.payload.length : 0;
 }
