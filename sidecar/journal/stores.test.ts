@@ -1,5 +1,5 @@
 // Both stores of the journal keep one contract: what a run has stored, the next one finds, and a late run changes nothing.
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -119,6 +119,16 @@ t.test('a file', async (t) => {
     await waitUntil('it is opened anew', () => said.length === 3);
     t.same(said, ['connected', "the journal's thread has ended", 'connected']);
     t.same(placesOf(await standing.begin('task')), ['a.0']);
+  });
+
+  await t.test('a folder or a device is refused with what to do, and keeps its mode', async (t) => {
+    chmodSync(folder, 0o755);
+    await t.rejects(openFileStore(folder, LIMITS), /^journal.store: .* is a folder: name a file in it/);
+    t.equal(statSync(folder).mode & 0o777, 0o755);
+    const link = join(folder, 'link.db');
+    symlinkSync('/dev/null', link);
+    await t.rejects(openFileStore(link, LIMITS), /link.db is not a regular file \(a device\)/);
+    t.equal(statSync('/dev/null').mode & 0o777, 0o666);
   });
 
   await t.test('another program’s file is refused with what to do', async (t) => {

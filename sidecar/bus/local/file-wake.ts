@@ -2,7 +2,17 @@
  * Wakes the other processes that have the file open: each writes a byte into a file beside it after a change, and each
  * watches that file. Where the system can't watch it, or loses an event, the regular looks for changes remain.
  */
-import { chmodSync, closeSync, constants, type FSWatcher, openSync, watch, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  type FSWatcher,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  watch,
+  writeSync,
+} from 'node:fs';
+import { LogSetupError } from '../log/log-errors.ts';
 
 const BYTE = Buffer.from('.');
 
@@ -17,8 +27,7 @@ export class FileWake {
 
   /** @param onWake called after a change of any process, this one too */
   constructor(path: string, onWake: () => void) {
-    this.descriptor = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600);
-    chmodSync(path, 0o600);
+    this.descriptor = openFile(path);
     try {
       this.watcher = watch(path, (event) => {
         // It was removed: who comes later makes another one.
@@ -49,5 +58,23 @@ export class FileWake {
     this.works = false;
     this.watcher?.close();
     this.watcher = undefined;
+  }
+}
+
+/** Follows no link, waits for no reader of a pipe, and changes the mode of a regular file alone. */
+function openFile(path: string): number {
+  const { O_WRONLY, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(path, O_WRONLY | O_CREAT | (O_NOFOLLOW ?? 0) | (O_NONBLOCK ?? 0), 0o600);
+    if (!fstatSync(descriptor).isFile()) throw new Error('it is a device or a pipe');
+    fchmodSync(descriptor, 0o600);
+    return descriptor;
+  } catch (error) {
+    if (descriptor !== undefined) closeSync(descriptor);
+    throw new LogSetupError(
+      `bus.url: ${path} is not a regular file of this user (${error instanceof Error ? error.message : String(error)}): remove it; it is made anew and holds nothing`,
+      error,
+    );
   }
 }

@@ -1,9 +1,7 @@
 /** Opens a task file, or makes it: with its checks, its permissions and its tables. */
-import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { LogSetupError } from '../log/log-errors.ts';
-import { networkFileSystem } from './network-file-system.ts';
+import { makePrivateFile } from './private-file.ts';
 import { APPLICATION_ID, SCHEMA, SCHEMA_VERSION } from './schema.ts';
 
 /** How long the start waits for other processes. */
@@ -16,9 +14,9 @@ const CHECKPOINT_PAGES = 1_000;
 /** Throws LogSetupError, which says what to do. */
 export async function openFile(path: string): Promise<DatabaseSync> {
   const { DatabaseSync } = await importSqlite();
-  makeFile(path);
   let db: DatabaseSync | undefined;
   try {
+    makePrivateFile(path, 'bus.url', 'NATS between machines');
     db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
     prepare(db, path);
     // From now on TaskFile waits, with shorter breaks than SQLite's.
@@ -43,45 +41,6 @@ export async function importSqlite(): Promise<typeof import('node:sqlite')> {
     );
   } finally {
     process.emitWarning = emitWarning;
-  }
-}
-
-/** Makes the folder and the file for this user alone. */
-function makeFile(path: string): void {
-  const folder = dirname(path);
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const network = networkFileSystem(folder);
-    if (network !== undefined)
-      throw new LogSetupError(
-        `bus.url: ${path} is on a network file system (${network}), where processes can't share a task file safely: use a folder of a disk of this machine, or NATS between machines`,
-      );
-    try {
-      closeSync(openSync(path, 'wx', 0o600));
-    } catch (error) {
-      // Never opened here when it exists: to close it would end the locks that this process has on it.
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      checkFile(path);
-    }
-  } catch (error) {
-    throw new LogSetupError(problemOf(error, path), error);
-  }
-}
-
-function checkFile(path: string): void {
-  const { mode } = statSync(path);
-  const others = (mode & 0o077) !== 0;
-  if (!others) return;
-  for (const suffix of ['', '-wal', '-shm']) {
-    try {
-      chmodSync(path + suffix, 0o600);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
-      throw new LogSetupError(
-        `bus.url: ${path} can be read by other users and is not this user's: give it to this user with mode 0600`,
-        error,
-      );
-    }
   }
 }
 

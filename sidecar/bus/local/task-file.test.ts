@@ -1,6 +1,14 @@
 // The file of the embedded log: how it is made, what it refuses, and what its troubles look like.
-import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Worker } from 'node:worker_threads';
@@ -68,7 +76,6 @@ t.test('what is no task file of this version is refused, and left as it is', asy
   const folder = t.testdir({ 'text.db': 'a'.repeat(10_000), folder: {}, plain: 'x' });
   t.match(await refusal(join(folder, 'text.db')), /is no task file, or is damaged .* move it .* away/);
   t.equal(readFileSync(join(folder, 'text.db'), 'utf8'), 'a'.repeat(10_000));
-  t.match(await refusal(join(folder, 'folder')), /can't open .*folder .* needs to write/);
   t.match(await refusal(join(folder, 'plain', 'tasks.db')), /can't open .*plain/);
 
   const other = new DatabaseSync(join(folder, 'other.db'));
@@ -125,6 +132,37 @@ t.test('a file that was damaged is said to be at once, with its name and what to
   t.ok('refusal' in submission && tellsWhat(submission.refusal.message));
   const take = await errorOf(log.take(['research'], 'holder', AbortSignal.timeout(60_000)));
   t.match(take, said);
+});
+
+t.test('what is no regular file is refused, and keeps its mode', async (t) => {
+  const folder = t.testdir({ folder: {}, 'plain.db': '' });
+  const at = (name: string): string => join(folder, name);
+  chmodSync(at('folder'), 0o755);
+  symlinkSync(at('folder'), at('to-folder'));
+  symlinkSync(at('nothing'), at('to-nothing'));
+  execFileSync('mkfifo', ['-m', '0644', at('pipe')]);
+  symlinkSync(at('pipe'), at('to-pipe'));
+  for (const name of ['folder', 'folder/', 'to-folder'])
+    t.match(await refusal(at(name)), new RegExp(`^bus.url: .*${name} is a folder: name a file in it`));
+  for (const name of ['pipe', 'to-pipe'])
+    t.match(await refusal(at(name)), new RegExp(`^bus.url: .*${name} is not a regular file \\(a pipe`));
+  t.match(await refusal('/dev/null'), /is not a regular file \(a device\): name a file on a disk/);
+  t.match(await refusal(at('to-nothing')), /is a link to a file that doesn't exist: remove the link/);
+  t.equal(statSync(at('folder')).mode & 0o777, 0o755);
+  t.equal(statSync(at('pipe')).mode & 0o777, 0o644);
+  t.equal(statSync('/dev/null').mode & 0o777, 0o666);
+  t.notOk(existsSync(at('nothing')));
+
+  for (const suffix of ['-wal', '-wake']) {
+    const file = at(`beside${suffix}.db`);
+    symlinkSync(at('pipe'), file + suffix);
+    t.match(await refusal(file), new RegExp(`${suffix} is not a regular file`));
+  }
+  t.equal(statSync(at('pipe')).mode & 0o777, 0o644, 'nor is what lies beside a file');
+
+  symlinkSync(at('plain.db'), at('to-plain.db'));
+  const log = await open(t, at('to-plain.db'));
+  t.match(await log.status(), [], 'a link to a file is one');
 });
 
 t.test('a folder that may not be written is refused', async (t) => {

@@ -1,9 +1,7 @@
 /** Opens the journal's file, or makes it: with its checks, its permissions and its tables. */
-import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
-import { networkFileSystem } from '../../bus/local/network-file-system.ts';
 import { importSqlite } from '../../bus/local/open-file.ts';
+import { makePrivateFile } from '../../bus/local/private-file.ts';
 import { LogSetupError } from '../../bus/log/log-errors.ts';
 
 /** `OutJ` in ASCII: the file's application id. */
@@ -38,7 +36,7 @@ CREATE INDEX answers_age ON answers (stored_at);
 /** Throws LogSetupError, which says what to do. */
 export async function openJournalFile(path: string): Promise<DatabaseSync> {
   const { DatabaseSync } = await importSqlite();
-  makeFile(path);
+  makePrivateFile(path, 'journal.store', 'bus with NATS');
   const db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
   try {
     db.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
@@ -55,31 +53,6 @@ export async function openJournalFile(path: string): Promise<DatabaseSync> {
   } catch (error) {
     db.close();
     throw new LogSetupError(problemOf(error, path), error);
-  }
-}
-
-/** Makes the folder and the file for this user alone. */
-function makeFile(path: string): void {
-  const folder = dirname(path);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const network = networkFileSystem(folder);
-  if (network !== undefined)
-    throw new LogSetupError(
-      `journal.store: ${path} is on a network file system (${network}), where processes can't share a file safely: use a disk of this machine, or bus with NATS`,
-    );
-  try {
-    closeSync(openSync(path, 'wx', 0o600));
-  } catch (error) {
-    // Never opened here when it exists: to close it would end the locks that this process has on it.
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    if ((statSync(path).mode & 0o077) === 0) return;
-    for (const suffix of ['', '-wal', '-shm']) {
-      try {
-        chmodSync(path + suffix, 0o600);
-      } catch (cause) {
-        if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
-      }
-    }
   }
 }
 
