@@ -104,6 +104,8 @@ export class Fleet {
     if (!this.isMeasured)
       throw new FleetError('the pods are measured since a moment ago; ask again in some seconds');
     const seconds = quantileOf(this.durations.within(windowMs, this.options.now()), 0.99);
+    if (seconds !== undefined && !Number.isFinite(seconds))
+      throw new FleetError('the histograms of the pods have no percentile; look at their /metrics');
     return seconds ?? (this.activeCalls > 0 ? 'busy' : 0);
   }
 

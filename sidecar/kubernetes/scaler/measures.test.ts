@@ -104,29 +104,35 @@ function fell(page: PodPage, before: PodPage): boolean {
   return BOUNDS.some((bound) => now!.get(bound)! < then!.get(bound)!);
 }
 
-t.test('pods whose sidecars have other bounds are merged at the bounds that all have', async (t) => {
-  const fine: Buckets = new Map([
-    [1, 2],
-    [2, 5],
-    [4, 9],
-    [Number.POSITIVE_INFINITY, 10],
-  ]);
-  const coarse: Buckets = new Map([
-    [2, 10],
-    [8, 10],
-    [Number.POSITIVE_INFINITY, 10],
-  ]);
-  t.strictSame(
-    [...merged([fine, coarse])],
-    [
-      [2, 15],
-      [Number.POSITIVE_INFINITY, 20],
-    ],
-  );
-  t.equal(quantileOf(merged([fine, coarse]), 0.5), 2 * (10 / 15));
-  t.equal(quantileOf(merged([fine, coarse]), 0.99), 2, 'beyond the last bound is the last bound');
-  t.equal(quantileOf(new Map(), 0.99), undefined);
-});
+t.test(
+  'pods whose sidecars have other bounds are merged at all bounds, spread evenly between their own',
+  async (t) => {
+    const fine: Buckets = new Map([
+      [1, 2],
+      [2, 5],
+      [4, 9],
+      [Number.POSITIVE_INFINITY, 10],
+    ]);
+    const coarse: Buckets = new Map([
+      [2, 10],
+      [8, 10],
+      [Number.POSITIVE_INFINITY, 10],
+    ]);
+    t.strictSame(
+      [...merged([fine, coarse])],
+      [
+        [1, 2 + 5],
+        [2, 5 + 10],
+        [4, 9 + 10],
+        [8, 9 + 10],
+        [Number.POSITIVE_INFINITY, 20],
+      ],
+    );
+    t.equal(quantileOf(merged([fine, coarse]), 0.5), 1 + 3 / 8);
+    t.equal(quantileOf(merged([fine, coarse]), 0.99), 8, 'beyond the last bound is the last bound');
+    t.equal(quantileOf(new Map(), 0.99), undefined);
+  },
+);
 
 t.test('a page is read as a sidecar writes it, and another page is none', async (t) => {
   const page = readPage(
@@ -177,6 +183,92 @@ t.test('a page is read as a sidecar writes it, and another page is none', async 
     t.equal(readPage(other), undefined, other);
 });
 
+/** A page with one histogram: pairs of a bound and its count, as they stand there. */
+const textOf = (...buckets: readonly (readonly [string, number | string])[]): string =>
+  [
+    'outrigger_active_calls{listener="inbound"} 1',
+    ...buckets.map(
+      ([le, count]) => `rpc_server_call_duration_seconds_bucket{rpc_method="a.B/C",le="${le}"} ${count}`,
+    ),
+  ].join('\n');
+
+t.test('one pod whose page no sidecar can have written leaves the percentile to the others', async (t) => {
+  const wrong: Record<string, readonly (readonly [string, number | string])[]> = {
+    infinite: [
+      ['1', '+Inf'],
+      ['30', '+Inf'],
+      ['+Inf', '+Inf'],
+    ],
+    'not a number': [
+      ['1', 'NaN'],
+      ['+Inf', 'NaN'],
+    ],
+    huge: [
+      ['1', 0],
+      ['+Inf', 1e300],
+    ],
+    negative: [
+      ['1', -9],
+      ['+Inf', -9],
+    ],
+    falling: [
+      ['1', 500],
+      ['5', 200],
+      ['+Inf', 0],
+    ],
+    'only +Inf': [['+Inf', 100]],
+    'without +Inf': [
+      ['1', 100],
+      ['5', 100],
+    ],
+    'bound below 0': [
+      ['-5', 100],
+      ['+Inf', 100],
+    ],
+    'bound of 1e308': [
+      ['1e308', 100],
+      ['+Inf', 100],
+    ],
+    'too many bounds': [...Array.from({ length: 300 }, (_, at) => [String(at + 1), 1] as const), ['+Inf', 1]],
+  };
+  for (const [what, buckets] of Object.entries(wrong)) {
+    const { fleet, fake } = startFleet('a', 'b', 'c', 'liar');
+    const next = () => {
+      fake.clockMs += 5_000;
+      return fleet.measure();
+    };
+    await next();
+    for (const name of ['a', 'b', 'c']) fake.pages.set(name, pageOf([17, 17, 17]));
+    fake.texts.set('liar', textOf(...buckets));
+    t.throws(() => readPage(textOf(...buckets)), { message: /^\/metrics has / }, what);
+    await next();
+    t.equal(bucketOf(fleet.p99(60_000) as number), bucketOf(17), what);
+  }
+
+  // Its bounds are those of no other, and take none from them.
+  const { fleet, fake } = startFleet('a', 'b', 'c', 'other');
+  const next = () => {
+    fake.clockMs += 5_000;
+    return fleet.measure();
+  };
+  fake.texts.set('other', textOf(['0.003', 0], ['+Inf', 0]));
+  await next();
+  for (const name of ['a', 'b', 'c']) fake.pages.set(name, pageOf(Array(300).fill(17)));
+  fake.texts.set('other', textOf(['0.003', 3], ['+Inf', 3]));
+  await next();
+  t.equal(bucketOf(fleet.p99(60_000) as number), bucketOf(17));
+  // Each page is right, and no calls lead from one to the other.
+  fake.texts.set('other', textOf(['0.003', 9_003], ['+Inf', 9_003]));
+  await next();
+  fake.texts.set('other', textOf(['0.003', 9_003], ['1', 9_003], ['+Inf', 99_003]));
+  await next();
+  t.ok(Number.isFinite(fleet.p99(60_000)));
+  for (const name of ['a', 'b', 'c', 'other']) fake.texts.set(name, textOf(['+Inf', 4]));
+  fake.clockMs += 20_001;
+  await fleet.measure();
+  t.throws(() => fleet.p99(60_000), { message: /0 of 4 pods .* no bound but \+Inf/ });
+});
+
 t.test('the work waits for the provider when a good part of it is throttled, and only then', async (t) => {
   const judged = (...pages: Partial<PodPage>[]): boolean => {
     const provider = new ProviderBound();
@@ -224,6 +316,8 @@ interface FakePods {
   clockMs: number;
   pods: Pod[];
   pages: Map<string, PodPage>;
+  /** Pages as they are read, in place of those above. */
+  readonly texts: Map<string, string>;
   listFails: boolean;
   readonly written: string[];
 }
@@ -242,6 +336,7 @@ function startFleet(...names: string[]): { fleet: Fleet; fake: FakePods } {
     clockMs: 0,
     pods: names.map((name) => podNamed(name)),
     pages: new Map(names.map((name) => [name, pageOf([])])),
+    texts: new Map(),
     listFails: false,
     written: [],
   };
@@ -255,7 +350,8 @@ function startFleet(...names: string[]): { fleet: Fleet; fake: FakePods } {
       writeCost: async (_namespace, { name }, cost) => void fake.written.push(`${name} ${cost}`),
     },
     scrape: async ({ name }) => {
-      const page = fake.pages.get(name);
+      const text = fake.texts.get(name);
+      const page = text === undefined ? fake.pages.get(name) : readPage(text);
       if (page === undefined) throw new Error('connection refused');
       return page;
     },

@@ -39,7 +39,15 @@ const THROTTLED = '429';
 /** A page names methods that callers have invented; so many series are read. */
 const MAX_SERIES = 4_096;
 
-/** Undefined when the page is not a sidecar's. */
+/** A histogram with more bounds than this is none of a sidecar. */
+const MAX_BOUNDS = 256;
+const MAX_BOUND_SECONDS = 7 * 86_400;
+
+/**
+ * Undefined when the page is not a sidecar's.
+ *
+ * @throws Error that names what no sidecar counts: one pod's wrong page must not decide for all of them
+ */
 export function readPage(text: string): PodPage | undefined {
   let startedAtSeconds = 0;
   let activeCalls: number | undefined;
@@ -50,6 +58,8 @@ export function readPage(text: string): PodPage | undefined {
   let waitingRequests = 0;
   let cooling = false;
   for (const { name, labels, value } of series(text)) {
+    if (!(value >= 0 && value <= Number.MAX_SAFE_INTEGER))
+      throw new Error(`/metrics has ${name} with the value ${value}, which is no count`);
     if (name === BUCKET) addBucket(durations, labels, value);
     else if (name === 'outrigger_active_calls') {
       if (labels.get('listener') === 'inbound') activeCalls = value;
@@ -64,6 +74,7 @@ export function readPage(text: string): PodPage | undefined {
     else startedAtSeconds = value;
   }
   if (activeCalls === undefined) return undefined;
+  for (const buckets of durations.values()) checkHistogram(buckets);
   return {
     startedAtSeconds,
     activeCalls,
@@ -95,6 +106,32 @@ function addBucket(
   buckets.set(bound, (buckets.get(bound) ?? 0) + value);
 }
 
+/** Throws Error unless it is a cumulative histogram of durations. */
+function checkHistogram(buckets: Buckets): void {
+  const bounds = [...buckets.keys()].sort((one, other) => one - other);
+  const fault = isCumulative(buckets, bounds) ? faultOfBounds(bounds) : 'counts that fall';
+  if (fault !== '') throw new Error(`/metrics has a histogram ${BUCKET} with ${fault}`);
+}
+
+function faultOfBounds(bounds: readonly number[]): string {
+  if (bounds.length > MAX_BOUNDS) return `more than ${MAX_BOUNDS} bounds`;
+  const last = bounds.findLast(Number.isFinite) ?? 0;
+  if (bounds[0]! <= 0 || last > MAX_BOUND_SECONDS) return 'a bound that is no duration';
+  if (bounds.at(-1) !== Number.POSITIVE_INFINITY) return 'no bound +Inf';
+  return bounds.length === 1 ? 'no bound but +Inf' : '';
+}
+
+/** @param bounds its bounds in their order */
+export function isCumulative(buckets: Buckets, bounds: readonly number[]): boolean {
+  let below = 0;
+  for (const bound of bounds) {
+    const count = buckets.get(bound)!;
+    if (!(count >= below)) return false;
+    below = count;
+  }
+  return true;
+}
+
 interface Series {
   readonly name: string;
   readonly labels: ReadonlyMap<string, string>;
@@ -116,7 +153,7 @@ function* series(text: string): Generator<Series> {
     if (!WANTED.has(line.slice(0, line.search(/\W/)))) continue;
     const [, name = '', written = '', number = ''] = LINE.exec(line) ?? [];
     const value = numberOf(number);
-    if (name === '' || Number.isNaN(value)) continue;
+    if (name === '' || number === '') continue;
     const labels = new Map<string, string>();
     for (const [, key, quoted] of written.matchAll(LABEL)) labels.set(key!, quoted!);
     yield { name, labels, value };
