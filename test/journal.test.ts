@@ -252,6 +252,48 @@ t.test('a sealed journal shows nothing, and without its key nothing is kept', as
   }
 });
 
+t.test('an answer that was cut, or moved to another question, is asked anew and replaced', async (t) => {
+  process.env['TEST_JOURNAL_KEY'] = Buffer.alloc(32, 7).toString('base64');
+  t.teardown(() => delete process.env['TEST_JOURNAL_KEY']);
+  for (const journal of [{}, { encrypt_key_env: 'TEST_JOURNAL_KEY' }]) {
+    const answers: Asked[][] = [];
+    let file = '';
+    const work = async (plane: ConsumingPlane, run: number, lose: () => Promise<never>) => {
+      const got: Asked[] = [];
+      for (const question of ['a', 'b', 'cut']) got.push(await ask(plane, question));
+      answers.push(got);
+      if (run === 1) damage(file);
+      if (run < 3) await lose();
+    };
+    const scene = await startScene(t, `damaged-${Object.keys(journal).length}`, work, { journal });
+    file = scene.file;
+    await scene.submitter.ended((await scene.submitter.submit()).key);
+    t.same(
+      answers.map((got) => got.map(isReplayed)),
+      [Array(3).fill(false), Array(3).fill(false), Array(3).fill(true)],
+    );
+    t.same(
+      answers[2]!.map(({ body }) => body),
+      answers[1]!.map(({ body }) => body),
+    );
+    t.equal(scene.paid(), 6);
+    t.match(scene.plane.sidecar.journal.stats, { stored: 6, missed: 3, replayed: 3 });
+  }
+});
+
+/** Swaps the first two answers of a file, and cuts the third. */
+function damage(file: string): void {
+  const db = new DatabaseSync(file);
+  db.exec('PRAGMA busy_timeout = 5000');
+  const rows = db.prepare('SELECT id, payload FROM answers ORDER BY id').all();
+  const [a, b, cut] = rows as { id: number; payload: Uint8Array }[];
+  const write = db.prepare('UPDATE answers SET payload = ? WHERE id = ?');
+  write.run(b!.payload, a!.id);
+  write.run(a!.payload, b!.id);
+  write.run(cut!.payload.subarray(0, cut!.payload.length / 2), cut!.id);
+  db.close();
+}
+
 t.test('a replay spends no budget, and the page says where prompts differ', async (t) => {
   const statuses: number[] = [];
   const { plane, submitter } = await startScene(

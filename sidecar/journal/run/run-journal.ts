@@ -113,7 +113,7 @@ export class RunJournal {
     try {
       const begun = await this.begin();
       if (begun === undefined || this.isOver) return this.notStored();
-      const payload = context.seal(encodeRecord({ answer, asked }));
+      const payload = context.seal(encodeRecord({ answer, asked }, { task, place }));
       if (this.bytes + payload.length > maxTaskBytes) return this.notStored();
       this.bytes += payload.length;
       const written = await store.write(task, begun.run, place, payload);
@@ -173,12 +173,13 @@ export class RunJournal {
     return await within(FIND_MS, this.begun);
   }
 
-  private async read({ reference }: Kept): Promise<JournalRecord | undefined> {
-    const { store, open } = this.context;
+  private async read({ place, reference }: Kept): Promise<JournalRecord | undefined> {
+    const { context, task } = this;
+    const { store, open } = context;
     try {
-      const payload = await within(FIND_MS, store.read(this.task, reference));
+      const payload = await within(FIND_MS, store.read(task, reference));
       const opened = payload === undefined ? undefined : open(payload);
-      return opened === undefined ? undefined : decodeRecord(opened);
+      return opened === undefined ? undefined : decodeRecord(opened, { task, place });
     } catch {
       return undefined;
     }
