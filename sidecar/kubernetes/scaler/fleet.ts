@@ -8,9 +8,11 @@
 import { TypedError } from '../../errors/typed-error.ts';
 import { DeletionCosts } from './deletion-costs.ts';
 import { MergedDurations, quantileOf } from './merged-durations.ts';
+import { PageError } from './page-error.ts';
 import type { PodPage } from './pod-page.ts';
 import type { Pod, Pods } from './pods.ts';
 import { ProviderBound } from './provider-bound.ts';
+import { type Bounds, boundsOf, chosenBounds, covers } from './shared-bounds.ts';
 import type { PodSelection } from './trigger.ts';
 
 /** The fleet is not known well enough to answer; the message says why. */
@@ -33,6 +35,8 @@ export interface FleetOptions {
 export interface RoundOutcome {
   readonly pods: number;
   readonly read: number;
+  /** Those that were read, and are wrong or have other bounds than the rest. */
+  readonly leftOut: number;
   readonly costsWritten: number;
   /** What failed, a text each. */
   readonly problems: readonly string[];
@@ -40,10 +44,16 @@ export interface RoundOutcome {
 
 interface Member {
   pod: Pod;
+  /** The last one that was right. */
   page: PodPage | undefined;
   readAtMs: number;
   /** Whether its counters began after the fleet was first listed. */
   readonly isNew: boolean;
+}
+
+interface Reading {
+  readonly member: Member;
+  readonly page: PodPage;
 }
 
 /** The longest window of a trigger. */
@@ -66,6 +76,8 @@ export class Fleet {
   private listProblem = '';
   private readProblem = '';
   private round: Promise<void> | undefined = undefined;
+  /** At which the histograms are merged; undefined while no pod has counted any call. */
+  private bounds: Bounds | undefined = undefined;
   /** Whether the growth of some pod's counters is known. */
   private isMeasured = false;
 
@@ -103,10 +115,14 @@ export class Fleet {
     if (this.known() === 0) return 0;
     if (!this.isMeasured)
       throw new FleetError('the pods are measured since a moment ago; ask again in some seconds');
-    const seconds = quantileOf(this.durations.within(windowMs, this.options.now()), 0.99);
-    if (seconds !== undefined && !Number.isFinite(seconds))
-      throw new FleetError('the histograms of the pods have no percentile; look at their /metrics');
-    return seconds ?? (this.activeCalls > 0 ? 'busy' : 0);
+    const { calls, hasOthers } = this.durations.within(windowMs, this.options.now(), this.bounds);
+    const seconds = quantileOf(calls, 0.99);
+    if (seconds === undefined && !hasOthers) return this.activeCalls > 0 ? 'busy' : 0;
+    if (seconds === undefined || !Number.isFinite(seconds) || seconds <= 0)
+      throw new FleetError(
+        'the calls within the window were counted at other bounds than those of most pods; ask again after the window',
+      );
+    return seconds;
   }
 
   /**
@@ -116,7 +132,7 @@ export class Fleet {
    */
   isActive(windowMs: number): boolean {
     if (this.known() === 0) return false;
-    return this.activeCalls > 0 || this.durations.within(windowMs, this.options.now()).size > 0;
+    return this.activeCalls > 0 || this.durations.hasAny(windowMs, this.options.now());
   }
 
   /** The number of pods. @throws FleetError when too little is known of them */
@@ -157,50 +173,89 @@ export class Fleet {
       // The pods that were there may be there still.
       if (this.replicas === undefined) this.members.clear();
     }
-    const read = await this.readPages(problems);
+    const { read, leftOut } = await this.readPages(problems);
     const costsWritten = this.options.writesCosts ? await this.writeCosts(problems) : 0;
-    this.options.onRound({ pods: this.members.size, read, costsWritten, problems });
+    this.options.onRound({ pods: this.members.size, read, leftOut, costsWritten, problems });
   }
 
   private enter(pods: readonly Pod[]): void {
-    const isFirst = this.listedAtMs === Number.NEGATIVE_INFINITY;
+    const lastListedAtMs = this.listedAtMs;
+    const isFirst = lastListedAtMs === Number.NEGATIVE_INFINITY;
     this.listedAtMs = this.options.now();
     const there = new Set(pods.map(({ uid }) => uid));
     for (const uid of this.members.keys()) if (!there.has(uid)) this.members.delete(uid);
     for (const pod of pods) {
       const member = this.members.get(pod.uid);
       if (member === undefined)
-        this.members.set(pod.uid, { pod, page: undefined, readAtMs: 0, isNew: !isFirst });
+        this.members.set(pod.uid, {
+          pod,
+          page: undefined,
+          readAtMs: lastListedAtMs,
+          isNew: !isFirst,
+        });
       else member.pod = pod;
     }
   }
 
-  private async readPages(problems: string[]): Promise<number> {
+  private async readPages(problems: string[]): Promise<{ read: number; leftOut: number }> {
     const atMs = this.options.now();
     const members = [...this.members.values()].filter(({ pod }) => pod.ip !== '');
-    let read = 0;
+    const readings: Reading[] = [];
+    let leftOut = 0;
     this.readProblem = '';
+    const tell = ({ pod }: Member, error: unknown): void => {
+      if (error instanceof PageError) leftOut++;
+      else if (!pod.isReady) return;
+      this.readProblem = `pod ${pod.name}: ${causeOf(error)}`;
+      problems.push(this.readProblem);
+    };
     await inTurns(members, AT_ONCE, async (member) => {
-      let page: PodPage;
       try {
-        page = await this.options.scrape(member.pod);
+        readings.push({ member, page: await this.options.scrape(member.pod) });
       } catch (error) {
-        if (member.pod.isReady) {
-          this.readProblem = `pod ${member.pod.name}: ${causeOf(error)}`;
-          problems.push(this.readProblem);
-        }
-        return;
+        tell(member, error);
       }
-      read++;
-      if (member.page !== undefined || member.isNew) this.isMeasured = true;
-      // What a pod counted before it was first seen belongs to no window.
-      const before = member.page ?? (member.isNew ? undefined : page);
-      this.durations.add(atMs, page, before);
-      this.provider.add(atMs, page, before);
-      member.page = page;
-      member.readAtMs = this.options.now();
     });
-    return read;
+    this.bounds = chosenBounds(this.votes(readings), this.bounds);
+    let read = 0;
+    for (const reading of readings) {
+      try {
+        this.take(reading, atMs);
+        read++;
+      } catch (error) {
+        tell(reading.member, error);
+      }
+    }
+    return { read, leftOut };
+  }
+
+  /** One for each pod: a pod whose page could not be read just now has that of its last one. */
+  private votes(readings: readonly Reading[]): Bounds[] {
+    const pages = new Map<string, PodPage>();
+    const sinceMs = this.options.now() - STALE_MS;
+    for (const [uid, { page, readAtMs }] of this.members)
+      if (page !== undefined && readAtMs >= sinceMs) pages.set(uid, page);
+    for (const { member, page } of readings) pages.set(member.pod.uid, page);
+    return [...pages.values()].flatMap((page) => {
+      const bounds = boundsOf(page);
+      return bounds === undefined ? [] : [bounds];
+    });
+  }
+
+  /** @throws PageError when the page does not fit those of the other pods, or the one before */
+  private take({ member, page }: Reading, atMs: number): void {
+    const bounds = boundsOf(page);
+    if (bounds !== undefined && this.bounds !== undefined && !covers(new Set(bounds), this.bounds))
+      throw new PageError('its histograms lack bounds that those of most pods have');
+    const elapsedMs = atMs - member.readAtMs;
+    // What a pod counted before it was first seen belongs to no window, nor does what it counted since long ago.
+    const isFirst = elapsedMs > KEPT_MS || (member.page === undefined && !member.isNew);
+    const before = isFirst ? page : member.page;
+    this.durations.add(atMs, page, before, elapsedMs);
+    this.provider.add(atMs, page, before);
+    member.page = page;
+    member.readAtMs = this.options.now();
+    if (!isFirst) this.isMeasured = true;
   }
 
   private async writeCosts(problems: string[]): Promise<number> {

@@ -6,11 +6,14 @@ import fc from '../../../scripts/harness/properties.ts';
 import { DURATION_BUCKETS, Durations } from '../../telemetry/durations.ts';
 import { Activity } from './activity.ts';
 import { BUSY_COST, COST_EVERY_MS, DeletionCosts, IDLE_COST } from './deletion-costs.ts';
-import { Fleet } from './fleet.ts';
-import { MergedDurations, merged, quantileOf } from './merged-durations.ts';
-import { type Buckets, type PodPage, readPage } from './pod-page.ts';
+import { Fleet, type RoundOutcome } from './fleet.ts';
+import { MergedDurations, quantileOf } from './merged-durations.ts';
+import type { Buckets } from './page-durations.ts';
+import { PageError } from './page-error.ts';
+import { type PodPage, readPage } from './pod-page.ts';
 import type { Pod } from './pods.ts';
 import { ProviderBound } from './provider-bound.ts';
+import { chosenBounds, mergedAt } from './shared-bounds.ts';
 
 const BOUNDS = [...DURATION_BUCKETS, Number.POSITIVE_INFINITY];
 
@@ -45,55 +48,55 @@ const durations = fc.array(
 const step = fc.record({
   calls: durations,
   event: fc.constantFrom('goes on', 'goes on', 'goes on', 'begins anew', 'vanishes'),
-  /** Whether the page tells when the process started. */
+});
+const podSteps = fc.record({
+  steps: fc.array(step, { minLength: 1, maxLength: 6 }),
+  /** Whether its pages tell when the process started. */
   tells: fc.boolean(),
 });
 
 t.test('the p99 of merged pods is at most one bucket from that of all their calls', async (t) => {
   fc.assert(
-    fc.property(
-      fc.array(fc.array(step, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 5 }),
-      (pods) => {
-        const window = new MergedDurations(600_000);
-        const all: number[] = [];
-        for (const steps of pods) {
-          let since: number[] = [];
-          let starts = 1;
-          let before: PodPage | undefined;
-          let isKnown = true;
-          for (const [at, { calls, event, tells }] of steps.entries()) {
-            if (event === 'vanishes') break;
-            if (event === 'begins anew') {
-              // Without its start, what a page shows is a new beginning only if it counts less than the one before.
-              isKnown = tells || calls.length < since.length;
-              since = [];
-              if (tells) starts++;
-            }
-            if (!isKnown) break;
-            since.push(...calls);
-            all.push(...calls);
-            const page = pageOf(since, { startedAtSeconds: starts });
-            if (event === 'begins anew' && !tells && before !== undefined && !fell(page, before)) {
-              all.splice(all.length - calls.length);
-              break;
-            }
-            window.add(at * 5_000, page, before);
-            before = page;
+    fc.property(fc.array(podSteps, { minLength: 1, maxLength: 5 }), (pods) => {
+      const window = new MergedDurations(600_000);
+      const all: number[] = [];
+      for (const { steps, tells } of pods) {
+        let since: number[] = [];
+        let starts = 1;
+        let before: PodPage | undefined;
+        let isKnown = true;
+        for (const [at, { calls, event }] of steps.entries()) {
+          if (event === 'vanishes') break;
+          if (event === 'begins anew') {
+            // Without its start, what a page shows is a new beginning only if it counts less than the one before.
+            isKnown = tells || calls.length < since.length;
+            since = [];
+            if (tells) starts++;
           }
+          if (!isKnown) break;
+          since.push(...calls);
+          all.push(...calls);
+          const page = pageOf(since, { startedAtSeconds: tells ? starts : 0 });
+          if (event === 'begins anew' && !tells && before !== undefined && !fell(page, before)) {
+            all.splice(all.length - calls.length);
+            break;
+          }
+          window.add(at * 5_000, page, before);
+          before = page;
         }
-        const seconds = quantileOf(window.within(600_000, 30_000), 0.99);
-        if (all.length === 0) return seconds === undefined;
-        const exact = all.sort((a, b) => a - b)[Math.ceil(0.99 * all.length) - 1]!;
-        return Math.abs(bucketOf(seconds!) - bucketOf(exact)) <= 1;
-      },
-    ),
+      }
+      const seconds = quantileOf(window.within(600_000, 30_000, BOUNDS).calls, 0.99);
+      if (all.length === 0) return seconds === undefined;
+      const exact = all.sort((a, b) => a - b)[Math.ceil(0.99 * all.length) - 1]!;
+      return Math.abs(bucketOf(seconds!) - bucketOf(exact)) <= 1;
+    }),
     { numRuns: 500 },
   );
   const window = new MergedDurations(600_000);
   window.add(0, pageOf([9, 9, 9]), undefined);
   window.add(100_000, pageOf([9, 9, 9, 0.1, 0.1]), pageOf([9, 9, 9]));
   t.ok(
-    quantileOf(window.within(50_000, 100_000), 0.99)! <= 0.1,
+    quantileOf(window.within(50_000, 100_000, BOUNDS).calls, 0.99)! <= 0.1,
     'what ended before the window does not count',
   );
 });
@@ -104,32 +107,38 @@ function fell(page: PodPage, before: PodPage): boolean {
   return BOUNDS.some((bound) => now!.get(bound)! < then!.get(bound)!);
 }
 
+const INF = Number.POSITIVE_INFINITY;
+const at = (...counts: [number, number][]): Buckets => new Map(counts);
+
 t.test(
-  'pods whose sidecars have other bounds are merged at all bounds, spread evenly between their own',
+  'histograms are merged at the bounds of most pods, and those that lack one are left out',
   async (t) => {
-    const fine: Buckets = new Map([
-      [1, 2],
-      [2, 5],
-      [4, 9],
-      [Number.POSITIVE_INFINITY, 10],
-    ]);
-    const coarse: Buckets = new Map([
-      [2, 10],
-      [8, 10],
-      [Number.POSITIVE_INFINITY, 10],
-    ]);
+    const fine = at([1, 2], [2, 5], [4, 9], [INF, 10]);
+    const coarse = at([2, 10], [4, 10], [INF, 10]);
+    const odd = at([3, 7], [INF, 7]);
+    const vote = (...all: Buckets[]) => chosenBounds(all.map((buckets) => [...buckets.keys()]));
+    t.strictSame(vote(odd, coarse, fine, coarse), [2, 4, INF]);
+    t.strictSame(vote(fine, coarse, odd), [2, 4, INF], 'of ties the ones that most can tell');
+    t.strictSame(vote(odd, fine), [1, 2, 4, INF], 'or else the finer ones');
     t.strictSame(
-      [...merged([fine, coarse])],
-      [
-        [1, 2 + 5],
-        [2, 5 + 10],
-        [4, 9 + 10],
-        [8, 9 + 10],
-        [Number.POSITIVE_INFINITY, 20],
-      ],
+      chosenBounds(
+        [
+          [1, INF],
+          [2, INF],
+        ],
+        [2, INF],
+      ),
+      [2, INF],
+      'or else the present ones',
     );
-    t.equal(quantileOf(merged([fine, coarse]), 0.5), 1 + 3 / 8);
-    t.equal(quantileOf(merged([fine, coarse]), 0.99), 8, 'beyond the last bound is the last bound');
+    t.strictSame(chosenBounds([], [2, INF]), [2, INF]);
+    t.strictSame([...mergedAt([2, 4, INF], [fine, coarse, odd])], [...at([2, 15], [4, 19], [INF, 20])]);
+    t.equal(quantileOf(mergedAt([2, 4, INF], [fine, coarse]), 0.5), 2 * (10 / 15));
+    t.equal(
+      quantileOf(mergedAt([2, 4, INF], [fine, coarse]), 0.99),
+      4,
+      'beyond the last bound is the last bound',
+    );
     t.equal(quantileOf(new Map(), 0.99), undefined);
   },
 );
@@ -174,99 +183,90 @@ t.test('a page is read as a sidecar writes it, and another page is none', async 
     waitingRequests: 2,
     cooling: true,
   });
-  for (const other of [
-    '',
-    'up 1\n',
-    '<html>outrigger_active_calls',
-    'outrigger_active_calls{listener="inbound" 3',
-  ])
+  for (const other of ['', 'up 1\n', '<html>outrigger_active_calls'])
     t.equal(readPage(other), undefined, other);
 });
 
-/** A page with one histogram: pairs of a bound and its count, as they stand there. */
-const textOf = (...buckets: readonly (readonly [string, number | string])[]): string =>
-  [
-    'outrigger_active_calls{listener="inbound"} 1',
-    ...buckets.map(
-      ([le, count]) => `rpc_server_call_duration_seconds_bucket{rpc_method="a.B/C",le="${le}"} ${count}`,
-    ),
-  ].join('\n');
-
-t.test('one pod whose page no sidecar can have written leaves the percentile to the others', async (t) => {
-  const wrong: Record<string, readonly (readonly [string, number | string])[]> = {
-    infinite: [
-      ['1', '+Inf'],
-      ['30', '+Inf'],
-      ['+Inf', '+Inf'],
-    ],
-    'not a number': [
-      ['1', 'NaN'],
-      ['+Inf', 'NaN'],
-    ],
-    huge: [
-      ['1', 0],
-      ['+Inf', 1e300],
-    ],
-    negative: [
-      ['1', -9],
-      ['+Inf', -9],
-    ],
-    falling: [
-      ['1', 500],
-      ['5', 200],
-      ['+Inf', 0],
-    ],
-    'only +Inf': [['+Inf', 100]],
-    'without +Inf': [
-      ['1', 100],
-      ['5', 100],
-    ],
-    'bound below 0': [
-      ['-5', 100],
-      ['+Inf', 100],
-    ],
-    'bound of 1e308': [
-      ['1e308', 100],
-      ['+Inf', 100],
-    ],
-    'too many bounds': [...Array.from({ length: 300 }, (_, at) => [String(at + 1), 1] as const), ['+Inf', 1]],
-  };
-  for (const [what, buckets] of Object.entries(wrong)) {
-    const { fleet, fake } = startFleet('a', 'b', 'c', 'liar');
-    const next = () => {
-      fake.clockMs += 5_000;
-      return fleet.measure();
-    };
-    await next();
-    for (const name of ['a', 'b', 'c']) fake.pages.set(name, pageOf([17, 17, 17]));
-    fake.texts.set('liar', textOf(...buckets));
-    t.throws(() => readPage(textOf(...buckets)), { message: /^\/metrics has / }, what);
-    await next();
-    t.equal(bucketOf(fleet.p99(60_000) as number), bucketOf(17), what);
+/** The page as a sidecar writes it. */
+function textOf({ startedAtSeconds, activeCalls, durations }: PodPage): string {
+  const lines = [
+    `process_start_time_seconds ${startedAtSeconds}`,
+    `outrigger_active_calls{listener="inbound"} ${activeCalls}`,
+  ];
+  for (const [series, buckets] of durations) {
+    const [method, code] = series.split('\n');
+    for (const [bound, count] of buckets) {
+      const le = bound === INF ? '+Inf' : bound;
+      lines.push(
+        `rpc_server_call_duration_seconds_bucket{rpc_method="${method}",rpc_status_code="${code}",le="${le}"} ${count}`,
+      );
+    }
   }
+  return `${lines.join('\n')}\n`;
+}
 
-  // Its bounds are those of no other, and take none from them.
-  const { fleet, fake } = startFleet('a', 'b', 'c', 'other');
-  const next = () => {
-    fake.clockMs += 5_000;
-    return fleet.measure();
-  };
-  fake.texts.set('other', textOf(['0.003', 0], ['+Inf', 0]));
-  await next();
-  for (const name of ['a', 'b', 'c']) fake.pages.set(name, pageOf(Array(300).fill(17)));
-  fake.texts.set('other', textOf(['0.003', 3], ['+Inf', 3]));
-  await next();
-  t.equal(bucketOf(fleet.p99(60_000) as number), bucketOf(17));
-  // Each page is right, and no calls lead from one to the other.
-  fake.texts.set('other', textOf(['0.003', 9_003], ['+Inf', 9_003]));
-  await next();
-  fake.texts.set('other', textOf(['0.003', 9_003], ['1', 9_003], ['+Inf', 99_003]));
-  await next();
-  t.ok(Number.isFinite(fleet.p99(60_000)));
-  for (const name of ['a', 'b', 'c', 'other']) fake.texts.set(name, textOf(['+Inf', 4]));
-  fake.clockMs += 20_001;
-  await fleet.measure();
-  t.throws(() => fleet.p99(60_000), { message: /0 of 4 pods .* no bound but \+Inf/ });
+const HEAD = 'process_start_time_seconds 7\noutrigger_active_calls{listener="inbound"} 1\n';
+const bucketsText = (counts: readonly (readonly [string, string])[], method = 'a.B/C') =>
+  counts
+    .map(([le, n]) => `rpc_server_call_duration_seconds_bucket{rpc_method="${method}",le="${le}"} ${n}\n`)
+    .join('');
+const histogram = (...counts: [string, string][]) => HEAD + bucketsText(counts);
+const ALL_BOUNDS = BOUNDS.map((bound) => (bound === INF ? '+Inf' : String(bound)));
+const all = (count: (at: number) => string) =>
+  HEAD + bucketsText(ALL_BOUNDS.map((le, at) => [le, count(at)] as const));
+
+/** Pages that can't be so, whatever the page before. */
+const LIES: Record<string, [text: string, message: RegExp]> = {
+  'endless counts': [all(() => '+Inf'), /a value of rpc_server_call_duration_seconds_bucket is no count/],
+  'counts that are none': [all(() => 'NaN'), /is no count/],
+  'negative counts': [all((each) => String(-each - 1)), /is no count/],
+  'more than anybody can count': [all((each) => (each < 24 ? '0' : '1e300')), /is no count/],
+  'no bound but infinity': [histogram(['+Inf', '9']), /has no bound but \+Inf/],
+  'no infinity': [histogram(['1', '9'], ['2', '9']), /lacks the bound \+Inf/],
+  'a negative bound': [
+    histogram(['-5', '9'], ['+Inf', '9']),
+    /a bound of a histogram is no number of seconds/,
+  ],
+  'a bound of 0': [histogram(['0', '9'], ['+Inf', '9']), /a bound/],
+  'a bound beyond all time': [histogram(['1e308', '9'], ['+Inf', '9']), /a bound/],
+  'a bound that is none': [histogram(['x', '9'], ['+Inf', '9']), /a bound/],
+  'counts that fall': [all((each) => String(50 - each)), /fewer calls up to a bound than up to a lower one/],
+  'one bound written in two ways': [histogram(['1', '9'], ['1.0', '9'], ['+Inf', '9']), /twice/],
+  'the page twice': [all(() => '9').repeat(2), /twice, as if it were of two sidecars/],
+  'two pods in one page': [
+    `outrigger_active_calls{listener="inbound",pod="b"} 2\n${all(() => '9')}`,
+    /two sidecars/,
+  ],
+  'methods with other bounds': [
+    all(() => '9') +
+      bucketsText(
+        [
+          ['1', '3'],
+          ['+Inf', '3'],
+        ],
+        'd.E/F',
+      ),
+    /different bounds/,
+  ],
+  'endless bounds': [
+    HEAD + bucketsText(Array.from({ length: 300 }, (_, each) => [String(each + 1), '1'] as const)),
+    /more than 256 bounds/,
+  ],
+  'a line that is cut': [`${all(() => '9')}rpc_server_call_duration_seconds_bucket{le="1`, /has no number/],
+  'fewer than no calls in flight': [
+    'outrigger_active_calls{listener="inbound"} -1\n',
+    /active_calls is no count/,
+  ],
+};
+
+t.test('a page with a value that no sidecar counts is wrong as a whole', async (t) => {
+  for (const [lie, [text, message]] of Object.entries(LIES)) {
+    t.throws(() => readPage(text), { name: 'PageError', message }, lie);
+    t.throws(() => readPage(text), PageError, lie);
+  }
+  t.ok(readPage(textOf(pageOf([1, 2, 3]))), 'and a right one is not');
+  const waits = 'outrigger_llm_active_requests 3\noutrigger_llm_waiting_requests 1e15\n';
+  t.equal(readPage(HEAD + waits)?.waitingRequests, 3, 'no more wait than there are');
 });
 
 t.test('the work waits for the provider when a good part of it is throttled, and only then', async (t) => {
@@ -315,11 +315,11 @@ t.test('a cost is written when a pod turns, at most every 30 s, and never over t
 interface FakePods {
   clockMs: number;
   pods: Pod[];
-  pages: Map<string, PodPage>;
-  /** Pages as they are read, in place of those above. */
-  readonly texts: Map<string, string>;
+  /** A text is read as the scaler reads that of a pod. */
+  pages: Map<string, PodPage | string>;
   listFails: boolean;
   readonly written: string[];
+  last: RoundOutcome | undefined;
 }
 
 const podNamed = (name: string, changes: Partial<Pod> = {}): Pod => ({
@@ -336,9 +336,9 @@ function startFleet(...names: string[]): { fleet: Fleet; fake: FakePods } {
     clockMs: 0,
     pods: names.map((name) => podNamed(name)),
     pages: new Map(names.map((name) => [name, pageOf([])])),
-    texts: new Map(),
     listFails: false,
     written: [],
+    last: undefined,
   };
   const fleet = new Fleet({
     selection: { namespace: 'agents', selector: 'app=research' },
@@ -350,14 +350,13 @@ function startFleet(...names: string[]): { fleet: Fleet; fake: FakePods } {
       writeCost: async (_namespace, { name }, cost) => void fake.written.push(`${name} ${cost}`),
     },
     scrape: async ({ name }) => {
-      const text = fake.texts.get(name);
-      const page = text === undefined ? fake.pages.get(name) : readPage(text);
+      const page = fake.pages.get(name);
       if (page === undefined) throw new Error('connection refused');
-      return page;
+      return typeof page === 'string' ? readPage(page)! : page;
     },
     writesCosts: true,
     now: () => fake.clockMs,
-    onRound: () => {},
+    onRound: (outcome) => void (fake.last = outcome),
   });
   return { fleet, fake };
 }
@@ -411,6 +410,146 @@ t.test('a fleet says what it knows, and throws what it does not', async (t) => {
   await next();
   t.equal(p99(), 0, 'no pod, no call: that is known');
   t.equal(fleet.isActive(60_000), false);
+});
+
+/** What a liar shows next, of the page that would be true. */
+type Lie = (truth: PodPage) => string;
+const scaled = (factor: number, startedAtSeconds: number): Lie => {
+  return ({ durations }) => {
+    const [[series, buckets]] = [...durations] as [[string, Buckets]];
+    const counts = new Map([...buckets].map(([bound, count]) => [bound, Math.floor(count * factor)]));
+    return textOf(pageOf([], { durations: new Map([[series, counts]]), startedAtSeconds }));
+  };
+};
+const lies: Lie[] = [
+  ...Object.values(LIES).map(
+    ([text]) =>
+      () =>
+        text,
+  ),
+  // Right by themselves, and wrong beside the page before or those of the other pods.
+  scaled(0.5, 7),
+  scaled(1e12, 7),
+  scaled(1e12, 8),
+  () => all((each) => (each < 24 ? '0' : '1e15')),
+  () => all(() => '1e15'),
+  () => histogram(['0.000001', '99'], ['+Inf', '99']),
+  () => histogram(['0.005', '0'], ['3600', '99'], ['+Inf', '99']),
+  () => 'up 1\noutrigger_active_calls{listener="inbound"} 0\n',
+];
+
+t.test(
+  'a minority that lies moves the p99 by no more than a bucket, and never makes it 0, NaN or an error',
+  async (t) => {
+    let answers = 0;
+    const round = fc.record({
+      calls: fc.array(durations, { minLength: 7, maxLength: 7 }),
+      lies: fc.array(fc.constantFrom(...lies), { minLength: 3, maxLength: 3 }),
+    });
+    const scene = fc.record({
+      pods: fc.integer({ min: 3, max: 7 }),
+      liars: fc.integer({ min: 1, max: 3 }),
+      honest: fc.array(round, { minLength: 1, maxLength: 2 }),
+      lying: fc.array(round, { minLength: 1, maxLength: 4 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(scene, async ({ pods, liars, honest, lying }) => {
+        const names = Array.from({ length: pods }, (_, each) => `pod-${each}`);
+        const liarCount = Math.min(liars, Math.floor((pods - 1) / 2));
+        const { fleet, fake } = startFleet(...names);
+        const served = names.map(() => [] as number[]);
+        const startedAtSeconds = 7;
+        const show = (): void => {
+          for (const [each, name] of names.entries())
+            fake.pages.set(name, textOf(pageOf(served[each]!, { startedAtSeconds })));
+        };
+        show();
+        await fleet.measure();
+        const rounds = [...honest.map((each) => ({ ...each, isTrue: true })), ...lying, undefined];
+        for (const each of rounds) {
+          fake.clockMs += 5_000;
+          const isTrue = each === undefined || 'isTrue' in each;
+          for (let pod = 0; each !== undefined && pod < pods; pod++)
+            if (isTrue || pod >= liarCount) served[pod]!.push(...each.calls[pod]!);
+          show();
+          for (let liar = 0; !isTrue && liar < liarCount; liar++)
+            fake.pages.set(names[liar]!, each.lies[liar]!(pageOf(served[liar]!, { startedAtSeconds })));
+          await fleet.measure();
+          const exact = served.flat().sort((a, b) => a - b);
+          const seconds = fleet.p99(60_000);
+          if (exact.length === 0) {
+            if (seconds === 0 || seconds === 'busy') continue;
+            return false;
+          }
+          answers++;
+          const right = exact[Math.ceil(0.99 * exact.length) - 1]!;
+          if (!(Number(seconds) > 0 && Math.abs(bucketOf(Number(seconds)) - bucketOf(right)) <= 1))
+            return false;
+        }
+        return true;
+      }),
+      { numRuns: 200 },
+    );
+    t.ok(answers > 200, 'most rounds have calls');
+  },
+);
+
+t.test('a fleet whose pages are wrong says so, and goes on when they are right again', async (t) => {
+  const { fleet, fake } = startFleet('a', 'b', 'c');
+  const told = { startedAtSeconds: 7 };
+  const next = (...pages: (PodPage | string)[]) => {
+    for (const [each, name] of ['a', 'b', 'c'].entries()) fake.pages.set(name, pages[each % pages.length]!);
+    fake.clockMs += 5_000;
+    return fleet.measure();
+  };
+  const p99 = () => fleet.p99(60_000);
+  await next(pageOf([1], told));
+  await next(pageOf([1, 3], told));
+  t.equal(bucketOf(p99() as number), bucketOf(3));
+  const [lie] = LIES['endless counts']!;
+  await next(pageOf([1, 3], told), lie, histogram(['2', '5'], ['+Inf', '5']));
+  t.match(fake.last, { read: 1, leftOut: 2, problems: [/pod b: .*no count/, /pod c: .*lack bounds/] });
+  for (let round = 0; round < 5; round++) await next(lie);
+  t.throws(p99, { name: 'FleetError', message: /0 of 3 pods .* read: pod .: \/metrics is wrong/ });
+  t.throws(() => fleet.isActive(60_000));
+  await next(pageOf([1, 3, 20], told));
+  t.equal(bucketOf(p99() as number), bucketOf(20), 'right again');
+
+  const other = (count: string) =>
+    histogram(['2', count], ['50', count], ['+Inf', count]).replace(' 7', ' 9');
+  await next(other('0'));
+  t.throws(
+    p99,
+    { message: /at other bounds than those of most pods/ },
+    'all pods have another version: not 0',
+  );
+  t.equal(fleet.isActive(60_000), true);
+  await next(other('5'));
+  t.equal(p99(), 1.98);
+
+  const alone = startFleet('a');
+  const show = (page: PodPage | string, ms = 5_000) => {
+    alone.fake.pages.set('a', page);
+    alone.fake.clockMs += ms;
+    return alone.fleet.measure();
+  };
+  const problem = () => alone.fake.last?.problems.join();
+  await show(pageOf([9, 9, 9], told));
+  await show(pageOf([9, 9], told));
+  t.match(problem(), /its counters have fallen, although its process has not begun anew/);
+  await show(pageOf([9, 9, 9, 1], told));
+  t.equal(problem(), '');
+  t.equal(
+    bucketOf(alone.fleet.p99(60_000) as number),
+    bucketOf(1),
+    'what it had counted before is no growth',
+  );
+  await show(all(() => '1e15'));
+  t.match(problem(), /more calls since the last look than a sidecar can have served/);
+  await show(histogram(['+Inf', '9']), 30_000);
+  t.throws(() => alone.fleet.p99(60_000), { message: /0 of 1 pods .*no bound but/ });
+  await show(pageOf([9], told), 700_000);
+  t.equal(alone.fleet.p99(60_000), 0, 'a pod that was away for long is seen as for the first time');
 });
 
 t.test('whoever waits for work hears of it by the event alone', async (t) => {

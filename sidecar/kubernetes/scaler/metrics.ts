@@ -32,11 +32,11 @@ export class ScalerMetrics {
     });
     this.pages = new Counter({
       name: 'outrigger_scaler_pages_total',
-      help: "Reads of pods' metrics: read, or failed.",
+      help: "Reads of pods' metrics: read, failed, or left out because the page is wrong or has other bounds than those of most pods.",
       labelNames: ['outcome'],
       registers,
     });
-    for (const outcome of ['read', 'failed']) this.pages.inc({ outcome }, 0);
+    for (const outcome of ['read', 'failed', 'left_out']) this.pages.inc({ outcome }, 0);
     this.costs = new Counter({
       name: 'outrigger_scaler_deletion_costs_total',
       help: 'Deletion costs that the scaler wrote to pods.',
@@ -61,9 +61,10 @@ export class ScalerMetrics {
     this.held.inc();
   }
 
-  measured({ read, pods, costsWritten }: RoundOutcome): void {
+  measured({ read, leftOut, pods, costsWritten }: RoundOutcome): void {
     this.pages.inc({ outcome: 'read' }, read);
-    this.pages.inc({ outcome: 'failed' }, Math.max(0, pods - read));
+    this.pages.inc({ outcome: 'failed' }, Math.max(0, pods - read - leftOut));
+    this.pages.inc({ outcome: 'left_out' }, leftOut);
     this.costs.inc(costsWritten);
   }
 }

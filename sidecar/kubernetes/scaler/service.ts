@@ -104,6 +104,8 @@ export class ScalerService implements CallAcceptor {
           `this trigger has no metric ${JSON.stringify(metricName.slice(0, 64))}; it has ${trigger.metricName}`,
         );
       const { value, isHeld } = await answers.value(trigger);
+      // KEDA would take it for a number of replicas.
+      if (!Number.isFinite(value) || value < 0) throw new FleetError('the metric is no number; ask again');
       if (isHeld) onHeld(ref);
       return writeMetric(trigger.metricName, value);
     }

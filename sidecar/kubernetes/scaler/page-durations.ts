@@ -1,0 +1,70 @@
+/**
+ * The duration histograms of one page, checked: a histogram whose bounds or counts can't be those of a sidecar makes the whole
+ * page wrong, because a quantile of it would be any number. Pure.
+ */
+import { PageError } from './page-error.ts';
+import { numberOf } from './page-series.ts';
+
+/** A cumulative histogram: the counts of calls up to each bound. Bounds rise, to infinity, and counts never fall with them. */
+export type Buckets = ReadonlyMap<number, number>;
+
+/** Of the agent's durations these are none: they say how long somebody looked. */
+const NO_WORK = /^(grpc\.health\.v1\.Health|grpc\.reflection\.[\w.]+|outrigger\.v1\.Tasks)\/|\/HealthCheck$/;
+/** A page names methods that callers have invented; so many series are read. */
+const MAX_SERIES = 4_096;
+/** A sidecar has 25. */
+const MAX_BOUNDS = 256;
+/** A year: no call takes longer. */
+const MAX_BOUND_SECONDS = 31_536_000;
+
+export class PageDurations {
+  private readonly series = new Map<string, Map<number, number>>();
+
+  /** @throws PageError */
+  add(labels: ReadonlyMap<string, string>, count: number): void {
+    const method = labels.get('rpc_method') ?? '';
+    if (NO_WORK.test(method)) return;
+    const bound = numberOf(labels.get('le') ?? '');
+    if (!(bound > 0 && (bound <= MAX_BOUND_SECONDS || bound === Number.POSITIVE_INFINITY)))
+      throw new PageError('a bound of a histogram is no number of seconds above 0');
+    const key = `${method}\n${labels.get('rpc_status_code') ?? ''}`;
+    let buckets = this.series.get(key);
+    if (buckets === undefined) {
+      if (this.series.size >= MAX_SERIES) return;
+      this.series.set(key, (buckets = new Map()));
+    }
+    // Series that differ in other labels only are one.
+    buckets.set(bound, (buckets.get(bound) ?? 0) + count);
+    if (buckets.size > MAX_BOUNDS) throw new PageError(`a histogram has more than ${MAX_BOUNDS} bounds`);
+  }
+
+  /**
+   * The histograms, their bounds in rising order.
+   *
+   * @throws PageError
+   */
+  checked(): ReadonlyMap<string, Buckets> {
+    const all = new Map<string, Buckets>();
+    let bounds = '';
+    for (const [key, unordered] of this.series) {
+      const buckets = new Map([...unordered].sort(([one], [other]) => one - other));
+      const own = [...buckets.keys()].join();
+      if (bounds === '') bounds = own;
+      if (own !== bounds) throw new PageError('its histograms have different bounds');
+      checkCounts(buckets);
+      all.set(key, buckets);
+    }
+    return all;
+  }
+}
+
+function checkCounts(buckets: Buckets): void {
+  if (!buckets.has(Number.POSITIVE_INFINITY)) throw new PageError('a histogram lacks the bound +Inf');
+  if (buckets.size < 2) throw new PageError('a histogram has no bound but +Inf');
+  let below = 0;
+  for (const count of buckets.values()) {
+    if (count < below)
+      throw new PageError('a histogram counts fewer calls up to a bound than up to a lower one');
+    below = count;
+  }
+}
