@@ -163,7 +163,7 @@ t.test('parallel and equal questions keep their answers, in whatever order they 
   for (const question of ['a ', 'b ', 'c ', 'd ']) t.equal(second[question], first[question], question);
 });
 
-t.test('errors, and answers that broke off, are asked anew', async (t) => {
+t.test('errors, answers that broke off, and answers without an answer are asked anew', async (t) => {
   const scripts: Record<string, (request: ProviderRequest, response: ServerResponse) => void> = {
     refused: (_, response) => sendError(response, 400),
     cut: (_, response) => {
@@ -173,15 +173,27 @@ t.test('errors, and answers that broke off, are asked anew', async (t) => {
     },
     'error in a 200': (_, response) =>
       sendJson(response, 200, { error: { message: 'no', code: 'server_error' } }),
+    'an empty object': (_, response) => sendJson(response, 200, {}),
+    'no choice': (_, response) => sendJson(response, 200, { id: 'x', choices: [] }),
+    'a choice that says nothing': (_, response) =>
+      sendJson(response, 200, { choices: [{ message: { role: 'assistant', content: null } }] }),
+    'a stream of nothing': (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.end(
+        `data: {"choices":[{"index":0,"delta":{"role":"assistant"},"finish_reason":null}]}\n\n${DONE}`,
+      );
+    },
     'no JSON': (_, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"half'),
   };
   const statuses: Record<string, number[]> = {};
-  const { plane, submitter } = await startScene(
+  const { plane, submitter, paid } = await startScene(
     t,
     'failures',
     async (plane, run, lose) => {
       for (const content of Object.keys(scripts)) {
-        const { status } = await ask(plane, content, { stream: content === 'cut' }).catch(() => ({
+        const { status } = await ask(plane, content, {
+          stream: content === 'cut' || content === 'a stream of nothing',
+        }).catch(() => ({
           status: 0,
         }));
         (statuses[content] ??= []).push(status);
@@ -196,7 +208,18 @@ t.test('errors, and answers that broke off, are asked anew', async (t) => {
     },
   );
   await submitter.ended((await submitter.submit()).key);
-  t.same(statuses, { refused: [400, 400], cut: [0, 0], 'error in a 200': [200, 200], 'no JSON': [502, 502] });
+  const twice = (status: number): number[] => [status, status];
+  t.same(statuses, {
+    refused: twice(400),
+    cut: twice(0),
+    'error in a 200': twice(200),
+    'an empty object': twice(200),
+    'no choice': twice(200),
+    'a choice that says nothing': twice(200),
+    'a stream of nothing': twice(200),
+    'no JSON': twice(502),
+  });
+  t.equal(paid(), 2 * Object.keys(scripts).length, 'each was asked anew');
   t.match(plane.sidecar.journal.stats, { stored: 0, replayed: 0 });
 });
 

@@ -100,6 +100,7 @@ export class JournaledExchange {
     this.become('exchanging');
     const recording = new RecordingSink(sink, {
       entry,
+      operation: request.facts.operation,
       wheel: context.wheel,
       clock: context.clock,
       maxBytes: context.journal!.maxAnswerBytes,

@@ -3,16 +3,17 @@
  * whatever the agent does next, the answer is not paid for twice:
  *
  *     copying ──the end──▶ ended ──whole and valid──▶ storing ──stored, or 50 ms are over──▶ passed
- *        │                   └── an error, or too large ───────────────────────────────────────▲
+ *        │                   └── an error, no answer, or too large ────────────────────────────▲
  *        └── broken off, or its caller has left ──▶ dropped
  */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { JournalEntry } from '../journal/run/run-journal.ts';
-import { kindOf } from './answer/answer-kind.ts';
 import { HeldBytes } from './answer/held-answers.ts';
+import { isRealAnswer } from './answer/real-answer.ts';
 import type { Sink } from './caller/sink.ts';
 import { type HttpHeaders, textOf } from './shared/headers.ts';
+import type { Operation } from './shared/operation.ts';
 import { ignore } from './shared/short-lived.ts';
 
 /** How long the end of an answer waits for the store. */
@@ -36,6 +37,7 @@ export const RECORDING_ARROWS: Arrows<RecordingState> = {
 
 export interface Recording {
   readonly entry: JournalEntry;
+  readonly operation: Operation;
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly maxBytes: number;
@@ -110,13 +112,13 @@ export class RecordingSink extends Timer implements Sink {
    * @param isGood its answer is whole, and no error
    */
   settle(isGood: boolean): void {
-    const { entry } = this.recording;
+    const { entry, operation } = this.recording;
     if (!isGood) entry.notDelivered();
     if (this.state === 'copying') this.drop();
     if (this.state !== 'ended') return;
     const { copy, bytes, status, fields } = this;
     const body = copy?.subarray(0, bytes);
-    if (!isGood || body === undefined || !isChecked(body)) {
+    if (!isGood || body === undefined || !isRealAnswer(operation, body)) {
       this.pass();
       return;
     }
@@ -210,10 +212,4 @@ function isAnswer(status: number, headers: HttpHeaders): boolean {
   if (status < 200 || status >= 300 || WITHOUT_ANSWER.has(status)) return false;
   const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
   return encoding === 'identity';
-}
-
-/** Whether the egress has read the answer to its end, and would have noticed a missing part. */
-function isChecked(body: Buffer): boolean {
-  const kind = kindOf(body);
-  return kind === 'json' || kind === 'events';
 }
