@@ -8,7 +8,7 @@ import type { BusSettings } from '../bus/settings.ts';
 import type { JournalStats } from '../telemetry/journal-stats.ts';
 import { openStore } from './open-store.ts';
 import { differenceOf } from './record/body-print.ts';
-import { type Asked, RunJournal } from './run/run-journal.ts';
+import { type Asked, type NameOfBytes, RunJournal } from './run/run-journal.ts';
 import type { JournalSettings } from './settings.ts';
 import { StandingStore } from './standing-store.ts';
 
@@ -131,7 +131,8 @@ export class Journal {
       onNotStored: () => void stats.unstored++,
       onLate: () => void stats.late++,
       onDiffers: (
-        { path, print, pathAt }: Asked,
+        { path, print }: Asked,
+        nameOf: NameOfBytes,
         { asked }: { asked: { print: Omit<Asked['print'], 'digest'> } },
       ) => {
         const difference = differenceOf(print, asked.print);
@@ -143,7 +144,7 @@ export class Journal {
           path,
           fromByte,
           toByte,
-          at: pathAt(fromByte, toByte),
+          at: nameOf(fromByte, toByte),
         });
       },
     };

@@ -6,7 +6,7 @@ import { traitsOf } from './kinds/operations.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import type { ModelRequest } from './request/model-request.ts';
 import type { RequestHead } from './request/read-head.ts';
-import { viewsOf } from './shared/body.ts';
+import { type Body, viewsOf } from './shared/body.ts';
 import { textOf } from './shared/headers.ts';
 
 /** Fields that change what an equal body asks for. */
@@ -41,12 +41,14 @@ export function journalEntry({ journal }: EgressContext, request: ModelRequest):
       ...VARIANT_FIELDS.map((name) => textOf(headers[name]) ?? ''),
     ]),
     idempotencyKey: key.length > MAX_KEY_LENGTH ? '' : key,
-    pathAt: (fromByte, toByte) => pathIn(request, fromByte, toByte),
+    names: () => {
+      const { parts, bytes } = request.body;
+      return (fromByte, toByte) => nameIn({ parts, bytes }, fromByte, toByte);
+    },
   });
 }
 
-/** Names the values that have these bytes; '' when the body was dropped. */
-function pathIn({ body }: ModelRequest, fromByte: number, toByte: number): string {
+function nameIn(body: Body, fromByte: number, toByte: number): string {
   const text = Buffer.concat(viewsOf(body, 0, toByte));
   const from = jsonPathAt(text, fromByte);
   const to = jsonPathAt(text, toByte);

@@ -11,6 +11,9 @@ import type { BegunRun, JournalStore, Kept } from '../record/journal-store.ts';
 import { type Answer, decodeRecord, encodeRecord, type JournalRecord } from '../record/record.ts';
 import { Places } from './places.ts';
 
+/** Names the value in the body that has these bytes. */
+export type NameOfBytes = (fromByte: number, toByte: number) => string;
+
 /** What is asked, with the print of its body. */
 export interface Asked {
   readonly method: string;
@@ -21,8 +24,8 @@ export interface Asked {
   readonly variant: string;
   /** `Idempotency-Key`; '' without one. */
   readonly idempotencyKey: string;
-  /** Names the value in the body that has these bytes; '' where that is unknown by now. */
-  pathAt(fromByte: number, toByte: number): string;
+  /** Begins to name values in the body by their bytes. What it returns keeps the body in memory, so keep it shortly. */
+  names(): NameOfBytes;
 }
 
 /** Receives what happens, for metrics and pages. */
@@ -36,7 +39,7 @@ interface RunEvents {
   /** An answer was passed on before the store had it. */
   onLate(): void;
   /** Earlier answers are left over, and this request is not the one that they were given to. */
-  onDiffers(asked: Asked, before: JournalRecord): void;
+  onDiffers(asked: Asked, nameOf: NameOfBytes, before: JournalRecord): void;
 }
 
 export interface RunContext {
@@ -187,6 +190,8 @@ export class RunJournal {
 
   /** Finds the left-over answer whose request this one differs from. */
   private async compare(asked: Asked, { left }: Begun): Promise<void> {
+    // The body is dropped as soon as the provider answers, which may be before the store does.
+    const nameOf = asked.names();
     let nearest: JournalRecord | undefined;
     let same = -1;
     for (const kept of [...left.values()].slice(0, COMPARED)) {
@@ -197,7 +202,7 @@ export class RunJournal {
       nearest = record;
       same = length;
     }
-    if (nearest !== undefined) this.context.events.onDiffers(asked, nearest);
+    if (nearest !== undefined) this.context.events.onDiffers(asked, nameOf, nearest);
   }
 }
 
