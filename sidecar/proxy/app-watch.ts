@@ -123,7 +123,15 @@ export class AppWatch extends Timer implements AppAnswer {
     const lasted = this.heard && nowMs - this.startedAtMs >= LASTED_MS;
     this.failures = lasted ? 0 : this.failures + 1;
     wheel.arm(this, lasted ? nowMs : nowMs + backoffMs(AGAIN, this.failures, random()));
-    if (!this.heard) this.set(this.absentStatus);
+    this.set(this.heard ? this.status! : this.absentStatus);
+  }
+
+  /**
+   * The app is absent. What it reported before holds no longer: the app that comes next may not know the service. A
+   * question that is still open is answered by the app that it was put to, so its status stays.
+   */
+  onAbsent(): void {
+    if (this.question === undefined && this.status !== undefined) this.status = this.absentStatus;
   }
 
   /** The caller left. */

@@ -100,8 +100,12 @@ export class HealthServices implements LocalServices {
   }
 
   private tell(watcher: HealthCall, watch: AppWatch | undefined): void {
-    if (watch === undefined) watcher.sendStatus(this.ownStatus);
-    else if (watch.status !== undefined)
+    if (watch === undefined) {
+      watcher.sendStatus(this.ownStatus);
+      return;
+    }
+    if (this.appIsAbsent) watch.onAbsent();
+    if (watch.status !== undefined)
       watcher.sendStatus(this.appIsAbsent ? watch.absentStatus : this.asFarAs(watch.status));
   }
 
