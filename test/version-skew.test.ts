@@ -231,6 +231,8 @@ const effective = (output: string): unknown => parse(output.replaceAll(/^warning
 
 /** What of `old` has another value in `now`, by paths. Settings that are new are no difference. */
 function differences(old: unknown, now: unknown, path = ''): string[] {
+  if (Array.isArray(old) && Array.isArray(now) && old.length === now.length)
+    return old.flatMap((item, at) => differences(item, now[at], `${path}[${at}]`));
   if (typeof old !== 'object' || old === null || Array.isArray(old))
     return JSON.stringify(old) === JSON.stringify(now) ? [] : [`${path}: ${JSON.stringify(now)}`];
   return Object.entries(old).flatMap(([key, value]) =>
