@@ -137,8 +137,8 @@ function inProcess(job: Job): Promise<Report> {
 }
 
 if (process.argv[2] === '--job') {
-  process.send!(await perform(JSON.parse(process.argv[3]!) as Job));
-  process.disconnect();
+  // A long report is still on its way when `send` returns.
+  process.send!(await perform(JSON.parse(process.argv[3]!) as Job), () => process.disconnect());
 } else {
   const seconds = Number(process.argv[2] ?? 5);
   const both = { publishers: IN_FLIGHT, consumers: IN_FLIGHT };
