@@ -1,5 +1,8 @@
 // What the scaler makes of the pages of pods: a percentile that is right to a bucket, evidence about the provider, costs of pods,
 // and errors where it does not know.
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { mock } from 'node:test';
 import t from 'tap';
 import fc from '../../../scripts/harness/properties.ts';
@@ -8,14 +11,26 @@ import { Activity } from './activity.ts';
 import { BUSY_COST, COST_EVERY_MS, DeletionCosts, IDLE_COST } from './deletion-costs.ts';
 import { Fleet, type RoundOutcome } from './fleet.ts';
 import { MergedDurations, quantileOf } from './merged-durations.ts';
-import type { Buckets } from './page-durations.ts';
+import { type Buckets, MAX_BUCKETS, MAX_NAME_CHARS, MAX_SERIES } from './page-durations.ts';
 import { PageError } from './page-error.ts';
-import { type PodPage, readPage } from './pod-page.ts';
+import { MAX_LINE_CHARS, MAX_PAGE_BYTES, PageLines } from './page-lines.ts';
+import { PageReader, type PodPage } from './pod-page.ts';
 import type { Pod } from './pods.ts';
 import { ProviderBound } from './provider-bound.ts';
+import { scrape } from './scrape.ts';
 import { chosenBounds, mergedAt } from './shared-bounds.ts';
 
 const BOUNDS = [...DURATION_BUCKETS, Number.POSITIVE_INFINITY];
+
+/** Reads a page that comes in parts of so many bytes. */
+function readPage(text: string, partBytes = 65_536): PodPage | undefined {
+  const reader = new PageReader();
+  const lines = new PageLines((line) => reader.line(line));
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; at += partBytes) lines.add(bytes.subarray(at, at + partBytes));
+  lines.end();
+  return reader.page();
+}
 
 /** A page of a sidecar that has counted these calls since its start. */
 function pageOf(seconds: readonly number[], changes: Partial<PodPage> = {}): PodPage {
@@ -253,6 +268,24 @@ const LIES: Record<string, [text: string, message: RegExp]> = {
     /more than 256 bounds/,
   ],
   'a line that is cut': [`${all(() => '9')}rpc_server_call_duration_seconds_bucket{le="1`, /has no number/],
+  'an endless label': [
+    `${HEAD}rpc_server_call_duration_seconds_bucket{rpc_method="${'x'.repeat(15 << 20)}",le="1"} 1\n`,
+    /a line has more than 16384 characters/,
+  ],
+  'a line that is too long and of no use': [
+    `${HEAD}other{x="${'y'.repeat(MAX_LINE_CHARS)}"} 1\n`,
+    /a line has/,
+  ],
+  'an endless page': [HEAD + '# nothing\n'.repeat(1_700_000), /more than 16 MiB/],
+  "buckets of histograms that don't end": [
+    HEAD +
+      Array.from({ length: 200 }, (_, le) =>
+        Array.from({ length: 50 }, (_, method) => bucketsText([[String(le + 1), '1']], `a.B/${method}`)).join(
+          '',
+        ),
+      ).join(''),
+    /more than 8192 buckets/,
+  ],
   'fewer than no calls in flight': [
     'outrigger_active_calls{listener="inbound"} -1\n',
     /active_calls is no count/,
@@ -265,8 +298,78 @@ t.test('a page with a value that no sidecar counts is wrong as a whole', async (
     t.throws(() => readPage(text), PageError, lie);
   }
   t.ok(readPage(textOf(pageOf([1, 2, 3]))), 'and a right one is not');
+  const written = textOf(pageOf([1, 2, 3])).replaceAll('a.B', 'ä€😀.B');
+  t.strictSame(readPage(written, 1), readPage(written), 'however it comes');
   const waits = 'outrigger_llm_active_requests 3\noutrigger_llm_waiting_requests 1e15\n';
   t.equal(readPage(HEAD + waits)?.waitingRequests, 3, 'no more wait than there are');
+});
+
+t.test('of a page with endless names few are kept, and those as a hash', async (t) => {
+  const names = Array.from({ length: 1_000 }, (_, each) => `${each}.${'x'.repeat(4_000)}/C`);
+  const long = readPage(
+    HEAD +
+      names
+        .map((name) =>
+          bucketsText(
+            [
+              ['1', '1'],
+              ['+Inf', '1'],
+            ],
+            name,
+          ),
+        )
+        .join(''),
+  )!;
+  t.equal(long.durations.size, MAX_SERIES);
+  t.ok([...long.durations.keys()].every((name) => name.length <= MAX_NAME_CHARS));
+  const wide = ALL_BOUNDS.map((le) => [le, '1'] as const);
+  const many = readPage(HEAD + names.map((_, each) => bucketsText(wide, `a.B/${each}`)).join(''))!;
+  const buckets = [...many.durations.values()].reduce((sum, { size }) => sum + size, 0);
+  t.ok(buckets > MAX_BUCKETS / 2 && buckets <= MAX_BUCKETS, `${buckets} buckets, of whole histograms`);
+  // A pattern that looks for labels from each letter anew would take minutes.
+  const attempts = Array.from(
+    { length: 900 },
+    (_, each) => `outrigger_llm_attempts_total{model="${each}",${'x'.repeat(MAX_LINE_CHARS - 100)}} 1\n`,
+  );
+  t.equal(readPage(HEAD + attempts.join(''))?.modelAttempts, 900);
+});
+
+t.test('a pod that answers without an end is cut off, and most of what it says is not kept', async (t) => {
+  const closed: Promise<unknown>[] = [];
+  let sent = 0;
+  const texts: Record<string, string> = {
+    '/line': 'x'.repeat(65_536),
+    '/page': '# a comment\n'.repeat(5_000),
+  };
+  let kind = '/line';
+  const server = createServer((_request, response) => {
+    closed.push(new Promise((done) => response.socket!.on('close', done)));
+    response.on('error', () => {});
+    response.write(HEAD);
+    const more = (): void => {
+      while (!response.destroyed && !response.writableNeedDrain) {
+        sent += texts[kind]!.length;
+        response.write(texts[kind]!);
+      }
+    };
+    response.on('drain', more);
+    more();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  // What the buffers of two sockets and of the stream between them take.
+  const buffered = 12 << 20;
+  for (const [each, message, most] of [
+    ['/line', /a line has more than 16384 characters/, buffered],
+    ['/page', /more than 16 MiB/, MAX_PAGE_BYTES + buffered],
+  ] as const) {
+    kind = each;
+    sent = 0;
+    await t.rejects(scrape('127.0.0.1', port), { name: 'PageError', message });
+    await closed.at(-1);
+    t.ok(sent <= most, `${sent} bytes were sent`);
+  }
 });
 
 t.test('the work waits for the provider when a good part of it is throttled, and only then', async (t) => {
@@ -422,11 +525,13 @@ const scaled = (factor: number, startedAtSeconds: number): Lie => {
   };
 };
 const lies: Lie[] = [
-  ...Object.values(LIES).map(
-    ([text]) =>
-      () =>
-        text,
-  ),
+  ...Object.values(LIES)
+    .filter(([text]) => text.length < 100_000)
+    .map(
+      ([text]) =>
+        () =>
+          text,
+    ),
   // Right by themselves, and wrong beside the page before or those of the other pods.
   scaled(0.5, 7),
   scaled(1e12, 7),

@@ -2,6 +2,7 @@
  * The duration histograms of one page, checked: a histogram whose bounds or counts can't be those of a sidecar makes the whole
  * page wrong, because a quantile of it would be any number. Pure.
  */
+import { hash } from 'node:crypto';
 import { PageError } from './page-error.ts';
 import { numberOf } from './page-series.ts';
 
@@ -10,8 +11,11 @@ export type Buckets = ReadonlyMap<number, number>;
 
 /** Of the agent's durations these are none: they say how long somebody looked. */
 const NO_WORK = /^(grpc\.health\.v1\.Health|grpc\.reflection\.[\w.]+|outrigger\.v1\.Tasks)\/|\/HealthCheck$/;
-/** A page names methods that callers have invented; so many series are read. */
-const MAX_SERIES = 4_096;
+/** A page names methods that callers have invented; so many series are read, of so many buckets in all. */
+export const MAX_SERIES = 512;
+export const MAX_BUCKETS = 8_192;
+/** A longer name is kept as its hash. */
+export const MAX_NAME_CHARS = 256;
 /** A sidecar has 25. */
 const MAX_BOUNDS = 256;
 /** A year: no call takes longer. */
@@ -19,6 +23,7 @@ const MAX_BOUND_SECONDS = 31_536_000;
 
 export class PageDurations {
   private readonly series = new Map<string, Map<number, number>>();
+  private bucketCount = 0;
 
   /** @throws PageError */
   add(labels: ReadonlyMap<string, string>, count: number): void {
@@ -27,15 +32,20 @@ export class PageDurations {
     const bound = numberOf(labels.get('le') ?? '');
     if (!(bound > 0 && (bound <= MAX_BOUND_SECONDS || bound === Number.POSITIVE_INFINITY)))
       throw new PageError('a bound of a histogram is no number of seconds above 0');
-    const key = `${method}\n${labels.get('rpc_status_code') ?? ''}`;
+    const key = keyOf(`${method}\n${labels.get('rpc_status_code') ?? ''}`);
     let buckets = this.series.get(key);
     if (buckets === undefined) {
-      if (this.series.size >= MAX_SERIES) return;
+      // One that is begun is read to its end.
+      if (this.series.size >= MAX_SERIES || this.bucketCount > MAX_BUCKETS - MAX_BOUNDS) return;
       this.series.set(key, (buckets = new Map()));
     }
     // Series that differ in other labels only are one.
-    buckets.set(bound, (buckets.get(bound) ?? 0) + count);
+    const before = buckets.get(bound);
+    buckets.set(bound, (before ?? 0) + count);
+    if (before !== undefined) return;
     if (buckets.size > MAX_BOUNDS) throw new PageError(`a histogram has more than ${MAX_BOUNDS} bounds`);
+    if (++this.bucketCount > MAX_BUCKETS)
+      throw new PageError(`its histograms have more than ${MAX_BUCKETS} buckets`);
   }
 
   /**
@@ -56,6 +66,11 @@ export class PageDurations {
     }
     return all;
   }
+}
+
+/** Copied, because a part of a string keeps the whole of it. */
+function keyOf(name: string): string {
+  return name.length > MAX_NAME_CHARS ? hash('sha256', name) : Buffer.from(name).toString();
 }
 
 function checkCounts(buckets: Buckets): void {

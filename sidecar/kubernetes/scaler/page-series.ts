@@ -9,27 +9,24 @@ export interface Series {
 
 /** What follows the number is a time, or an exemplar behind `#`. */
 const LINE = /^(\w+)(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})? (\S+)/;
-const LABEL = /([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"/g;
+/** Sticky: each search begins where the one before ended, so that a line of letters is looked at once. */
+const LABEL = /[\s,]*([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"/gy;
 
 /**
- * The wanted lines, one `name{label="value",…} number` each.
+ * A wanted line: `name{label="value",…} number`. Undefined for another one.
  *
- * @throws PageError for a line that has no such form
+ * @param line of a bounded length
+ * @throws PageError for a wanted line that has no such form
  */
-export function* readSeries(text: string, wanted: ReadonlySet<string>): Generator<Series> {
-  for (let start = 0; start < text.length; ) {
-    let end = text.indexOf('\n', start);
-    if (end < 0) end = text.length;
-    const line = text.slice(start, end);
-    start = end + 1;
-    // A page has thousands of lines, of which few are wanted.
-    if (!wanted.has(line.slice(0, line.search(/\W/)))) continue;
-    const [, name = '', written = '', number = ''] = LINE.exec(line) ?? [];
-    if (name === '') throw new PageError(`a line of ${line.slice(0, line.search(/\W/))} has no number`);
-    const labels = new Map<string, string>();
-    for (const [, key, quoted] of written.matchAll(LABEL)) labels.set(key!, quoted!);
-    yield { name, labels, value: numberOf(number) };
-  }
+export function readLine(line: string, wanted: ReadonlySet<string>): Series | undefined {
+  // A page has thousands of lines, of which few are wanted.
+  const start = line.slice(0, line.search(/\W/));
+  if (!wanted.has(start)) return undefined;
+  const [, name = '', written = '', number = ''] = LINE.exec(line) ?? [];
+  if (name === '') throw new PageError(`a line of ${start} has no number`);
+  const labels = new Map<string, string>();
+  for (const [, key, quoted] of written.matchAll(LABEL)) labels.set(key!, quoted!);
+  return { name, labels, value: numberOf(number) };
 }
 
 /** NaN for what is none. */

@@ -1,10 +1,9 @@
-/** Reads the metrics of one pod's sidecar, with a bound on time and size. */
+/** Reads the metrics of one pod's sidecar line by line as they come, with bounds on time, size and what is kept. */
 import { formatHostPort } from '../../net/address.ts';
-import { type PodPage, readPage } from './pod-page.ts';
+import { PageLines } from './page-lines.ts';
+import { PageReader, type PodPage } from './pod-page.ts';
 
 const TIMEOUT_MS = 2_000;
-/** A page with all of the models and methods that a sidecar counts by name has less. */
-const MAX_BYTES = 16 << 20;
 
 /** @throws Error that says what came instead */
 export async function scrape(ip: string, port: number): Promise<PodPage> {
@@ -18,14 +17,12 @@ export async function scrape(ip: string, port: number): Promise<PodPage> {
     await response.body?.cancel();
     throw new Error(`/metrics answered ${response.status}`);
   }
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of response.body) {
-    bytes += part.length;
-    if (bytes > MAX_BYTES) throw new Error(`/metrics has more than ${MAX_BYTES >> 20} MiB`);
-    parts.push(part);
-  }
-  const page = readPage(Buffer.concat(parts).toString('utf8'));
+  const reader = new PageReader();
+  const lines = new PageLines((line) => reader.line(line));
+  // What throws here ends the connection, too.
+  for await (const part of response.body) lines.add(part);
+  lines.end();
+  const page = reader.page();
   if (page === undefined)
     throw new Error("/metrics is not a sidecar's; check metadata.podSelector and --metrics-port");
   return page;

@@ -2,6 +2,7 @@
 import { nearest } from '../../config/problems.ts';
 import { TypedError } from '../../errors/typed-error.ts';
 import { parseDurationMs } from '../../settings/duration.ts';
+import { isAgentType } from '../../settings/kinds.ts';
 import type { ScaledObjectRef } from './messages.ts';
 
 /** Pods whose sidecars are asked for their metrics. */
@@ -48,8 +49,6 @@ const OWN_KEYS = ['metric', 'agentType', 'target', 'activation', 'podSelector', 
 const KEDA_KEYS = ['scalerAddress', 'enableTLS', 'unsafeSsl', 'caCert', 'tlsClientCert', 'tlsClientKey'];
 
 const MAX_CHARS = 512;
-/** As much as the files and streams of tasks take. */
-const MAX_TYPE_CHARS = 256;
 const MAX_TARGET = 1e9;
 const DEFAULT_QUEUE_TARGET = '8';
 const DEFAULT_WINDOW = '2m';
@@ -84,9 +83,11 @@ export function readTrigger(ref: ScaledObjectRef, namespaces: readonly string[])
 
 function queueTrigger(metadata: ReadonlyMap<string, string>, namespace: string): QueueTrigger {
   const agentType = metadata.get('agentType') ?? '';
-  if (agentType === '' || agentType.length > MAX_TYPE_CHARS)
+  if (agentType === '')
+    throw new TriggerError('metadata.agentType is missing; name the agent type whose tasks count');
+  if (!isAgentType(agentType))
     throw new TriggerError(
-      `metadata.agentType is missing or longer than ${MAX_TYPE_CHARS} characters; name the agent type whose tasks count`,
+      `metadata.agentType is ${quoted(agentType)}; an agent type has at most 63 letters, digits, ".", "_" and "-", as bus.consume.agent_types has it`,
     );
   if (metadata.has('window')) throw new TriggerError('metadata.window is for the metric p99; leave it out');
   const target = numberOf(
