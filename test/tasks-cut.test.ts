@@ -66,6 +66,20 @@ async function persist(
   return { first, last };
 }
 
+/**
+ * What a whole call takes. Fields that come again and again are written shorter (HPACK's index), and a cut behind the last
+ * byte of a call would wait for the next PING.
+ */
+async function fewestBytes({ call, cutter }: Scene, path: string, from: Cut['from']): Promise<number> {
+  let bytes = Number.POSITIVE_INFINITY;
+  for (let calls = 0; calls < 8; calls++) {
+    // As long as the ids of the calls that are cut.
+    await call(`${from} w0${calls}`, path);
+    bytes = Math.min(bytes, cutter.carried[from]);
+  }
+  return bytes;
+}
+
 const said = (call: CallerStream): unknown => ({
   body: call.body.toString(),
   status: call.status,
@@ -81,7 +95,7 @@ for (const path of [PROCESS_TASK_PATH, STREAM_PROCESS_PATH]) {
         const whole = await scene.call('whole', path);
         t.equal(whole.status, 0);
         t.ok(whole.body.equals(grpcFrame(message)));
-        const bytes = scene.cutter.carried[from];
+        const bytes = await fewestBytes(scene, path, from);
         let tries = 0;
         let atOnce = 0;
         let committed = 0;
