@@ -25,21 +25,28 @@ export class PageDurations {
   private readonly series = new Map<string, Map<number, number>>();
   private bucketCount = 0;
 
-  /** @throws PageError */
-  add(labels: ReadonlyMap<string, string>, count: number): void {
+  /** The histogram that a line with these labels belongs to; undefined when it is not read. */
+  of(labels: ReadonlyMap<string, string>): Map<number, number> | undefined {
     const method = labels.get('rpc_method') ?? '';
-    if (NO_WORK.test(method)) return;
-    const bound = numberOf(labels.get('le') ?? '');
+    if (NO_WORK.test(method)) return undefined;
+    // Series that differ in other labels only are one.
+    const name = `${method}\n${labels.get('rpc_status_code') ?? ''}`;
+    const key = name.length > MAX_NAME_CHARS ? hash('sha256', name) : name;
+    const known = this.series.get(key);
+    if (known !== undefined) return known;
+    // One that is begun is read to its end.
+    if (this.series.size >= MAX_SERIES || this.bucketCount > MAX_BUCKETS - MAX_BOUNDS) return undefined;
+    const buckets = new Map<number, number>();
+    // Copied, because a part of a string keeps the whole of it.
+    this.series.set(Buffer.from(key).toString(), buckets);
+    return buckets;
+  }
+
+  /** @throws PageError */
+  add(buckets: Map<number, number>, le: string, count: number): void {
+    const bound = numberOf(le);
     if (!(bound > 0 && (bound <= MAX_BOUND_SECONDS || bound === Number.POSITIVE_INFINITY)))
       throw new PageError('a bound of a histogram is no number of seconds above 0');
-    const key = keyOf(`${method}\n${labels.get('rpc_status_code') ?? ''}`);
-    let buckets = this.series.get(key);
-    if (buckets === undefined) {
-      // One that is begun is read to its end.
-      if (this.series.size >= MAX_SERIES || this.bucketCount > MAX_BUCKETS - MAX_BOUNDS) return;
-      this.series.set(key, (buckets = new Map()));
-    }
-    // Series that differ in other labels only are one.
     const before = buckets.get(bound);
     buckets.set(bound, (before ?? 0) + count);
     if (before !== undefined) return;
@@ -66,11 +73,6 @@ export class PageDurations {
     }
     return all;
   }
-}
-
-/** Copied, because a part of a string keeps the whole of it. */
-function keyOf(name: string): string {
-  return name.length > MAX_NAME_CHARS ? hash('sha256', name) : Buffer.from(name).toString();
 }
 
 function checkCounts(buckets: Buckets): void {

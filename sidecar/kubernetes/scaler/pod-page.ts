@@ -67,9 +67,15 @@ export class PageReader {
       return;
     }
     if (!(value >= 0 && value <= MAX_VALUE)) throw new PageError(`a value of ${name} is no count`);
+    if (name === BUCKET) {
+      const buckets = this.durations.of(labels);
+      if (buckets === undefined) return;
+      this.note(series);
+      this.durations.add(buckets, labels.get('le') ?? '', value);
+      return;
+    }
     this.note(series);
-    if (name === BUCKET) this.durations.add(labels, value);
-    else if (name === 'outrigger_active_calls') {
+    if (name === 'outrigger_active_calls') {
       if (labels.get('listener') !== 'inbound') return;
       if (this.activeCalls !== undefined)
         throw new PageError(`it counts the calls of two sidecars (${name})`);
