@@ -1,7 +1,7 @@
 // What the scaler makes of the pages of pods: a percentile that is right to a bucket, evidence about the provider, costs of pods,
 // and errors where it does not know.
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { mock } from 'node:test';
 import t from 'tap';
@@ -334,9 +334,16 @@ t.test('of a page with endless names few are kept, and those as a hash', async (
   t.equal(readPage(HEAD + attempts.join(''))?.modelAttempts, 900);
 });
 
-t.test('a pod that answers without an end is cut off, and most of what it says is not kept', async (t) => {
+t.test('a pod that answers without an end is cut off, and one that answers otherwise says how', async (t) => {
   const closed: Promise<unknown>[] = [];
   let sent = 0;
+  const ends: Record<string, (response: ServerResponse) => void> = {
+    '/whole': (response) => void response.end(HEAD.trimEnd()),
+    '/cut': (response) => void response.write(HEAD, () => response.socket!.destroy()),
+    '/status': (response) => void response.writeHead(503).end(HEAD),
+    '/other': (response) => void response.end('up 1'),
+    '/silent': () => {},
+  };
   const texts: Record<string, string> = {
     '/line': 'x'.repeat(65_536),
     '/page': '# a comment\n'.repeat(5_000),
@@ -345,6 +352,11 @@ t.test('a pod that answers without an end is cut off, and most of what it says i
   const server = createServer((_request, response) => {
     closed.push(new Promise((done) => response.socket!.on('close', done)));
     response.on('error', () => {});
+    const end = ends[kind];
+    if (end !== undefined) {
+      end(response);
+      return;
+    }
     response.write(HEAD);
     const more = (): void => {
       while (!response.destroyed && !response.writableNeedDrain) {
@@ -369,6 +381,18 @@ t.test('a pod that answers without an end is cut off, and most of what it says i
     await t.rejects(scrape('127.0.0.1', port), { name: 'PageError', message });
     await closed.at(-1);
     t.ok(sent <= most, `${sent} bytes were sent`);
+  }
+  kind = '/whole';
+  t.match(await scrape('127.0.0.1', port), { startedAtSeconds: 7, activeCalls: 1 });
+  for (const [each, message] of [
+    ['/cut', /aborted/],
+    ['/status', /answered 503/],
+    ['/other', /is not a sidecar's/],
+    ['/silent', /timeout/],
+  ] as const) {
+    kind = each;
+    await t.rejects(scrape('127.0.0.1', port), { message }, each);
+    await closed.at(-1);
   }
 });
 
