@@ -1,4 +1,5 @@
 /** Reads the annotations with which a pod configures its sidecar. */
+import { isAgentType } from '../../settings/kinds.ts';
 import { isObject, type JsonObject, objectAt } from './json.ts';
 import { shown } from './notes.ts';
 import { MAX_PORT_OFFSET, MIN_PORT_OFFSET } from './settings.ts';
@@ -65,8 +66,14 @@ const VOLUME_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const MAX_INTERCEPT_PORTS = 32;
 /** Names of environment variables with commas between them; `none` is no name of ours. */
 const VARIABLES = /^[A-Za-z_][A-Za-z0-9_.-]{0,127}( *, *[A-Za-z_][A-Za-z0-9_.-]{0,127}){0,31}$/;
-/** Agent types with commas between them. */
-const AGENT_TYPES = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}( *, *[A-Za-z0-9][A-Za-z0-9._-]{0,127}){0,31}$/;
+/** Agent types with commas between them, each of which the sidecar's configuration takes. */
+const AGENT_TYPES = {
+  test(list: string): boolean {
+    const types = list.split(',').map((type) => type.trim());
+    return types.length <= MAX_AGENT_TYPES && types.every(isAgentType);
+  },
+};
+const MAX_AGENT_TYPES = 32;
 
 /** Reads the annotations of a pod, or reports every problem with them. */
 export function readAnnotations(
@@ -86,7 +93,11 @@ export function readAnnotations(
     problems.push(`the annotation ${PREFIX}${name} takes ${takes}, not ${given}`);
     return undefined;
   };
-  const text = (name: (typeof SETTINGS)[number], form: RegExp, takes: string): string | undefined => {
+  const text = (
+    name: (typeof SETTINGS)[number],
+    form: Pick<RegExp, 'test'>,
+    takes: string,
+  ): string | undefined => {
     const value = raw(name);
     return value === undefined || form.test(value) ? value : refuse(name, takes);
   };

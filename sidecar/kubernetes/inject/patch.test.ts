@@ -239,6 +239,10 @@ t.test('injection refuses conflicting names and ports, and says what to do', asy
       annotated({ 'outrigger.dev/agent-types': 'research,' }),
       /agent-types takes agent types such as research/,
     ],
+    [
+      annotated({ 'outrigger.dev/agent-types': 'a'.repeat(64) }),
+      /agent-types takes agent types such as research/,
+    ],
     [annotated({ 'outrigger.dev/port-offset': '50515' }), /0, or a number from 100 to 50514/],
     [
       annotated({ 'outrigger.dev/port-offset': '100', 'outrigger.dev/intercept': 'true' }),
