@@ -1,7 +1,7 @@
 // A cluster whose calls become tasks: callers use it as any other, and a consumer answers by hand.
 
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect as connectHttp2, type ServerHttp2Stream } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -480,6 +480,27 @@ t.test(
     t.match(await call, { code: 0 });
   },
 );
+
+t.test('who waits for a task whose file is moved away hears that, and not that it has run', async (t) => {
+  const scene = await startScene(t);
+  const stream = new StreamCall(scene, taskRequest({ id: 'one' }));
+  const task = await scene.consumer.take();
+  await task.write('before');
+  await stream.has(1);
+  const unary = scene.client.unary(taskRequest({ id: 'two' }), { path });
+  await scene.consumer.take();
+  const file = scene.url.slice('file:'.length);
+  for (const suffix of ['', '-wal', '-shm']) renameSync(file + suffix, `${file}-old${suffix}`);
+  const moved = { code: grpc.status.UNAVAILABLE, details: /was moved or removed.*send the task again/ };
+  const [cut, refused] = await Promise.all([stream.status, unary]);
+  t.match(cut, moved);
+  t.equal(reasonOf(cut), 'bus_unavailable');
+  t.match(refused, moved);
+  t.strictSame(refused.trailers.get('outrigger-reason'), ['bus_unavailable']);
+  const again = scene.client.unary(taskRequest({ id: 'two' }), { path });
+  await (await scene.consumer.take()).answer({ answer: 'anew' });
+  t.match(await again, { code: 0, response: Buffer.from('anew') });
+});
 
 t.test('a reload changes the limits of the bus while calls and runs go on', async (t) => {
   const scene = await startScene(t);

@@ -128,6 +128,10 @@ export class StandingLog implements TaskLog {
     return this.engine?.log.connected ?? false;
   }
 
+  get storeId(): string | undefined {
+    return this.engine?.log.storeId;
+  }
+
   get notices(): readonly string[] {
     return this.engine?.log.notices ?? [];
   }

@@ -72,7 +72,8 @@ export class FileThread {
     }
     // Shows whether such wakes arrive here.
     this.wake.wake();
-    this.post({ name: 'opened', clockOffsetMs: this.file.clock.offsetMs });
+    const { clock, identity } = this.file;
+    this.post({ name: 'opened', clockOffsetMs: clock.offsetMs, identity });
     this.setTimer();
   }
 
@@ -275,6 +276,7 @@ export class FileThread {
 
   /** The file was moved away: another thread begins with the one that is in its place, or makes it. */
   private leave(): void {
+    this.setTrouble('it was moved or removed; a new one is made within a second');
     this.end();
     this.port.close();
   }

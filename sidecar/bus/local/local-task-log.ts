@@ -65,6 +65,10 @@ class LocalTaskLog implements TaskLog {
     return this.link.isConnected;
   }
 
+  get storeId(): string {
+    return this.link.identity;
+  }
+
   nowMs(): number {
     return monotonicMs() + this.link.clockOffsetMs;
   }

@@ -107,7 +107,7 @@ export type Failure =
  * the file can't be used; undefined when it can again.
  */
 export type FromThread =
-  | { readonly name: 'opened'; readonly clockOffsetMs: number }
+  | { readonly name: 'opened'; readonly clockOffsetMs: number; readonly identity: string }
   | { readonly name: 'refused'; readonly message: string }
   | { readonly name: 'done'; readonly id: number; readonly output: unknown }
   | { readonly name: 'failed'; readonly id: number; readonly failure: Failure }

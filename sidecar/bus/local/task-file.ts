@@ -32,6 +32,9 @@ export class TaskFile {
   /** Whether the last transaction that could write did so. */
   isChanged = false;
   private readonly db: DatabaseSync;
+  /** Of a file that was removed, another may have the number; it was made at another time. */
+  readonly identity: string;
+  private readonly device: number;
   private readonly inode: number;
   private readonly statements = new Map<string, StatementSync>();
   /** Whether another process has changed the file since this one did so. */
@@ -41,7 +44,10 @@ export class TaskFile {
 
   constructor(path: string, db: DatabaseSync, settings: TaskLogSettings, clock = new LogClock()) {
     this.path = path;
-    this.inode = statSync(path).ino;
+    const { dev, ino, birthtimeMs } = statSync(path);
+    this.device = dev;
+    this.inode = ino;
+    this.identity = `${dev}:${ino}:${birthtimeMs}`;
     this.db = db;
     this.settings = settings;
     this.clock = clock;
@@ -116,7 +122,8 @@ export class TaskFile {
 
   /** Whether somebody has moved the file away: then this is another one, or none. */
   get isMoved(): boolean {
-    return statSync(this.path, { throwIfNoEntry: false })?.ino !== this.inode;
+    const now = statSync(this.path, { throwIfNoEntry: false });
+    return now?.ino !== this.inode || now.dev !== this.device;
   }
 
   /** Bytes of requests that wait, run or are dead. */

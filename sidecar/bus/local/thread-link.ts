@@ -30,6 +30,8 @@ interface Waiting {
 
 export class ThreadLink {
   clockOffsetMs = 0;
+  /** Which file it is: another one may be in its place since. */
+  identity = '';
   onConnected: ((connected: boolean) => void) | undefined;
   onFenced: ((task: number, fence: number, because: 'lost' | 'cancelled') => void) | undefined;
   private readonly data: ThreadData;
@@ -106,6 +108,7 @@ export class ThreadLink {
         hasOpened = true;
         this.waitMs = FIRST_WAIT_MS;
         this.clockOffsetMs = message.clockOffsetMs;
+        this.identity = message.identity;
         this.trouble = undefined;
         onOpen();
       } else if (message.name === 'refused') onRefused(new LogSetupError(message.message));
@@ -121,10 +124,9 @@ export class ThreadLink {
     worker.on('exit', () => {
       this.worker = undefined;
       const wasConnected = this.isConnected;
-      this.disconnect(
-        `its thread has ended (${String(cause ?? 'without an error')}) and is begun again`,
-        cause,
-      );
+      const ended = `its thread has ended (${String(cause ?? 'without an error')}) and is begun again`;
+      // A thread that leaves its file has said why.
+      this.disconnect(cause === undefined ? (this.trouble ?? ended) : ended, cause);
       if (this.isClosed || !hasOpened) return;
       if (wasConnected) this.onConnected?.(false);
       this.startAgain();

@@ -148,6 +148,8 @@ export interface TaskLog {
   readonly connected: boolean;
   /** What a person should know of a log that works: where it was set up with other limits, say. */
   readonly notices?: readonly string[];
+  /** Which store it is, for logs whose store may be replaced by one without its tasks; another value from then on. */
+  readonly storeId?: string | undefined;
   /** Called at each change of `connected`. */
   onConnected: ((connected: boolean) => void) | undefined;
 

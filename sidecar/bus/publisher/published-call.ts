@@ -24,6 +24,7 @@ import {
   OUTCOME_UNKNOWN,
   ourFault,
   type Refusal,
+  STORE_REPLACED,
   STREAM_CUT,
 } from './refusals.ts';
 import { readRequest } from './request-reader.ts';
@@ -66,6 +67,8 @@ export class PublishedCall {
   private readonly scope: string;
   /** A request that is small enough to be submitted anew. */
   private kept: NewTask | undefined = undefined;
+  /** Where the task was stored. */
+  private storeId: string | undefined = undefined;
   /** `outrigger-deduplicated`, where another call's run answers. */
   private deduplicated: 'joined' | 'replayed' | undefined = undefined;
 
@@ -187,6 +190,7 @@ export class PublishedCall {
         if (refusal === OUTCOME_UNKNOWN) void this.leave(task.key, waiter, this.callersEnd ?? 'vanished');
         return submission;
       }
+      this.storeId = log.storeId;
       const { outcome, record } = submission;
       if (outcome === 'stored') counts.count(this.agentType, 'published');
       else this.deduplicated = hasEnded(record) ? 'replayed' : 'joined';
@@ -249,7 +253,7 @@ export class PublishedCall {
         }
         if (this.isGone) return NOBODY;
         const now = await log.get(key);
-        if (now === undefined) return { refusal: NOT_KEPT };
+        if (now === undefined) return { refusal: this.notThere };
       } catch (error) {
         if (!(error instanceof LogUnavailableError)) throw error;
         if (awaySinceMs === 0) awaySinceMs = performance.now();
@@ -263,13 +267,18 @@ export class PublishedCall {
     return NOBODY;
   }
 
+  /** Why the store has no such task, or no answer of it, although it was stored. */
+  private get notThere(): Refusal {
+    return this.publishing.log.storeId === this.storeId ? NOT_KEPT : STORE_REPLACED;
+  }
+
   private get isUnary(): boolean {
     return isUnaryPath(String(this.headers[':path']));
   }
 
   private giveResult(record: TaskRecord): Promise<Refusal | undefined> {
     return withAnswer(this.publishing, record, this.roomFor(record), async (answer) => {
-      if (answer === undefined) return NOT_KEPT;
+      if (answer === undefined) return this.notThere;
       const { status, statusMessage, head, trailers, bytes } = answer;
       if (!this.answer.hasBegun && (head.length > 0 || bytes !== undefined)) this.answer.begin(head);
       if (bytes !== undefined) await this.answer.sendMessage(bytes, answer.pieces);

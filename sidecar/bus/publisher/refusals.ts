@@ -68,6 +68,10 @@ export const NOT_KEPT: Refusal = {
   pushbackMs: -1,
 };
 
+export const STORE_REPLACED: Refusal = busUnavailable(
+  'the file of the bus in which the task was stored was moved or removed, or bus.url names another bus now; send the task again, which stores and runs it anew',
+);
+
 export const NO_MESSAGE: Refusal = {
   status: Status.INTERNAL,
   reason: 'unreadable_message',
