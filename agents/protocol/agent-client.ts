@@ -17,25 +17,23 @@ export interface CallOptions {
 
 type Answer<T> = (error: ServiceError | null, value?: T) => void;
 
+/** A unary method of a client. */
+export type UnaryMethod<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  options: CallOptions,
+  answer: Answer<Response>,
+) => ClientUnaryCall;
+
 /** A client of agent.AgentService over one channel. Omitted fields of a request get proto3's default values. */
 export interface AgentClient {
-  ProcessTask(
-    task: Partial<TaskRequest>,
-    metadata: Metadata,
-    options: CallOptions,
-    answer: Answer<TaskResponse>,
-  ): ClientUnaryCall;
+  ProcessTask: UnaryMethod<Partial<TaskRequest>, TaskResponse>;
   StreamProcess(
     task: Partial<TaskRequest>,
     metadata: Metadata,
     options: CallOptions,
   ): ClientReadableStream<TaskChunk>;
-  HealthCheck(
-    request: object,
-    metadata: Metadata,
-    options: CallOptions,
-    answer: Answer<HealthResponse>,
-  ): ClientUnaryCall;
+  HealthCheck: UnaryMethod<object, HealthResponse>;
   close(): void;
 }
 

@@ -1,13 +1,6 @@
 /** The client of outrigger.v1.Tasks, which sidecars with a bus serve. */
-import {
-  type ClientReadableStream,
-  type ClientUnaryCall,
-  credentials,
-  type Metadata,
-  makeClientConstructor,
-  type ServiceError,
-} from '@grpc/grpc-js';
-import { type CallOptions, channelOptions } from './agent-client.ts';
+import { type ClientReadableStream, credentials, type Metadata, makeClientConstructor } from '@grpc/grpc-js';
+import { type CallOptions, channelOptions, type UnaryMethod } from './agent-client.ts';
 import { maxMessageBytes, tasksService } from './definitions.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from './messages.ts';
 
@@ -79,19 +72,12 @@ export interface TaskList {
   next_page_token: string;
 }
 
-type Unary<Request, Answer> = (
-  request: Request,
-  metadata: Metadata,
-  options: CallOptions,
-  answer: (error: ServiceError | null, value?: Answer) => void,
-) => ClientUnaryCall;
-
 /** A client of outrigger.v1.Tasks over one channel. */
 export interface TasksClient {
-  Submit: Unary<SubmitRequest, SubmittedTask>;
-  Get: Unary<{ id: string; without_large_answer?: boolean }, SubmittedTask>;
-  Cancel: Unary<{ id: string; without_large_answer?: boolean }, SubmittedTask>;
-  List: Unary<ListRequest, TaskList>;
+  Submit: UnaryMethod<SubmitRequest, SubmittedTask>;
+  Get: UnaryMethod<{ id: string; without_large_answer?: boolean }, SubmittedTask>;
+  Cancel: UnaryMethod<{ id: string; without_large_answer?: boolean }, SubmittedTask>;
+  List: UnaryMethod<ListRequest, TaskList>;
   Watch(
     request: { id: string; from_sequence: number; without_large_answer?: boolean },
     metadata: Metadata,

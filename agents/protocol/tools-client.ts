@@ -1,25 +1,12 @@
 /** The client of outrigger.tools.v1.ToolRunner. */
-import {
-  type ClientUnaryCall,
-  credentials,
-  type Metadata,
-  makeClientConstructor,
-  type ServiceError,
-} from '@grpc/grpc-js';
-import { type CallOptions, channelOptions } from './agent-client.ts';
+import { credentials, makeClientConstructor } from '@grpc/grpc-js';
+import { channelOptions, type UnaryMethod } from './agent-client.ts';
 import { messageLimits, toolsService } from './definitions.ts';
 import type { ToolCallRequest, ToolList, ToolResult } from './tool-messages.ts';
 
-type Unary<Request, Answer> = (
-  request: Request,
-  metadata: Metadata,
-  options: CallOptions,
-  answer: (error: ServiceError | null, value?: Answer) => void,
-) => ClientUnaryCall;
-
 export interface ToolsClient {
-  List: Unary<object, ToolList>;
-  Run: Unary<ToolCallRequest, ToolResult>;
+  List: UnaryMethod<object, ToolList>;
+  Run: UnaryMethod<ToolCallRequest, ToolResult>;
   close(): void;
 }
 

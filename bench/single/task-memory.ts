@@ -172,7 +172,7 @@ class World {
 
   async measure(name: string, calls: () => readonly Promise<Ended>[]): Promise<void> {
     if (wanted !== undefined && !wanted.includes(name)) return;
-    // What the scene before has left is collected.
+    // V8 collects the garbage of the scene before.
     await sleep(3_000);
     const resident = (): number[] => [this.gateway, this.agent].map(({ pid }) => residentBytes(pid));
     const before = resident();

@@ -116,7 +116,7 @@ export class Bus implements Publishing {
   }
 
   private attend(): void {
-    // What fails now is said again soon.
+    // The next round reports a failure of this one.
     if (this.waiting.waiting > 0) this.log.attend(this.waiting.sidecar).catch(() => {});
   }
 

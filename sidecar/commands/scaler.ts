@@ -1,8 +1,5 @@
 /** `outrigger scaler`: serves KEDA's external push scaler until a signal ends it. */
 import { ListenError, runScaler, type ScalerOptions } from '../kubernetes/scaler/scaler.ts';
-import { AddressError, parseAddress } from '../net/address.ts';
-import { endProcessSoon } from '../process/end-process.ts';
-import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { readMaterial, TlsFileError } from '../tls/material.ts';
@@ -10,6 +7,7 @@ import { EXIT, refuse } from './command.ts';
 import { configure } from './configure.ts';
 import { type Flags, type FlagTable, misspelled, readFlags, splitFlags } from './flags.ts';
 import { CONFIG_FLAGS, type HelpPage, helps } from './help.ts';
+import { listenAddress, serveUntilStopped } from './serve.ts';
 
 const FLAGS = {
   listen: { value: 'ADDRESS', help: "Address for KEDA's calls, over gRPC [0.0.0.0:15010]" },
@@ -55,34 +53,15 @@ export async function scaler(args: readonly string[]): Promise<number> {
   const options = readOptions(read.flags);
   if ('problems' in options) return refuse('scaler', options.problems);
   const log = createLogger({ level: logSettings.level, base: { name: 'outrigger-scaler' } });
-  endOnUnexpectedErrors(log);
-  try {
-    await runScaler({ ...options, bus }, log);
-    endProcessSoon(EXIT.OK);
-    return EXIT.OK;
-  } catch (error) {
-    const expected = error instanceof ListenError;
-    endProcessSoon(expected ? EXIT.UNAVAILABLE : EXIT.SOFTWARE);
-    if (!expected) throw error;
-    log.fatal(error.message);
-    return EXIT.UNAVAILABLE;
-  }
+  return serveUntilStopped(log, ListenError, () => runScaler({ ...options, bus }, log));
 }
 
 function readOptions(
   flags: Flags<keyof typeof FLAGS>,
 ): Omit<ScalerOptions, 'bus'> | { readonly problems: readonly string[] } {
   const problems: string[] = [];
-  const address = (name: 'listen' | 'health' | 'metrics', byDefault: string): string => {
-    const [written = byDefault] = flags[name];
-    try {
-      parseAddress(written, { forListening: true });
-    } catch (error) {
-      if (!(error instanceof AddressError)) throw error;
-      problems.push(`--${name}: ${error.message}`);
-    }
-    return written;
-  };
+  const address = (name: 'listen' | 'health' | 'metrics', byDefault: string): string =>
+    listenAddress(flags, name, byDefault, problems);
   const metricsPort = Number(flags['metrics-port'][0] ?? '15020');
   if (!Number.isInteger(metricsPort) || metricsPort < 1 || metricsPort > 65_535)
     problems.push('--metrics-port takes a port, such as 15020');

@@ -5,9 +5,6 @@ import {
   runWebhook,
   type WebhookOptions,
 } from '../kubernetes/webhook/webhook.ts';
-import { AddressError, parseAddress } from '../net/address.ts';
-import { endProcessSoon } from '../process/end-process.ts';
-import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
@@ -15,6 +12,7 @@ import { EXIT, printError } from './command.ts';
 import { type Flags, type FlagTable, readFlags } from './flags.ts';
 import { type HelpPage, helps } from './help.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
+import { listenAddress, serveUntilStopped } from './serve.ts';
 
 const FLAGS = {
   listen: {
@@ -80,18 +78,7 @@ export async function webhook(args: readonly string[]): Promise<number> {
     return EXIT.USAGE;
   }
   const log = createLogger({ level: options.level, base: { name: 'outrigger-webhook' } });
-  endOnUnexpectedErrors(log);
-  try {
-    await runWebhook(options.options, log);
-    endProcessSoon(EXIT.OK);
-    return EXIT.OK;
-  } catch (error) {
-    const expected = error instanceof ListenError;
-    endProcessSoon(expected ? EXIT.UNAVAILABLE : EXIT.SOFTWARE);
-    if (!expected) throw error;
-    log.fatal(error.message);
-    return EXIT.UNAVAILABLE;
-  }
+  return serveUntilStopped(log, ListenError, () => runWebhook(options.options, log));
 }
 
 function readOptions(
@@ -100,16 +87,8 @@ function readOptions(
   const problems: string[] = [];
   const injected = readInjectSettings(flags);
   if ('problems' in injected) problems.push(...injected.problems);
-  const listen = (name: 'listen' | 'health' | 'metrics', byDefault: string): string => {
-    const [address = byDefault] = flags[name];
-    try {
-      parseAddress(address, { forListening: true });
-    } catch (error) {
-      if (!(error instanceof AddressError)) throw error;
-      problems.push(`--${name}: ${error.message}`);
-    }
-    return address;
-  };
+  const listen = (name: 'listen' | 'health' | 'metrics', byDefault: string): string =>
+    listenAddress(flags, name, byDefault, problems);
   const duration = (
     name: 'certificate-lifetime' | 'drain-delay',
     byDefault: string,

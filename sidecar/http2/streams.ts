@@ -122,7 +122,7 @@ export class Stream implements HeldStream {
   sendWindow: number;
   /** All bytes that we might have sent by now: its first window, and what the peer has added. */
   private grantedBytes: number;
-  /** Those that it has added as it received others. */
+  /** The credit that it has added as it received other bytes. */
   private returnedBytes = 0;
   /** The bytes that the peer may still send. */
   receiveWindow: number;

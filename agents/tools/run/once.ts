@@ -110,7 +110,7 @@ export class Once {
       },
       (error) => {
         entry.settledMs = Date.now();
-        // What has not run may run; what a limit ended, or nobody knows the end of, keeps its answer.
+        // A call that has not run may run; one that a limit ended, or whose end nobody knows, keeps its answer.
         if (!(error instanceof AgentError) || !isFinal(error)) this.entries.delete(key);
       },
     );

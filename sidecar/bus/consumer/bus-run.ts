@@ -56,7 +56,7 @@ export type RunOutcome = 'ended' | 'turned_away';
 /** What ends the call before its answer is complete. */
 type Stop = LeaseEnd | IntakeFailure | { readonly failed: unknown };
 
-/** Who watches a deadline may find it reached a moment early. */
+/** A watcher's timer may find the deadline reached a moment early. */
 const DEADLINE_EARLY_MS = 100;
 
 const REFUSALS = {

@@ -79,7 +79,7 @@ export class InnerCall {
     stream.on('trailers', (_headers, _flags, raw: readonly string[]) => {
       this.trailers = raw;
     });
-    // Who has answered reads no more of the request: a refusal need not wait for the rest of a large one.
+    // An agent that has answered reads no more of the request: a refusal need not wait for the rest of a large one.
     stream.once('end', () => {
       // Node would wait until all of it is sent, which the listener has ended.
       if (!stream.writableFinished) stream.destroy();

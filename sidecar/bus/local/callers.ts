@@ -22,7 +22,7 @@ export function leave(file: TaskFile, key: TaskKey, waiter: string, leaving: Lea
 }
 
 export function attend(file: TaskFile, sidecar: string): undefined {
-  // Those that fell silent, so that the table is no longer than there are sidecars.
+  // Removes the sidecars that fell silent, so that the table has one row for each live sidecar.
   file.run('DELETE FROM attendance WHERE expires_at <= ?', file.nowMs);
   file.run('INSERT OR REPLACE INTO attendance VALUES (?, ?)', sidecar, file.nowMs + file.settings.leaseMs);
 }

@@ -67,7 +67,7 @@ export function announce(
     file.run('DELETE FROM consumers WHERE instance = ?', instance);
     return;
   }
-  // Those that fell silent, so that the table is no longer than there are sidecars.
+  // Removes the sidecars that fell silent, so that the table has one row for each live sidecar.
   file.run('DELETE FROM consumers WHERE expires_at <= ?', file.nowMs);
   file.run(
     'INSERT OR REPLACE INTO consumers VALUES (?, ?, ?, ?, ?, ?)',

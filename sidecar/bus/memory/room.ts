@@ -57,7 +57,7 @@ export class Room {
       this.memory.shrink(this.claim!, bytes);
       return;
     }
-    // Who waits holds nothing that others wait for.
+    // A waiter holds nothing that others wait for.
     this.give();
     const { caller, signal, timeLeftMs, isPatient } = this.of;
     if (signal.aborted) return;

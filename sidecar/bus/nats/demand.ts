@@ -110,7 +110,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
     for (const place of [...this.places]) if (!place.isBusy) place.fail(error);
   }
 
-  /** What was told may not be all. */
+  /** The server may have sent only a part. */
   lookEverywhere(): void {
     this.lookedMs = performance.now();
     for (const { lanes, standing } of this.agents.values())
@@ -242,7 +242,7 @@ export class Demand<Lease extends { giveBack(): Promise<void> }> {
     return delivery;
   }
 
-  /** Those of us who have no pull there are told. */
+  /** Notify the consumers that have no pull there. */
   private passOn(delivery: Delivery): void {
     this.queue.release(delivery, 0);
     this.connection.publish(wakeSubject(delivery.agentType, delivery.lane));

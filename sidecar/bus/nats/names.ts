@@ -114,7 +114,7 @@ export function lastToken(subject: string): string {
 
 const EMPTY = '%';
 
-/** Who may store it sweeps; its token is no agent type. */
+/** The sidecar that may store it sweeps; its token is no agent type. */
 export const SWEEP_SUBJECT = `outrigger.consumers.${EMPTY}.sweep`;
 
 /** A text as one token of a subject, or as a part of a stream's name; {@link decodeToken} gives it back. */

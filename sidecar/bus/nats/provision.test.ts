@@ -60,7 +60,7 @@ t.test(
     };
     const one = narrow.take(['research'], 'narrow', patience());
     await waitUntil('one waits at each lane', async () => (await waiting()) === LANES);
-    // What is no task is removed, and comes to nobody again.
+    // Remove messages that are no task, so that nobody receives them again.
     await nc.request('outrigger.tasks.research.0.caller.stranger', 'no task');
     await waitUntil('it is gone', async () => {
       const [queue] = await narrow.status();

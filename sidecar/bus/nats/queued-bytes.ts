@@ -71,7 +71,7 @@ export class QueuedBytes {
       callers.set(caller, (callers.get(caller) ?? 0) + requestBytes + TASK_BYTES);
       total += requestBytes + TASK_BYTES;
     });
-    // What was stored meanwhile may be counted or not; too much is the safe side.
+    // Tasks stored meanwhile may be counted or not; counting too much is the safe side.
     for (const [caller, bytes] of this.callers) {
       const more = bytes - (before.callers.get(caller) ?? 0);
       if (more > 0) callers.set(caller, (callers.get(caller) ?? 0) + more);

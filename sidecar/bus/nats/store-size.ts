@@ -46,7 +46,7 @@ export class StoreSize {
         this.connection.manage(async (jsm) => (await jsm.streams.info(stream)).state.bytes),
       ),
     );
-    // What was stored meanwhile may be counted or not; too much is the safe side.
+    // Tasks stored meanwhile may be counted or not; counting too much is the safe side.
     this.bytes = sizes.reduce((sum, bytes) => sum + bytes, this.added - addedBefore);
     this.sampledMs = performance.now();
   }

@@ -56,7 +56,7 @@ export class Sweep {
   }
 
   start(): void {
-    // What fails now is swept the next time.
+    // The next sweep repeats a failed removal.
     this.timer ??= setInterval(() => void this.runInTurn().catch(() => {}), ASK_EACH_MS).unref();
   }
 

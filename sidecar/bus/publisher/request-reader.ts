@@ -28,7 +28,7 @@ export async function readRequest(
   let message = readOnlyMessage(body, encoding, maxBytes);
   if (body[0] !== 0 && Buffer.isBuffer(message) && message.length > body.length) {
     const { length } = message;
-    // What was inflated to learn its size is dropped while others use the memory.
+    // Drop the inflated bytes, of which only the size was wanted, while others use the memory.
     message = NOTHING;
     await room.take(REQUEST_COPIES * length + body.length);
     message = readOnlyMessage(body, encoding, maxBytes);

@@ -29,7 +29,7 @@ export class Answers {
   async value(trigger: Trigger): Promise<{ readonly value: number; readonly isHeld: boolean }> {
     if (trigger.metric === 'queue') {
       const { pods, target, agentType } = trigger;
-      // Who asks for the queue wants the pods measured, too, while there is nothing to hold.
+      // A request for the queue has the pods measured, too, while there is nothing to hold.
       if (pods !== undefined) this.sources.fleetOf(pods);
       const tasks = await this.tasksOf(agentType);
       const held = pods === undefined || tasks === 0 ? undefined : await this.heldReplicas(pods);

@@ -248,7 +248,7 @@ export class Fleet {
     if (bounds !== undefined && this.bounds !== undefined && !covers(new Set(bounds), this.bounds))
       throw new PageError('its histograms lack bounds that those of most pods have');
     const elapsedMs = atMs - member.readAtMs;
-    // What a pod counted before it was first seen belongs to no window, nor does what it counted since long ago.
+    // A pod's counts from before it was first seen belong to no window, nor do counts from long ago.
     const isFirst = elapsedMs > KEPT_MS || (member.page === undefined && !member.isNew);
     const before = isFirst ? page : member.page;
     this.durations.add(atMs, page, before, elapsedMs);

@@ -185,7 +185,7 @@ function sayOnce(log: Logger): (problem: string) => void {
     const nowMs = performance.now();
     if (nowMs - (saidAtMs.get(problem) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
     for (const [text, atMs] of saidAtMs) if (nowMs - atMs >= REPEAT_MS) saidAtMs.delete(text);
-    // Who asks in ever other words does not fill the log.
+    // A caller that varies its request does not fill the log.
     if (saidAtMs.size >= MAX_TEXTS) return;
     saidAtMs.set(problem, nowMs);
     log.warn(problem);

@@ -41,7 +41,7 @@ export const waiting: Cases = {
     t.match(await two.get(key), { state: 'cancelled', cause: CALLER_LEFT, run: 1, generation: 1 });
     const reason = await abortOf(lease.cancelled);
     t.ok(reason instanceof FencedError && reason.because === 'cancelled');
-    // What comes late is no word about the task as it was submitted again.
+    // A late message says nothing about the task as it was submitted again.
     await ask(one, 'four');
     await one.leave(key, third.waiter, 'cancelled');
     t.match(await two.get(key), { state: 'queued', generation: 2 });
