@@ -13,6 +13,7 @@ import { outriggerVersion } from '../telemetry/version.ts';
 import type { Credentials } from '../tls/credentials.ts';
 import { journalSnapshot } from './journal-snapshot.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
+import type { MeasuredAgentType } from './metrics/metrics-source.ts';
 import { endpointFacts } from './now-facts.ts';
 import { waitsAt } from './waits.ts';
 
@@ -149,6 +150,7 @@ export function statsSnapshot(sidecar: Sidecar) {
     clusters: Object.fromEntries(
       Array.from(outbound.clusters.serving(), ([name, cluster]) => [name, methodsSnapshot(cluster.calls)]),
     ),
+    agent_types: Object.fromEntries(Array.from(inbound.context.admissions!.agentTypes, agentTypeSnapshot)),
     tasks_once: tasksSnapshot(sidecar),
     llm: llmSnapshot(sidecar),
     journal: journalSnapshot(sidecar),
@@ -156,6 +158,11 @@ export function statsSnapshot(sidecar: Sidecar) {
     memory: memorySnapshot(),
     uptime_s: Math.round(process.uptime()),
   };
+}
+
+/** The places of an agent that the app serves beside others. */
+function agentTypeSnapshot({ agentType, active, queued, limit, refused }: MeasuredAgentType) {
+  return [agentType, { active_calls: active, waiting_calls: queued, max_concurrent_calls: limit, refused }];
 }
 
 /** The stored tasks, and the repeated ones. */

@@ -5,6 +5,7 @@ import * as yaml from 'yaml';
 import { makeCertificate } from '../kubernetes/webhook/certificate.ts';
 import { idleTimeoutMs } from '../policy/deadline.ts';
 import { parseDurationMs } from '../settings/duration.ts';
+import { FrozenMap } from '../settings/frozen-map.ts';
 import type { Config } from './config.ts';
 import { jsonSchemaText } from './generate-schema.ts';
 import { type LoadedConfig, loadConfig } from './load.ts';
@@ -152,6 +153,7 @@ const CLUSTER_DEFAULTS = {
   kubernetes: undefined,
   bus: undefined,
   balancer: 'peak_ewma',
+  agentTypes: [],
   connectTimeoutMs: 5_000,
   ...TIME_LIMITS,
   keepalive: { timeMs: 30_000, timeoutMs: 10_000 },
@@ -203,6 +205,7 @@ const DEFAULTS = {
     maxConcurrentCalls: 1024,
     adaptiveConcurrency: false,
     queue: { maxCalls: 0, maxWaitMs: 5_000 },
+    agentTypes: new FrozenMap([]),
     rateLimit: { callsPerSecond: 0, burst: 10 },
     tasks: {
       deduplicate: true,
@@ -653,11 +656,13 @@ outbound:
   t.strictSame(
     problemsOf(
       t,
-      'bus:\n  consume: { agent_types: [a] }\noutbound: { clusters: { r: { bus: research } } }\n',
+      'bus:\n  consume: { agent_types: [a] }\noutbound: { clusters: { r: { bus: research, agent_types: [a, a] } } }\n',
     ),
     [
       '2:27 bus.consume.agent_types: can be taken from no bus: bus.url is null | set bus.url, or remove them',
       '3:35 outbound.clusters.r.bus: needs a bus, and bus.url is null | set bus.url: file:/PATH for one machine, or nats://HOST:4222',
+      '3:58 outbound.clusters.r.agent_types: can not stand beside bus | give each agent type a cluster with its bus queue: the bus keeps them apart',
+      '3:62 outbound.clusters.r.agent_types[1]: appears twice: a | keep one of the two',
     ],
   );
   const trusting = (more: string) => `

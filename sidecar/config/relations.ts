@@ -113,6 +113,12 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
           'can not stand beside bus',
           'keep one of the two: the tasks of a bus cluster go through the bus',
         );
+    if (cluster.agent_types.length > 0)
+      say(
+        ['agent_types'],
+        'can not stand beside bus',
+        'give each agent type a cluster with its bus queue: the bus keeps them apart',
+      );
     if (file.bus.url === null)
       say(
         ['bus'],
@@ -120,6 +126,9 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
         'set bus.url: file:/PATH for one machine, or nats://HOST:4222',
       );
   }
+  for (const [index, type] of cluster.agent_types.entries())
+    if (cluster.agent_types.indexOf(type) !== index)
+      say(['agent_types', index], `appears twice: ${type}`, 'keep one of the two');
   if (kubernetes !== undefined && (endpoints ?? dns) !== undefined) {
     say(['kubernetes'], 'can not stand beside endpoints or dns', 'keep one of them');
   }

@@ -10,11 +10,13 @@ import { hedge } from '../policy/hedge-settings.ts';
 import { retry } from '../policy/retry-settings.ts';
 import { task } from '../policy/task-settings.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
+import { agentTypes } from '../proxy/route-settings.ts';
 
 /** `outbound.clusters.NAME`. */
 export const cluster = z.strictObject({
   ...discovery,
   ...picking,
+  agent_types: agentTypes,
   ...timeLimits,
   ...connections,
   circuit_breaker: circuitBreaker.prefault({}),

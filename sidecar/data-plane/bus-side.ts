@@ -1,7 +1,7 @@
 /** The bus beside the listeners: what the app publishes, and what the inbound side takes from it and runs. */
 import { Bus, type BusConfig, type BusEvents } from '../bus/bus.ts';
 import type { ConsumerEvents } from '../bus/consumer/consumer-events.ts';
-import type { TaskConsumer } from '../bus/consumer/task-consumer.ts';
+import type { ConsumerSettings, TaskConsumer } from '../bus/consumer/task-consumer.ts';
 import { LogUnavailableError } from '../bus/log/log-errors.ts';
 import { afterLoss } from '../bus/log/lost-runs.ts';
 import type { TaskRecord } from '../bus/log/task-record.ts';
@@ -33,7 +33,8 @@ const STORE_MS = 2_000;
 export class BusSide {
   readonly bus: Bus;
   private config: Config;
-  private consumer: TaskConsumer | undefined = undefined;
+  /** By the agent type that has places of its own; '' for all others. */
+  private readonly consumers = new Map<string, TaskConsumer>();
   private readonly observer: Partial<BusObserver>;
 
   constructor(config: Config, observer: Partial<BusObserver>) {
@@ -60,48 +61,69 @@ export class BusSide {
 
   /** Takes tasks from here on, or takes others than before. Call it when the inbound side serves, and after each `apply`. */
   consume(inbound: Inbound, environment: GrpcListenerEnvironment): void {
-    const { bus, config, consumer } = this;
-    if (!bus.isOn) {
-      if (consumer === undefined) return;
-      this.consumer = undefined;
+    const { bus, config, consumers } = this;
+    const wanted = bus.isOn ? consumersOf(config) : new Map<string, readonly string[]>();
+    for (const [name, consumer] of consumers) {
+      if (wanted.has(name)) continue;
+      consumers.delete(name);
       consumer.stopTaking();
       void consumer.ended().then(() => consumer.close());
-    } else if (consumer !== undefined) consumer.apply(consumerSettings(config));
-    else if (config.bus.consume.agentTypes.length > 0) {
-      const { log, sealer, memory } = bus;
-      this.consumer = createConsumer(config, inbound, environment, {
+    }
+    for (const [name, agentTypes] of wanted) {
+      const settings = { ...consumerSettings(config), agentTypes };
+      const consumer = consumers.get(name);
+      if (consumer === undefined) consumers.set(name, this.start(name, settings, inbound, environment));
+      else consumer.apply(settings);
+    }
+  }
+
+  private start(
+    name: string,
+    settings: ConsumerSettings,
+    inbound: Inbound,
+    environment: GrpcListenerEnvironment,
+  ): TaskConsumer {
+    const { log, sealer, memory } = this.bus;
+    // Two consumers of one process show themselves to the bus under two names.
+    const instance = name === '' ? environment.instance : `${environment.instance}-${name}`;
+    const consumer = createConsumer(
+      settings,
+      inbound,
+      { ...environment, instance },
+      {
         log,
         sealer,
         memory,
         events: this.events(),
-      });
-      this.consumer.start();
-    }
+      },
+    );
+    consumer.start();
+    return consumer;
   }
 
   /** Tasks of the bus that run here. */
   get running(): number {
-    return this.consumer?.running ?? 0;
+    return [...this.consumers.values()].reduce((sum, { running }) => sum + running, 0);
   }
 
   /** The first step of a drain. What runs goes on. */
   stopTaking(): void {
-    this.consumer?.stopTaking();
+    for (const consumer of this.consumers.values()) consumer.stopTaking();
   }
 
   /** The inbound side has ended its calls: waits until their results are stored, and what was cut is given back. */
   async stored(): Promise<void> {
-    if (this.consumer === undefined) return;
+    if (this.consumers.size === 0) return;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, STORE_MS);
     });
-    await Promise.race([this.consumer.ended(), late]);
+    await Promise.race([Promise.all([...this.consumers.values()].map((consumer) => consumer.ended())), late]);
     clearTimeout(timer);
   }
 
   close(): void {
-    this.consumer?.close();
+    for (const consumer of this.consumers.values()) consumer.close();
     void this.bus.close();
   }
 
@@ -135,4 +157,15 @@ export class BusSide {
       },
     };
   }
+}
+
+/** The agent types of each consumer. One that the app serves beside others has a consumer, and so places, of its own. */
+function consumersOf({ bus, inbound }: Config): ReadonlyMap<string, readonly string[]> {
+  const { agentTypes } = bus.consume;
+  const consumers = new Map<string, readonly string[]>();
+  const shared = agentTypes.filter((agentType) => !inbound.agentTypes.has(agentType));
+  if (shared.length > 0) consumers.set('', shared);
+  for (const agentType of agentTypes)
+    if (inbound.agentTypes.has(agentType)) consumers.set(agentType, [agentType]);
+  return consumers;
 }

@@ -12,7 +12,7 @@ import { heldRequests, MIN_HELD_BYTES } from '../http2/held-requests.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { NO_APP } from '../net/address.ts';
 import type { TimeLimits } from '../policy/time-limit-settings.ts';
-import { Admission } from '../proxy/admission.ts';
+import { Admissions } from '../proxy/admissions.ts';
 import {
   type ClusterWithPolicies,
   createPolicies,
@@ -98,7 +98,7 @@ export class Inbound {
       clock,
       random,
       events: clusterListener,
-      admission: new Admission(inbound, environment, this.stats),
+      admissions: new Admissions(inbound, environment, this.stats),
       stats: this.stats,
       tasks: this.tasks,
       localServices: [this.health, this.taskService],
@@ -138,7 +138,8 @@ export class Inbound {
     this.health.identity = config;
     this.health.maxConnections = inbound.limits.maxConnections;
     this.context.name = config.name;
-    this.context.admission!.update(inbound);
+    this.context.admissions!.update(inbound);
+    this.context.router = new SingleRouter(this.app, inbound.agentTypes.size > 0);
     const { store } = this.taskRuns;
     const toldAnew =
       this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate ||

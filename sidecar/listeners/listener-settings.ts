@@ -1,9 +1,9 @@
 /** The settings of the inbound and the outbound listener. */
 import * as z from 'zod';
-import { queue, rateLimit } from '../policy/admission-settings.ts';
+import { agentTypePlaces, queue, rateLimit } from '../policy/admission-settings.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
 import { appTarget, dnsTarget, listen } from '../settings/address-kinds.ts';
-import { duration, file, flag, identity, integer, oneOf, text } from '../settings/kinds.ts';
+import { agentType, duration, file, flag, identity, integer, oneOf, text } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
 import { tasks } from '../task/task-store-settings.ts';
 
@@ -54,6 +54,12 @@ export const inboundKeys = {
     .prefault({})
     .describe(
       'Queue of the calls above max_concurrent_calls; the sidecar refuses calls that it would not serve in time',
+    ),
+  agent_types: z
+    .record(agentType(), agentTypePlaces)
+    .default({})
+    .describe(
+      'Agents that the app serves side by side, by TaskRequest.agent_type: each has places, a queue, tasks of the bus and figures of its own',
     ),
   rate_limit: rateLimit
     .prefault({})

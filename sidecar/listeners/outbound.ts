@@ -11,6 +11,7 @@ import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { SubmittedLineage } from '../proxy/submitted-task.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
+import { agentTypesOf, withAgentTypes } from './agent-type-clusters.ts';
 import { servedSettings } from './bus-clusters.ts';
 import { GrpcListener, type Move } from './grpc-listener.ts';
 import type { GrpcListenerEnvironment, GrpcListenerOptions } from './grpc-listener-options.ts';
@@ -59,7 +60,7 @@ export class Outbound {
       clock: environment.clock,
       random: environment.random,
       events: clusterListener,
-      admission: undefined,
+      admissions: undefined,
       stats: this.stats,
       tasks: undefined,
       localServices: [this.taskService],
@@ -68,7 +69,7 @@ export class Outbound {
       resumptions: undefined,
       keptRequests: undefined,
       callPath: callPathGuard(config, environment.instance),
-      router: new RuleRouter([], this.clusters.clusters),
+      router: new RuleRouter([], new Map()),
       settings: proxySettings(config),
       name: config.name,
       observer: undefined,
@@ -88,12 +89,15 @@ export class Outbound {
   apply(config: OutboundSettings): void {
     const { outbound } = config;
     this.upstreamLimits.update(outbound.limits.maxHeaderBytes);
-    this.clusters.apply(servedSettings(outbound.clusters));
+    this.clusters.apply(withAgentTypes(servedSettings(outbound.clusters)));
+    const { clusters } = this.clusters;
+    const named = [...clusters].filter(([name]) => outbound.clusters.has(name));
     this.context.router = new RuleRouter(
       outbound.routes,
-      this.clusters.clusters,
+      new Map(named),
       nameScopeOf(outbound),
       outbound.targets.map(({ address }) => address),
+      agentTypesOf(outbound.clusters, clusters),
     );
     this.context.settings = proxySettings(config);
     this.taskService.update(config.inbound);

@@ -13,7 +13,11 @@ export interface InboundSettings {
   readonly inbound: InboundKeys;
 }
 
-export type OutboundClusterSettings = DiscoveredClusterSettings & PolicySettings;
+export type OutboundClusterSettings = DiscoveredClusterSettings &
+  PolicySettings & {
+    /** The agents that its endpoints serve side by side; see `agent-type-clusters.ts`. */
+    readonly agentTypes: readonly string[];
+  };
 
 export interface OutboundSettings {
   readonly name: string;

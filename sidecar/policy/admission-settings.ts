@@ -19,5 +19,13 @@ export const rateLimit = z.strictObject({
   burst: integer(1, MANY).default(10).describe('Calls at once after a silence'),
 });
 
+/** An entry of `inbound.agent_types`. */
+export const agentTypePlaces = z.strictObject({
+  max_concurrent_calls: integer(1, MANY)
+    .default(1024)
+    .describe('Calls of this agent that may run at a time, beside those of the others'),
+  queue: queue.prefault({}).describe('Queue of its calls above that'),
+});
+
 export type QueueSettings = SettingsOf<typeof queue>;
 export type RateLimitSettings = SettingsOf<typeof rateLimit>;

@@ -8,8 +8,8 @@ import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
 import { AdmissionQueue, type Entry } from '../policy/admission-queue.ts';
 import type { QueueSettings, RateLimitSettings } from '../policy/admission-settings.ts';
 import { RateLimiter } from '../policy/rate-limit.ts';
-import type { ListenerStats } from '../telemetry/call-stats.ts';
-import { type EnteringCall, QueuePlace } from './queue-place.ts';
+import type { PlaceStats } from '../telemetry/call-stats.ts';
+import { type EnteringCall, type PlaceGiver, QueuePlace } from './queue-place.ts';
 import { type LocalReply, reply } from './reasons.ts';
 
 export interface AdmissionSettings {
@@ -40,7 +40,8 @@ type Refusal = Exclude<Entry, 'admitted' | 'queued'> | 'waited';
  *
  *     a rate for each caller → a place of its share, or of the queue → the adaptive limit, which the ends of calls move
  */
-export class Admission extends Timer {
+export class Admission extends Timer implements PlaceGiver {
+  readonly agentType: string;
   private settings: AdmissionSettings;
   private readonly queue: AdmissionQueue<QueuePlace>;
   private adaptive: AdaptiveConcurrency | undefined = undefined;
@@ -48,11 +49,19 @@ export class Admission extends Timer {
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private readonly random: () => number;
-  private readonly stats: ListenerStats;
+  private readonly stats: PlaceStats;
   private lettingIn = false;
+  /** The calls that got no place. */
+  refused = 0;
 
-  constructor(settings: AdmissionSettings, environment: AdmissionEnvironment, stats: ListenerStats) {
+  constructor(
+    settings: AdmissionSettings,
+    environment: AdmissionEnvironment,
+    stats: PlaceStats,
+    agentType = '',
+  ) {
     super();
+    this.agentType = agentType;
     this.settings = settings;
     this.wheel = environment.wheel;
     this.clock = environment.clock;
@@ -92,20 +101,20 @@ export class Admission extends Timer {
     return this.queue.settings.limit;
   }
 
+  /** Counts a call against the rate of its caller. @returns the answer to a call beyond it */
+  limitRate({ caller }: EnteringCall, nowMs: number): LocalReply | undefined {
+    const waitMs = this.limiter?.take(caller.name, nowMs) ?? 0;
+    if (waitMs === 0) return undefined;
+    const message = `this caller may make ${this.settings.rateLimit.callsPerSecond} calls a second (inbound.rate_limit)`;
+    return reply('rate_limited', message, waitMs);
+  }
+
   /**
-   * The caller must call `leave` for each `admitted` or `queued` call, and must end a call with the reply if it gets
+   * The caller must call `giveBack` of its place for each `admitted` or `queued` call, and must end a call with the reply if it gets
    * one.
    */
   enter(call: EnteringCall, nowMs: number): 'admitted' | 'queued' | LocalReply {
-    const { limiter } = this;
-    if (limiter !== undefined) {
-      const waitMs = limiter.take(call.caller.name, nowMs);
-      if (waitMs > 0) {
-        const message = `this caller may make ${this.settings.rateLimit.callsPerSecond} calls a second (inbound.rate_limit)`;
-        return reply('rate_limited', message, waitMs);
-      }
-    }
-    const place = new QueuePlace(call);
+    const place = new QueuePlace(call, this);
     const entry = this.queue.enter(place, nowMs);
     if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry, place);
     call.place = place;
@@ -118,7 +127,18 @@ export class Admission extends Timer {
     return entry;
   }
 
+  /** Calls that run. */
+  get active(): number {
+    return this.queue.active;
+  }
+
+  /** Calls that wait. */
+  get queued(): number {
+    return this.queue.queued;
+  }
+
   private refusal(entry: Refusal, place: QueuePlace): LocalReply {
+    this.refused++;
     const message = `${this.fullness(place)}, and ${this.whyRefused(entry, place)}`;
     return reply('overloaded', message, this.queue.pushbackMs(this.random()));
   }
@@ -130,27 +150,30 @@ export class Admission extends Timer {
       case 'no_room':
         return maxCalls === 0 ? 'none may wait' : `${this.queue.queued} wait`;
       case 'waited':
-        return `its turn has not come within inbound.queue.max_wait (${maxWaitMs} ms)`;
+        return `its turn has not come within ${this.setting('queue.max_wait')} (${maxWaitMs} ms)`;
       case 'no_time':
         return `in the time this call has left its turn would not come: about ${waitMs} ms`;
       case 'too_long':
-        return `its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
+        return `its turn would come in about ${waitMs} ms, longer than ${this.setting('queue.max_wait')}`;
       default:
         return entry satisfies never;
     }
   }
 
+  private setting(key: string): string {
+    return this.agentType === '' ? `inbound.${key}` : `inbound.agent_types.${this.agentType}.${key}`;
+  }
+
   private fullness({ callerCalls }: QueuePlace): string {
     const { active, settings } = this.queue;
     const { limit } = settings;
-    if (active >= limit) return `${limit} calls are in flight, which is the limit`;
+    const calls = this.agentType === '' ? 'calls' : `calls of ${this.agentType}`;
+    if (active >= limit) return `${limit} ${calls} are in flight, which is the limit`;
     const { held } = callerCalls.active;
-    return `${held} calls of this caller are in flight, which is its share of ${limit} while others may come`;
+    return `${held} ${calls} of this caller are in flight, which is its share of ${limit} while others may come`;
   }
 
-  /** A call ended with this status: gives back the place that it held or waited for. */
-  leave({ place }: Pick<EnteringCall, 'place'>, status: StatusCode, nowMs: number): void {
-    if (place === undefined) return;
+  leave(place: QueuePlace, status: StatusCode, nowMs: number): void {
     if (place.admittedAtMs === 0) {
       this.queue.cancel(place, nowMs);
       this.show();

@@ -1,9 +1,8 @@
 /** Ends a call: answers it in the sidecar's own name, and gives back all that it held. */
 import type { StatusCode } from '../grpc/status.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
-import type { Admission } from './admission.ts';
 import { countCall, endActive } from './call-accounting.ts';
-import type { CallContext, CallWith } from './call-facts.ts';
+import type { CallWith } from './call-facts.ts';
 import { endTrace, type RecordedCall } from './call-tracing.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import { inTime } from './late-pushback.ts';
@@ -23,7 +22,6 @@ type EndingCall = GivenUpCall &
   Dependent &
   RecordedCall &
   CallWith<'head' | 'stream' | 'request' | 'response' | 'progress' | 'lineage' | 'role' | 'list'> & {
-    readonly context: CallContext & { readonly admission: Admission | undefined };
     readonly clock: { stop(): void; stopIdle(): void };
     /** Its place on the listener, or in the queue. */
     readonly place: QueuePlace | undefined;
@@ -63,7 +61,7 @@ export function finishCall(call: EndingCall, status: StatusCode): void {
   endOwnership(call);
   settleTokens(call, undefined);
   tries?.hedging?.stop();
-  context.admission?.leave(call, status, context.clock());
+  call.place?.giveBack(status, context.clock());
   settleCircuit(call);
   endActive(call);
   if (context.tracer !== undefined) endTrace(call);

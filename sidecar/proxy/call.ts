@@ -131,10 +131,10 @@ export class Call extends CallView implements StreamHandler, TaskSubscriber, Clo
     return this;
   }
 
-  /** Counts the outcome of the call's task when it ends. */
-  observeTask(): void {
+  /** Counts the outcome of the call's task for this agent when it ends. */
+  observeTask(agent = this.context.name): void {
     const { context, info, response } = this;
-    if (isTaskPath(info.method)) response.observer = context.tasks?.observe(context.name, info.method);
+    if (isTaskPath(info.method)) response.observer = context.tasks?.observe(agent, info.method);
   }
 
   /** Reads the task's ids from the first message once it is complete; with `partly`, from the part that has arrived. */

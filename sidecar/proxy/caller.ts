@@ -24,14 +24,30 @@ export class Caller {
   /** Open connections; only {@link Callers} writes it. */
   connections = 0;
 
+  /** Its calls of agents that have places of their own, by agent type. The configuration names these. */
+  private byAgentType: Map<string, CallerCalls> | undefined = undefined;
+
   constructor(name: string) {
     this.name = name;
   }
 
+  /** @param agentType '' for the calls of agents without places of their own */
+  callsOf(agentType: string): CallerCalls {
+    if (agentType === '') return this.calls;
+    this.byAgentType ??= new Map();
+    let calls = this.byAgentType.get(agentType);
+    if (calls === undefined) {
+      calls = new CallerCalls();
+      this.byAgentType.set(agentType, calls);
+    }
+    return calls;
+  }
+
   get holdsNothing(): boolean {
-    const { active, waiting } = this.calls;
     const { watches, questions, tasks, taskWatches } = this;
-    return [active, waiting, watches, questions, tasks, taskWatches].every(({ held }) => held === 0);
+    const calls = [this.calls, ...(this.byAgentType?.values() ?? [])];
+    const holders = calls.flatMap(({ active, waiting }) => [active, waiting]);
+    return [...holders, watches, questions, tasks, taskWatches].every(({ held }) => held === 0);
   }
 }
 

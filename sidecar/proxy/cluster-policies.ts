@@ -157,6 +157,9 @@ export class ClusterPolicies implements EndpointPolicies {
 /** A cluster that receives calls: the policies of the calls come with it. */
 export type ClusterWithPolicies = Cluster<ClusterPolicies>;
 
+/** The clusters of single agent types, by the name of the cluster whose endpoints serve them, and by agent type. */
+export type AgentTypeClusters = ReadonlyMap<string, ReadonlyMap<string, ClusterWithPolicies>>;
+
 /** Creates the policies of a new cluster. */
 export function createPolicies(
   cluster: Cluster,

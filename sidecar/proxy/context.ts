@@ -6,7 +6,7 @@ import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
 import type { TimeLimits } from '../policy/time-limit-settings.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
-import type { Admission } from './admission.ts';
+import type { Admissions } from './admissions.ts';
 import type { CallContext } from './call-facts.ts';
 import type { KeptRequests } from './kept-requests.ts';
 import type { CallObserver, CallTracer } from './observed-call.ts';
@@ -24,7 +24,7 @@ export interface LocalServices {
 export interface ProxyContext extends CallContext {
   readonly random: () => number;
   /** Admits calls on the inbound side. On the outbound side each cluster has its own limit. */
-  readonly admission: Admission | undefined;
+  readonly admissions: Admissions | undefined;
   /** Counts the outcomes of tasks on the inbound side, whose app runs them. */
   readonly tasks: TaskStats | undefined;
   readonly localServices: readonly LocalServices[];

@@ -169,7 +169,8 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
       return;
     }
     call.limitTime(cluster.policies.settings);
-    const entry = context.admission?.enter(placed, context.clock()) ?? 'admitted';
+    if (context.admissions?.has(agentType) === true) call.observeTask(agentType);
+    const entry = context.admissions?.enter(placed, agentType, context.clock()) ?? 'admitted';
     if (typeof entry === 'object') {
       call.answer(entry);
       return;

@@ -1,6 +1,6 @@
 /** The settings of routes. */
 import * as z from 'zod';
-import { entryName, headerName, text } from '../settings/kinds.ts';
+import { agentType, entryName, headerName, text } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
 
 /** An entry of `outbound.routes`. */
@@ -25,6 +25,15 @@ const route = z.strictObject({
     .describe('Everything given must hold; nothing given takes every call'),
   cluster: entryName().describe('A key of outbound.clusters'),
 });
+
+/** `agent_types` of a cluster. */
+export const agentTypes = z
+  .array(agentType())
+  .max(64)
+  .default([])
+  .describe(
+    'Agents that its endpoints serve side by side: each has a circuit, ejections, limits, retries and figures of its own, as cluster NAME/TYPE',
+  );
 
 /** `outbound.routes`. */
 export const routes = z

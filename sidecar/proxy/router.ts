@@ -9,8 +9,10 @@ import {
   parseAuthority,
 } from '../net/authority.ts';
 import { AGENT_SERVICE_PREFIX } from '../task/task-message.ts';
-import type { ClusterWithPolicies } from './cluster-policies.ts';
+import type { AgentTypeClusters, ClusterWithPolicies } from './cluster-policies.ts';
 import type { RouteRule } from './route-settings.ts';
+
+const NO_AGENT_TYPES: AgentTypeClusters = new Map();
 
 /** The cluster of a call, as far as the head decides it. */
 export class Route {
@@ -20,17 +22,31 @@ export class Route {
   readonly byAgentType: readonly { readonly agentType: string; readonly cluster: ClusterWithPolicies }[];
   /** Whether the first message must be read before an endpoint can be picked. */
   readonly needsMessage: boolean;
+  private readonly agentTypes: AgentTypeClusters;
 
-  constructor(cluster: ClusterWithPolicies | undefined, byAgentType: Route['byAgentType'], task: boolean) {
+  constructor(
+    cluster: ClusterWithPolicies | undefined,
+    byAgentType: Route['byAgentType'],
+    task: boolean,
+    agentTypes: AgentTypeClusters,
+  ) {
     this.cluster = cluster;
     this.byAgentType = byAgentType;
-    const hashes =
-      cluster?.settings.balancer === 'ring_hash' ||
-      byAgentType.some((rule) => rule.cluster.settings.balancer === 'ring_hash');
-    this.needsMessage = task && (byAgentType.length > 0 || hashes);
+    this.agentTypes = agentTypes;
+    const asksMessage =
+      cluster !== undefined && (cluster.settings.balancer === 'ring_hash' || agentTypes.has(cluster.name));
+    const hashes = byAgentType.some((rule) => rule.cluster.settings.balancer === 'ring_hash');
+    this.needsMessage = task && (byAgentType.length > 0 || asksMessage || hashes);
   }
 
+  /** @param agentType '' for calls without one */
   resolve(agentType: string): ClusterWithPolicies | undefined {
+    const cluster = this.byRule(agentType);
+    if (cluster === undefined || agentType === '' || this.agentTypes.size === 0) return cluster;
+    return this.agentTypes.get(cluster.name)?.get(agentType) ?? cluster;
+  }
+
+  private byRule(agentType: string): ClusterWithPolicies | undefined {
     for (const rule of this.byAgentType) if (rule.agentType === agentType) return rule.cluster;
     return this.cluster;
   }
@@ -48,9 +64,11 @@ export class SingleRouter implements Router {
   private readonly taskTarget: Route;
   readonly hint = '';
 
-  constructor(cluster: ClusterWithPolicies) {
-    this.target = new Route(cluster, [], false);
-    this.taskTarget = new Route(cluster, [], true);
+  /** @param byAgentType whether the agent type of a task decides something: then its message is read first */
+  constructor(cluster: ClusterWithPolicies, byAgentType = false) {
+    const agentTypes = byAgentType ? new Map([[cluster.name, new Map()]]) : NO_AGENT_TYPES;
+    this.target = new Route(cluster, [], false, NO_AGENT_TYPES);
+    this.taskTarget = new Route(cluster, [], true, agentTypes);
   }
 
   route(_list: HeaderList, head: MessageHead): Route {
@@ -83,15 +101,21 @@ export class RuleRouter implements Router {
   }[];
   private readonly known = new Map<string, KnownAuthority>();
   private readonly targets: ReadonlySet<string>;
+  private readonly agentTypes: AgentTypeClusters;
   readonly hint: string;
 
-  /** @param targets the addresses of `outbound.targets`: calls with one as their authority need no rule */
+  /**
+   * @param targets the addresses of `outbound.targets`: calls with one as their authority need no rule
+   * @param agentTypes the parts of clusters that serve several agents; no authority names them
+   */
   constructor(
     rules: readonly RouteRule[],
     clusters: ReadonlyMap<string, ClusterWithPolicies>,
     scope = NO_SCOPE,
     targets: readonly string[] = [],
+    agentTypes = NO_AGENT_TYPES,
   ) {
+    this.agentTypes = agentTypes;
     this.targets = new Set(targets);
     this.rules = rules.map((rule) => {
       const { authority } = rule.match;
@@ -109,7 +133,8 @@ export class RuleRouter implements Router {
   route(list: HeaderList, head: MessageHead): Route {
     const asked = this.known.get(head.authority) ?? this.read(head.authority);
     const task = head.path.startsWith(AGENT_SERVICE_PREFIX);
-    if (this.rules.length === 0) return new Route(asked.cluster, [], task);
+    const { agentTypes } = this;
+    if (this.rules.length === 0) return new Route(asked.cluster, [], task, agentTypes);
     const byAgentType: { agentType: string; cluster: ClusterWithPolicies }[] = [];
     for (const { match, cluster: name, authority } of this.rules) {
       const cluster = this.clusters.get(name);
@@ -117,10 +142,15 @@ export class RuleRouter implements Router {
       if (authority !== undefined && !isSameAuthority(asked, authority)) continue;
       if (match.pathPrefix !== undefined && !head.path.startsWith(match.pathPrefix)) continue;
       if (!headersMatch(match.headers, list)) continue;
-      if (match.agentType === undefined) return new Route(cluster, byAgentType, task);
+      if (match.agentType === undefined) return new Route(cluster, byAgentType, task, agentTypes);
       if (task) byAgentType.push({ agentType: match.agentType, cluster });
     }
-    return new Route(this.targets.has(head.authority) ? asked.cluster : undefined, byAgentType, task);
+    return new Route(
+      this.targets.has(head.authority) ? asked.cluster : undefined,
+      byAgentType,
+      task,
+      agentTypes,
+    );
   }
 
   private read(authority: string): KnownAuthority {

@@ -65,14 +65,20 @@ export class CallStats {
   }
 }
 
+/** The calls that wait for a place, and how many places there are. */
+export interface PlaceStats {
+  /** The active calls that wait for a place. */
+  queuedCalls: number;
+  /** Calls that may be in flight at once; Infinity for no limit. */
+  concurrencyLimit: number;
+}
+
 /** The counts of one listener. */
-export class ListenerStats {
+export class ListenerStats implements PlaceStats {
   readonly name: string;
   activeCalls = 0;
   activeConnections = 0;
-  /** The active calls that wait for a place. */
   queuedCalls = 0;
-  /** Calls that may be in flight at once; Infinity for no limit. */
   concurrencyLimit = Number.POSITIVE_INFINITY;
   /** Refused calls and connections, by reason. */
   readonly rejected = new Map<string, number>();

@@ -42,6 +42,17 @@ export interface MeasuredCircuit {
   readonly breaker: Pick<CircuitBreaker, 'state' | 'rejections'>;
 }
 
+/** An agent that has places of its own beside others of the same app. */
+export interface MeasuredAgentType {
+  readonly agentType: string;
+  readonly active: number;
+  readonly queued: number;
+  /** Calls that may run at a time. */
+  readonly limit: number;
+  /** Calls that got no place. */
+  readonly refused: number;
+}
+
 /** One of our own certificates that comes from files. */
 export type MeasuredCertificate = Pick<Credentials, 'where' | 'whereAuthorities' | 'problem'> & {
   readonly material:
@@ -69,6 +80,8 @@ export interface MetricsSource {
   /** The series to show before their first event. */
   readonly known?: KnownSeries;
   readonly tasks: TaskStats;
+  /** The agents that have places of their own. */
+  readonly agentTypes?: () => Iterable<MeasuredAgentType>;
   readonly certificates?: () => Iterable<MeasuredCertificate>;
   /** Repeated tasks, by what became of them. */
   readonly taskStore: { readonly joined: number; readonly replayed: number; readonly refused: number };
@@ -97,6 +110,7 @@ export function metricsSource(sidecar: Sidecar, ofProcess: ProcessSource): Metri
     hasApp: () => inbound.appHealth.state !== 'none',
     known: knownSeries(sidecar),
     tasks: inbound.tasks,
+    agentTypes: () => inbound.context.admissions!.agentTypes,
     taskStore: inbound.taskRuns.store,
     certificates: () => sidecar.credentials(),
     bus: sidecar.busSide.bus,

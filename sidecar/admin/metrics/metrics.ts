@@ -1,4 +1,5 @@
 /** The list of the metrics on `/metrics`, read from plain numbers at the moment of the scrape. */
+import { addAgentTypes } from './agent-type-metrics.ts';
 import { addAttempts } from './attempt-metrics.ts';
 import { addBus } from './bus-metrics.ts';
 import { addActive, addCalls } from './call-metrics.ts';
@@ -45,6 +46,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addResilience(add, source);
   addTasks(add, source);
   addRepeatedTasks(add, source.taskStore);
+  if (source.agentTypes !== undefined) addAgentTypes(add, source.agentTypes);
   if (source.bus !== undefined) addBus(add, source.bus);
   if (source.llm !== undefined) addLlm(add, source.llm, source.known?.models);
   if (source.journal !== undefined) addJournal(add, source.journal);

@@ -25,12 +25,12 @@ export interface Consumption {
 
 /** It takes no task before its `start`. */
 export function createConsumer(
-  config: ConsumptionSettings,
+  settings: ConsumerSettings,
   { listener, appHealth }: Inbound,
   { wheel, clock, random, instance }: GrpcListenerEnvironment,
   { log, sealer, memory, events }: Consumption,
 ): TaskConsumer {
-  return new TaskConsumer(consumerSettings(config), {
+  return new TaskConsumer(settings, {
     log,
     sealer,
     memory,
