@@ -6,7 +6,10 @@ import { KeyConflict } from './keys.ts';
 import { NatsLease } from './nats-lease.ts';
 import type { Store } from './store.ts';
 import { isEnded, newStoredTask, type StoredTask, type TaskEntry, writeId } from './stored-task.ts';
-import { dueStep } from './task-steps.ts';
+import { dueStep, ended } from './task-steps.ts';
+
+const KEYLESS_CAUSE =
+  'the bus has its request and no longer its state: it may have ended before, so look for its result before you retry it';
 
 export class Claims {
   /** The leases that this log holds, by their names. */
@@ -25,6 +28,10 @@ export class Claims {
     // A first delivery has its key as its publisher wrote it, or else the write says what it has become.
     let entry = delivery.redelivered ? await this.read(delivery) : freshEntry(delivery);
     for (;;) {
+      if (entry === undefined) {
+        entry = { ...freshEntry(delivery), revision: 0 };
+        if (this.mayHaveEnded(delivery)) return await this.bury(entry, delivery);
+      }
       const { task } = entry;
       if (task.generation > delivery.generation || isEnded(task)) {
         const isOurs = task.generation === delivery.generation;
@@ -54,17 +61,28 @@ export class Claims {
         return await this.lease(started, delivery, sentMs);
       } catch (error) {
         if (!(error instanceof KeyConflict)) throw error;
-        entry =
-          error.entry === undefined
-            ? { ...freshEntry(delivery), revision: 0 }
-            : ofDelivery(error.entry, delivery);
+        entry = error.entry && ofDelivery(error.entry, delivery);
       }
     }
   }
 
-  private async read(delivery: Delivery): Promise<TaskEntry> {
+  private async read(delivery: Delivery): Promise<TaskEntry | undefined> {
     const entry = await this.store.keys.read(delivery);
-    return entry === undefined ? { ...freshEntry(delivery), revision: 0 } : ofDelivery(entry, delivery);
+    return entry && ofDelivery(entry, delivery);
+  }
+
+  /**
+   * Of a request without a key: the key of a task that has ended goes when its time is over, and a request stays where its
+   * acknowledgement was lost, or where a task was cancelled while nobody took any. A young request that nobody has had was
+   * never run: the bus has lost its key.
+   */
+  private mayHaveEnded({ redelivered, submittedAtMs }: Delivery): boolean {
+    return redelivered || this.store.nowMs() - submittedAtMs >= this.store.leastKeptMs;
+  }
+
+  /** Neither a second run nor a task that is lost: a person decides. */
+  private async bury(entry: TaskEntry, delivery: Delivery): Promise<undefined> {
+    await this.store.tryMove(entry, ended(entry.task, 'dead', KEYLESS_CAUSE, this.store.nowMs()), delivery);
   }
 
   private running(

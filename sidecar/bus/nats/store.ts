@@ -49,6 +49,12 @@ export class Store {
     return this.provision.ackWaitMs !== this.settings.leaseMs;
   }
 
+  /** The key of a task that has ended is there for at least so long. */
+  get leastKeptMs(): number {
+    const { resultsMaxAgeMs, deadMaxAgeMs } = this.settings;
+    return Math.min(resultsMaxAgeMs, deadMaxAgeMs);
+  }
+
   nowMs(): number {
     return this.connection.clock.nowMs();
   }
@@ -81,9 +87,13 @@ export class Store {
   }
 
   /** Makes a step, or returns what another has made of the task in between. */
-  async tryMove(entry: TaskEntry, next: Omit<StoredTask, 'write'>): Promise<TaskEntry | undefined> {
+  async tryMove(
+    entry: TaskEntry,
+    next: Omit<StoredTask, 'write'>,
+    delivery?: Delivery,
+  ): Promise<TaskEntry | undefined> {
     try {
-      return await this.move(entry, next);
+      return await this.move(entry, next, delivery === undefined ? {} : { delivery });
     } catch (error) {
       if (error instanceof KeyConflict) return error.entry;
       throw error;

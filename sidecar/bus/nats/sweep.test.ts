@@ -1,11 +1,26 @@
 /** What crashes leave on the bus is swept, and what a task still needs is not. */
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
 import t from 'tap';
 import { PATIENCE_MS } from '../../../scripts/harness/patience.ts';
 import { skipWithout } from '../../../scripts/harness/tool.ts';
-import { answer, keyOf, LONG_LEASE_MS, newTask, runOne, SETTINGS, store } from '../log/test-support/logs.ts';
+import { waitUntil } from '../../../scripts/harness/wait-until.ts';
+import type { TaskLog } from '../log/task-log.ts';
+import type { TaskLogSettings } from '../log/task-log-settings.ts';
+import type { TaskRecord } from '../log/task-record.ts';
+import {
+  answer,
+  keyOf,
+  LONG_LEASE_MS,
+  newTask,
+  runOne,
+  SETTINGS,
+  store,
+  takeOne,
+} from '../log/test-support/logs.ts';
 import { BusConnection } from './connection.ts';
 import type { QueuedTask } from './delivery.ts';
-import { resultSubject } from './names.ts';
+import { KEYS, resultSubject } from './names.ts';
 import { openNatsLog } from './nats-task-log.ts';
 import { Provision } from './provision.ts';
 import { Store } from './store.ts';
@@ -89,6 +104,51 @@ t.test('orphans are swept, and nothing else', { skip }, async (t) => {
   t.equal(retried.record.key, keyOf('dead'));
   t.equal((await retried.request()).length, large.length);
 });
+
+t.test('a request whose key is gone runs only where it can not have run before', { skip }, async (t) => {
+  const server = await startNats(t);
+  const open = async (settings: Partial<TaskLogSettings>): Promise<TaskLog> => {
+    const log = await openNatsLog({ servers: [server.address], settings: { ...SETTINGS, ...settings } });
+    t.teardown(() => log.close());
+    return log;
+  };
+  // Both sidecars find the keys gone; by the settings of the second, the key of a task that has ended goes at once.
+  const [log, hasty] = [await open({}), await open({ resultsMaxAgeMs: 1 })];
+  const nc = await connect({ servers: server.address });
+  t.teardown(() => nc.close());
+  const jsm = await jetstreamManager(nc);
+  const loseKeys = (): Promise<unknown> => jsm.streams.purge(KEYS);
+
+  await store(log, newTask('young'));
+  await loseKeys();
+  const young = await takeOne(log);
+  t.match(young.record, { key: keyOf('young'), run: 1 }, 'a task that was just submitted has never run');
+  await young.settle(answer('end'));
+
+  await store(log, newTask('ended'));
+  await takeOne(log);
+  await loseKeys();
+  // Its acknowledgement never comes: after the lease it is handed out again.
+  t.match(await buriedBy(log, 'ended'), { state: 'dead', cause: /may have ended before/ });
+  t.ok(await log.retryDead(keyOf('ended')), 'its request is kept');
+  const retried = await takeOne(log);
+  t.equal(String(await retried.request()), 'request ended');
+  await retried.settle(answer('end'));
+
+  await store(log, newTask('cancelled'));
+  await loseKeys();
+  t.ok(await buriedBy(hasty, 'cancelled'), 'a task may have been cancelled while it waited');
+});
+
+/** The record of a task that a taker gets as a dead letter, and not to run. */
+async function buriedBy(log: TaskLog, name: string): Promise<TaskRecord> {
+  const end = new AbortController();
+  const taken = log.take(['research'], 'c', end.signal);
+  const record = await waitUntil('it is a dead letter', () => log.get(keyOf(name)));
+  end.abort();
+  if ((await taken) !== undefined) throw new Error(`${name} was taken`);
+  return record;
+}
 
 t.test('one sidecar of all sweeps at a time', { skip }, async (t) => {
   const server = await startNats(t);
