@@ -7,6 +7,7 @@ import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { clustersSnapshot, statsSnapshot } from '../sidecar/admin/snapshot.ts';
 import { PROCESS_TASK_PATH, readTaskKey } from '../sidecar/task/task-message.ts';
 import { type Answer, ok, type Replica, silence, startReplica, trailersOnly } from './support/answers.ts';
+import { type ChainAgent, startChain } from './support/chain-agent.ts';
 import { logFile, Submitter, startConsumer } from './support/task-consumer.ts';
 import { type SeenCall, taskRequest } from './support/upstream.ts';
 
@@ -157,4 +158,33 @@ t.test('tasks of an agent that hangs leave the places for tasks of the others al
     'it takes no more of billing',
   );
   t.same(plane.events, []);
+});
+
+t.test('agents of one process may call each other, and not in a circle', async (t) => {
+  for (const forwards of [true, false]) {
+    const { support } = (await startChain(t, {
+      names: ['support'],
+      inbound: { agent_types: { triage: {}, billing: {} } },
+    })) as { support: ChainAgent };
+    const seen: string[] = [];
+    support.onTask = async ({ request, metadata }, agent) => {
+      const { agentType } = readTaskKey(request, 0, request.length);
+      seen.push(agentType);
+      const other = agentType === 'triage' ? 'billing' : 'triage';
+      const { code, trailers } = await agent.call('support', taskFor(other), forwards ? metadata : undefined);
+      return Buffer.from(code === status.OK ? '' : `${code} ${String(trailers.get('outrigger-reason')[0])}`);
+    };
+    const client = new RawClient(t, support.inboundPort, { 'grpc.enable_retries': 0 });
+    const answer = await client.unary(taskFor('triage'), { path: PROCESS_TASK_PATH });
+    t.equal(answer.code, status.OK);
+    const { rejected } = support.plane.sidecar.inbound.stats;
+    if (forwards) {
+      t.same(seen, ['triage', 'billing'], 'each runs once');
+      t.same([...rejected], [['call_cycle', 1]]);
+    } else {
+      // Nobody knows whose call it is: no agent is accused, and the loop ends at its greatest depth.
+      t.equal(seen.length, 8);
+      t.same([...rejected], [['call_depth', 1]]);
+    }
+  }
 });

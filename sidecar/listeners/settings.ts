@@ -21,7 +21,10 @@ export type OutboundClusterSettings = DiscoveredClusterSettings &
 
 export interface OutboundSettings {
   readonly name: string;
-  readonly inbound: Pick<InboundKeys, 'maxMessageBytes' | 'maxCallDepth' | 'allowCallCycles' | 'tasks'>;
+  readonly inbound: Pick<
+    InboundKeys,
+    'maxMessageBytes' | 'maxCallDepth' | 'allowCallCycles' | 'tasks' | 'agentTypes'
+  >;
   readonly outbound: OutboundKeys & {
     readonly routes: readonly RouteRule[];
     readonly clusters: ReadonlyMap<string, OutboundClusterSettings>;
@@ -34,5 +37,6 @@ export function callPathGuard(
   instance: string,
 ): CallPathGuard {
   const { maxCallDepth: maxDepth, allowCallCycles: allowCycles } = inbound;
-  return new CallPathGuard(name === UNNAMED ? instance : name, { maxDepth, allowCycles });
+  const agentTypes = inbound.agentTypes.keys();
+  return new CallPathGuard(name === UNNAMED ? instance : name, { maxDepth, allowCycles, agentTypes });
 }

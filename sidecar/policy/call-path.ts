@@ -11,6 +11,9 @@
  * The sidecar of a called agent checks the path before the agent runs, and sends it, with that agent's name appended,
  * on every call that the agent makes for this one.
  *
+ * Agents that one process serves side by side are agents of their own in the path: `support/triage` may call
+ * `support/billing`, which may not call `support/triage` again.
+ *
  * A refused call would be refused again: answer it FAILED_PRECONDITION, which no policy retries, and with a pushback of
  * "never". As any header, the path may be forged; a forged path can only fail calls that its sender could have omitted.
  */
@@ -36,6 +39,8 @@ export interface CallPathSettings {
   readonly maxDepth: number;
   /** Set for agents that call themselves or each other on purpose: then only the depth ends a loop. */
   readonly allowCycles: boolean;
+  /** The agents that the process serves side by side. */
+  readonly agentTypes?: Iterable<string>;
 }
 
 /** Checks the paths of calls to one agent. */
@@ -47,6 +52,7 @@ export class CallPathGuard {
   private readonly allowCycles: boolean;
   /** The path of calls that no agent made. */
   private readonly first: PathCheck;
+  private readonly byAgentType = new Map<string, CallPathGuard>();
   /** The last header and its result, since callers repeat themselves. */
   private lastHeader = '';
   private lastCheck: PathCheck;
@@ -58,6 +64,31 @@ export class CallPathGuard {
     this.allowCycles = settings.allowCycles;
     this.first = { ok: true, path: this.self };
     this.lastCheck = this.first;
+    const { maxDepth, allowCycles } = settings;
+    for (const agentType of settings.agentTypes ?? [])
+      this.byAgentType.set(agentType, new CallPathGuard(`${name}/${agentType}`, { maxDepth, allowCycles }));
+  }
+
+  /** Whether a call's agent type decides its name in the path. */
+  get needsAgentType(): boolean {
+    return this.byAgentType.size > 0;
+  }
+
+  /**
+   * The path of a call for which one of several running calls was made, nobody knows which. Where the process serves one
+   * agent, its name suffices to end a loop. Of several agents none may be accused, so the path is as deep as that of the
+   * deepest running call: a loop ends at the greatest depth.
+   *
+   * @param deepest the number of agents in the longest path of a running call
+   */
+  ofUnknownOwner(deepest: number): string {
+    if (!this.needsAgentType || deepest <= 1) return this.self;
+    return new Array(Math.min(deepest, MAX_COUNTED_DEPTH)).fill(this.self).join(',');
+  }
+
+  /** The guard of one of the agents that the process serves; itself for others. */
+  of(agentType: string): CallPathGuard {
+    return this.byAgentType.get(agentType) ?? this;
   }
 
   /** `header` is the field of the call; several are joined by commas, as HTTP defines. */

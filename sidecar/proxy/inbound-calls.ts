@@ -70,6 +70,13 @@ export class InboundCalls {
   readonly process = randomInt(2 ** 32) | 0;
   size = 0;
 
+  /** The number of agents in the longest path of a running call. */
+  get deepestPath(): number {
+    let deepest = 0;
+    for (const call of this.running()) deepest = Math.max(deepest, call.lineage.path.split(',').length);
+    return deepest;
+  }
+
   /** The running calls, in no particular order. */
   *running(): Generator<InboundCall> {
     for (const call of this.places) if (call !== undefined) yield call;

@@ -1,7 +1,7 @@
 /** Finds the owner of a call (`inbound-calls.ts`), which gives it deadline, end, retries and path. */
 import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
-import type { CallWith } from './call-facts.ts';
+import type { CallContext, CallWith } from './call-facts.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import { type Owner, ownedBy } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
@@ -14,13 +14,13 @@ import { reply } from './reasons.ts';
 /** A call whose owner this file finds. */
 type OwnedCall = Dependent & CallWith<'context' | 'info' | 'task' | 'lineage'>;
 /** A call whose path this file checks. */
-type PathCall = CallWith<'context' | 'info' | 'lineage', 'answer'>;
+type PathCall = CallWith<'context' | 'info' | 'task' | 'lineage', 'answer'>;
 
 /** Refuses a task whose path is circular or too long. Returns false when the call was answered. */
 export function checkPath(call: PathCall): boolean {
   const { context, info } = call;
   if (context.listener === 'outbound') return true;
-  const check = context.callPath.check(info.callPath);
+  const check = context.callPath.of(call.task?.agentType ?? '').check(info.callPath);
   if (check.ok) {
     call.lineage.comeThrough(check.path);
     return true;
@@ -75,7 +75,15 @@ export function endOwnership(
 export function nameOutboundPath(call: PathCall): void {
   const { context, info, lineage } = call;
   if (context.listener === 'inbound' || info.callPath !== '') return;
-  lineage.comeThrough(lineage.ownersPath || context.callPath.self);
+  lineage.comeThrough(lineage.ownersPath || pathOfUnknownOwner(context));
+}
+
+/** The path of a call of the app whose owner, if it has one, is not known. */
+export function pathOfUnknownOwner({
+  callPath,
+  inboundCalls,
+}: Pick<CallContext, 'callPath' | 'inboundCalls'>): string {
+  return callPath.ofUnknownOwner(callPath.needsAgentType ? inboundCalls.deepestPath : 0);
 }
 
 /**

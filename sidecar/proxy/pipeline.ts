@@ -86,7 +86,8 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
   private route(call: Call): void {
     const route = this.routeOf(call);
     const tasks = call.info.grpc && isTaskPath(call.info.method);
-    if (tasks && !checkPath(call)) return;
+    const { needsAgentType } = this.context.callPath;
+    if (tasks && !needsAgentType && !checkPath(call)) return;
     findOwner(call);
     const needsMessage = route.needsMessage || (tasks && needsTaskMessage(call));
     if (needsMessage && call.info.grpc && !call.request.ended) {
@@ -94,6 +95,7 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
       call.progress.awaitMessage();
       return;
     }
+    if (tasks && needsAgentType && !checkPath(call)) return;
     if (tasks) findTaskOwner(call);
     this.admit(call, route);
   }
@@ -130,6 +132,7 @@ export class Pipeline implements CallDriver<Call, AdmittedCall> {
       return;
     }
     call.progress.onMessage();
+    if (tasks && this.context.callPath.needsAgentType && !checkPath(call)) return;
     if (tasks) findTaskOwner(call);
     this.begin(call, found);
     // If the call waits here now, its wait has only just begun.

@@ -2,6 +2,7 @@
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { type Reservation, TOKEN_BUDGET_HEADER, type TokenBudget } from '../policy/token-budget.ts';
 import type { ProxyContext } from './context.ts';
+import { pathOfUnknownOwner } from './ownership.ts';
 import type { RequestInfo } from './request-info.ts';
 import { budgetOf } from './task-budget.ts';
 
@@ -18,15 +19,16 @@ export class SubmittedLineage {
   private readonly part: Reservation | undefined = undefined;
 
   constructor(
-    { inboundCalls, callPath }: Pick<ProxyContext, 'inboundCalls' | 'callPath'>,
+    context: Pick<ProxyContext, 'inboundCalls' | 'callPath'>,
     info: RequestInfo,
     { taskId, correlationId }: TaskIds,
   ) {
-    const found = inboundCalls.ownerOf(info, taskId, correlationId);
+    const found = context.inboundCalls.ownerOf(info, taskId, correlationId);
     // Who submits beside an agent that works on one call may be another program: it has to name that call.
     const owner = found?.by === 'alone' ? undefined : found;
     const fields: string[] = [];
-    if (owner !== undefined) fields.push(CALL_PATH_HEADER, info.callPath || owner.callPath || callPath.self);
+    if (owner !== undefined)
+      fields.push(CALL_PATH_HEADER, info.callPath || owner.callPath || pathOfUnknownOwner(context));
     const budget = owner?.call === undefined ? undefined : budgetOf(owner.call);
     if (budget !== undefined) {
       // As for a call: an agent that passes the whole budget on does not ask for all of it.
