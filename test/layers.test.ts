@@ -88,6 +88,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   // The top: main reads the command line, commands carry it out, process puts the parts together.
   'data-plane': [
+    'net',
     'settings',
     'bus',
     'journal',
@@ -253,11 +254,12 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
     shared: [],
     kinds: ['shared'],
     caller: ['kinds', 'shared'],
+    service: ['shared'],
     limits: ['kinds', 'shared'],
     answer: ['kinds', 'shared'],
-    request: ['caller', 'limits', 'kinds', 'shared'],
+    request: ['service', 'caller', 'limits', 'kinds', 'shared'],
     relay: ['shared'],
-    provider: ['relay', 'request', 'answer', 'limits', 'caller', 'kinds', 'shared'],
+    provider: ['relay', 'request', 'answer', 'limits', 'service', 'caller', 'kinds', 'shared'],
     'web-socket': ['provider', 'relay', 'request', 'caller', 'kinds', 'shared'],
   },
 };

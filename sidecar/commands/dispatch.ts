@@ -14,6 +14,14 @@ const COMMANDS: readonly Command[] = [
     },
   },
   {
+    name: 'llm',
+    summary: 'runs the LLM egress as a service of its own, for many callers',
+    load: async () => {
+      deferSignals();
+      return (await import('./llm.ts')).llm;
+    },
+  },
+  {
     name: 'check',
     summary: 'prints the effective configuration, or every problem with its line and remedy',
     load: async () => (await import('./check.ts')).check,

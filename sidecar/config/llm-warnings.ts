@@ -1,7 +1,7 @@
 /** Finds settings of the egress that work, and are surely a mistake; and says which APIs each chain of models serves. */
 import { ownApis, providerKind } from '../llm/kinds/kinds.ts';
 import { apiOf } from '../llm/kinds/operations.ts';
-import { covers } from '../llm/provider/model-pattern.ts';
+import { covers } from '../llm/shared/model-pattern.ts';
 import { API_NAMES } from '../llm/shared/operation.ts';
 import type { Finding } from './problems.ts';
 import type { Notice } from './provider-environment.ts';

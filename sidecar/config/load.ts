@@ -6,6 +6,7 @@ import { busNotices } from './bus-relations.ts';
 import { certificateWarnings } from './certificate-dates.ts';
 import { type Config, toConfig } from './config.ts';
 import { journalNotices } from './journal-relations.ts';
+import { serviceNotices } from './llm-service.ts';
 import { chainNotices } from './llm-warnings.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
@@ -77,9 +78,8 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
   if (problems.length > 0 || !('file' in validated)) return { problems: problems.sort(byPlace) };
   const located = (finding: Finding) => locate(finding, path ?? 'defaults', file, overridden.origins);
   const isNamed = valueAt(value, ['llm', 'upstreams']) !== undefined;
-  const hasKey = (variable: string) => isNamed || (env[variable] ?? '') !== '';
   const warnings = [
-    ...findWarnings(validated.file, value, hasKey),
+    ...findWarnings(validated.file, value),
     ...certificateWarnings(validated.file, Date.now()),
   ];
   return {
@@ -90,6 +90,7 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
     notices: [
       ...providerNotices(validated.file, isNamed, env),
       ...chainNotices(validated.file),
+      ...serviceNotices(validated.file, env),
       ...busNotices(validated.file),
       ...journalNotices(validated.file, env),
     ],

@@ -6,6 +6,7 @@ import { checkBus } from './bus-relations.ts';
 import { checkCertificates, checkFiles, finding } from './file-checks.ts';
 import { checkJournal } from './journal-relations.ts';
 import { checkLlm } from './llm-relations.ts';
+import { checkService } from './llm-service.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 
@@ -16,6 +17,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...checkRoutes(file),
     ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
     ...checkLlm(file),
+    ...checkService(file),
     ...checkInboundTls(file),
     ...checkTokenBudget(file),
     ...checkTimeLimits(['inbound'], file.inbound),

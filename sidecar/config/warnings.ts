@@ -2,9 +2,11 @@
  * Finds settings that work, and are surely a mistake: a route that no call reaches, a limit that another one makes void. They are
  * warnings, never a refusal.
  */
-import { formatHostPort, isLiteral, readAddress } from '../net/address.ts';
+import { formatHostPort, readAddress } from '../net/address.ts';
 import { hostName } from '../net/authority.ts';
+import { isBeyondLoopback } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
+import { serviceWarnings } from './llm-service.ts';
 import { llmWarnings } from './llm-warnings.ts';
 import type { Finding, Path } from './problems.ts';
 import { valueAt } from './raw-values.ts';
@@ -15,15 +17,8 @@ const DEFAULT_PENDING = 1_024;
 
 type FileRoute = FileConfig['outbound']['routes'][number];
 
-/**
- * @param given the values before defaults: a default that another setting makes void is no mistake
- * @param hasKey whether the egress has the key that this variable names
- */
-export function findWarnings(
-  file: FileConfig,
-  given: unknown,
-  hasKey: (variable: string) => boolean,
-): Finding[] {
+/** @param given the values before defaults: a default that another setting makes void is no mistake */
+export function findWarnings(file: FileConfig, given: unknown): Finding[] {
   return [
     ...shadowedRoutes(file),
     ...unusedClusters(file),
@@ -36,7 +31,8 @@ export function findWarnings(
       ['idle_timeout'],
     ]),
     ...llmWarnings(file),
-    ...exposedListeners(file, hasKey),
+    ...serviceWarnings(file),
+    ...exposedListeners(file),
   ];
 }
 
@@ -147,13 +143,10 @@ function voidTimes(
 }
 
 /** Listeners that trust whoever reaches them, and that more than this machine can reach. */
-function exposedListeners(
-  { admin, llm, outbound }: FileConfig,
-  hasKey: (variable: string) => boolean,
-): Finding[] {
+function exposedListeners({ admin, outbound }: FileConfig): Finding[] {
   const findings: Finding[] = [];
   const expose = (name: string, listen: string, what: string, remedy: string): void => {
-    if (isBeyondLoopback(listen))
+    if (isBeyondLoopback(readAddress(listen)))
       findings.push(finding([name, 'listen'], `is open beyond this machine: ${what}`, remedy));
   };
   expose(
@@ -162,11 +155,6 @@ function exposedListeners(
     'whoever reaches it can drain the sidecar, and reads its configuration',
     'write 127.0.0.1:15000; `outrigger status` needs only the metrics port',
   );
-  const key = llm.upstreams
-    .map(({ api_key_env: name }) => name)
-    .find((name) => name !== null && hasKey(name));
-  if (key !== undefined)
-    expose('llm', llm.listen, `whoever reaches it uses the key of ${key}`, 'write 127.0.0.1:15002');
   const own = Object.entries(outbound.clusters).find(([, { tls }]) => tls?.cert !== undefined);
   if (own !== undefined)
     expose(
@@ -176,14 +164,6 @@ function exposedListeners(
       'write 127.0.0.1:15001',
     );
   return findings;
-}
-
-/** Whether other machines, or other pods, may reach the address. */
-function isBeyondLoopback(listen: string): boolean {
-  const where = readAddress(listen);
-  if (where.kind === 'unix') return false;
-  const host = hostName(where.host);
-  return host !== 'localhost' && host !== '::1' && !(isLiteral(host) && host.startsWith('127.'));
 }
 
 function canonical(endpoint: string): string {

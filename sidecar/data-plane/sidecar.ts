@@ -17,6 +17,7 @@ import { DRAINING, ListenError } from '../listeners/listen.ts';
 import { LlmListener } from '../listeners/llm.ts';
 import { Outbound } from '../listeners/outbound.ts';
 import type { LlmEvents } from '../llm/shared/request-observer.ts';
+import { NO_APP } from '../net/address.ts';
 import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
 import { JournalStats } from '../telemetry/journal-stats.ts';
@@ -57,6 +58,9 @@ export const DRAIN_ARROWS: Arrows<DrainState> = {
   stopped: [],
 };
 
+/** Which listeners a process has: those beside an agent, or the egress alone as a service. */
+export type Serves = 'all' | 'llm';
+
 /** How often a draining sidecar checks whether its last connection has closed. */
 const DRAIN_POLL_MS = 20;
 
@@ -77,6 +81,7 @@ export class Sidecar {
   private readonly driver: WheelDriver;
   private readonly observer: SidecarObserver;
   private readonly environment: GrpcListenerEnvironment & Pick<ClusterEnvironment, 'bus'>;
+  readonly serves: Serves;
   config: Config;
   state: DrainState = 'starting';
   private ending = false;
@@ -86,8 +91,9 @@ export class Sidecar {
   llmAddress = '';
 
   /** @param clock monotonic milliseconds from any origin */
-  constructor(config: Config, observer: SidecarObserver, clock = heldNow) {
-    this.config = config;
+  constructor(config: Config, observer: SidecarObserver, clock = heldNow, serves: Serves = 'all') {
+    this.serves = serves;
+    this.config = serves === 'all' ? config : withoutAgent(config);
     this.clock = clock;
     this.observer = observer;
     this.driver = new WheelDriver(this.wheel, this.clock);
@@ -133,6 +139,11 @@ export class Sidecar {
   async start(): Promise<void> {
     this.busSide.apply(this.config, this.inbound, this.outbound);
     this.journal.apply(this.config);
+    if (this.serves === 'llm') {
+      this.llmAddress = await this.llm.listen(this.config.llm.listen);
+      this.setState('running');
+      return;
+    }
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
@@ -150,7 +161,11 @@ export class Sidecar {
   /** Why only a new process would serve again; undefined while this one starts, serves or drains. */
   get notLiveBecause(): string | undefined {
     if (this.state !== 'running') return undefined;
-    const listeners = { inbound: this.inbound.listener, outbound: this.outbound.listener, llm: this.llm };
+    const { llm } = this;
+    const listeners =
+      this.serves === 'llm'
+        ? { llm }
+        : { inbound: this.inbound.listener, outbound: this.outbound.listener, llm };
     for (const [name, { isListening }] of Object.entries(listeners))
       if (!isListening) return `${name}.listen accepts no more connections`;
     const { deaf } = this.outbound.targets;
@@ -161,7 +176,7 @@ export class Sidecar {
   get notReadyBecause(): string | undefined {
     if (this.state !== 'running') return this.state === 'starting' ? 'starting' : 'draining';
     const { notLiveBecause } = this;
-    if (notLiveBecause !== undefined) return notLiveBecause;
+    if (notLiveBecause !== undefined || this.serves === 'llm') return notLiveBecause;
     const { appHealth, app } = this.inbound;
     if (appHealth.healthy || appHealth.state === 'none') return undefined;
     const failure = app.endpoints[0]?.pool.lastFailure ?? '';
@@ -173,7 +188,8 @@ export class Sidecar {
    * Applies a new configuration without dropping a call. Listeners move to new addresses; calls on the old ones finish.
    * Throws ListenError when a new address can't be bound. On any error the old configuration stays in use.
    */
-  async apply(config: Config): Promise<void> {
+  async apply(next: Config): Promise<void> {
+    const config = this.serves === 'all' ? next : withoutAgent(next);
     const before = this.config;
     const moves = await this.openMoves(config);
     try {
@@ -209,9 +225,10 @@ export class Sidecar {
       mustRun(`${name}.listen`, listen);
     };
     try {
+      await open('llm', llm);
+      if (this.serves === 'llm') return moves;
       await open('inbound', inbound.listener);
       await open('outbound', outbound.listener);
-      await open('llm', llm);
       const target = outbound.targets.firstNew(config.outbound.targets);
       if (target !== undefined) mustRun('outbound.targets', target);
       await outbound.openTargets(config, moves);
@@ -229,7 +246,7 @@ export class Sidecar {
     this.journal.apply(config);
     inbound.apply(config);
     outbound.apply(config);
-    if (this.state === 'running') this.busSide.consume(inbound, this.environment);
+    if (this.state === 'running' && this.serves === 'all') this.busSide.consume(inbound, this.environment);
     llm.stats.agent = config.name;
     llm.apply(config.llm);
   }
@@ -324,6 +341,11 @@ export class Sidecar {
     this.driver.stop();
     this.setState('stopped');
   }
+}
+
+/** No agent is beside the service, whatever the file says of one. */
+function withoutAgent(config: Config): Config {
+  return { ...config, inbound: { ...config.inbound, app: NO_APP } };
 }
 
 function sleep(ms: number): Promise<void> {

@@ -11,10 +11,12 @@ import type { LlmObserver } from '../llm/shared/request-observer.ts';
 import { SentAhead } from '../node/sent-ahead.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
+import type { CredentialsListener } from '../tls/credentials.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
 import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
 import { LlmHttp2, MAX_HEADER_BYTES } from './llm-http2.ts';
+import { LlmTls } from './llm-tls.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
   readonly listen: string;
@@ -23,7 +25,10 @@ export interface LlmListenerSettings extends LlmSettings {
 export type LlmListenerEnvironment = Pick<
   EgressEnvironment,
   'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls' | 'journal'
->;
+> &
+  Partial<Pick<EgressEnvironment, 'counters' | 'wallClock'>> & {
+    readonly certificates?: CredentialsListener;
+  };
 
 /** The start of the HTTP/2 preface (RFC 9113, section 3.4); no HTTP/1 method has this name. */
 const HTTP2_PREFACE = 'PRI ';
@@ -38,6 +43,8 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** After this silence TCP keepalive checks whether the client still exists. */
 const PEER_CHECK_MS = 60_000;
 const MAX_CONNECTIONS = 4_096;
+/** How often the two times above are looked at. */
+const CONNECTIONS_CHECK_MS = 5_000;
 /** Clients that need more at a time open connections; one that pipelines more requests does not wait for answers. */
 const MAX_SENT_AHEAD = 64;
 
@@ -56,6 +63,7 @@ export class LlmListener {
   private server: HttpServer | undefined = undefined;
   private readonly http2: LlmHttp2;
   private readonly sockets = new LinkedList<Listed<Socket>>();
+  private readonly tls: LlmTls;
   private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
   private state: ListenerState = 'starting';
@@ -69,7 +77,16 @@ export class LlmListener {
   constructor(settings: LlmListenerSettings, environment: LlmListenerEnvironment) {
     this.settings = settings;
     const logBody = (direction: 'request' | 'answer', body: string): void => this.onBody(direction, body);
-    this.environment = { ...environment, variables: process.env, stats: this.stats, logBody };
+    this.environment = {
+      counters: undefined,
+      wallClock: Date.now,
+      ...environment,
+      variables: process.env,
+      stats: this.stats,
+      logBody,
+    };
+    this.tls = new LlmTls(environment.certificates, (reason) => this.listenerStats.reject(reason));
+    this.tls.apply(settings.tls);
     this.stats.configure(settings.upstreams);
     this.http2 = new LlmHttp2(environment.clock, KEEP_ALIVE_TIMEOUT_MS, (request, response) =>
       this.serve(request, response),
@@ -92,6 +109,7 @@ export class LlmListener {
         headersTimeout: HEADERS_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
         keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+        connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
         noDelay: true,
         keepAlive: true,
         keepAliveInitialDelay: PEER_CHECK_MS,
@@ -109,7 +127,9 @@ export class LlmListener {
     const [acceptHttp1] = server.listeners('connection') as ((socket: Socket) => void)[];
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) =>
-      this.awaitFirstBytes(socket, () => acceptHttp1!.call(server, socket)),
+      this.tls.accept(socket, (secured) =>
+        this.awaitFirstBytes(secured, () => acceptHttp1!.call(server, secured)),
+      ),
     );
     const bound = await listenOn(server, address, 'llm.listen', (error) => this.onError(error));
     return {
@@ -146,6 +166,7 @@ export class LlmListener {
   apply(settings: LlmListenerSettings): void {
     this.settings = settings;
     this.stats.configure(settings.upstreams);
+    this.tls.apply(settings.tls);
     this.egress?.apply(settings);
   }
 
@@ -202,7 +223,12 @@ export class LlmListener {
     this.listenerStats.activeCalls++;
     socket.once('close', () => this.listenerStats.activeCalls--);
     try {
-      this.egress!.handleWebSocket(request, socket, this.sentAhead.leave(socket, head), isOnLoopback(socket));
+      this.egress!.handleWebSocket(
+        request,
+        socket,
+        this.sentAhead.leave(socket, head),
+        this.tls.peer(socket),
+      );
     } catch (error) {
       this.onError(error);
       socket.destroy();
@@ -217,7 +243,7 @@ export class LlmListener {
     if (request instanceof IncomingMessage && response instanceof ServerResponse)
       this.sentAhead.began(request, response);
     try {
-      return this.egress!.handleRequest(request, response, isOnLoopback(request.socket));
+      return this.egress!.handleRequest(request, response, this.tls.peer(request.socket));
     } catch (error) {
       // The defect fails this request only, and no other of the egress or the gRPC listeners.
       this.onError(error);
@@ -229,6 +255,7 @@ export class LlmListener {
 
   /** Stops accepting connections; open connections stay. */
   stopAccepting(): void {
+    this.tls.closeAllWaiting();
     leave(this.server);
     this.server = undefined;
   }
@@ -249,13 +276,9 @@ export class LlmListener {
     this.stopAccepting();
     if (this.state === 'draining') this.state = step(LISTENER_ARROWS, this.state, 'closed');
     this.egress?.close();
+    this.tls.close();
     for (const socket of takeAll(this.sockets)) socket.destroy();
   }
-}
-
-/** False for a unix socket, which has no address; no browser can reach it. */
-function isOnLoopback({ localAddress }: Socket): boolean {
-  return localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
 }
 
 function isWebSocket({ method, headers }: IncomingMessage): boolean {

@@ -18,6 +18,24 @@ export interface TlsAcceptorListener {
   onRefused(error: TlsError): void;
 }
 
+/** What a listener says of itself to the callers that it refuses, and which protocols it speaks. */
+export interface TlsService {
+  /** The name of its settings, for messages. */
+  readonly where: string;
+  readonly protocols: readonly string[];
+  /** A caller that names none of the protocols is refused. */
+  readonly needsProtocol: boolean;
+  /** Returns the bytes that tell a caller why it is refused; undefined where it would not read any. */
+  readonly refusal: (protocol: string, reason: string, message: string) => Buffer | undefined;
+}
+
+const GRPC: TlsService = {
+  where: 'inbound.tls',
+  protocols: [ALPN_H2],
+  needsProtocol: true,
+  refusal: (protocol, reason, message) => (protocol === ALPN_H2 ? tlsRefusal(reason, message) : undefined),
+};
+
 interface Waiting {
   readonly socket: Socket;
   readonly timer: NodeJS.Timeout;
@@ -58,6 +76,7 @@ export class TlsAcceptor {
   readonly credentials: Credentials;
   readonly settings: TlsAcceptorSettings;
   private readonly listener: TlsAcceptorListener;
+  private readonly service: TlsService;
   private readonly allowed: AllowList;
   private readonly server: TlsServer;
   /** The number of handshakes begun in this turn, and the sockets that wait for later turns. */
@@ -70,13 +89,15 @@ export class TlsAcceptor {
     settings: TlsAcceptorSettings,
     certificates: CredentialsListener,
     listener: TlsAcceptorListener,
+    service = GRPC,
   ) {
+    this.service = service;
     this.settings = settings;
     this.listener = listener;
     this.allowed = new AllowList(settings.allowIdentities);
     this.server = createServer({
       ...PROTOCOL,
-      ALPNProtocols: [ALPN_H2],
+      ALPNProtocols: [...service.protocols],
       requestCert: settings.clientCa !== undefined,
       // `verify` checks it, so that the refusal can give the reason.
       rejectUnauthorized: false,
@@ -87,7 +108,7 @@ export class TlsAcceptor {
     this.server.on('secureConnection', (socket) => this.onSecure(socket));
     this.server.on('tlsClientError', (error, socket) => this.onHandshakeFailed(error, socket));
     const { cert, key, clientCa: ca } = settings;
-    this.credentials = new Credentials('inbound.tls', { cert, key, ca }, certificates, (material) =>
+    this.credentials = new Credentials(service.where, { cert, key, ca }, certificates, (material) =>
       this.use(material),
     );
   }
@@ -191,8 +212,9 @@ export class TlsAcceptor {
     const message = 'this port accepts TLS only; set tls on the calling side';
     this.refused('tls_plain_text', message);
     const http2 = HTTP2.startsWith(first.toString('latin1', 0, Math.min(HTTP2.length, first.length)));
-    if (http2) end(socket, tlsRefusal('tls_plain_text', message));
-    else socket.destroy();
+    const words = this.service.refusal(http2 ? ALPN_H2 : '', 'tls_plain_text', message);
+    if (words === undefined) socket.destroy();
+    else end(socket, words);
   }
 
   private onSecure(socket: TLSSocket): void {
@@ -204,14 +226,15 @@ export class TlsAcceptor {
     const verdict = this.verify(socket);
     if (verdict instanceof TlsError) {
       this.listener.onRefused(ofCaller(verdict));
-      end(socket, tlsRefusal(verdict.reason, verdict.message));
+      const words = this.service.refusal(socket.alpnProtocol || '', verdict.reason, verdict.message);
+      end(socket, words ?? tlsRefusal(verdict.reason, verdict.message));
     } else {
       admit(socket, verdict);
     }
   }
 
   private verify(socket: TLSSocket): PeerIdentity | undefined | TlsError {
-    if (socket.alpnProtocol !== ALPN_H2)
+    if (this.service.needsProtocol && socket.alpnProtocol !== ALPN_H2)
       return new TlsError('tls_no_alpn', 'the caller does not offer HTTP/2 (ALPN h2); gRPC needs it');
     if (this.settings.clientCa === undefined) return undefined;
     const certificate = socket.getPeerX509Certificate();

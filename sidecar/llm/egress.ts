@@ -8,11 +8,13 @@ import type { Transform } from 'node:stream';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import { BodyPrint, type Print } from '../journal/record/body-print.ts';
 import { SharedMemory, SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
+import { admit } from './admit.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './caller/client-retries.ts';
 import type { DownstreamRequest, DownstreamResponse } from './caller/downstream.ts';
 import { loggedText } from './caller/logged-sink.ts';
 import { refuse } from './caller/refusals.ts';
 import { Reply } from './caller/reply.ts';
+import { AGAIN, Door } from './door.ts';
 import { flightDigest } from './flights.ts';
 import { isJournaled } from './journal-entries.ts';
 import { type Asked, apiByHeaders } from './kinds/asked.ts';
@@ -25,17 +27,19 @@ import { TurnShare } from './limits/turn-share.ts';
 import { Affinity } from './provider/affinity.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
 import { answerModels, mergesModels } from './provider/model-list.ts';
-import { wrongPath } from './provider/notify-owner.ts';
 import { Routes } from './provider/routes.ts';
 import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
 import { BodyReader } from './request/body-reader.ts';
 import { decoderOf, readsEncoded } from './request/content-encoding.ts';
-import { askedBy, type Objection, objectionTo, plainHeaders } from './request/incoming-head.ts';
+import { askedBy } from './request/incoming-head.ts';
 import type { JsonScan } from './request/json-scan.ts';
+import { type Forbidden, forbiddenByBody, forbiddenByHead } from './request/model-permission.ts';
 import type { ModelRequest } from './request/model-request.ts';
 import { MAX_ID_LENGTH, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
 import { readRequestFacts, requestScan } from './request/request-facts.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './request/spending.ts';
+import type { Peer } from './service/known-callers.ts';
+import type { ServiceCaller } from './service/service-caller.ts';
 import { Serving } from './serving.ts';
 import type { Body } from './shared/body.ts';
 import { textOf } from './shared/headers.ts';
@@ -44,8 +48,6 @@ import type { LlmObserver, LlmRequestInfo } from './shared/request-observer.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
 import { Tunnels } from './web-socket/tunnels.ts';
 
-/** For a request above a limit: some of the running requests have ended by then. */
-const AGAIN = { retryAfterMs: 1_000, clientDecides: true } as const;
 const NO_ROOM_FOR_HEADS =
   'the heads of the running requests take all their memory; send fewer or shorter fields, or fewer requests at a time';
 
@@ -55,12 +57,12 @@ export class Egress {
   private readonly memory: SharedMemory;
   private readonly heads = new HeadMemory();
   private readonly turn = new TurnShare();
+  private readonly door: Door;
   /** Requests whose bodies are not whole yet. */
   private readonly reading = new LinkedList<Listed<BodyReader>>();
   private readonly serving: Serving;
   private readonly tunnels: Tunnels;
   private active = 0;
-  private draining = false;
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
@@ -78,6 +80,7 @@ export class Egress {
       clientRetries: new ClientRetries(),
       observer,
     };
+    this.door = new Door(this.context);
     this.serving = new Serving(this.context);
     this.tunnels = new Tunnels(this.context);
   }
@@ -132,6 +135,7 @@ export class Egress {
     context.routes = new Routes(context.upstreams, settings.models, context.random);
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
+    this.door.known.apply(settings);
     context.gate.setLimits(settings.limits);
     this.memory.setMax(bodyMemoryOf(settings.limits));
   }
@@ -139,15 +143,16 @@ export class Egress {
   /**
    * Serves a request.
    *
-   * @param isLoopback the request came to an address of the loopback interface
+   * @param peer who asks, as the listener knows it
    * @returns false when the egress has turned it away: it does not count as active then
    */
-  handleRequest(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
+  handleRequest(request: DownstreamRequest, response: DownstreamResponse, peer: Peer): boolean {
     const asked = askedBy(request.url, request.headers);
     const reply = new Reply(response, asked?.api ?? apiByHeaders(request.headers));
-    const objection = this.reasonToRefuse(request, isLoopback);
-    if (objection === undefined) return this.begin(request, reply, asked!);
-    return this.turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
+    const atDoor = this.door.check(request, peer, this.active);
+    if ('client' in atDoor) return this.begin(request, reply, asked!, atDoor.client);
+    const { reason, message, more } = atDoor.objection;
+    return this.turnAway(request, () => refuse(reply, reason, message, more));
   }
 
   /**
@@ -155,16 +160,26 @@ export class Egress {
    *
    * @param head the bytes that followed the request
    */
-  handleWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, isLoopback: boolean): void {
-    const objection = this.reasonToRefuse(request, isLoopback);
-    if (objection !== undefined) {
-      this.tunnels.turnAway(socket, objection.reason, objection.message, objection.more);
+  handleWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
+    const atDoor = this.door.check(request, peer, this.active);
+    if ('objection' in atDoor) {
+      const { reason, message, more } = atDoor.objection;
+      this.tunnels.turnAway(socket, reason, message, more);
       return;
     }
-    const asked = askedBy(request.url, request.headers)!;
-    const { path } = asked;
-    const webSocket = this.head(request, asked, this.context.clock());
-    const { headers, caller, operation, taskId } = webSocket;
+    const { client } = atDoor;
+    const webSocket = this.head(
+      request,
+      askedBy(request.url, request.headers)!,
+      client,
+      this.context.clock(),
+    );
+    const { asked, headers, caller, operation, taskId, path } = webSocket;
+    const forbidden = client?.forbidsWebSocket(new URLSearchParams(path.split('?', 2)[1]).get('model') ?? '');
+    if (forbidden !== undefined) {
+      this.tunnels.turnAway(socket, 'forbidden', forbidden);
+      return;
+    }
     if (requestBudget(webSocket, this.budgets, this.context.settings.limits.tokensPerTask) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget; use HTTP";
       this.tunnels.turnAway(socket, 'forbidden', message);
@@ -185,45 +200,35 @@ export class Egress {
     this.tunnels.open({ asked, headers, caller, info, socket, head });
   }
 
-  /** Returns why a request is turned away before it is read; undefined when it is not. */
-  private reasonToRefuse(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
-    const { limits } = this.context.settings;
-    const objection = objectionTo(request, isLoopback);
-    if (objection?.reason === 'no_route')
-      this.context.ownerCalls
-        ?.find(plainHeaders(request.headers))
-        ?.modelEnded?.(wrongPath(request.url ?? '', objection.message));
-    if (objection !== undefined) return objection;
-    if (this.draining) return { reason: 'draining', message: 'the sidecar is shutting down; retry' };
-    if (this.active >= limits.maxConcurrentRequests)
-      return {
-        reason: 'overloaded',
-        message: `${this.active} requests are running (llm.limits.max_concurrent_requests); try again later`,
-        more: AGAIN,
-      };
-    return undefined;
-  }
-
   /** Reads the body as soon as there is room for it, and serves the request then. */
-  private begin(request: DownstreamRequest, reply: Reply, asked: Asked): boolean {
+  private begin(
+    request: DownstreamRequest,
+    reply: Reply,
+    asked: Asked,
+    client: ServiceCaller | undefined,
+  ): boolean {
     const { settings, stats, wheel, clock } = this.context;
     const receivedMs = clock();
-    const head = this.head(request, asked, receivedMs);
+    const head = this.head(request, asked, client, receivedMs);
     const { operation, headers, clientAtMs, ownerCall, budget } = head;
+    const forbidden = client && forbiddenByHead(client, head);
+    if (forbidden !== undefined)
+      return this.turnAway(request, () => refuse(reply, forbidden.reason, forbidden.message));
     const hasBudget = budget !== undefined;
+    const isRead = hasBudget || client?.isRestricted === true;
     if (hasBudget && !traitsOf(operation).isCounted) {
       const message = uncountable('the egress can not count the tokens of its path; use another operation');
       return this.turnAway(request, () => refuse(reply, 'bad_request', message));
     }
-    let scan = requestScan(operation, hasBudget, this.context.routes.readKeys);
+    let scan = requestScan(operation, isRead, this.context.routes.readKeys);
     const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
     let decoder: Transform | undefined;
     if (scan !== undefined && encoding !== 'identity') {
-      if (readsEncoded(settings, hasBudget)) decoder = decoderOf(encoding);
+      if (readsEncoded(settings, isRead)) decoder = decoderOf(encoding);
       if (decoder !== undefined) delete headers['content-encoding'];
       else scan = undefined;
-      if (decoder === undefined && hasBudget) {
-        const message = uncountable(`its content-encoding, ${encoding}, is unknown; send it without one`);
+      if (decoder === undefined && isRead) {
+        const message = `the request must be read, and its content-encoding, ${encoding}, is unknown; send it without one`;
         return this.turnAway(request, () => refuse(reply, 'bad_request', message));
       }
     }
@@ -253,13 +258,20 @@ export class Egress {
       },
       (body) => {
         this.reading.remove(listed);
-        const spending = hasBudget ? spendingOf(operation, body, scan) : NO_SPENDING;
-        if ('fault' in spending) {
+        const refuseBody = ({ reason, message }: Forbidden): void => {
           stats.reject((clock() - receivedMs) / 1000);
-          refuse(reply, 'bad_request', uncountable(spending.fault));
+          refuse(reply, reason, message);
           reader.release();
-        } else if (reply.gone) reader.release();
-        else this.serve(this.read(head, reader, body, scan, spending, print?.end()), reply);
+        };
+        const spending = hasBudget ? spendingOf(operation, body, scan) : NO_SPENDING;
+        const denied = client && forbiddenByBody(client, operation, head.asked.model, scan);
+        if ('fault' in spending) refuseBody({ reason: 'bad_request', message: uncountable(spending.fault) });
+        else if (denied !== undefined) refuseBody(denied);
+        else if (reply.gone) reader.release();
+        else
+          admit(this.context, this.read(head, reader, body, scan, spending, print?.end()), reply, (request) =>
+            this.serve(request, reply),
+          );
       },
     );
     this.active++;
@@ -295,9 +307,15 @@ export class Egress {
     return false;
   }
 
-  private head(request: DownstreamRequest, asked: Asked, receivedMs: number): RequestHead {
+  private head(
+    request: DownstreamRequest,
+    asked: Asked,
+    client: ServiceCaller | undefined,
+    receivedMs: number,
+  ): RequestHead {
     const { ownerCalls, settings } = this.context;
-    return readHead(request, asked, receivedMs, ownerCalls, this.budgets, settings.limits.tokensPerTask);
+    const { tokensPerTask } = settings.limits;
+    return readHead(request, asked, client, receivedMs, ownerCalls, this.budgets, tokensPerTask);
   }
 
   private read(
@@ -313,11 +331,13 @@ export class Egress {
     if (this.context.settings.logBodies) this.context.logBody('request', loggedText(body));
     let key: string | undefined;
     const keyOf = (): string => {
-      key ??= retryKey({ ...head, path: head.asked.base + head.path, body });
+      const { asked, path, client } = head;
+      key ??= retryKey({ ...head, path: asked.base + path, body, caller: client?.name ?? '' });
       return key;
     };
     return {
       ...rest,
+      visit: undefined,
       body,
       bodyDigest: reader.digest,
       print,
@@ -338,7 +358,7 @@ export class Egress {
 
   /** Refuses new requests from now on; running ones go on. */
   drain(): void {
-    this.draining = true;
+    this.door.isClosing = true;
   }
 
   /** The time to drain is over. */
@@ -349,7 +369,7 @@ export class Egress {
   }
 
   close(): void {
-    this.draining = true;
+    this.door.isClosing = true;
     this.endRequests();
     this.tunnels.close();
     this.context.gate.close();

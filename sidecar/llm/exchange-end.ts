@@ -31,6 +31,7 @@ export function settleExchange(
   const { held, ledger, count, choice } = ended.attempts;
   const { facts, retryCount } = request;
   request.ownerCall?.spend?.(ledger.usedTokens);
+  request.visit?.settle(ledger.usedTokens);
   notifyOwner(request, outcome, {
     reason,
     refusal: ended.refusal,

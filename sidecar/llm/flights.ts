@@ -39,6 +39,7 @@ export function flightKey({
   path,
   headers,
   bodyDigest,
+  client,
   ownerCall,
 }: FlightRequest): string | undefined {
   if (bodyDigest === undefined || (ownerCall !== undefined && ownerCall.callerScope === undefined))
@@ -51,13 +52,17 @@ export function flightKey({
     path,
     idempotencyKey(headers),
     bodyDigest,
+    client?.name ?? '',
     caller,
     ...secretsOf(headers),
   ];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 
-type FlightRequest = Pick<ModelRequest, 'method' | 'asked' | 'path' | 'headers' | 'bodyDigest' | 'ownerCall'>;
+type FlightRequest = Pick<
+  ModelRequest,
+  'method' | 'asked' | 'path' | 'headers' | 'bodyDigest' | 'client' | 'ownerCall'
+>;
 
 /** Returns the request's key; '' without a valid one. */
 function idempotencyKey(headers: HttpHeaders): string {

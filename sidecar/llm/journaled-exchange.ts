@@ -170,6 +170,7 @@ export class JournaledExchange {
       firstByteMs: durationMs,
       durationMs,
     });
+    request.visit?.settle(0);
     request.dropBody();
     this.onOver();
   }

@@ -34,6 +34,7 @@ export class Serving {
     }
     const running = this.flights.get(key);
     if (running !== undefined) {
+      request.visit?.settle(0);
       request.dropBody();
       if (running.join(reply)) return;
       const message =

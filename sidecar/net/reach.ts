@@ -26,6 +26,11 @@ export function isLoopback(host: string): boolean {
   return name === 'localhost' || name === '::1' || (isIPv4(name) && name.startsWith('127.'));
 }
 
+/** Whether other machines, or other pods, may reach a listener on this address. */
+export function isBeyondLoopback(listen: Address): boolean {
+  return listen.kind !== 'unix' && !isLoopback(listen.host);
+}
+
 function isAny(host: string): boolean {
   const name = hostName(host);
   return name === '0.0.0.0' || name === '::';

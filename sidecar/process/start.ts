@@ -8,7 +8,7 @@ import type { Config } from '../config/config.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { formatOnOneLine, formatProblem, type Problem } from '../config/problems.ts';
 import type { ConfigSource } from '../config/source.ts';
-import { Sidecar } from '../data-plane/sidecar.ts';
+import { type Serves, Sidecar } from '../data-plane/sidecar.ts';
 import { reportIllegalSteps } from '../errors/illegal-step.ts';
 import { startAdmin } from '../listeners/admin.ts';
 import { startHealth } from '../listeners/health.ts';
@@ -39,8 +39,12 @@ const EXIT_UNAVAILABLE = 69;
 const STARTED_WITH_LAST_GOOD =
   'the sidecar refuses the configuration and uses the last good one (--last-good)';
 
-/** Runs the sidecar until it has drained; resolves with the exit code. */
-export async function runSidecar(source: ConfigSource): Promise<number> {
+/**
+ * Runs the sidecar until it has drained; resolves with the exit code.
+ *
+ * @param serves which listeners there are beside admin, metrics and health
+ */
+export async function runSidecar(source: ConfigSource, serves: Serves = 'all'): Promise<number> {
   const lines = stdoutWriter();
   const {
     log: { level },
@@ -51,7 +55,7 @@ export async function runSidecar(source: ConfigSource): Promise<number> {
   const events = new EventLog(Date.now);
   let running: RunningSidecar | undefined;
   try {
-    const sidecar = new Sidecar(source.current, new LoggingObserver(log, events));
+    const sidecar = new Sidecar(source.current, new LoggingObserver(log, events), undefined, serves);
     running = new RunningSidecar(source, sidecar, lines, log, events);
     await running.start();
   } catch (error) {

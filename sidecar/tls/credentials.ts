@@ -63,7 +63,7 @@ export class Credentials {
 
   /** The name of the setting that has the authorities. */
   get whereAuthorities(): string {
-    return `${this.where}.${this.where === 'inbound.tls' ? 'client_ca' : 'ca'}`;
+    return `${this.where}.${this.where.startsWith('outbound.') ? 'ca' : 'client_ca'}`;
   }
 
   stop(): void {

@@ -72,11 +72,11 @@ export class ClientRetries {
 }
 
 /** Returns the key that a retry shares with the request that it repeats. */
-export function retryKey({ method, path, headers, body }: RepeatedRequest): string {
+export function retryKey({ method, path, headers, body, caller }: RepeatedRequest): string {
   // Each answer may set new cookies.
   const secrets = secretsOf(headers).filter((secret) => !secret.startsWith('cookie'));
   const { bytes } = body;
-  const hash = createHash('sha256').update(JSON.stringify([method, path, bytes, ...secrets]));
+  const hash = createHash('sha256').update(JSON.stringify([method, path, bytes, caller, ...secrets]));
   for (const view of viewsOf(body, 0, HASHED_BYTES)) hash.update(view);
   for (const view of viewsOf(body, Math.max(HASHED_BYTES, bytes - HASHED_BYTES), bytes)) hash.update(view);
   return hash.digest('base64');
@@ -88,4 +88,6 @@ interface RepeatedRequest {
   readonly path: string;
   readonly headers: HttpHeaders;
   readonly body: Body;
+  /** The caller of the service; '' beside an agent. */
+  readonly caller: string;
 }

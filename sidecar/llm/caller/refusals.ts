@@ -12,6 +12,8 @@ export type RefusalReason =
   | 'circuit_open'
   | 'throttled'
   | 'rate_limited'
+  | 'limits_unavailable'
+  | 'unauthorized'
   | 'overloaded'
   | 'no_route'
   | 'unknown_model'
@@ -40,6 +42,8 @@ const STATUS: Readonly<Record<RefusalReason, number>> = {
   circuit_open: 503,
   throttled: 429,
   rate_limited: 429,
+  limits_unavailable: 503,
+  unauthorized: 401,
   overloaded: 503,
   no_route: 404,
   unknown_model: 404,

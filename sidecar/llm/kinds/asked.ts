@@ -26,6 +26,8 @@ export interface Asked {
   readonly isStream: boolean;
   /** The stream is one JSON array, and no events. */
   readonly isArray: boolean;
+  /** It comes from a caller of the service, whose credentials are for us alone. */
+  readonly isOfService?: true;
 }
 
 const BASES =

@@ -1,6 +1,7 @@
 /** Holds what all requests of the egress share. A reload replaces `settings` and `upstreams`, so a request reads them once. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Journal } from '../../journal/journal.ts';
+import type { SharedCounters } from '../../policy/shared-counters.ts';
 import type { LlmStats } from '../../telemetry/llm-stats.ts';
 import type { ClientRetries } from '../caller/client-retries.ts';
 import type { MinuteGate } from '../limits/minute-gate.ts';
@@ -23,6 +24,10 @@ export interface EgressEnvironment {
   readonly ownerCalls: OwnerCalls | undefined;
   /** Undefined where no answers are kept. */
   readonly journal?: Journal | undefined;
+  /** Milliseconds since 1970, by which days and minutes of callers begin. */
+  readonly wallClock: () => number;
+  /** What replicas of the service share; undefined where they share nothing. */
+  readonly counters: SharedCounters | undefined;
   /** Receives bodies, if the configuration turns their log on. */
   readonly logBody: (direction: 'request' | 'answer', body: string) => void;
 }

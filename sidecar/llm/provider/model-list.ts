@@ -11,9 +11,9 @@ import type { Sink } from '../caller/sink.ts';
 import { apiOf } from '../kinds/operations.ts';
 import type { ModelListForm } from '../kinds/traits.ts';
 import { infoOf, type ModelRequest } from '../request/model-request.ts';
+import { isGlob, matcherOf } from '../shared/model-pattern.ts';
 import { headersFor, takesCallers } from '../shared/provider-credentials.ts';
 import type { EgressContext } from './egress-context.ts';
-import { isGlob, matcherOf } from './model-pattern.ts';
 import { homeName, speakersOf, type Upstream } from './upstream.ts';
 
 /** How long a provider may take for its list. */
@@ -43,6 +43,7 @@ export function mergesModels({ routes, upstreams }: EgressContext, request: Mode
   const { asked, facts, method } = request;
   if (facts.operation !== 'models' || method !== 'GET') return false;
   if (asked.path.split('?', 1)[0] !== '/models') return false;
+  if (request.client?.isRestricted === true) return true;
   return routes.rules.length > 0 || speakersOf(asked, upstreams).length > 1;
 }
 
@@ -57,6 +58,7 @@ export function answerModels(context: EgressContext, request: ModelRequest, sink
     const outcome = reason === '' ? 'success' : 'failed';
     const durationMs = context.clock() - request.receivedMs;
     context.stats.ended(context.stats.of(NO_UPSTREAM, ''), '', outcome, durationMs / 1000);
+    request.visit?.settle(0);
     request.dropBody();
     const attempts = lists.size;
     observer?.onEnd({ ...NO_TOKENS, info: infoOf(request), outcome, reason, status, attempts, durationMs });
@@ -91,7 +93,11 @@ export function answerModels(context: EgressContext, request: ModelRequest, sink
       parts.push(listOf(upstream).then((list) => (typeof list === 'string' ? [] : list)));
   void Promise.all(parts).then(async (entries) => {
     const byId = new Map<string, JsonObject>();
-    for (const entry of entries.flat()) if (!byId.has(form.idOf(entry))) byId.set(form.idOf(entry), entry);
+    const { client } = request;
+    for (const entry of entries.flat()) {
+      const id = form.idOf(entry);
+      if (!byId.has(id) && client?.mayName(id) !== false) byId.set(id, entry);
+    }
     const failed: string[] = [];
     for (const [{ name }, list] of lists) {
       const listed = await list;
@@ -118,6 +124,7 @@ export function answerModels(context: EgressContext, request: ModelRequest, sink
   });
   return () => {
     aborter.abort();
+    request.visit?.settle(0);
     request.dropBody();
   };
 }

@@ -8,8 +8,8 @@
 import { apiOf, traitsOf } from '../kinds/operations.ts';
 import { READ_KEYS, type RequestFacts } from '../request/request-facts.ts';
 import type { FallbackReason, LlmModelSettings } from '../shared/llm-settings.ts';
+import { isGlob, matcherOf } from '../shared/model-pattern.ts';
 import type { Operation } from '../shared/operation.ts';
-import { isGlob, matcherOf } from './model-pattern.ts';
 import { Target } from './target.ts';
 import { HOMES, type Home, homeName, speakersOf, type Upstream } from './upstream.ts';
 

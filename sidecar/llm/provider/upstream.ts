@@ -8,6 +8,7 @@ import type { ProviderKind } from '../kinds/traits.ts';
 import { closeIdle, keepingAgent } from '../relay/kept-sockets.ts';
 import { type AddedField, fieldsOfHost, RefusedFields } from '../shared/addable-fields.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
+import { KeyFile } from '../shared/key-file.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from '../shared/llm-settings.ts';
 import type { ApiName } from '../shared/operation.ts';
 import {
@@ -18,7 +19,6 @@ import {
   secretsInQuery,
 } from '../shared/provider-credentials.ts';
 import type { LlmEvents } from '../shared/request-observer.ts';
-import { KeyFile } from './key-file.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
 import { ProviderRecords } from './provider-record.ts';
 import type { Candidate } from './provider-retry.ts';
@@ -158,11 +158,11 @@ export class Upstream {
   }
 
   /** Which credentials it receives. */
-  recipient(asked: Home): Recipient {
+  recipient(asked: Home & Pick<Asked, 'isOfService'>): Recipient {
     const { kind } = this;
     const { api } = asked;
     return {
-      isFirst: this.firstFor.has(homeName(asked)),
+      isFirst: asked.isOfService !== true && this.firstFor.has(homeName(asked)),
       own: this.credentials(),
       authorize: (sent, callers, key) => kind.authorize(sent, callers, key, api),
     };

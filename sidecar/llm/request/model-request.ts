@@ -3,6 +3,7 @@ import type { Print } from '../../journal/record/body-print.ts';
 import type { TokenSource } from '../../policy/token-budget.ts';
 import type { EarlierTries } from '../caller/client-retries.ts';
 import type { Asked } from '../kinds/asked.ts';
+import type { ServiceCaller, Visit } from '../service/service-caller.ts';
 import type { Body } from '../shared/body.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { OwnerCall } from '../shared/owner-call.ts';
@@ -37,6 +38,10 @@ export interface ModelRequest {
   readonly earlier: EarlierTries;
   /** The caller by which limits are shared: the task, the trace, or the connection. */
   readonly caller: string;
+  /** The caller of the service; undefined beside an agent. */
+  readonly client: ServiceCaller | undefined;
+  /** What it has taken of its caller's limits. */
+  readonly visit: Visit | undefined;
   /** The inbound call that the request is for. */
   readonly ownerCall: OwnerCall | undefined;
   readonly taskId: string;

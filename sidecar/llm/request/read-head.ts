@@ -4,6 +4,8 @@ import type { DownstreamRequest } from '../caller/downstream.ts';
 import type { Asked } from '../kinds/asked.ts';
 import { operationOf, spendsUncounted, traitsOf } from '../kinds/operations.ts';
 import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
+import { pathWithoutSecrets, takeOutSecrets } from '../service/presented-keys.ts';
+import type { ServiceCaller } from '../service/service-caller.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import type { Operation } from '../shared/operation.ts';
 import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
@@ -16,23 +18,26 @@ export const MAX_ID_LENGTH = 256;
 /** What the head of a request says, before its body is read. */
 export type RequestHead = Omit<
   ModelRequest,
-  'body' | 'bodyDigest' | 'print' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
+  'body' | 'bodyDigest' | 'print' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending' | 'visit'
 > & { readonly operation: Operation };
 
 /**
+ * @param client the caller of the service; undefined beside an agent
  * @param tokensPerTask the operator's budget for a task; 0 is none
  */
 export function readHead(
   request: DownstreamRequest,
-  asked: Asked,
+  target: Asked,
+  client: ServiceCaller | undefined,
   receivedMs: number,
   ownerCalls: OwnerCalls | undefined,
   budgets: TaskBudgets,
   tokensPerTask: number,
 ): RequestHead {
   const method = request.method ?? 'GET';
-  const { path, api } = asked;
   const headers = plainHeaders(request.headers);
+  const asked = client === undefined ? target : ofService(target, headers);
+  const { path, api } = asked;
   const ownerCall = ownerCalls?.find(headers);
   const taskId = idOf(headers['x-task-id']) ?? ownerCall?.taskId ?? '';
   const plain = path.split('?', 1)[0]!;
@@ -48,20 +53,30 @@ export function readHead(
     receivedMs,
     clientAtMs: receivedMs + clientPatienceMs(headers),
     retryCount: clientRetryCount(headers),
-    caller: taskKey(ownerCall, task) || task,
+    caller: client?.name ?? (taskKey(ownerCall, task) || task),
+    client,
     ownerCall,
     taskId,
-    budget: isBounded ? requestBudget({ ownerCall, taskId, headers }, budgets, tokensPerTask) : undefined,
+    budget: isBounded
+      ? requestBudget({ ownerCall, taskId, headers, client }, budgets, tokensPerTask)
+      : undefined,
   };
+}
+
+/** The credentials of a caller of the service have done their work: nothing behind this sees them. */
+function ofService(target: Asked, headers: HttpHeaders): Asked {
+  takeOutSecrets(headers);
+  return { ...target, path: pathWithoutSecrets(target.path), isOfService: true };
 }
 
 /** Returns the budget that a request draws on, whatever its operation; undefined without one. */
 export function requestBudget(
-  { ownerCall, taskId, headers }: BudgetedRequest,
+  { ownerCall, taskId, headers, client }: BudgetedRequest,
   budgets: TaskBudgets,
   tokensPerTask: number,
 ) {
-  const key = taskKey(ownerCall, taskOf(taskId, headers));
+  const task = taskKey(ownerCall, taskOf(taskId, headers));
+  const key = client === undefined || task === '' ? task : `${client.name} ${task}`;
   return budgets.forRequest(ownerCall, key, headers, tokensPerTask);
 }
 
@@ -69,6 +84,7 @@ interface BudgetedRequest {
   readonly ownerCall: OwnerCall | undefined;
   readonly taskId: string;
   readonly headers: HttpHeaders;
+  readonly client: ServiceCaller | undefined;
 }
 
 /** Returns the task of a request, or its trace where it names no task. */

@@ -50,6 +50,7 @@ const MODEL_MAX_LENGTH = 256;
 /** The keys at the top level of a request that a policy reads, or changes. */
 export const READ_KEYS: ReadonlySet<string> = new Set([
   'model',
+  'models',
   'stream',
   'stream_options',
   'temperature',

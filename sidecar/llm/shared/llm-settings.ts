@@ -15,6 +15,7 @@ import {
 import type { SettingsOf } from '../../settings/settings-of.ts';
 import { ADDED_FIELDS } from './addable-fields.ts';
 import { KIND_NAMES, ROUTED_OPERATIONS } from './operation.ts';
+import { llmCaller, serviceTls } from './service-settings.ts';
 
 const MANY = 1_000_000;
 
@@ -132,6 +133,19 @@ export const llmKeys = {
     .default([])
     .describe(
       'Which models there are, and where they are; the first match wins; [] is any model, at the upstreams in order',
+    ),
+  callers: z
+    .array(llmCaller)
+    .max(10_000)
+    .default([])
+    .describe(
+      'Who may use the egress as a service, each with a key or a certificate; [] is whoever reaches it',
+    ),
+  tls: serviceTls.optional().describe('TLS for callers; cleartext when absent'),
+  replicas: integer(1, 1_000)
+    .default(1)
+    .describe(
+      'How many of these services run: without bus.url each has this share of the limits and budgets of callers',
     ),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')

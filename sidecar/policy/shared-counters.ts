@@ -1,0 +1,25 @@
+/** The interface of counters that several processes share: each takes parts of what a window of time allows them together. */
+
+/** Asks for a part of a counter's total. */
+interface Draw {
+  readonly counter: string;
+  /** The number of the window since 1970. */
+  readonly window: number;
+  /** When the window is over, in milliseconds since 1970; the counter is of no use afterwards. */
+  readonly endsAtMs: number;
+  /** What all processes together may take in the window. */
+  readonly total: number;
+  /** Less than this is of no use: then nothing is taken. */
+  readonly least: number;
+  readonly most: number;
+}
+
+export interface SharedCounters {
+  /**
+   * Takes from `least` to `most` of what is left; resolves with 0 where less is left. Rejects while the counters can't be
+   * reached; what a rejected draw has taken, if anything, is lost until the window ends.
+   */
+  take(draw: Draw): Promise<number>;
+  /** Puts back a part that was taken and not used. */
+  giveBack(counter: string, window: number, amount: number): Promise<void>;
+}
