@@ -1,8 +1,11 @@
 // Callers of a bus on NATS, also while its server is killed and comes back.
 import * as grpc from '@grpc/grpc-js';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
 import t from 'tap';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { KEYS } from '../sidecar/bus/nats/names.ts';
 import { startNats } from '../sidecar/bus/nats/test-support/nats-server.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { waitElsewhere } from './support/bus-callers.ts';
@@ -92,3 +95,23 @@ t.test('callers wait for a bus that comes back, and learn of one that is away', 
   await (await consumer.take()).answer({ answer: 'accepted before' });
   t.match(await queued, { code: 0, response: Buffer.from('accepted before') });
 });
+
+t.test(
+  'who waits for a task whose streams were made anew hears that, and not that it has run',
+  { skip },
+  async (t) => {
+    const nats = await startNats(t);
+    const scene = await startScene(t, { url: `nats://${nats.address}`, consume: { lease: '1s' } });
+    const call = scene.client.unary(taskRequest({ id: 'one' }), { path });
+    await scene.consumer.take();
+    const nc = await connect({ servers: nats.address });
+    t.teardown(() => nc.close());
+    const { streams } = await jetstreamManager(nc);
+    const { config } = await streams.info(KEYS);
+    await streams.delete(KEYS);
+    await streams.add(config);
+    const refused = await call;
+    t.match(refused, { code: grpc.status.UNAVAILABLE, details: /streams were deleted.*send the task again/ });
+    t.strictSame(refused.trailers.get('outrigger-reason'), ['bus_unavailable']);
+  },
+);

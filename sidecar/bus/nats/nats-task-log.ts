@@ -22,7 +22,7 @@ import { Claims } from './claims.ts';
 import { BusConnection } from './connection.ts';
 import { Demand } from './demand.ts';
 import { Listing } from './listing.ts';
-import { cancelSubject, wakeSubjects } from './names.ts';
+import { cancelSubject, KEYS, wakeSubjects } from './names.ts';
 import type { NatsLease } from './nats-lease.ts';
 import type { NatsOptions } from './nats-options.ts';
 import { Presence } from './presence.ts';
@@ -61,6 +61,8 @@ class NatsTaskLog implements TaskLog {
   private readonly presence: Presence;
   private readonly sweep: Sweep;
   private isListening = false;
+  /** When the stream of the keys was made. */
+  private created: string | undefined = undefined;
 
   constructor(options: NatsOptions) {
     const { settings } = options;
@@ -107,6 +109,10 @@ class NatsTaskLog implements TaskLog {
     return [...this.provision.differences];
   }
 
+  get storeId(): string | undefined {
+    return this.created;
+  }
+
   submit(task: NewTask, options: SubmitOptions): Promise<Submitted> {
     return this.submissions.submit(task, options);
   }
@@ -126,6 +132,7 @@ class NatsTaskLog implements TaskLog {
 
   async get(key: TaskKey): Promise<TaskRecord | undefined> {
     const entry = await this.store.current(key);
+    if (entry === undefined) await this.connection.manage((jsm) => this.identify(jsm));
     if (entry === undefined || entry.task.state === 'dropped') return undefined;
     const record = toRecord(entry);
     // Of a run that did not end by itself the key may not know what it wrote.
@@ -205,8 +212,14 @@ class NatsTaskLog implements TaskLog {
 
   private async prepare(jsm: JetStreamManager): Promise<void> {
     await this.provision.prepare(jsm);
+    await this.identify(jsm);
     if (this.isListening) return;
     this.isListening = true;
     this.connection.subscribe(cancelSubject(this.id), (message) => this.claims.told(message.string()));
+  }
+
+  /** A stream that was deleted and made again has none of the tasks of before. */
+  private async identify(jsm: JetStreamManager): Promise<void> {
+    this.created = (await jsm.streams.info(KEYS)).created;
   }
 }

@@ -69,7 +69,7 @@ export const NOT_KEPT: Refusal = {
 };
 
 export const STORE_REPLACED: Refusal = busUnavailable(
-  'the file of the bus in which the task was stored was moved or removed, or bus.url names another bus now; send the task again, which stores and runs it anew',
+  'the bus no longer has what was stored with the task: its file was moved or removed, its streams were deleted, or bus.url names another bus now; send the task again, which stores and runs it anew',
 );
 
 export const NO_MESSAGE: Refusal = {

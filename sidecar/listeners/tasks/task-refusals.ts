@@ -41,9 +41,11 @@ export const OVERSIZE: Refusal = {
 };
 export const UNKNOWN_TASK: Refusal = {
   status: Status.NOT_FOUND,
-  message: 'no such task of this caller; it was never submitted, or was kept long enough',
+  message:
+    'no such task of this caller; it was never submitted to this bus, or was kept long enough (bus.results.max_age)',
   reason: 'task_unknown',
 };
+export const WATCH_CUT: Refusal = busUnavailable('the bus ended the watch; watch from the last sequence on');
 export const OTHER_REQUEST: Refusal = {
   status: Status.ALREADY_EXISTS,
   message: 'idempotency_key names a task with another request; use a new key for a new request',

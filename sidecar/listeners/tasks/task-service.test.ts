@@ -1,14 +1,18 @@
 // outrigger.v1.Tasks over real connections, on the log in a file: who may ask for a task, and how its story is told.
 import { once } from 'node:events';
+import { renameSync } from 'node:fs';
 import { connect, type IncomingHttpHeaders } from 'node:http2';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect as connectNats } from '@nats-io/transport-node';
 import t, { type Test } from 'tap';
 import { SecretVolume, TestAuthority } from '../../../scripts/harness/certificates.ts';
 import { type DataPlane, startDataPlane } from '../../../scripts/harness/data-plane.ts';
 import { grpcMessage, grpcRequest, H2Peer } from '../../../scripts/harness/h2-peer.ts';
 import { DEFAULT_LOG_SETTINGS } from '../../../scripts/harness/task-log-settings.ts';
+import { skipWithout } from '../../../scripts/harness/tool.ts';
 import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { openLocalTaskLog } from '../../bus/local/local-task-log.ts';
 import { LogUnavailableError } from '../../bus/log/log-errors.ts';
@@ -17,6 +21,9 @@ import type { TaskLease, TaskLog } from '../../bus/log/task-log.ts';
 import { BusMemory } from '../../bus/memory/bus-memory.ts';
 import { decodeRequest, encodeResult } from '../../bus/message/payload.ts';
 import { UNSEALED } from '../../bus/message/sealer.ts';
+import { KEYS } from '../../bus/nats/names.ts';
+import { openNatsLog } from '../../bus/nats/nats-task-log.ts';
+import { startNats } from '../../bus/nats/test-support/nats-server.ts';
 import { factsOf } from '../../policy/reasons.ts';
 import type { LocalServices } from '../../proxy/context.ts';
 import { stringField, varintField } from '../../task/protobuf.ts';
@@ -488,3 +495,44 @@ t.test('a watcher gets all chunks in order, and a drain sends it away', async (t
   await waitUntil('the watch ends', () => failed !== undefined);
   t.match(failed, { code: grpc.status.UNAVAILABLE, details: /shutting down/ });
 });
+
+t.test('a watcher whose task went with its store hears that, and not that all is well', async (t) => {
+  const file = join(t.testdir(), 'tasks.db');
+  const local = await openLocalTaskLog(file, settings);
+  t.teardown(() => local.close());
+  await hearsOfLostStore(t, local, async () => {
+    for (const suffix of ['', '-wal', '-shm']) renameSync(file + suffix, `${file}-old${suffix}`);
+  });
+
+  if (skipWithout('nats-server') !== false) return;
+  const server = await startNats(t);
+  // A silent task is looked at when its time is over.
+  const nats = await openNatsLog({ servers: [server.address], settings: { ...settings, maxAgeMs: 1_500 } });
+  t.teardown(() => nats.close());
+  await hearsOfLostStore(t, nats, async () => {
+    const nc = await connectNats({ servers: server.address });
+    const { streams } = await jetstreamManager(nc);
+    const { config } = await streams.info(KEYS);
+    await streams.delete(KEYS);
+    await streams.add(config);
+    await nc.close();
+  });
+});
+
+async function hearsOfLostStore(t: Test, log: TaskLog, lose: () => Promise<void>): Promise<void> {
+  const plane = await sidecarOn(t, log);
+  const client = new Client(t, plane.outboundPort);
+  const task = { task_id: 'one', agent_type: 'research', input: 'x' };
+  const { id } = await client.ask('Submit', { task });
+  const stream = client.watch(id);
+  await once(stream, 'data');
+  await lose();
+  const cut = await storyOf(stream).catch((error: grpc.ServiceError) => error);
+  t.match(cut, { code: grpc.status.UNAVAILABLE, details: /moved or removed/ });
+  await waitUntil('another store is there', () => log.connected);
+  t.match(await client.refusal('Get', { id }), {
+    code: 'NOT_FOUND',
+    reason: 'task_unknown',
+    details: /this bus/,
+  });
+}

@@ -4,7 +4,7 @@ import { Room } from '../../bus/memory/room.ts';
 import { callerOf, newTask } from '../../bus/message/new-task.ts';
 import type { Fields } from '../../bus/message/payload.ts';
 import type { Publishing } from '../../bus/publisher/publishing.ts';
-import { OUTCOME_UNKNOWN } from '../../bus/publisher/refusals.ts';
+import { OUTCOME_UNKNOWN, STORE_REPLACED } from '../../bus/publisher/refusals.ts';
 import { REQUEST_COPIES } from '../../bus/publisher/request-reader.ts';
 import { submitInTime } from '../../bus/publisher/submission.ts';
 import { Status } from '../../grpc/status.ts';
@@ -43,6 +43,7 @@ import {
   tooMany,
   UNKNOWN_TASK,
   valid,
+  WATCH_CUT,
 } from './task-refusals.ts';
 import { TaskStory, type Told } from './task-story.ts';
 
@@ -306,6 +307,7 @@ export class TaskService implements LocalServices {
   private async watch(call: LocalCall, message: Buffer, bus: TaskBus): Promise<void> {
     const { id, fromSequence, withoutLarge } = valid(readWatch(message));
     const record = await this.find(call, { id }, bus);
+    const { storeId } = bus.log;
     const held = Math.max(0, Math.min(fromSequence, Number.MAX_SAFE_INTEGER) - 1);
     const story = new TaskStory(record, held, (payload) => bus.sealer.open(payload));
     const tell = async (told: Iterable<Told>): Promise<void> => {
@@ -321,7 +323,14 @@ export class TaskService implements LocalServices {
     } finally {
       room.give();
     }
+    if (!story.isOver && !call.gone.aborted) throw await this.cutShort(id, storeId, bus);
     await tell(story.finish());
+  }
+
+  /** The log has no more to say of a task that it had and that has not ended. */
+  private async cutShort(id: string, storeId: string | undefined, { log }: TaskBus): Promise<RefusedCall> {
+    if ((await log.get(id)) !== undefined) return new RefusedCall(WATCH_CUT);
+    return new RefusedCall(log.storeId === storeId ? UNKNOWN_TASK : STORE_REPLACED);
   }
 
   /** The task of this name, if the caller has submitted it. Others learn nothing of it, not even that it is there. */

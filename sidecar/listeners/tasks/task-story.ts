@@ -72,6 +72,11 @@ export class TaskStory {
     yield* this.tellState();
   }
 
+  /** Whether the task has ended. */
+  get isOver(): boolean {
+    return hasEnded(this.record);
+  }
+
   /** The log's events are over. */
   *finish(): Generator<Told> {
     const { record, heldRun } = this;
