@@ -1,6 +1,5 @@
 // The tool runner behind a real sidecar: what its tools do, what ends a run, and what is left of it.
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
@@ -12,24 +11,11 @@ import { startProcess } from '../scripts/harness/process.ts';
 import { startSidecar } from '../scripts/harness/sidecar.ts';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import { startToolRunner, ToolRunnerClient } from './support/tool-runner.ts';
+import { processesWith, startToolRunner, ToolRunnerClient } from './support/tool-runner.ts';
 
 t.setTimeout(180_000);
 const skip =
   skipWithout('bwrap', 'confine') || (process.getuid?.() !== 0 && 'needs root to become another user');
-
-/** The processes whose command line has this text, and begins with the other one. */
-function processesWith(text: string, start = ''): string[] {
-  return readdirSync('/proc').filter((pid) => {
-    if (!/^\d+$/.test(pid)) return false;
-    try {
-      const line = readFileSync(join('/proc', pid, 'cmdline'), 'utf8');
-      return line.includes(text) && line.startsWith(start);
-    } catch {
-      return false;
-    }
-  });
-}
 
 async function scene(t: Test, tools: object = {}) {
   const runner = await startToolRunner(t, tools);

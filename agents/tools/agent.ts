@@ -17,7 +17,7 @@ try {
   const tools = readToolsSettings(process.env);
   mkdirSync(tools.workspaces.path, { recursive: true, mode: 0o711 });
   await startTracing('tools-agent', process.env);
-  const runner = await startToolRunner(settings, tools, log);
+  const runner = await startToolRunner(settings, tools, log, process.env);
   let signalled = false;
   const stop = async (signal: NodeJS.Signals) => {
     if (signalled) endProcess(1);
@@ -31,7 +31,7 @@ try {
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
   const { tier, problems } = runner.proof;
-  const fields = { address: runner.address, status: runner.status, tier, problems };
+  const fields = { address: runner.address, status: runner.status, mcp: runner.mcp, tier, problems };
   if (runner.problem === undefined) log.info(fields, 'listening');
   else log.error(fields, `listening, but not ready: ${runner.problem}`);
 } catch (error) {

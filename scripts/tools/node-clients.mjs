@@ -1,4 +1,4 @@
-// Clients of models for Node that only tests use, each in a folder of its own.
+// Clients of models and of tools for Node that only tests use, each in a folder of its own.
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
@@ -8,6 +8,9 @@ import { cache } from './paths.mjs';
 /** Name of the tool → the package, its version, and the file that a test imports. */
 const clients = {
   'anthropic-node': { name: '@anthropic-ai/sdk', version: '1.14.0', file: 'index.mjs' },
+  'mcp-node': { name: '@modelcontextprotocol/client', version: '2.4.0', file: 'dist/index.mjs' },
+  // The one before, which many agents still use.
+  'mcp-node-v1': { name: '@modelcontextprotocol/sdk', version: '1.32.2', file: 'dist/esm/client/index.js' },
 };
 const limitMs = 5 * 60_000;
 

@@ -27,6 +27,8 @@ const modelClients = [
   'langchain-openai==1.7.4',
   'websockets==16.1.1',
 ];
+/** The official client and server of MCP. */
+const modelContextProtocol = ['mcp==2.3.0'];
 /** What builds the Python package (python/), and what agents with it, and on plain grpcio, run on. */
 const agentPackage = [
   'build==1.6.1',
@@ -58,6 +60,7 @@ export async function installPython(record, wants) {
   await Promise.all([
     wants.tests ? provide(record, 'python', 'venv', 'python3', peers) : undefined,
     wants.tests ? provide(record, 'model-clients', 'venv-models', 'python3', modelClients) : undefined,
+    wants.tests ? provide(record, 'mcp-python', 'venv-mcp', 'python3', modelContextProtocol) : undefined,
     wants.tests ? provideKubernetes(record) : undefined,
     wants.tests
       ? provide(record, 'python-opentelemetry', 'venv-opentelemetry', 'python3', opentelemetry)

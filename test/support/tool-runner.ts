@@ -1,6 +1,14 @@
 // A tool runner as a process, behind a real sidecar, and its client.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Client, credentials, Metadata, makeClientConstructor, type ServiceError } from '@grpc/grpc-js';
@@ -68,9 +76,10 @@ export async function startToolRunner(
     exit = code;
   });
   await waitUntil('the tool runner answers', async () => {
-    if (exit !== undefined) throw new Error(`the tool runner ended with ${exit}:\n${started.logs()}`);
+    if (exit !== undefined) return true;
     return (await fetch(`http://${status}/stats`).catch(() => undefined))?.ok === true;
   });
+  if (exit !== undefined) throw new Error(`the tool runner ended with ${exit}:\n${started.logs()}`);
   return { ...started, address, status, folder };
 }
 
@@ -135,4 +144,17 @@ function requestOf({ tool, args = {}, callId = '', taskId = '', timeoutMs = 60_0
   for (const [name, value] of Object.entries(metadata)) fields.set(name, value);
   const request = { tool_name: tool, arguments: JSON.stringify(args), call_id: callId, task_id: taskId };
   return [request, fields, { deadline: Date.now() + timeoutMs }] as const;
+}
+
+/** The processes whose command line has this text, and begins with the other one. */
+export function processesWith(text: string, start = ''): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      const line = readFileSync(join('/proc', pid, 'cmdline'), 'utf8');
+      return line.includes(text) && line.startsWith(start);
+    } catch {
+      return false;
+    }
+  });
 }

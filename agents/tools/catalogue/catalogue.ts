@@ -26,6 +26,10 @@ export class Catalogue {
     for (const tool of this.tools) this.byName.set(tool.name, { tool, check: checkOf(tool) });
   }
 
+  has(name: string): boolean {
+    return this.byName.has(name);
+  }
+
   /** @throws AgentError NOT_FOUND */
   get(name: string): Tool {
     const known = this.byName.get(name);

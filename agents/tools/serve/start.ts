@@ -1,6 +1,7 @@
 /** Puts the tool runner together: attacks the sandbox, and serves. */
 import { chmodSync, mkdirSync } from 'node:fs';
 import type { Logger } from 'pino';
+import type { Environment } from '../../process/environment.ts';
 import { toolsService, toolsServiceName } from '../../protocol/definitions.ts';
 import { startAgentServer } from '../../runtime/server.ts';
 import type { RuntimeSettings } from '../../runtime/settings.ts';
@@ -17,6 +18,8 @@ export interface RunningToolRunner {
   readonly address: string;
   /** Of the status listener; undefined where it is turned off. */
   readonly status: string | undefined;
+  /** Of MCP; undefined where it is turned off. */
+  readonly mcp: string | undefined;
   readonly proof: Proof;
   /** Why it is not ready. */
   readonly problem: string | undefined;
@@ -29,6 +32,7 @@ export async function startToolRunner(
   settings: RuntimeSettings,
   tools: ToolsSettings,
   log: Logger,
+  environment: Environment,
 ): Promise<RunningToolRunner> {
   const folder = tools.workspaces.path;
   mkdirSync(folder, { recursive: true });
@@ -38,6 +42,7 @@ export async function startToolRunner(
   const proof = await attackSandbox(programs, folder);
   const counts = new RunCounts();
   const runner = new Runner(tools, proof, counts);
+  const mcp = await startMcp(tools, environment, runner, log);
   const server = await startAgentServer(toolsAgent(runner), settings, log, {
     services: [toolsServiceName],
     problem: () => runner.problem,
@@ -55,13 +60,22 @@ export async function startToolRunner(
   return {
     address: server.address,
     status: status?.address,
+    mcp: mcp?.address,
     proof,
     problem: runner.problem,
     async stop(limitMs) {
-      const finished = await server.stop(limitMs);
+      const finished = await Promise.all([server.stop(limitMs), mcp?.stop(limitMs) ?? true]);
       status?.close();
       runner.close();
-      return finished;
+      return finished.every(Boolean);
     },
   };
+}
+
+/** Its libraries are loaded only where it is turned on. */
+async function startMcp({ mcp }: ToolsSettings, environment: Environment, runner: Runner, log: Logger) {
+  const { listen } = mcp;
+  if (listen === null) return undefined;
+  const { startMcpListener } = await import('../mcp/listener.ts');
+  return startMcpListener({ ...mcp, listen }, environment, runner, log);
 }

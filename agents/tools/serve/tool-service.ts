@@ -61,7 +61,8 @@ function runTraced(
 ): Promise<ToolOutcome> {
   const { tool_name: tool, arguments: json, call_id: callId, task_id: taskId } = call.request;
   const request: ToolRequest = { tool, arguments: json, callId, taskId, caller: callerOf(call.metadata) };
-  return traced(request, call.metadata, () => runner.run(request, signal, onOutput));
+  const headerOf = (name: string) => call.metadata.get(name)[0];
+  return traced(request, headerOf, () => runner.run(request, signal, onOutput));
 }
 
 /** Gives the work a signal that fires when the caller leaves, at the deadline, and when the runner stops. */

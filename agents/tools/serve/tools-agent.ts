@@ -16,7 +16,8 @@ const taskInput = z.strictObject({
 export function toolsAgent(runner: Runner): Agent {
   const carryOut = (task: TaskRequest, context: TaskContext) => {
     const request = requestOf(task, context);
-    return traced(request, context.metadata, () => runner.run(request, context.signal));
+    const headerOf = (name: string) => context.metadata.get(name)[0];
+    return traced(request, headerOf, () => runner.run(request, context.signal));
   };
   return {
     name: 'tools-agent',

@@ -1,18 +1,21 @@
 /** The span of a tool's run, by OpenTelemetry's conventions for generative AI. */
-import type { Metadata } from '@grpc/grpc-js';
 import { AgentError } from '../../runtime/errors.ts';
 import { beginWork, traceHeaders } from '../../tracing/tracing.ts';
 import type { ToolOutcome, ToolRequest } from '../run/tool-run.ts';
 
-/** Runs the call inside a span `execute_tool NAME`; arguments and results are no part of it. */
+/**
+ * Runs the call inside a span `execute_tool NAME`; arguments and results are no part of it.
+ *
+ * @param headerOf the header of the call that carries a trace
+ */
 export async function traced(
   { tool, callId }: ToolRequest,
-  metadata: Metadata,
+  headerOf: (name: (typeof traceHeaders)[number]) => unknown,
   run: () => Promise<ToolOutcome>,
 ): Promise<ToolOutcome> {
   const incoming: Record<string, string> = {};
   for (const name of traceHeaders) {
-    const value = metadata.get(name)[0];
+    const value = headerOf(name);
     if (typeof value === 'string') incoming[name] = value;
   }
   const name = tool.slice(0, 64);

@@ -8,6 +8,7 @@ import { type Environment, SettingError } from '../../process/environment.ts';
 import { usualLimits } from '../sandbox/limits.ts';
 import { tiers } from '../sandbox/tiers.ts';
 import { count, duration, listenAddress, size } from './kinds.ts';
+import { mcpSettings } from './mcp-settings.ts';
 
 const limits = z.strictObject({
   cpu: duration.optional(),
@@ -67,6 +68,7 @@ const toolsSettings = z.strictObject({
     .strictObject({ max_age: duration.prefault('10m'), max_bytes: size.prefault('64MiB') })
     .prefault({}),
   status: z.strictObject({ listen: listenAddress.nullable().default('127.0.0.1:15030') }).prefault({}),
+  mcp: mcpSettings.prefault({}),
   built_in: z.array(z.enum(builtInNames)).default([...builtInNames]),
   defined: z.array(operatorTool).max(200).default([]),
 });
