@@ -5,6 +5,7 @@
 import { programFor, programTitles } from './programs.ts';
 import { type Kind, readQuestion } from './question.ts';
 import { type Subject, subjects, subjectsOf } from './subjects.ts';
+import { supportAnswer } from './support.ts';
 
 const quoteChars = 240;
 
@@ -27,6 +28,8 @@ export function compose(role: string, text: string): string {
 }
 
 function bodyOf(role: string, asked: string): string {
+  const support = supportAnswer(role, asked);
+  if (support !== undefined) return support;
   const { kind, about, sides } = readQuestion(asked);
   const [first, second] = subjectsOf(asked);
   if (kind === 'haiku') return haiku(role, about, first);

@@ -22,6 +22,8 @@ export interface MoreHealth {
   readonly services?: readonly string[];
   /** Why the agent takes no tasks; undefined while it does. Asked for at each check. */
   problem?(): string | undefined;
+  /** Why one of `services` takes no tasks; undefined while it does. */
+  serviceProblem?(service: string): string | undefined;
   /** Added to the checks of HealthCheck. */
   checks?(): Readonly<Record<string, string>>;
 }
@@ -94,6 +96,7 @@ export class Health {
 
   private statusOf(service: string): ServingStatus {
     if (!this.knownServices.has(service)) return 'SERVICE_UNKNOWN';
-    return this.serving && this.more.problem?.() === undefined ? 'SERVING' : 'NOT_SERVING';
+    const problem = this.more.problem?.() ?? this.more.serviceProblem?.(service);
+    return this.serving && problem === undefined ? 'SERVING' : 'NOT_SERVING';
   }
 }

@@ -7,6 +7,8 @@ import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.
 /** A task for another agent. The ids, the trace and the deadline come from the calling agent's task. */
 interface Subtask {
   input: string;
+  /** Which agent, where several serve under one name; '' if omitted. */
+  agent_type?: string;
   metadata?: Record<string, string>;
   max_tokens?: number;
   temperature?: number;

@@ -6,7 +6,8 @@ import { loggedError } from '../process/redact.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { startTracing, stopTracing } from '../tracing/tracing.ts';
 import type { Agent, RunningAgent } from './agent.ts';
-import { type AgentServer, startAgentServer } from './server.ts';
+import { agentOf, type Domain, healthOf } from './domain.ts';
+import { type AgentServer, type MoreServices, startAgentServer } from './server.ts';
 import { readSettings } from './settings.ts';
 
 /**
@@ -16,12 +17,24 @@ import { readSettings } from './settings.ts';
  * the environment variables.
  */
 export async function serveAgent(agent: Agent): Promise<void> {
+  await serve(agent, {});
+}
+
+/**
+ * As `serveAgent`, for several agents in one process, which a task's `agent_type` tells apart. Name them in the sidecars,
+ * too (`agent_types`): then none of them is hurt by what another does.
+ */
+export async function serveDomain(domain: Domain): Promise<void> {
+  await serve(agentOf(domain), healthOf(domain));
+}
+
+async function serve(agent: Agent, more: MoreServices): Promise<void> {
   const log = createLogger(agent.name);
   endOnUnexpectedErrors(log);
   try {
     const settings = readSettings(process.env);
     await startTracing(agent.name, process.env);
-    const server = await startAgentServer(agent, settings, log);
+    const server = await startAgentServer(agent, settings, log, more);
     if (settings.slowByMs > 0) listenToSlow(server, settings.slowByMs, log);
     let signalled = false;
     const stop = async (signal: NodeJS.Signals) => {
@@ -41,6 +54,16 @@ export async function serveAgent(agent: Agent): Promise<void> {
     log.fatal({ err: loggedError(error, [process.env['OPENAI_API_KEY'] ?? '']) }, 'cannot start');
     process.exitCode = 1;
   }
+}
+
+/**
+ * Starts the agents of a domain in this process, for their tests; otherwise as `startAgent`.
+ *
+ * @throws as `startAgent`
+ */
+export async function startDomain(domain: Domain, listen = '127.0.0.1:0'): Promise<RunningAgent> {
+  const settings = { ...readSettings(process.env), listen };
+  return startAgentServer(agentOf(domain), settings, createLogger(domain.name), healthOf(domain));
 }
 
 /**
@@ -66,5 +89,6 @@ export type { TaskRequest, TaskResponse } from '../protocol/messages.ts';
 export type { Agent, RunningAgent, TaskResult } from './agent.ts';
 export { answerWithTools, type Conversation, streamWithTools } from './answer-with-tools.ts';
 export { type CallAgentOptions, callAgent, type NewTask, streamAgent } from './call-agent.ts';
+export type { Domain, DomainAgent } from './domain.ts';
 export { AgentError } from './errors.ts';
 export type { TaskContext } from './task-context.ts';
