@@ -233,6 +233,9 @@ t.test('each stream of a lost connection goes on with what its caller has not re
         for (const [n, call] of calls.entries()) {
           const byte = got[n]!.length;
           if (!call.resumable!.mayResumeAt(byte)) throw new Error(`stream ${n} has not byte ${byte}`);
+          for (const [at, name] of call.resumable!.allNames.entries())
+            if ((at === 0 ? resumptions.named(name) : resumptions.cameOn(name)) !== call.resumable)
+              throw new Error(`stream ${n} is not found by its name`);
           resumptions.goOn(call.resumable!, wire.streams[n]!, byte);
           resumed++;
         }
@@ -250,6 +253,10 @@ t.test('each stream of a lost connection goes on with what its caller has not re
         if (wire.ends.has(2 * n + 1) !== over.has(n)) throw new Error(`stream ${n} has another end`);
       }
       for (const call of calls) call.resumable!.giveUp();
+      for (const call of calls)
+        for (const name of call.resumable!.allNames)
+          if (resumptions.named(name) !== undefined || resumptions.cameOn(name) !== undefined)
+            throw new Error('a stream that is over is found');
       return taken === 0 && resumptions.sizes.streams === 0;
     }),
     { numRuns: 60, interruptAfterTimeLimit: 4_000 },

@@ -93,6 +93,15 @@ export class ResumableStream
     return this.stream.closed;
   }
 
+  /** The name of the run, and that of the stream on which the caller has sent its task. */
+  get allNames(): readonly StreamName[] {
+    const { names, firstId: id } = this;
+    return [
+      { connection: names.ours, id },
+      { connection: names.callers, id },
+    ];
+  }
+
   /** Whether the run has this name. */
   isNamed({ connection, id }: StreamName): boolean {
     return id === this.firstId && connection === this.names.ours;

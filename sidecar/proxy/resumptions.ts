@@ -9,6 +9,7 @@ import { ResumableStream } from './resumable-stream.ts';
 import type { Keeper, ReturningCall } from './returning-call.ts';
 import type { Room } from './spare-memory.ts';
 import type { StreamName } from './stream-names.ts';
+import { StreamsByName } from './streams-by-name.ts';
 import { WaitingLine } from './waiting-line.ts';
 
 /** The most ends at a time; older ones make room for younger ones. */
@@ -42,6 +43,7 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
   readonly environment: ResumptionEnvironment;
   /** The connections that carry such streams. */
   private readonly carriers = new LinkedList<Carrier<ResumableStream>>();
+  private readonly names = new StreamsByName(this.carriers);
   private readonly cut: WaitingLine<ResumableStream>;
   private readonly ended: WaitingLine<ResumableStream>;
 
@@ -98,7 +100,7 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
     for (const { call } of this.cut) if (call !== undefined) yield call;
   }
 
-  /** All streams. A name is looked up only when a caller comes back, so no call pays for a table of them. */
+  /** All streams. */
   private *all(): Generator<ResumableStream> {
     yield* this.cut;
     for (let carrier = this.carriers.oldest; carrier !== undefined; carrier = carrier.newer)
@@ -107,13 +109,13 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
 
   /** The stream of this run. */
   named(name: StreamName): ResumableStream | undefined {
-    for (const stream of this.all()) if (stream.isNamed(name)) return stream;
-    return undefined;
+    return this.names.named(name);
   }
 
   /** The stream of the task that came on this one, whose connection we may still take for open. */
   cameOn(name: StreamName): ResumableStream | undefined {
-    for (const stream of this.all()) if (stream.cameOn(name)) return stream;
+    const found = this.names.cameOn(name);
+    if (found !== undefined) return found;
     const call = this.environment.callOf(name);
     if (call === undefined || call.progress.isDone || !call.request.ended) return undefined;
     call.resumable ??= this.begin(call);
@@ -150,7 +152,9 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
 
   await(stream: ResumableStream): void {
     stream.park();
-    if (stream.isCut) this.waitIn(this.cut, stream, this.environment.lingerMs());
+    if (!stream.isCut) return;
+    this.names.add(stream);
+    this.waitIn(this.cut, stream, this.environment.lingerMs());
   }
 
   keepEnd(stream: ResumableStream): void {
@@ -166,11 +170,15 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
 
   forget(stream: ResumableStream): void {
     stream.place?.leave();
+    this.names.remove(stream);
   }
 
   /** The caller asks for the rest over this stream. */
   goOn(found: ResumableStream, stream: Stream, byte: number): void {
-    if (!found.isCut) found.parkOpen();
+    if (!found.isCut) {
+      found.parkOpen();
+      if (found.isCut) this.names.add(found);
+    }
     found.place?.leave();
     found.resumeOn(stream, this.carrierOf(stream.connection), byte);
     if (found.call === undefined && !found.isOver && !found.isCut) this.keepEnd(found);
