@@ -1,5 +1,6 @@
 /** Puts the data plane together, reconfigures it and drains it. */
 import { randomUUID } from 'node:crypto';
+import { StandingShares } from '../bus/standing-shares.ts';
 import { heldNow } from '../clock/held-time.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';
 import { WheelDriver } from '../clock/wheel-driver.ts';
@@ -63,6 +64,8 @@ export type Serves = 'all' | 'llm';
 
 /** How often a draining sidecar checks whether its last connection has closed. */
 const DRAIN_POLL_MS = 20;
+/** How long the end of a drain waits until other replicas may have what this one did not use. */
+const GIVE_BACK_MS = 1_000;
 
 /**
  * The data plane: both gRPC listeners, the LLM egress and the state that they share. `process/start.ts` has the HTTP
@@ -75,6 +78,8 @@ export class Sidecar {
   readonly busSide: BusSide;
   readonly journal: Journal;
   readonly journalStats = new JournalStats();
+  /** What replicas of the service share, where there is a bus. */
+  readonly shares = new StandingShares();
   readonly inboundCalls = new InboundCalls();
   readonly wheel = new TimerWheel();
   readonly clock: () => number;
@@ -131,19 +136,22 @@ export class Sidecar {
       events: observer,
       ownerCalls: new InboundLink(inboundCalls),
       journal: this.journal,
+      counters: () => (this.sharesOverBus ? this.shares : undefined),
+      certificates: this.environment.certificates!,
     });
     this.llm.stats.agent = config.name;
   }
 
   /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
-    this.busSide.apply(this.config, this.inbound, this.outbound);
-    this.journal.apply(this.config);
+    this.applyShares(this.config);
     if (this.serves === 'llm') {
       this.llmAddress = await this.llm.listen(this.config.llm.listen);
       this.setState('running');
       return;
     }
+    this.busSide.apply(this.config, this.inbound, this.outbound);
+    this.journal.apply(this.config);
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
@@ -155,6 +163,7 @@ export class Sidecar {
   *credentials(): Generator<Credentials> {
     const { tlsAcceptor } = this.inbound.listener;
     if (tlsAcceptor !== undefined) yield tlsAcceptor.credentials;
+    if (this.llm.credentials !== undefined) yield this.llm.credentials;
     yield* this.outbound.clusters.credentials();
   }
 
@@ -242,13 +251,25 @@ export class Sidecar {
 
   private use(config: Config): void {
     const { inbound, outbound, llm } = this;
+    this.applyShares(config);
+    llm.stats.agent = config.name;
+    llm.apply(config.llm);
+    if (this.serves === 'llm') return;
     this.busSide.apply(config, inbound, outbound);
     this.journal.apply(config);
     inbound.apply(config);
     outbound.apply(config);
-    if (this.state === 'running' && this.serves === 'all') this.busSide.consume(inbound, this.environment);
-    llm.stats.agent = config.name;
-    llm.apply(config.llm);
+    if (this.state === 'running') this.busSide.consume(inbound, this.environment);
+  }
+
+  private get sharesOverBus(): boolean {
+    const { bus, llm } = this.config;
+    return bus.url !== undefined && llm.callers.length > 0;
+  }
+
+  private applyShares({ bus, llm, name }: Config): void {
+    if (bus.url !== undefined && llm.callers.length > 0) this.shares.apply(bus, name);
+    else this.shares.close();
   }
 
   private setState(state: DrainState): void {
@@ -277,7 +298,7 @@ export class Sidecar {
     if (inbound.stats.activeCalls + outbound.stats.activeCalls + llm.activeRequests > 0)
       this.setState('ended');
     this.endCalls();
-    await this.busSide.stored();
+    await Promise.all([this.busSide.stored(), Promise.race([llm.giveBack(), sleep(GIVE_BACK_MS)])]);
     // The answers just written need a turn of the event loop to reach the socket.
     await sleep(DRAIN_POLL_MS);
     this.close();
@@ -338,6 +359,7 @@ export class Sidecar {
     this.llm.close();
     this.busSide.close();
     void this.journal.close();
+    this.shares.close();
     this.driver.stop();
     this.setState('stopped');
   }

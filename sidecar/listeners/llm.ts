@@ -11,7 +11,7 @@ import type { LlmObserver } from '../llm/shared/request-observer.ts';
 import { SentAhead } from '../node/sent-ahead.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
-import type { CredentialsListener } from '../tls/credentials.ts';
+import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
 import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
@@ -78,7 +78,7 @@ export class LlmListener {
     this.settings = settings;
     const logBody = (direction: 'request' | 'answer', body: string): void => this.onBody(direction, body);
     this.environment = {
-      counters: undefined,
+      counters: () => undefined,
       wallClock: Date.now,
       ...environment,
       variables: process.env,
@@ -264,6 +264,16 @@ export class LlmListener {
   drain(): void {
     if (!this.isDraining) this.state = step(LISTENER_ARROWS, this.state, 'draining');
     this.egress?.drain();
+  }
+
+  /** Those of its certificate; undefined without TLS. */
+  get credentials(): Credentials | undefined {
+    return this.tls.credentials;
+  }
+
+  /** Gives back what this replica holds of its callers' limits and budgets, and does not use. */
+  async giveBack(): Promise<void> {
+    await this.egress?.giveBack();
   }
 
   /** The time to drain is over: ends the remaining requests with `draining`. */

@@ -368,8 +368,14 @@ export class Egress {
     this.tunnels.endForDrain();
   }
 
+  /** Gives back what this replica holds of its callers' limits and budgets, and does not use. */
+  async giveBack(): Promise<void> {
+    await this.door.known.giveBack();
+  }
+
   close(): void {
     this.door.isClosing = true;
+    this.door.known.close();
     this.endRequests();
     this.tunnels.close();
     this.context.gate.close();

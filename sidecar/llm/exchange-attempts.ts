@@ -54,6 +54,8 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
   /** The most tokens that the request may use, for the limits of a minute. */
   readonly minuteTokens: number;
   count = 0;
+  /** What the last attempt that did not begin would have needed of the budget. */
+  neededTokens = 0;
   /** Undefined while none runs. */
   running: ProviderAttempt | undefined = undefined;
   /** What the running or the last attempt takes of its upstream. */
@@ -116,6 +118,8 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const reservation = budget?.reserve(spending.inputTokens + mostOutput);
     if (budget !== undefined && reservation === undefined) {
       upstream.breaker.settle(admission, 'neutral');
+      this.choice.untry(target);
+      this.neededTokens = spending.inputTokens + mostOutput;
       return 'no_tokens';
     }
     this.count++;

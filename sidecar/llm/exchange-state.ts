@@ -10,6 +10,7 @@
  *
  * - `in_line`: it waits for the limits of a minute;
  * - `choosing`: it looks for the upstream of its next attempt, within one call;
+ * - `fetching`: its budget is shared by replicas, and this one gets more of it; then it chooses again;
  * - `waiting`: it waits until it may send the next attempt, because the upstream rests or for a back-off;
  * - `attempting`: a provider attempt runs.
  *
@@ -17,12 +18,20 @@
  */
 import type { Arrows } from '../errors/illegal-step.ts';
 
-export type ExchangeState = 'created' | 'in_line' | 'choosing' | 'waiting' | 'attempting' | 'over';
+export type ExchangeState =
+  | 'created'
+  | 'in_line'
+  | 'choosing'
+  | 'fetching'
+  | 'waiting'
+  | 'attempting'
+  | 'over';
 
 export const EXCHANGE_ARROWS: Arrows<ExchangeState> = {
   created: ['in_line', 'choosing', 'over'],
   in_line: ['choosing', 'over'],
-  choosing: ['waiting', 'attempting', 'over'],
+  choosing: ['fetching', 'waiting', 'attempting', 'over'],
+  fetching: ['choosing', 'over'],
   waiting: ['choosing', 'over'],
   attempting: ['choosing', 'over'],
   over: [],

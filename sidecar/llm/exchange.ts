@@ -30,6 +30,12 @@ import { infoOf, type ModelRequest } from './request/model-request.ts';
 import type { HttpHeaders } from './shared/headers.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './shared/request-observer.ts';
 
+/** Other requests may take what was fetched for this one. */
+const MAX_FETCHES = 8;
+const BUS_AWAY =
+  "the bus that shares the budget of a day among replicas can't be reached, and this replica has used what it had; try again later";
+const BUS_AGAIN_MS = 5_000;
+
 export class Exchange extends Timer implements AttemptsOwner, Entering {
   readonly request: ModelRequest;
   private readonly context: EgressContext;
@@ -47,6 +53,7 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
   private ticket: Ticket | undefined = undefined;
   /** The upstream whose turn the exchange waits for. */
   private awaited = -1;
+  private fetches = 0;
   /** The status that the caller has received; 0 before. */
   private status = 0;
   /** The message of a refusal; '' without one. */
@@ -128,7 +135,12 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
 
   /** The wait for the next attempt is over. */
   override onTimeout(nowMs: number): void {
+    const isFetching = this.state === 'fetching';
     this.become('choosing');
+    if (isFetching) {
+      this.goOn();
+      return;
+    }
     // Other requests may have learned more about the upstream in the meantime.
     if (this.attempts.choice.mayBegin(this.awaited, nowMs)) this.begin(this.awaited);
     else this.goOn();
@@ -143,15 +155,45 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
       case 'breaker_open':
         this.goOn();
         return;
-      case 'no_tokens': {
-        const left = this.request.budget?.left ?? 0;
-        const message = `the task has ${left} tokens left, and the request may use more; ask for fewer tokens`;
-        this.refuse('budget_exhausted', message, 'over_budget');
+      case 'no_tokens':
+        this.fetchTokens();
         return;
-      }
       default:
         beginning satisfies never;
     }
+  }
+
+  /** Gets more of a budget that replicas share, or refuses. */
+  private fetchTokens(): void {
+    const { budget } = this.request;
+    const needed = this.attempts.neededTokens;
+    const fetching = this.fetches++ < MAX_FETCHES ? budget?.fetch?.(needed) : undefined;
+    if (fetching === undefined) {
+      this.refuseForTokens();
+      return;
+    }
+    this.become('fetching');
+    const { deadlineMs } = this.attempts.choice;
+    if (Number.isFinite(deadlineMs)) this.context.wheel.arm(this, deadlineMs);
+    void fetching.then((fetched) => {
+      if (this.state !== 'fetching') return;
+      this.context.wheel.cancel(this);
+      this.become('choosing');
+      if (fetched === 'more') this.goOn();
+      else if (fetched === 'none') this.refuseForTokens();
+      else
+        this.refuse('limits_unavailable', BUS_AWAY, 'over_budget', {
+          retryAfterMs: BUS_AGAIN_MS,
+          clientDecides: true,
+        });
+    });
+  }
+
+  private refuseForTokens(): void {
+    const shortage = this.request.budget?.shortage(this.attempts.neededTokens);
+    this.refuse('budget_exhausted', shortage?.message ?? '', 'over_budget', {
+      retryAfterMs: shortage?.againMs,
+    });
   }
 
   onCommit(status: number): void {

@@ -31,7 +31,8 @@ const REMEMBER_MS = 250;
 export class LeasedShare {
   readonly counter: string;
   readonly windowMs: number;
-  private readonly counters: SharedCounters | undefined;
+  private readonly countersNow: () => SharedCounters | undefined;
+  private counters: SharedCounters | undefined;
   private total = 0;
   private processes = 1;
   private window = -1;
@@ -44,11 +45,15 @@ export class LeasedShare {
     | { readonly amount: number; readonly untilMs: number; readonly because: Fetched }
     | undefined = undefined;
 
-  /** @param counter the name of the amount, equal in all processes */
-  constructor(counter: string, windowMs: number, counters: SharedCounters | undefined) {
+  /**
+   * @param counter the name of the amount, equal in all processes
+   * @param countersNow undefined while no counters are shared
+   */
+  constructor(counter: string, windowMs: number, countersNow: () => SharedCounters | undefined) {
     this.counter = counter;
     this.windowMs = windowMs;
-    this.counters = counters;
+    this.countersNow = countersNow;
+    this.counters = countersNow();
   }
 
   /** @param total for all processes together; 0 is no bound */
@@ -144,10 +149,18 @@ export class LeasedShare {
     if (this.counters === undefined || this.drawing !== undefined || this.free <= 0) return;
     const amount = this.free;
     this.free = 0;
-    await this.counters.giveBack(this.counter, this.window, amount).catch(() => {});
+    const { counter, window } = this;
+    const of = { counter, window, endsAtMs: (window + 1) * this.windowMs };
+    await this.counters.giveBack(of, amount).catch(() => {});
   }
 
   private roll(nowMs: number): void {
+    const counters = this.countersNow();
+    if (counters !== this.counters) {
+      this.counters = counters;
+      // What was held of the total by other rules is lost until the window ends.
+      if (this.window >= 0) this.free = Math.min(0, this.free);
+    }
     const window = Math.floor(nowMs / this.windowMs);
     // A clock that goes back leaves the later window in use.
     if (window <= this.window) return;

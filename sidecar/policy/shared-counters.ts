@@ -1,12 +1,15 @@
 /** The interface of counters that several processes share: each takes parts of what a window of time allows them together. */
 
-/** Asks for a part of a counter's total. */
-interface Draw {
+export interface CounterWindow {
   readonly counter: string;
   /** The number of the window since 1970. */
   readonly window: number;
   /** When the window is over, in milliseconds since 1970; the counter is of no use afterwards. */
   readonly endsAtMs: number;
+}
+
+/** Asks for a part of a counter's total. */
+export interface Draw extends CounterWindow {
   /** What all processes together may take in the window. */
   readonly total: number;
   /** Less than this is of no use: then nothing is taken. */
@@ -21,5 +24,5 @@ export interface SharedCounters {
    */
   take(draw: Draw): Promise<number>;
   /** Puts back a part that was taken and not used. */
-  giveBack(counter: string, window: number, amount: number): Promise<void>;
+  giveBack(of: CounterWindow, amount: number): Promise<void>;
 }

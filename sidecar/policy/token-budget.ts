@@ -9,6 +9,8 @@
  * A part can be granted to a called agent: it stays reserved here until the call has ended.
  */
 
+import type { Fetched } from './leased-share.ts';
+
 /** The field of a call's metadata, or of a request's headers, that limits the tokens of its task. */
 export const TOKEN_BUDGET_HEADER = 'outrigger-token-budget';
 
@@ -30,6 +32,17 @@ export interface TokenSource {
   reserve(tokens: number): Reservation | undefined;
   /** Replaces the reservation by the real use. Further calls do nothing. */
   settle(reservation: Reservation, usedTokens: number): void;
+  /** Says why so many tokens can't be reserved; undefined where they can. */
+  shortage(tokens: number): Shortage | undefined;
+  /** Gets more tokens from where the budget is shared; undefined where `left` is all there is. */
+  fetch?(tokens: number): Promise<Fetched> | undefined;
+}
+
+export interface Shortage {
+  /** In words for the caller. */
+  readonly message: string;
+  /** When the budget is new, in milliseconds from now; undefined where it never is. */
+  readonly againMs: number | undefined;
 }
 
 export class TokenBudget implements TokenSource {
@@ -73,34 +86,51 @@ export class TokenBudget implements TokenSource {
     reservation.tokens = -1;
     this.spentTokens += Math.max(0, usedTokens);
   }
+
+  shortage(tokens: number): Shortage | undefined {
+    const { left } = this;
+    if (tokens <= left) return undefined;
+    const message = `the task has ${left} tokens left, and the request may use more; ask for fewer tokens`;
+    return { message, againMs: undefined };
+  }
 }
 
 interface JointReservation extends Reservation {
-  readonly parts: readonly [Reservation, Reservation];
+  readonly parts: readonly Reservation[];
 }
 
-/** Two budgets for the same requests: that of the owner call, and the operator's budget for its task. */
+/** Several budgets for the same requests: that of the owner call, the operator's for its task, and those of its caller. */
 export class JointBudget implements TokenSource {
-  private readonly one: TokenBudget;
-  private readonly other: TokenBudget;
+  private readonly sources: readonly TokenSource[];
 
-  constructor(one: TokenBudget, other: TokenBudget) {
-    this.one = one;
-    this.other = other;
+  constructor(...sources: readonly TokenSource[]) {
+    this.sources = sources;
   }
 
   get left(): number {
-    return Math.min(this.one.left, this.other.left);
+    return Math.min(...this.sources.map(({ left }) => left));
   }
 
   reserve(tokens: number): JointReservation | undefined {
     if (!(tokens >= 0) || tokens > this.left) return undefined;
-    return { tokens, parts: [this.one.reserve(tokens)!, this.other.reserve(tokens)!] };
+    return { tokens, parts: this.sources.map((source) => source.reserve(tokens)!) };
   }
 
   settle(reservation: JointReservation, usedTokens: number): void {
     reservation.tokens = -1;
-    this.one.settle(reservation.parts[0], usedTokens);
-    this.other.settle(reservation.parts[1], usedTokens);
+    for (const [index, source] of this.sources.entries())
+      source.settle(reservation.parts[index]!, usedTokens);
+  }
+
+  shortage(tokens: number): Shortage | undefined {
+    return this.lacking(tokens)?.shortage(tokens);
+  }
+
+  fetch(tokens: number): Promise<Fetched> | undefined {
+    return this.lacking(tokens)?.fetch?.(tokens);
+  }
+
+  private lacking(tokens: number): TokenSource | undefined {
+    return this.sources.find(({ left }) => tokens > left);
   }
 }

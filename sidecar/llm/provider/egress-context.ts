@@ -26,8 +26,8 @@ export interface EgressEnvironment {
   readonly journal?: Journal | undefined;
   /** Milliseconds since 1970, by which days and minutes of callers begin. */
   readonly wallClock: () => number;
-  /** What replicas of the service share; undefined where they share nothing. */
-  readonly counters: SharedCounters | undefined;
+  /** What replicas of the service share; undefined where each has its part. */
+  readonly counters: () => SharedCounters | undefined;
   /** Receives bodies, if the configuration turns their log on. */
   readonly logBody: (direction: 'request' | 'answer', body: string) => void;
 }

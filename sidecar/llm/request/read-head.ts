@@ -1,4 +1,5 @@
 /** Reads the head of a request: its operation, its task, its caller, and its budget. */
+import { JointBudget, type TokenSource } from '../../policy/token-budget.ts';
 import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import type { Asked } from '../kinds/asked.ts';
@@ -74,10 +75,13 @@ export function requestBudget(
   { ownerCall, taskId, headers, client }: BudgetedRequest,
   budgets: TaskBudgets,
   tokensPerTask: number,
-) {
+): TokenSource | undefined {
   const task = taskKey(ownerCall, taskOf(taskId, headers));
   const key = client === undefined || task === '' ? task : `${client.name} ${task}`;
-  return budgets.forRequest(ownerCall, key, headers, tokensPerTask);
+  const ofTask = budgets.forRequest(ownerCall, key, headers, tokensPerTask);
+  const ofCaller = client?.budget;
+  if (ofTask === undefined || ofCaller === undefined) return ofTask ?? ofCaller;
+  return new JointBudget(ofTask, ofCaller);
 }
 
 interface BudgetedRequest {

@@ -122,5 +122,5 @@ function unreadable(field: string): string {
 
 /** Returns the message that refuses a request of a task with a budget. */
 export function uncountable(because: string): string {
-  return `the task has a budget of tokens, and those of this request can't be bounded: ${because}`;
+  return `the tokens of the task, or of its caller, are limited, and those of this request can't be bounded: ${because}`;
 }

@@ -27,6 +27,9 @@ export interface Unknown {
   readonly message: string;
 }
 
+/** How often this replica looks for shares that it does not use. */
+const LOOK_MS = 1_000;
+
 const NO_KEY =
   'the request has no key for this service; send the key that its operator gave you as the API key of your client';
 const WRONG_KEY =
@@ -44,6 +47,7 @@ export class KnownCallers {
   private readonly pepper = randomBytes(32);
   private readonly environment: ServiceEnvironment;
   private settings = '';
+  private timer: NodeJS.Timeout | undefined = undefined;
   private texts: readonly (string | undefined)[] = [];
 
   constructor(settings: LlmSettings, environment: ServiceEnvironment) {
@@ -80,6 +84,8 @@ export class KnownCallers {
       caller.settings.keyFile === undefined ? [] : [{ file: new KeyFile(caller.settings.keyFile), caller }],
     );
     this.digestKeys();
+    clearInterval(this.timer);
+    if (this.isOn) this.timer = setInterval(() => this.giveBackIdle(), LOOK_MS).unref();
   }
 
   /** Returns the caller of a request; undefined where there are no callers. */
@@ -99,6 +105,21 @@ export class KnownCallers {
     if (caller !== undefined) return caller;
     if (keys.length > 0) return { message: WRONG_KEY };
     return { message: names === undefined ? NO_KEY : WRONG_NAME };
+  }
+
+  /** Gives back all that is held and not used. */
+  async giveBack(): Promise<void> {
+    const nowMs = this.environment.wallClock();
+    await Promise.all(this.callers.flatMap(({ shares }) => shares.map((share) => share.giveBack(nowMs))));
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  private giveBackIdle(): void {
+    const nowMs = this.environment.wallClock();
+    for (const { shares } of this.callers) for (const share of shares) void share.giveBackIdle(nowMs);
   }
 
   private byKey(key: string): ServiceCaller | undefined {

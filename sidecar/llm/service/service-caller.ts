@@ -7,8 +7,10 @@
 import type { Socket } from 'node:net';
 import { type Fetched, LeasedShare, type SharePart } from '../../policy/leased-share.ts';
 import type { SharedCounters } from '../../policy/shared-counters.ts';
+import type { TokenSource } from '../../policy/token-budget.ts';
 import { matcherOf } from '../shared/model-pattern.ts';
 import type { LlmCallerSettings } from '../shared/service-settings.ts';
+import { DayBudget } from './day-budget.ts';
 
 export interface ServiceEnvironment {
   /** Milliseconds that never go back. */
@@ -17,8 +19,8 @@ export interface ServiceEnvironment {
   readonly variables: Readonly<Record<string, string | undefined>>;
   /** Milliseconds since 1970. */
   readonly wallClock: () => number;
-  /** Undefined where no counters are shared: each replica has its part. */
-  readonly counters: SharedCounters | undefined;
+  /** What replicas share; undefined where each has its part. */
+  readonly counters: () => SharedCounters | undefined;
 }
 
 /** Why a caller's request is refused. */
@@ -38,6 +40,7 @@ export interface Visit {
 }
 
 const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
 /** Some of the running requests have ended by then. */
 const CONCURRENT_AGAIN_MS = 1_000;
 const AWAY_AGAIN_MS = 5_000;
@@ -60,6 +63,8 @@ export class ServiceCaller {
   private readonly environment: ServiceEnvironment;
   private readonly requests: LeasedShare;
   private readonly tokens: LeasedShare;
+  private readonly dayTokens: LeasedShare;
+  private readonly day: DayBudget;
   private readonly sockets = new WeakSet<Socket>();
   private connections = 0;
   /** Requests that run. */
@@ -71,6 +76,8 @@ export class ServiceCaller {
     const { counters } = environment;
     this.requests = new LeasedShare(`${name}.requests`, MINUTE_MS, counters);
     this.tokens = new LeasedShare(`${name}.tokens`, MINUTE_MS, counters);
+    this.dayTokens = new LeasedShare(`${name}.day-tokens`, DAY_MS, counters);
+    this.day = new DayBudget(this.dayTokens, name, environment.wallClock);
   }
 
   get settings(): LlmCallerSettings {
@@ -78,7 +85,7 @@ export class ServiceCaller {
   }
 
   get shares(): readonly LeasedShare[] {
-    return [this.requests, this.tokens];
+    return [this.requests, this.tokens, this.dayTokens];
   }
 
   apply(settings: LlmCallerSettings, replicas: number): void {
@@ -86,6 +93,12 @@ export class ServiceCaller {
     this.matchers = settings.models.map(matcherOf);
     this.requests.configure(settings.limits.requestsPerMinute, replicas);
     this.tokens.configure(settings.limits.tokensPerMinute, replicas);
+    this.dayTokens.configure(settings.budget.tokensPerDay, replicas);
+  }
+
+  /** What bounds its requests of a day; undefined without a bound. */
+  get budget(): TokenSource | undefined {
+    return this.dayTokens.isBound ? this.day : undefined;
   }
 
   /** Whether it may name only some models, so that each request must say which one. */
@@ -122,8 +135,8 @@ export class ServiceCaller {
   /** Returns why it may not open a WebSocket, in words for it: nothing that passes there is read. @param model '' without one */
   forbidsWebSocket(model: string): string | undefined {
     if (!this.mayName(model)) return this.notAllowed(model);
-    if (!this.tokens.isBound) return undefined;
-    return `the tokens of a WebSocket can't be counted, and the caller ${this.name} has a limit of tokens; use HTTP`;
+    if (!this.tokens.isBound && !this.dayTokens.isBound) return undefined;
+    return `the tokens of a WebSocket can't be counted, and those of the caller ${this.name} are limited; use HTTP`;
   }
 
   /**

@@ -45,6 +45,15 @@ export const llmCaller = z.strictObject({
       concurrent: integer(0, 1_000_000).default(0).describe('Requests at a time, at each replica; 0 is none'),
     })
     .prefault({}),
+  budget: z
+    .strictObject({
+      tokens_per_day: integer(0, 1_000_000_000_000)
+        .default(0)
+        .describe(
+          'Tokens of a day of UTC, at all replicas together, reserved before they are used; 0 is none',
+        ),
+    })
+    .prefault({}),
 });
 
 export type ServiceTlsSettings = SettingsOf<typeof serviceTls>;
