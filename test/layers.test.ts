@@ -224,6 +224,7 @@ const allowedAgents: Record<string, readonly string[]> = {
   research: ['runtime'],
   writing: ['runtime'],
   code: ['runtime'],
+  orchestrator: ['runtime', 'protocol', 'process'],
   gateway: ['protocol', 'tracing', 'process'],
   provider: ['process'],
   local: ['protocol', 'process'],

@@ -19,8 +19,8 @@ export interface Answer {
   /** `length` if the limit truncated it. */
   finishReason: 'stop' | 'length';
   inputTokens: number;
-  /** The answer calls this tool, and has no text. */
-  toolCall?: ToolCall;
+  /** The answer calls these tools, and has no text. */
+  toolCalls?: readonly ToolCall[];
 }
 
 /**
@@ -54,6 +54,11 @@ export function answer(
 export function promptOf(instructions: string, question: string, otherTurns = ''): Prompt {
   const inputTokens = countTokens(instructions) + countTokens(question) + countTokens(otherTurns);
   return { instructions, question, inputTokens };
+}
+
+/** Whether the instructions are those of an agent that plans the work of others. */
+export function isPlanner({ instructions }: Prompt): boolean {
+  return ['orchestrator', 'planner', 'supervisor'].includes(roleOf(instructions));
 }
 
 /** The word after "You are a" in the instructions. */

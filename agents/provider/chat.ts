@@ -13,7 +13,7 @@ export interface AnswerIdentity {
 
 export function chatCompletion(request: TextRequest, given: Answer, identity: AnswerIdentity): object {
   const { id, created } = identity;
-  const { toolCall } = given;
+  const { toolCalls } = given;
   return {
     id: `chatcmpl-${id}`,
     object: 'chat.completion',
@@ -23,9 +23,9 @@ export function chatCompletion(request: TextRequest, given: Answer, identity: An
       {
         index: 0,
         message:
-          toolCall === undefined
+          toolCalls === undefined
             ? { role: 'assistant', content: given.tokens.join(''), refusal: null, annotations: [] }
-            : callingMessage(toolCall, id),
+            : callingMessage(toolCalls, id),
         logprobs: null,
         finish_reason: finishReasonOf(given),
       },
@@ -55,21 +55,21 @@ export function* chatCompletionEvents(
   const choice = (delta: object, finishReason: string | null) => [
     { index: 0, delta, logprobs: null, finish_reason: finishReason },
   ];
-  if (given.toolCall === undefined) {
+  if (given.toolCalls === undefined) {
     yield { data: chunk(choice({ role: 'assistant', content: '', refusal: null }, null), null) };
     for (const token of given.tokens) {
       yield { data: chunk(choice({ content: token }, null), null), isToken: true };
     }
   } else {
-    for (const delta of callingDeltas(given.toolCall, id)) yield { data: chunk(choice(delta, null), null) };
+    for (const delta of callingDeltas(given.toolCalls, id)) yield { data: chunk(choice(delta, null), null) };
   }
   yield { data: chunk(choice({}, finishReasonOf(given)), null) };
   if (request.includeUsage) yield { data: chunk([], usageOf(given)) };
   yield { data: '[DONE]' };
 }
 
-function finishReasonOf({ toolCall, finishReason }: Answer): string {
-  return toolCall === undefined ? finishReason : 'tool_calls';
+function finishReasonOf({ toolCalls, finishReason }: Answer): string {
+  return toolCalls === undefined ? finishReason : 'tool_calls';
 }
 
 function usageOf({ tokens, inputTokens }: Answer) {

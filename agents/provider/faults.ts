@@ -18,6 +18,8 @@ export interface Behaviour {
   stall_after_chunks?: number;
   /** Send server-sent comments instead of chunks until the caller disconnects. */
   comments_only?: boolean;
+  /** Answer, and plan, differently each time, as models do. */
+  vary?: boolean;
   /** Send a body that is not JSON. */
   malformed?: boolean;
   /** Make the answer exactly this many tokens long. */
@@ -86,7 +88,7 @@ function fits({ model, input, header }: Scope, request: RequestFacts): boolean {
 
 const waits = ['latency_ms', 'first_byte_ms', 'chunk_delay_ms'] as const;
 const counts = ['cut_after_chunks', 'end_after_chunks', 'stall_after_chunks', 'output_tokens'] as const;
-const flags = ['comments_only', 'malformed'] as const;
+const flags = ['comments_only', 'malformed', 'vary'] as const;
 
 /**
  * Parses the rule of a control request.

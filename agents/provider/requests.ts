@@ -1,5 +1,6 @@
 /** Parses requests of the OpenAI API. */
 import { type Prompt, promptOf } from './answer.ts';
+import type { Round } from './planner.ts';
 
 /** A request that the provider refuses, with an error in the format of the OpenAI API. */
 export class RequestError extends Error {
@@ -27,6 +28,8 @@ export interface TextRequest {
   /** The names of the tools that the model may call, and what the last call after the question returned. */
   tools: readonly string[];
   toolResult: string | undefined;
+  /** The calls that the model has made for this question, answer by answer. */
+  rounds: readonly Round[];
 }
 
 type Json = Record<string, unknown>;
@@ -41,6 +44,7 @@ export function readChatRequest(body: Json): TextRequest {
     ...common(body),
     prompt: promptOfTurns(messages, 'messages', ''),
     toolResult: lastToolResult(messages),
+    rounds: roundsOf(messages),
     maxTokens: limit(body, 'max_completion_tokens') || limit(body, 'max_tokens'),
     includeUsage: (body['stream_options'] as Json | undefined)?.['include_usage'] === true,
   };
@@ -58,6 +62,7 @@ export function readResponsesRequest(body: Json): TextRequest {
     ...common(body),
     prompt: promptOfTurns(turns, 'input', instructions),
     toolResult: undefined,
+    rounds: [],
     maxTokens: limit(body, 'max_output_tokens'),
     includeUsage: true,
   };
@@ -89,6 +94,27 @@ function toolNames(tools: unknown): string[] {
 function lastToolResult(turns: unknown[]): string | undefined {
   const last = (turns.at(-1) ?? {}) as Json;
   return last['role'] === 'tool' ? textOf(last['content']) : undefined;
+}
+
+/** What the model has called since the last question, with the results. */
+function roundsOf(turns: unknown[]): Round[] {
+  const since = turns.slice(1 + turns.findLastIndex((turn) => (turn as Json | null)?.['role'] === 'user'));
+  const results = new Map<unknown, string>();
+  for (const turn of since) {
+    const { role, tool_call_id: id, content } = (turn ?? {}) as Json;
+    if (role === 'tool') results.set(id, textOf(content));
+  }
+  return since.flatMap((turn) => {
+    const calls = (turn as Json | null)?.['tool_calls'];
+    if (!Array.isArray(calls)) return [];
+    return [
+      calls.map((call: { id?: unknown; function?: { name?: unknown; arguments?: unknown } } | null) => ({
+        name: String(call?.function?.name ?? ''),
+        arguments: String(call?.function?.arguments ?? '{}'),
+        result: results.get(call?.id) ?? '',
+      })),
+    ];
+  });
 }
 
 /** The instructions are all system and developer turns; the question is the last user turn. */

@@ -31,8 +31,8 @@ export function* responseEvents(
 
   yield event('response.created', { response: begun });
   yield event('response.in_progress', { response: begun });
-  if (given.toolCall !== undefined) {
-    yield* callingEvents(given.toolCall, identity.id, event);
+  if (given.toolCalls !== undefined) {
+    yield* callingEvents(given.toolCalls[0]!, identity.id, event);
     yield event('response.completed', { response: response(request, given, identity) });
     return;
   }
@@ -49,7 +49,7 @@ export function* responseEvents(
 }
 
 function outputOf(given: Answer, identity: AnswerIdentity, state: State): object {
-  if (given.toolCall !== undefined) return callingItem(given.toolCall, identity.id, state);
+  if (given.toolCalls !== undefined) return callingItem(given.toolCalls[0]!, identity.id, state);
   return message(identity, state, given.tokens.join(''));
 }
 

@@ -3,17 +3,19 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Answer, answer } from './answer.ts';
+import { type Answer, answer, isPlanner } from './answer.ts';
 import { type AnswerIdentity, chatCompletion, chatCompletionEvents } from './chat.ts';
 import { control } from './control.ts';
 import { embeddings } from './embeddings.ts';
 import { type Behaviour, Faults } from './faults.ts';
+import { nonce, planFor } from './planner.ts';
 import { readJson } from './read-json.ts';
 import { RequestError, readChatRequest, readResponsesRequest, type TextRequest } from './requests.ts';
 import { responseEvents, response as responseShape } from './responses.ts';
 import { sendEvents, sendJson } from './send.ts';
 import { StatsCounter } from './stats.ts';
-import { sumFor } from './tool-call.ts';
+import { tokensOf } from './tokens.ts';
+import { sumFor, type ToolCall } from './tool-call.ts';
 
 /** The models that /v1/models lists. The provider also answers requests for any other name. */
 const models = ['gpt-4o-mini', 'gpt-4o', 'text-embedding-3-small'];
@@ -123,12 +125,25 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
   }
 }
 
-function answerOf(request: TextRequest, { output_tokens, tool_call }: Behaviour): Answer {
-  const { prompt, maxTokens, tools, toolResult } = request;
-  const wanted = tool_call ?? (toolResult === undefined ? sumFor(prompt.question, tools) : undefined);
-  if (wanted === undefined) return answer(prompt, maxTokens, output_tokens, toolResult);
-  const toolCall = { name: wanted.name, arguments: wanted.arguments ?? '{}' };
-  return { tokens: [], finishReason: 'stop', inputTokens: prompt.inputTokens, toolCall };
+function answerOf(request: TextRequest, behaviour: Behaviour): Answer {
+  const { output_tokens, tool_call, vary = false } = behaviour;
+  const { prompt, maxTokens, tools, toolResult, rounds } = request;
+  const calling = (toolCalls: ToolCall[]): Answer => ({
+    tokens: [],
+    finishReason: 'stop',
+    inputTokens: prompt.inputTokens,
+    toolCalls,
+  });
+  if (tool_call !== undefined)
+    return calling([{ name: tool_call.name, arguments: tool_call.arguments ?? '{}' }]);
+  const planned = isPlanner(prompt) ? planFor(prompt.question, tools, rounds, vary) : undefined;
+  if (planned !== undefined && 'calls' in planned) return calling(planned.calls);
+  if (planned !== undefined)
+    return { tokens: tokensOf(planned.text), finishReason: 'stop', inputTokens: prompt.inputTokens };
+  const sum = toolResult === undefined ? sumFor(prompt.question, tools) : undefined;
+  if (sum !== undefined) return calling([sum]);
+  const given = answer(prompt, maxTokens, output_tokens, toolResult);
+  return vary ? { ...given, tokens: [`(Answer ${nonce()})`, ' ', ...given.tokens] } : given;
 }
 
 /** Sends the error that the behaviour demands; false if it demands none. */

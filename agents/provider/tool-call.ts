@@ -19,17 +19,27 @@ export function sumFor(question: string, tools: readonly string[]): ToolCall | u
   return { name: 'python', arguments: JSON.stringify({ code: `print(${found})` }) };
 }
 
-/** `message` of a chat completion that calls the tool. */
-export function callingMessage({ name, arguments: json }: ToolCall, id: string): object {
-  const call = { id: `call_${id}`, type: 'function', function: { name, arguments: json } };
-  return { role: 'assistant', content: null, refusal: null, annotations: [], tool_calls: [call] };
+/** `message` of a chat completion that calls the tools. */
+export function callingMessage(calls: readonly ToolCall[], id: string): object {
+  const toolCalls = calls.map(({ name, arguments: json }, index) => ({
+    id: callId(id, index),
+    type: 'function',
+    function: { name, arguments: json },
+  }));
+  return { role: 'assistant', content: null, refusal: null, annotations: [], tool_calls: toolCalls };
 }
 
-/** The deltas of a streamed chat completion that calls the tool: its name first, its arguments in two pieces. */
-export function* callingDeltas({ name, arguments: json }: ToolCall, id: string) {
-  const begin = { index: 0, id: `call_${id}`, type: 'function', function: { name, arguments: '' } };
-  yield { role: 'assistant', content: null, tool_calls: [begin] };
-  for (const piece of halvesOf(json)) yield { tool_calls: [{ index: 0, function: { arguments: piece } }] };
+/** The deltas of a streamed chat completion that calls the tools: a name first, then its arguments in two pieces. */
+export function* callingDeltas(calls: readonly ToolCall[], id: string) {
+  for (const [index, { name, arguments: json }] of calls.entries()) {
+    const begin = { index, id: callId(id, index), type: 'function', function: { name, arguments: '' } };
+    yield index === 0 ? { role: 'assistant', content: null, tool_calls: [begin] } : { tool_calls: [begin] };
+    for (const piece of halvesOf(json)) yield { tool_calls: [{ index, function: { arguments: piece } }] };
+  }
+}
+
+function callId(id: string, index: number): string {
+  return index === 0 ? `call_${id}` : `call_${id}_${index}`;
 }
 
 /** The item of a response that calls the tool. */

@@ -16,7 +16,7 @@ export interface Conversation {
 const mostRounds = 8;
 
 /** A call of a tool as the model asks for it. */
-interface WantedCall {
+export interface WantedCall {
   id: string;
   type: 'function';
   function: { name: string; arguments: string };
@@ -58,7 +58,7 @@ export async function* streamWithTools(
 }
 
 /** Passes the chunks on, and puts the calls together whose pieces they have. */
-async function* gathering(
+export async function* gathering(
   chunks: AsyncIterable<OpenAI.ChatCompletionChunk>,
   wanted: WantedCall[],
 ): AsyncGenerator<OpenAI.ChatCompletionChunk> {

@@ -1,12 +1,17 @@
 /** Calls from an agent to other agents. */
 import type { Metadata } from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
-import { type AgentClient, connectAgent } from '../protocol/agent-client.ts';
+import { type AgentClient, type CallOptions, connectAgent } from '../protocol/agent-client.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 
-/** A task for another agent. The ids, the trace and the deadline come from the calling agent's task. */
+/** A task for another agent. Trace and deadline come from the calling agent's task. */
 interface Subtask {
   input: string;
+  /**
+   * Names the piece of work: a later run of the calling task that sends the same id with the same request gets the answer
+   * that there is already, where the sidecar or the bus keeps it. By default each call has an id of its own.
+   */
+  task_id?: string;
   /** Which agent, where several serve under one name; '' if omitted. */
   agent_type?: string;
   metadata?: Record<string, string>;
@@ -14,10 +19,20 @@ interface Subtask {
   temperature?: number;
 }
 
+/** What bounds one call more tightly than its task. */
+interface SubtaskLimits {
+  /** Ends the call when it fires. */
+  signal?: AbortSignal;
+  /** Milliseconds since the epoch; the task's own deadline holds, too. */
+  deadlineMs?: number;
+  /** The tokens that models may use for it (`outrigger-token-budget`); by default the sidecar grants a half of what is left. */
+  tokenBudget?: number;
+}
+
 /** Calls to other agents, by name, on behalf of one task. They end when the task ends. */
 export interface OtherAgents {
   /** @throws the call's ServiceError; if the agent does not catch it, the runtime translates it for the caller */
-  process(agentName: string, subtask: Subtask): Promise<TaskResponse>;
+  process(agentName: string, subtask: Subtask, limits?: SubtaskLimits): Promise<TaskResponse>;
   stream(agentName: string, subtask: Subtask): AsyncIterable<TaskChunk>;
 }
 
@@ -55,21 +70,24 @@ export interface CallingTask {
 
 export function otherAgents(channels: AgentChannels, calling: CallingTask): OtherAgents {
   const { signal, deadlineMs, forwarded } = calling;
-  const options = Number.isFinite(deadlineMs) ? { deadline: deadlineMs } : {};
+  const options = optionsUntil(deadlineMs);
   return {
-    process: (agentName, subtask) =>
+    process: (agentName, subtask, limits = {}) =>
       new Promise((resolve, reject) => {
-        signal.throwIfAborted();
+        const signals = limits.signal === undefined ? [signal] : [signal, limits.signal];
+        for (const one of signals) one.throwIfAborted();
         const cancel = () => call.cancel();
         const request = subtaskRequest(calling.task, subtask);
-        const call = channels
-          .to(agentName)
-          .ProcessTask(request, forwarded.clone(), options, (error, answer) => {
-            signal.removeEventListener('abort', cancel);
-            if (error) reject(error);
-            else resolve(answer!);
-          });
-        signal.addEventListener('abort', cancel, { once: true });
+        const metadata = forwarded.clone();
+        if (limits.tokenBudget !== undefined)
+          metadata.set('outrigger-token-budget', String(Math.floor(limits.tokenBudget)));
+        const until = optionsUntil(Math.min(deadlineMs, limits.deadlineMs ?? Number.POSITIVE_INFINITY));
+        const call = channels.to(agentName).ProcessTask(request, metadata, until, (error, answer) => {
+          for (const one of signals) one.removeEventListener('abort', cancel);
+          if (error) reject(error);
+          else resolve(answer!);
+        });
+        for (const one of signals) one.addEventListener('abort', cancel, { once: true });
       }),
     async *stream(agentName, subtask) {
       signal.throwIfAborted();
@@ -87,6 +105,10 @@ export function otherAgents(channels: AgentChannels, calling: CallingTask): Othe
   };
 }
 
+function optionsUntil(deadlineMs: number): CallOptions {
+  return Number.isFinite(deadlineMs) ? { deadline: deadlineMs } : {};
+}
+
 /**
  * A subtask has its own id, because a task id names one piece of work and a sidecar may replay answers by it; the
  * correlation id connects the two.
@@ -96,7 +118,7 @@ function subtaskRequest(task: TaskRequest, subtask: Subtask): Partial<TaskReques
     max_tokens: 0,
     temperature: 0,
     ...subtask,
-    task_id: uuidv7(),
+    task_id: subtask.task_id ?? uuidv7(),
     correlation_id: task.correlation_id,
     metadata: { ...subtask.metadata, parent_task_id: task.task_id },
   };

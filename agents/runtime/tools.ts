@@ -15,7 +15,13 @@ export interface Tools {
    * @param callId names the call within the task
    * @throws the task's own end
    */
-  run(name: string, json: string, callId: string): Promise<ToolCall>;
+  run(name: string, json: string, callId: string): Promise<ToolRun>;
+}
+
+/** A call with its result, which is the model's to read, also when it failed. */
+interface ToolRun extends ToolCall {
+  /** Why there is no result of the tool itself. */
+  failed?: string;
 }
 
 interface ModelTool {
@@ -114,7 +120,7 @@ export function toolsOf(
             ? `The outcome is unknown: ${name} may or may not have done its work. Do not assume either. (${error.details})`
             : `The tool did not succeed: ${error.details}`;
           const latency_ms = Math.round(performance.now() - startedMs);
-          return { tool_name: name, arguments: json, result, latency_ms };
+          return { tool_name: name, arguments: json, result, latency_ms, failed: error.details };
         }
       }
     },
