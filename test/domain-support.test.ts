@@ -14,16 +14,16 @@ import { untilLogged } from './support/until-logged.ts';
 
 const agentTypes = { triage: {}, billing: { max_concurrent_calls: 4 }, refunds: {} };
 
-/** A sidecar before the app at this port; calls of the app to `support` come back to it. */
+/** A sidecar before the app at this port; calls of the app to `support-agent` come back to it. */
 async function startPlane(t: Test, appPort: number, outboundPort: number) {
   const inboundPort = await freePort();
   return startDataPlane(t, {
-    name: 'support',
+    name: 'support-agent',
     inbound: { listen: `127.0.0.1:${inboundPort}`, app: `127.0.0.1:${appPort}`, agent_types: agentTypes },
     outbound: {
       listen: `127.0.0.1:${outboundPort}`,
       clusters: {
-        support: { endpoints: [`127.0.0.1:${inboundPort}`], agent_types: Object.keys(agentTypes) },
+        'support-agent': { endpoints: [`127.0.0.1:${inboundPort}`], agent_types: Object.keys(agentTypes) },
       },
     },
   });
@@ -54,7 +54,7 @@ t.test('triage passes a request on to the colleague that it is for', async (t) =
     streamed += chunk;
   t.match(streamed, /The invoice of the month/);
   const { agents } = sidecar.inbound.tasks;
-  t.same([...agents.keys()].sort(), ['billing', 'refunds', 'support', 'triage']);
+  t.same([...agents.keys()].sort(), ['billing', 'refunds', 'support-agent', 'triage']);
   t.match(statsSnapshot(sidecar).agent_types, { billing: { max_concurrent_calls: 4, refused: 0 } });
   await t.rejects(callAgent(address, { agent_type: 'sales', input: 'hello' }), {
     code: status.INVALID_ARGUMENT,

@@ -5,7 +5,7 @@ const instructions = `You are a triage agent. Decide who answers the request: "b
 payments; "refunds" for money that a customer wants back. Answer with that one word.`;
 
 /** The name of this service at its callers, itself included: a colleague may run in another replica. */
-const service = 'support';
+const service = 'support-agent';
 const colleagues = ['billing', 'refunds'] as const;
 type Colleague = (typeof colleagues)[number];
 
