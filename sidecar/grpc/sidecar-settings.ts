@@ -87,12 +87,14 @@ export function announceSidecar({
 }
 
 /** A server that can resume streams keeps what it has sent until it hears that it was received: so it hears it often. */
-const RECEIVED_STEP_BYTES = 131_072;
+const RECEIVED_STEP_BYTES = 262_144;
+/** It hears it for so many with other frames. */
+const RECEIVED_RIDE_BYTES = 65_536;
 
 /** What a client's connection needs for its answer. */
 interface AnsweringConnection {
   readonly peer: PeerSettings;
-  readonly receiver: { readonly window: { stepBytes: number } };
+  readonly receiver: { readonly window: { reopenOften(rideBytes: number, stepBytes: number): void } };
   readonly control: { announce(settings: readonly number[]): void };
   name: string;
 }
@@ -100,7 +102,7 @@ interface AnsweringConnection {
 /** Names a client's connection, and tells a server that can resume streams that the client does. */
 export function answerThatResumes(connection: AnsweringConnection): void {
   if (streamsResumeMs(connection.peer) === 0) return;
-  connection.receiver.window.stepBytes = RECEIVED_STEP_BYTES;
+  connection.receiver.window.reopenOften(RECEIVED_RIDE_BYTES, RECEIVED_STEP_BYTES);
   const words = randomFillSync(new Uint32Array(NAME_WORDS));
   const settings: number[] = [SidecarSetting.STREAMS_RESUME, 1];
   for (const [nth, word] of words.entries()) settings.push(SidecarSetting.CONNECTION_NAME + nth, word);

@@ -2,7 +2,7 @@
 import { FrameType } from './frame.ts';
 import type { ConnectionLimits } from './limits.ts';
 import { queuedMemory, type RoomWaiter } from './queued-memory.ts';
-import type { FrameWriter } from './writer.ts';
+import type { FrameWriter, WriteRider } from './writer.ts';
 
 /** The parts of a connection that its receive window needs. */
 export interface WindowConnection {
@@ -16,13 +16,15 @@ export interface WindowConnection {
  * The receive window of a whole connection (RFC 9113 §6.9). It does not wait for slow readers, because one of them would stop
  * all streams: it reopens as bytes arrive, until the waiting bytes reach a bound.
  */
-export class ReceiveWindow implements RoomWaiter {
+export class ReceiveWindow implements RoomWaiter, WriteRider {
   /** The bytes that the peer may still send. */
   leftBytes: number;
   /** The received bytes that wait for slow readers, over all streams. */
   bufferedBytes = 0;
-  /** It reopens by so many bytes at a time. */
-  stepBytes: number;
+  /** From so many bytes on it reopens in a write of its own. */
+  private stepBytes: number;
+  /** From so many on it does with other output. */
+  private rideBytes = 0;
   private unacknowledged = 0;
   private readonly connection: WindowConnection;
 
@@ -32,12 +34,26 @@ export class ReceiveWindow implements RoomWaiter {
     this.stepBytes = this.leftBytes >> 1;
   }
 
+  /**
+   * From now on it reopens by less: with what is written anyway from `rideBytes` on, and in a write of its own from `stepBytes`
+   * on. A write costs two system calls, and wakes the peer.
+   */
+  reopenOften(rideBytes: number, stepBytes: number): void {
+    this.rideBytes = rideBytes;
+    this.stepBytes = stepBytes;
+    this.connection.writer.rider = this;
+  }
+
+  onWrite(): void {
+    if (this.unacknowledged >= this.rideBytes) this.giveBack(this.rideBytes);
+  }
+
   /** Counts received bytes. @returns false if the peer was not allowed to send them */
   take(bytes: number): boolean {
     if (bytes > this.leftBytes) return false;
     this.leftBytes -= bytes;
     this.unacknowledged += bytes;
-    this.giveBack();
+    this.giveBack(this.stepBytes);
     return true;
   }
 
@@ -49,16 +65,16 @@ export class ReceiveWindow implements RoomWaiter {
   /** Stops counting bytes that no longer wait. */
   release(bytes: number): void {
     this.bufferedBytes -= bytes;
-    this.giveBack();
+    this.giveBack(this.stepBytes);
   }
 
   onRoom(): void {
-    this.giveBack();
+    this.giveBack(this.stepBytes);
   }
 
-  private giveBack(): void {
+  private giveBack(fromBytes: number): void {
     const { limits, writer, closed, role } = this.connection;
-    if (this.unacknowledged < this.stepBytes || closed) return;
+    if (this.unacknowledged < fromBytes || closed) return;
     // Many callers share a connection to an upstream, so only the bound of all waiting bytes applies to it.
     if (role === 'server' && this.bufferedBytes > limits.maxBufferedBytes) return;
     if (queuedMemory.full && this.bufferedBytes > limits.connectionWindowBytes) {

@@ -28,6 +28,12 @@ export interface WriteTap {
   onFlush(segments: readonly Buffer[], slab: Buffer, start: number, end: number): void;
 }
 
+/** Has output that can wait for other output, in whose write it goes. */
+export interface WriteRider {
+  /** Output is about to leave: write yours. */
+  onWrite(): void;
+}
+
 /**
  * The output side of a connection. It appends frames in a slab, which leave in one write at the end of the event that caused
  * them (`flush-queue.ts`). It uses the slab again when the kernel has taken all of it.
@@ -44,6 +50,7 @@ export class FrameWriter implements Flushable {
   /** The bytes of control frames since the socket is full: answers that the peer requests and does not read. */
   controlBytes = 0;
   tap: WriteTap | undefined = undefined;
+  rider: WriteRider | undefined = undefined;
 
   private readonly socket: Socket;
   /** The end of a write over TLS, in a later turn of the event loop. Without TLS writes end at once, or with `drain`. */
@@ -164,8 +171,17 @@ export class FrameWriter implements Flushable {
     }
   }
 
+  /** Its frames join the write that begins, and need no other flush. */
+  private take(rider: WriteRider): void {
+    const { queued } = this;
+    this.queued = true;
+    rider.onWrite();
+    this.queued = queued;
+  }
+
   flush(): void {
     const socket = this.socket;
+    if (this.rider !== undefined && this.pendingBytes > 0) this.take(this.rider);
     if (this.tap !== undefined && this.pendingBytes > 0)
       this.tap.onFlush(this.segments, this.slab, this.start, this.offset);
     if (this.segments.length > 0) {

@@ -26,7 +26,9 @@ export interface CarriedStream<Self> extends ListNode<Self> {
   readonly streamId: number;
   readonly isOver: boolean;
   readonly sent: SentBytes;
-  /** There is no room for what it has sent. */
+  /** What its carrier had written at its end; -1 while its end was not written. Only the carrier writes it. */
+  endAtBytes: number;
+  /** There is no room for what it has sent, or its caller has received all of it. */
   giveUp(): void;
 }
 
@@ -47,7 +49,9 @@ export class Carrier<Carried extends CarriedStream<Carried>>
   implements WriteTap
 {
   readonly names: ConnectionNames;
-  readonly streams = new LinkedList<Carried>();
+  private readonly running = new LinkedList<Carried>();
+  /** Those whose ends were written, in the order of their ends. */
+  private readonly ended = new LinkedList<Carried>();
   private readonly connection: StreamConnection;
   private readonly owner: CarrierOwner<Carried>;
   private readonly log: SentLog;
@@ -71,11 +75,26 @@ export class Carrier<Carried extends CarriedStream<Carried>>
   add(stream: Carried): void {
     if (this.size++ === 0) this.owner.add(this);
     this.tailBytes += stream.sent.heldBytes;
-    this.streams.add(stream);
+    stream.endAtBytes = -1;
+    this.running.add(stream);
+  }
+
+  /** The stream's end was written. */
+  end(stream: Carried): void {
+    if (stream.endAtBytes >= 0) return;
+    const { credit, sendWindow } = this.connection;
+    this.running.remove(stream);
+    stream.endAtBytes = credit.writtenBytes(sendWindow);
+    this.ended.add(stream);
+  }
+
+  *carried(): Generator<Carried> {
+    for (const list of [this.running, this.ended])
+      for (let stream = list.oldest; stream !== undefined; stream = stream.newer) yield stream;
   }
 
   remove(stream: Carried): void {
-    this.streams.remove(stream);
+    (stream.endAtBytes < 0 ? this.running : this.ended).remove(stream);
     this.tailBytes -= stream.sent.heldBytes;
     if (--this.size > 0) return;
     this.log.clear();
@@ -99,6 +118,11 @@ export class Carrier<Carried extends CarriedStream<Carried>>
     const { credit } = connection;
     const { receivedBytes } = credit;
     log.forget(receivedBytes);
+    // Frames arrive in their order: whoever has a later byte has the end, too.
+    for (let stream = this.ended.oldest; stream !== undefined; stream = this.ended.oldest) {
+      if (stream.endAtBytes >= receivedBytes) break;
+      stream.giveUp();
+    }
     if (this.dividedAtBytes > 0 && receivedBytes >= this.dividedAtBytes) this.dropTails();
     const writtenBytes = credit.writtenBytes(connection.sendWindow);
     if (log.add(segments, slab, start, end, writtenBytes, this.limitBytes)) {
@@ -117,15 +141,13 @@ export class Carrier<Carried extends CarriedStream<Carried>>
 
   private dropTails(): void {
     this.dividedAtBytes = 0;
-    for (let stream = this.streams.oldest; stream !== undefined; stream = stream.newer)
-      stream.sent.dropReceived();
+    for (const { sent } of this.carried()) sent.dropReceived();
     this.countTails();
   }
 
   private countTails(): void {
     this.tailBytes = 0;
-    for (let stream = this.streams.oldest; stream !== undefined; stream = stream.newer)
-      this.tailBytes += stream.sent.heldBytes;
+    for (const { sent } of this.carried()) this.tailBytes += sent.heldBytes;
   }
 
   /** Gives the streams all that was written. */
@@ -145,7 +167,7 @@ export class Carrier<Carried extends CarriedStream<Carried>>
         bytesOf.set(id, (bytesOf.get(id) ?? 0) + end - start);
       });
     const byId = new Map<number, Carried>();
-    for (let stream = this.streams.oldest; stream !== undefined; stream = stream.newer) {
+    for (const stream of this.carried()) {
       const { streamId } = stream;
       byId.set(streamId, stream);
       stream.sent.expect(bytesOf.get(streamId) ?? 0);

@@ -32,7 +32,7 @@ const STATE = statesOf(CARRIAGE_ARROWS);
  *
  *     carried ──its connection is lost──▶ cut ──the caller asks for the rest──▶ carried
  *        │                                 └──tasks.linger──▶ over
- *        └──no room, cancelled, its end was kept for long enough──▶ over
+ *        └──no room, cancelled, its end was received, or kept for long enough──▶ over
  *
  * While it is carried, its connection keeps what it has sent (`carrier.ts`). When it is cut, it has the last bytes itself, and
  * all that waits (`parked-stream.ts`). The call, and the app behind it, see a caller that does not read for a moment.
@@ -48,6 +48,7 @@ export class ResumableStream
   /** In the line of those whose end is kept, or who are cut; only its keeper writes both. */
   place: LinePlace<ResumableStream> | undefined = undefined;
   wasClosed = false;
+  endAtBytes = -1;
   /** The connection and the stream that carried it first: they name it. */
   private readonly names: ConnectionNames;
   private readonly firstId: number;
@@ -145,6 +146,11 @@ export class ResumableStream
     if (this.isOver) return;
     if (this.endList === undefined) this.giveUp();
     else if (!this.isCut) this.keeper.keepEnd(this);
+  }
+
+  /** Its stream has closed in order. */
+  endWritten(): void {
+    this.carrier.end(this);
   }
 
   /** Nobody can come back for it any more. */

@@ -37,7 +37,8 @@ export interface ResumptionEnvironment {
 
 /**
  * Keeps each stream in one place: its carrier, while a connection carries it, or the line of those that are cut. Ends are in a
- * line of their own besides. A cut run ends when its caller does not come back for `tasks.linger`; an end is kept as long.
+ * line of their own besides. A cut run ends when its caller does not come back for `tasks.linger`; an end is kept as long, or
+ * until its caller has received it.
  */
 export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<ResumableStream>, Room {
   readonly environment: ResumptionEnvironment;
@@ -104,7 +105,7 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
   private *all(): Generator<ResumableStream> {
     yield* this.cut;
     for (let carrier = this.carriers.oldest; carrier !== undefined; carrier = carrier.newer)
-      for (let stream = carrier.streams.oldest; stream !== undefined; stream = stream.newer) yield stream;
+      yield* carrier.carried();
   }
 
   /** The stream of this run. */
@@ -159,6 +160,7 @@ export class Resumptions implements Keeper<ResumableStream>, CarrierOwner<Resuma
 
   keepEnd(stream: ResumableStream): void {
     stream.wasClosed = stream.isClosed;
+    if (stream.wasClosed) stream.endWritten();
     this.waitIn(this.ended, stream, Math.max(this.environment.lingerMs(), 1));
     if (this.ended.size > ENDS_MAX) this.ended.first!.giveUp();
   }

@@ -54,8 +54,7 @@ export class StreamsByName {
   ): ResumableStream | undefined {
     for (let carrier = this.carriers.oldest; carrier !== undefined; carrier = carrier.newer) {
       if (!isOf(carrier)) continue;
-      for (let stream = carrier.streams.oldest; stream !== undefined; stream = stream.newer)
-        if (is(stream)) return stream;
+      for (const stream of carrier.carried()) if (is(stream)) return stream;
     }
     return undefined;
   }
