@@ -62,6 +62,42 @@ t.test('a large request that is refused before it is read has its refusal as its
   await waitUntil('its room is given back', () => requests.bytes === 0);
 });
 
+t.test('large answers that come at once wait for room, and each is stored', async (t) => {
+  const bytes = 3_000_000;
+  const give = messageThen(0, { message: 'x'.repeat(bytes) });
+  const asked: (() => void)[] = [];
+  const app = await startReplica(t, (...of) => {
+    asked.push(() => give(...of));
+    if (asked.length === 8) for (const answer of asked) answer();
+  });
+  const file = logFile(t);
+  const submitter = await Submitter.open(t, file);
+  const { sidecar } = await startConsumer(t, file, {
+    inbound: { app: app.address },
+    bus: { max_memory_bytes: '8MiB' },
+  });
+  const { collected } = sidecar.busSide.bus.memory;
+  let most = 0;
+  let waiting = 0;
+  const enter = collected.enter.bind(collected);
+  collected.enter = (claim) => {
+    enter(claim);
+    most = Math.max(most, collected.bytes);
+    waiting = Math.max(waiting, collected.waiting);
+  };
+  const submitted = await Promise.all(
+    Array.from({ length: 8 }, (_, at) => submitter.submit({ id: `task-${at}` })),
+  );
+  for (const { key } of submitted) {
+    const record = await submitter.ended(key);
+    t.match(record, { state: 'done', run: 1 });
+    t.ok(record.result!.bytes > bytes);
+  }
+  t.ok(most > bytes && most < 4 * bytes, `${most} bytes: one answer at a time, and its copies`);
+  t.ok(waiting > 0, 'the others waited');
+  await waitUntil('all is given back', () => collected.bytes === 0);
+});
+
 t.test('an error of the agent is a result, too, and the task runs once', async (t) => {
   const app = await startReplica(t, trailersOnly(14, { 'grpc-message': 'no %25 luck', 'x-why': 'because' }));
   const file = logFile(t);

@@ -6,6 +6,11 @@ import { MessageReader, type ReadFailure } from './message-reader.ts';
 
 export type IntakeFailure = ReadFailure;
 
+/** How often a unary answer is in memory at once: as it came, encoded with its head, and sealed on its way to the log. */
+const ANSWER_COPIES = 3;
+/** One that is not larger needs no room of its own. */
+const FREE_BYTES = 65_536;
+
 export interface IntakeOptions {
   readonly isUnary: boolean;
   /** The most that all messages may take. */
@@ -14,19 +19,26 @@ export interface IntakeOptions {
   readonly clock: () => number;
   /** Stores a batch of messages. */
   write(count: number, payload: Buffer): Promise<void>;
+  /** Resolves when there is room for so many bytes of a unary answer, or nobody wants it any more. */
+  takeRoom(bytes: number): Promise<void>;
   /** After `isFull`: there is room again. */
   onRoom(): void;
   onFailed(error: unknown): void;
 }
 
 export class AnswerIntake {
+  private readonly options: IntakeOptions;
   private readonly reader: MessageReader;
   /** Undefined for a unary call. */
   private readonly batches: ChunkBatches | undefined;
   private only: Buffer | undefined = undefined;
   private count = 0;
+  /** For which a unary answer has room, or waits for it. */
+  private roomBytes = FREE_BYTES;
+  private isWaiting = false;
 
   constructor(options: IntakeOptions) {
+    this.options = options;
     this.batches = options.isUnary ? undefined : new ChunkBatches(options);
     this.reader = new MessageReader(options.maxBytes, (message) => this.take(message));
   }
@@ -36,12 +48,25 @@ export class AnswerIntake {
   }
 
   read(chunk: Buffer): IntakeFailure | undefined {
-    return this.reader.read(chunk);
+    const failure = this.reader.read(chunk);
+    if (failure === undefined && this.batches === undefined) this.makeRoom(this.reader.begunBytes);
+    return failure;
   }
 
-  /** Whether the app must wait for the log. */
+  /** Whether the app must wait, for the log or for memory. */
   get isFull(): boolean {
-    return this.batches?.isFull === true;
+    return this.batches?.isFull ?? this.isWaiting;
+  }
+
+  private makeRoom(bytes: number): void {
+    if (bytes <= this.roomBytes) return;
+    const { takeRoom, onRoom, onFailed } = this.options;
+    this.roomBytes = bytes;
+    this.isWaiting = true;
+    takeRoom(ANSWER_COPIES * bytes).then(() => {
+      this.isWaiting = false;
+      onRoom();
+    }, onFailed);
   }
 
   /** Whether the last message that began is complete. */

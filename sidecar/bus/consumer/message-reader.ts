@@ -26,6 +26,13 @@ export class MessageReader {
     return this.waiting === 0;
   }
 
+  /** What a message that has begun takes in all, as its prefix says: one that is compressed may take all that is allowed. */
+  get begunBytes(): number {
+    if (this.waiting < PREFIX_BYTES) return 0;
+    const [first] = this.parts as [Buffer];
+    return first[0] === 0 ? PREFIX_BYTES + first.readUInt32BE(1) : this.maxBytes;
+  }
+
   read(chunk: Buffer): ReadFailure | undefined {
     this.parts.push(chunk);
     this.waiting += chunk.length;

@@ -6,10 +6,11 @@ import type { TaskLease, TaskLog } from '../log/task-log.ts';
 import type { BusMemory } from '../memory/bus-memory.ts';
 import type { Sealer } from '../message/sealer.ts';
 import { Announcer } from './announcer.ts';
-import { BusRun, type RunContext, type RunSettings } from './bus-run.ts';
+import { BusRun } from './bus-run.ts';
 import type { ConsumerEvents } from './consumer-events.ts';
 import { InnerCalls } from './inner-calls.ts';
 import type { Adopt } from './inner-connection.ts';
+import type { RunContext, RunSettings } from './run-context.ts';
 import { RunGate } from './run-gate.ts';
 import { TakeValve } from './take-valve.ts';
 
