@@ -46,6 +46,8 @@ const allowed: Record<string, readonly string[]> = {
   ],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['journal', 'settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
+  // What goes to tool servers; of the egress for models it has the parts that know no model.
+  mcp: ['llm', 'journal', 'settings', 'policy', 'telemetry', 'clock', 'collections'],
   // Tasks on a log; `listeners/` connects it with calls.
   bus: ['settings', 'net', 'policy', 'task', 'grpc', 'tls', 'files', 'clock', 'collections', 'node'],
   // Answers that were paid for, for the next run of their task; in the store of the bus, or a file.
@@ -57,6 +59,7 @@ const allowed: Record<string, readonly string[]> = {
     'journal',
     'listeners',
     'llm',
+    'mcp',
     'proxy',
     'policy',
     'cluster',
@@ -74,6 +77,7 @@ const allowed: Record<string, readonly string[]> = {
     'journal',
     'net',
     'llm',
+    'mcp',
     'proxy',
     'policy',
     'cluster',
@@ -95,6 +99,7 @@ const allowed: Record<string, readonly string[]> = {
     'config',
     'listeners',
     'llm',
+    'mcp',
     'proxy',
     'policy',
     'cluster',
@@ -111,6 +116,7 @@ const allowed: Record<string, readonly string[]> = {
     'settings',
     'config',
     'llm',
+    'mcp',
     'proxy',
     'policy',
     'cluster',
@@ -130,6 +136,7 @@ const allowed: Record<string, readonly string[]> = {
     'config',
     'listeners',
     'llm',
+    'mcp',
     'proxy',
     'policy',
     'cluster',
@@ -149,6 +156,7 @@ const allowed: Record<string, readonly string[]> = {
     'config',
     'listeners',
     'llm',
+    'mcp',
     'proxy',
     'policy',
     'cluster',
@@ -249,7 +257,13 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
     record: [],
     run: ['record'],
     file: ['record'],
+    memory: ['record'],
     nats: ['record'],
+  },
+  mcp: {
+    shared: [],
+    message: [],
+    server: ['message', 'shared'],
   },
   llm: {
     shared: [],

@@ -42,7 +42,11 @@ function problemsOf(t: Test, text: string, pem = PEM): string[] {
 
 /** For comparisons: puts the clusters in a plain Map. */
 function plain(config: Config) {
-  return { ...config, outbound: { ...config.outbound, clusters: new Map(config.outbound.clusters) } };
+  return {
+    ...config,
+    outbound: { ...config.outbound, clusters: new Map(config.outbound.clusters) },
+    mcp: { ...config.mcp, servers: new Map(config.mcp.servers) },
+  };
 }
 
 /** Every setting, as the documentation shows it. */
@@ -286,6 +290,22 @@ const DEFAULTS = {
     singleFlight: false,
     logBodies: false,
   },
+  mcp: {
+    listen: '127.0.0.1:15003',
+    servers: new Map(),
+    connectTimeoutMs: 5000,
+    firstByteTimeoutMs: 0,
+    idleTimeoutMs: 600_000,
+    timeoutMs: 600_000,
+    retry: { maxAttempts: 3, backoff: { baseMs: 100, maxMs: 2000 } },
+    circuitBreaker: { failurePercent: 50, minCalls: 5, windowMs: 10_000, recoveryTimeoutMs: 30_000 },
+    limits: {
+      callsPerTask: 0,
+      maxConcurrentRequests: 1024,
+      maxRequestBytes: 8_388_608,
+      maxAnswerBytes: 33_554_432,
+    },
+  },
   bus: {
     url: undefined,
     credentialsFile: undefined,
@@ -525,7 +545,7 @@ drain: { delay: 9999h }
   );
   t.strictSame(problems, [
     '1:7 name: can not be the number 123 | write a name such as research-agent; quotes make a text of "123"',
-    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, bus, journal, admin, metrics, health, drain, log',
+    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, mcp, bus, journal, admin, metrics, health, drain, log',
     '4:12 inbound.timeout: can not be the number 60 | write the unit: 60s or 60ms',
     '5:8 inbound.app: is our own inbound.listen: calls would loop | write where the agent itself listens, such as 127.0.0.1:50051',
     '6:22 inbound.max_message_bytes: can not be "10MB" | write a whole number from 1 to 2147483647',

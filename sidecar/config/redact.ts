@@ -14,7 +14,15 @@ export function redact(file: FileConfig): Record<string, unknown> {
     url: redactUrl(upstream.url),
     headers: redactHeaders(upstream.headers),
   }));
-  return { ...file, llm: { ...file.llm, upstreams } };
+  const servers = Object.entries(file.mcp.servers).map(([name, server]) => [
+    name,
+    { ...server, url: redactUrl(server.url), headers: redactHeaders(server.headers) },
+  ]);
+  return {
+    ...file,
+    llm: { ...file.llm, upstreams },
+    mcp: { ...file.mcp, servers: Object.fromEntries(servers) },
+  };
 }
 
 function redactHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {

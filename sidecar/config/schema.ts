@@ -9,6 +9,7 @@ import { drain } from '../listeners/drain-settings.ts';
 import { httpListeners } from '../listeners/http-settings.ts';
 import { inboundKeys, outboundKeys } from '../listeners/listener-settings.ts';
 import { llmKeys } from '../llm/shared/llm-settings.ts';
+import { mcpKeys } from '../mcp/shared/mcp-settings.ts';
 import { routes } from '../proxy/route-settings.ts';
 import { entryName } from '../settings/kinds.ts';
 import { log } from '../telemetry/log-settings.ts';
@@ -29,6 +30,7 @@ export const schema = z.strictObject({
     .prefault({})
     .describe('Calls from the local agent to others'),
   llm: z.strictObject(llmKeys).prefault({}).describe('Requests from the local agent to its LLM provider'),
+  mcp: z.strictObject(mcpKeys).prefault({}).describe('Calls from the local agent to tool servers (MCP)'),
   bus,
   journal,
   ...httpListeners,

@@ -16,8 +16,10 @@ import { Inbound } from '../listeners/inbound.ts';
 import { InboundLink } from '../listeners/inbound-link.ts';
 import { DRAINING, ListenError } from '../listeners/listen.ts';
 import { LlmListener } from '../listeners/llm.ts';
+import { McpListener } from '../listeners/mcp.ts';
 import { Outbound } from '../listeners/outbound.ts';
 import type { LlmEvents } from '../llm/shared/request-observer.ts';
+import type { McpEvents } from '../mcp/shared/mcp-observer.ts';
 import { NO_APP } from '../net/address.ts';
 import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
@@ -36,6 +38,7 @@ export interface SidecarObserver
   extends ClusterListener,
     PolicyEvents,
     LlmEvents,
+    Partial<McpEvents>,
     Partial<BusObserver>,
     Partial<JournalObserver>,
     Partial<CredentialsListener> {
@@ -75,6 +78,7 @@ export class Sidecar {
   readonly inbound: Inbound;
   readonly outbound: Outbound;
   readonly llm: LlmListener;
+  readonly mcp: McpListener;
   readonly busSide: BusSide;
   readonly journal: Journal;
   readonly journalStats = new JournalStats();
@@ -129,15 +133,22 @@ export class Sidecar {
     const { inboundCalls } = this;
     this.inbound = new Inbound(config, this.environment, observer, inboundCalls);
     this.outbound = new Outbound(config, this.environment, observer, inboundCalls);
-    this.llm = new LlmListener(config.llm, {
+    const egress = {
       wheel,
       clock,
       random: Math.random,
       events: observer,
       ownerCalls: new InboundLink(inboundCalls),
       journal: this.journal,
+    };
+    this.llm = new LlmListener(config.llm, {
+      ...egress,
       counters: () => (this.sharesOverBus ? this.shares : undefined),
       certificates: this.environment.certificates!,
+    });
+    this.mcp = new McpListener(config.mcp, {
+      ...egress,
+      events: { onMcpBreaker: (...of) => observer.onMcpBreaker?.(...of) },
     });
     this.llm.stats.agent = config.name;
   }
@@ -155,6 +166,7 @@ export class Sidecar {
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
+    await this.mcp.listen();
     this.setState('running');
     this.busSide.consume(this.inbound, this.environment);
   }
@@ -170,14 +182,12 @@ export class Sidecar {
   /** Why only a new process would serve again; undefined while this one starts, serves or drains. */
   get notLiveBecause(): string | undefined {
     if (this.state !== 'running') return undefined;
-    const { llm } = this;
+    const { inbound, outbound, llm, mcp } = this;
     const listeners =
-      this.serves === 'llm'
-        ? { llm }
-        : { inbound: this.inbound.listener, outbound: this.outbound.listener, llm };
+      this.serves === 'llm' ? { llm } : { inbound: inbound.listener, outbound: outbound.listener, llm, mcp };
     for (const [name, { isListening }] of Object.entries(listeners))
       if (!isListening) return `${name}.listen accepts no more connections`;
-    const { deaf } = this.outbound.targets;
+    const { deaf } = outbound.targets;
     return deaf === undefined ? undefined : `outbound.targets accept no more connections at ${deaf}`;
   }
 
@@ -217,7 +227,7 @@ export class Sidecar {
 
   /** Opens all new listen addresses beside the present ones, or none. */
   private async openMoves(config: Config): Promise<readonly Move[]> {
-    const { inbound, outbound, llm, config: before } = this;
+    const { inbound, outbound, llm, mcp, config: before } = this;
     const moves: Move[] = [];
     // A draining sidecar closes the addresses that it has, and the drain may begin while one is opened.
     const mustRun = (setting: string, address: string): void => {
@@ -238,6 +248,11 @@ export class Sidecar {
       if (this.serves === 'llm') return moves;
       await open('inbound', inbound.listener);
       await open('outbound', outbound.listener);
+      const move = this.state === 'running' ? await mcp.moveFor(config.mcp) : undefined;
+      if (move !== undefined) {
+        moves.push(move);
+        mustRun('mcp.listen', config.mcp.listen);
+      }
       const target = outbound.targets.firstNew(config.outbound.targets);
       if (target !== undefined) mustRun('outbound.targets', target);
       await outbound.openTargets(config, moves);
@@ -250,11 +265,12 @@ export class Sidecar {
   }
 
   private use(config: Config): void {
-    const { inbound, outbound, llm } = this;
+    const { inbound, outbound, llm, mcp } = this;
     this.applyShares(config);
     llm.stats.agent = config.name;
     llm.apply(config.llm);
     if (this.serves === 'llm') return;
+    mcp.apply(config.mcp);
     this.busSide.apply(config, inbound, outbound);
     this.journal.apply(config);
     inbound.apply(config);
@@ -286,17 +302,19 @@ export class Sidecar {
   async drain(): Promise<void> {
     if (this.ending || this.state === 'starting' || this.stopped) return;
     this.ending = true;
-    const { inbound, outbound, llm } = this;
+    const { inbound, outbound, llm, mcp } = this;
     const endAtMs = await this.drainInbound();
     if (this.stopped) return;
     outbound.stopAccepting();
     outbound.drain();
-    llm.stopAccepting();
-    llm.drain();
-    await this.until(() => outbound.connectionCount + llm.activeRequests === 0, endAtMs);
+    for (const egress of [llm, mcp]) {
+      egress.stopAccepting();
+      egress.drain();
+    }
+    const requests = (): number => llm.activeRequests + mcp.activeRequests;
+    await this.until(() => outbound.connectionCount + requests() === 0, endAtMs);
     if (this.stopped) return;
-    if (inbound.stats.activeCalls + outbound.stats.activeCalls + llm.activeRequests > 0)
-      this.setState('ended');
+    if (inbound.stats.activeCalls + outbound.stats.activeCalls + requests() > 0) this.setState('ended');
     this.endCalls();
     await Promise.all([this.busSide.stored(), Promise.race([llm.giveBack(), sleep(GIVE_BACK_MS)])]);
     // The answers just written need a turn of the event loop to reach the socket.
@@ -346,6 +364,7 @@ export class Sidecar {
     this.inbound.listener.endCalls();
     this.outbound.endCalls();
     this.llm.endRequests();
+    this.mcp.endRequests();
   }
 
   /** Stops at once, also during a drain. */
@@ -357,6 +376,7 @@ export class Sidecar {
     this.inbound.close();
     this.outbound.close();
     this.llm.close();
+    this.mcp.close();
     this.busSide.close();
     void this.journal.close();
     this.shares.close();

@@ -107,10 +107,26 @@ export class LoggingObserver implements SidecarObserver {
   }
 
   onBreaker(upstream: string, from: string, to: string): void {
-    const message = `the circuit of the LLM upstream ${upstream} is ${to.replace('_', '-')}`;
-    if (to === 'open') this.log.warn({ upstream, from, to }, message);
-    else this.log.info({ upstream, from, to }, message);
-    this.events.record('circuit', message, { upstream, from, to });
+    this.noteBreaker(`the LLM upstream ${upstream}`, { upstream, from, to });
+  }
+
+  onMcpBreaker(server: string, from: string, to: string): void {
+    this.noteBreaker(`the tool server ${server}`, { server, from, to });
+  }
+
+  private noteBreaker(
+    of: string,
+    details: {
+      readonly from: string;
+      readonly to: string;
+      readonly upstream?: string;
+      readonly server?: string;
+    },
+  ): void {
+    const message = `the circuit of ${of} is ${details.to.replace('_', '-')}`;
+    if (details.to === 'open') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('circuit', message, details);
   }
 
   onCooldown(upstream: string, model: string, forMs: number, because: string): void {

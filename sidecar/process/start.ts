@@ -128,6 +128,7 @@ class RunningSidecar {
     reportIllegalSteps(failed('a step of a state machine'));
     const onError = failed('an HTTP page');
     sidecar.llm.onError = failed('a request of the egress');
+    sidecar.mcp.onError = failed('a request to a tool server');
     const probes = {
       notLiveBecause: () => sidecar.notLiveBecause,
       notReadyBecause: () => sidecar.notReadyBecause,
@@ -164,6 +165,7 @@ class RunningSidecar {
         outbound: sidecar.outboundAddress,
         targets: config.outbound.targets.map(({ listen, address }) => `${listen} → ${address}`),
         llm: sidecar.llmAddress,
+        mcp: sidecar.mcp.address || undefined,
         app: config.inbound.app,
         admin: adminServer.address,
         metrics: metricsServer.address,
@@ -181,7 +183,11 @@ class RunningSidecar {
     );
     this.handleSignals();
     trimMemoryWhenIdle(
-      () => inbound.stats.activeCalls + outbound.stats.activeCalls + sidecar.llm.activeRequests,
+      () =>
+        inbound.stats.activeCalls +
+        outbound.stats.activeCalls +
+        sidecar.llm.activeRequests +
+        sidecar.mcp.activeRequests,
     );
   }
 

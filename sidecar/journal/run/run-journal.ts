@@ -53,6 +53,12 @@ export interface RunContext {
   open(payload: Buffer): Buffer | undefined;
 }
 
+/**
+ * A record with a lower status is no answer, but a note of a kind of requests: that it was sent, say. It is found like an
+ * answer, and not counted as one.
+ */
+const FIRST_ANSWER_STATUS = 200;
+
 /** How long a request waits for what the store knows. */
 const FIND_MS = 1_000;
 /** Of left-over answers, so many are compared with a request that has none. */
@@ -101,7 +107,7 @@ export class RunJournal {
     begun.own.set(place, kept);
     const record = await this.read(kept);
     if (record !== undefined) {
-      events.onReplayed();
+      if (record.answer.status >= FIRST_ANSWER_STATUS) events.onReplayed();
       return record.answer;
     }
     if (store.connected) begun.own.delete(place);
@@ -123,7 +129,7 @@ export class RunJournal {
       if (written.outcome !== 'stored') return this.notStored();
       this.last = Math.max(this.last, written.reference);
       begun.own.set(place, { place, reference: written.reference, bytes: payload.length });
-      events.onStored();
+      if (answer.status >= FIRST_ANSWER_STATUS) events.onStored();
       return true;
     } catch {
       return this.notStored();
@@ -220,7 +226,8 @@ export class JournalEntry {
     this.number = number;
   }
 
-  private get place(): string {
+  /** Its name among all requests of the task. */
+  get place(): string {
     return `${this.digest}.${this.number}`;
   }
 

@@ -40,7 +40,7 @@ function climbs(path: string): boolean {
  * Returns why a request may come from a web page: the egress holds a key and asks for no password, so a page in a user's
  * browser must not be able to spend with it.
  */
-function complaintAbout(headers: Headers, target: string, isLoopback: boolean): string | undefined {
+export function complaintAbout(headers: Headers, target: string, isLoopback: boolean): string | undefined {
   if (headers['origin'] !== undefined || headers['sec-fetch-site'] !== undefined)
     return 'the egress serves no web pages; send the request from a program';
   // The authority of a target in absolute form counts instead of the header (RFC 9112, section 3.2.2).

@@ -1,0 +1,349 @@
+/** Receives what agents send to tool servers, finds the server by the path, and holds what requests share. The first connection loads it. */
+import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
+import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/downstream.ts';
+import { Reply } from '../llm/caller/reply.ts';
+import { complaintAbout, plainHeaders } from '../llm/request/incoming-head.ts';
+import { type HttpHeaders, textOf } from '../llm/shared/headers.ts';
+import { secretsOf } from '../llm/shared/provider-credentials.ts';
+import { ignore, shortLived } from '../llm/shared/short-lived.ts';
+import { type McpReason, refuse, refuseFault, requestFailure, sendJson } from './answers.ts';
+import { CallBudgets } from './call-budgets.ts';
+import { Exchange } from './exchange.ts';
+import { idKey, type JsonObject } from './message/json-rpc.ts';
+import { type McpRequest, readBody, withMeta } from './message/mcp-request.ts';
+import { revisionOf } from './message/revision.ts';
+import { Passing } from './passing.ts';
+import { Repeats } from './repeats.ts';
+import { cacheKey } from './server/list-cache.ts';
+import type { McpContext, McpEnvironment } from './server/mcp-context.ts';
+import { McpServer } from './server/mcp-server.ts';
+import type { McpObserver } from './shared/mcp-observer.ts';
+import type { McpSettings } from './shared/mcp-settings.ts';
+
+const METHODS: ReadonlySet<string> = new Set(['POST', 'GET', 'DELETE']);
+const PATH = /^(?:https?:\/\/[^/?#]*)?\/mcp\/([^/?#]+)\/?(?:\?.*)?$/is;
+const MAX_ID_LENGTH = 256;
+
+type Running = Pick<Exchange, 'cancel' | 'endForDrain'>;
+
+export class McpEgress {
+  private readonly context: McpContext;
+  private servers: ReadonlyMap<string, McpServer>;
+  private readonly repeats: Repeats;
+  private readonly budgets = new CallBudgets();
+  private readonly running = new LinkedList<Listed<Running>>();
+  /** Calls by their place, and requests of sessions by their ids. */
+  private readonly calls = new Map<string, Exchange>();
+  private readonly requests = new Map<string, Exchange>();
+  private draining = false;
+
+  constructor(settings: McpSettings, environment: McpEnvironment, observer: McpObserver | undefined) {
+    this.context = { ...environment, settings, observer };
+    this.servers = serversOf(settings, this.context);
+    this.repeats = new Repeats(this.context);
+  }
+
+  get all(): Iterable<McpServer> {
+    return this.servers.values();
+  }
+
+  set observer(observer: McpObserver | undefined) {
+    this.context.observer = observer;
+  }
+
+  /** Requests and streams whose answers are not over. */
+  get activeRequests(): number {
+    return this.context.stats.activeRequests;
+  }
+
+  /** Applies new settings to new requests; an unchanged server keeps its state. */
+  apply(settings: McpSettings): void {
+    const { servers } = this;
+    this.servers = serversOf(settings, this.context, servers, this.context.settings);
+    const kept = new Set(this.servers.values());
+    for (const server of servers.values()) if (!kept.has(server)) server.close();
+    this.context.settings = settings;
+  }
+
+  handleRequest(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): void {
+    const reply = new Reply(response);
+    const objection = this.objectionTo(request, isLoopback);
+    if (objection !== undefined) {
+      request.on('error', ignore);
+      request.resume();
+      refuse(reply, ...objection);
+      return;
+    }
+    const { stats } = this.context;
+    const server = this.serverOf(request)!;
+    stats.activeRequests++;
+    reply.onOver = shortLived(() => {
+      reply.onOver = ignore;
+      stats.activeRequests--;
+    });
+    const headers = plainHeaders(request.headers);
+    if (request.method === 'POST')
+      this.read(request, reply, (body) => this.post(server, headers, body, reply));
+    else {
+      request.on('error', ignore);
+      request.resume();
+      this.pass(server, request.method!, headers, undefined, reply);
+    }
+  }
+
+  private serverOf({ url }: DownstreamRequest): McpServer | undefined {
+    const name = PATH.exec(url ?? '')?.[1];
+    if (name === undefined) return undefined;
+    try {
+      return this.servers.get(decodeURIComponent(name));
+    } catch {
+      return undefined;
+    }
+  }
+
+  private objectionTo(
+    request: DownstreamRequest,
+    isLoopback: boolean,
+  ): [McpReason, string, Record<string, string>?] | undefined {
+    const { method = '', url = '', headers } = request;
+    const complaint = complaintAbout(headers, url, isLoopback);
+    if (complaint !== undefined) return ['forbidden', complaint];
+    if (this.serverOf(request) === undefined) {
+      const names = [...this.servers.keys()].slice(0, 20).map((name) => `/mcp/${name}`);
+      return [
+        'no_route',
+        `there is no tool server at this path; there are ${names.join(', ') || 'none'} (mcp.servers)`,
+      ];
+    }
+    if (!METHODS.has(method))
+      return [
+        'method_not_allowed',
+        'MCP knows POST, GET and DELETE; use one of them',
+        { allow: 'POST, GET, DELETE' },
+      ];
+    if (this.draining) return ['draining', 'the sidecar is shutting down; try again'];
+    const { stats, settings } = this.context;
+    if (stats.activeRequests >= settings.limits.maxConcurrentRequests)
+      return [
+        'overloaded',
+        `${stats.activeRequests} requests are running (mcp.limits.max_concurrent_requests); try again later`,
+      ];
+    if (method === 'POST' && (headers['content-encoding'] ?? 'identity') !== 'identity')
+      return ['unsupported_encoding', 'the egress reads messages: send them without a content-encoding'];
+    return undefined;
+  }
+
+  /** Reads a body within its bound. */
+  private read(request: DownstreamRequest, reply: Reply, then: (body: Buffer) => void): void {
+    const { maxRequestBytes } = this.context.settings.limits;
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    let isOver = false;
+    const tooLarge = (): void => {
+      isOver = true;
+      chunks.length = 0;
+      refuse(
+        reply,
+        'request_too_large',
+        `a request may have ${maxRequestBytes} bytes (mcp.limits.max_request_bytes)`,
+        {
+          connection: 'close',
+        },
+      );
+    };
+    request.on('error', ignore);
+    request.on('data', (chunk: Buffer) => {
+      if (isOver) return;
+      bytes += chunk.length;
+      if (bytes > maxRequestBytes) tooLarge();
+      else chunks.push(chunk);
+    });
+    request.on('end', () => {
+      if (!isOver && !reply.gone) then(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
+    });
+    if (Number(request.headers['content-length'] ?? 0) > maxRequestBytes) tooLarge();
+    else if (request.headers.expect !== undefined) reply.continue();
+  }
+
+  private post(server: McpServer, headers: HttpHeaders, body: Buffer, reply: Reply): void {
+    const { context } = this;
+    const revision = revisionOf(textOf(headers['mcp-protocol-version']));
+    const parsed = readBody(body, headers, revision);
+    if ('code' in parsed) {
+      refuseFault(reply, parsed);
+      return;
+    }
+    const sessionId = (textOf(headers['mcp-session-id']) ?? '').slice(0, MAX_ID_LENGTH);
+    this.noteCancelled(server, sessionId, parsed.messages);
+    if (parsed.requests.length === 0) {
+      this.pass(server, 'POST', headers, body, reply);
+      return;
+    }
+    const ownerCall = context.ownerCalls?.find(withMeta(headers, parsed.messages));
+    const named = textOf(headers['x-task-id']) ?? '';
+    this.serve(
+      server,
+      {
+        ...parsed,
+        headers,
+        revision,
+        sessionId,
+        body,
+        receivedMs: context.clock(),
+        ownerCall,
+        taskId: (named.length > MAX_ID_LENGTH ? '' : named) || (ownerCall?.taskId ?? ''),
+      },
+      reply,
+    );
+  }
+
+  private serve(server: McpServer, request: McpRequest, reply: Reply): void {
+    const { context, calls, requests } = this;
+    if (this.refusesTools(server, request, reply)) return;
+    const who = `${request.sessionId} ${secretsOf(request.headers).join(' ')}`;
+    if (this.answersFromCache(server, request, who, reply)) return;
+    const call = request.isBatch ? undefined : request.calls[0];
+    const place = call === undefined ? undefined : this.repeats.enter(server.name, request, call);
+    const running = place === undefined ? undefined : calls.get(place.key);
+    if (running !== undefined && call !== undefined) {
+      running.join(reply, call.id);
+      return;
+    }
+    const ids = request.requests.map(({ id }) => requestKey(server, request.sessionId, idKey(id)));
+    const exchange: Exchange = new Exchange({
+      context,
+      server,
+      request,
+      reply,
+      call,
+      place,
+      who,
+      takeBudget: () =>
+        request.calls.length === 0 ||
+        this.budgets.take(request, request.calls.length, context.settings.limits.callsPerTask),
+      onOver: () => {
+        this.running.remove(listed);
+        if (place !== undefined) calls.delete(place.key);
+        for (const id of ids) if (requests.get(id) === exchange) requests.delete(id);
+      },
+    });
+    const listed = new Listed<Running>(exchange);
+    this.running.add(listed);
+    if (place !== undefined) calls.set(place.key, exchange);
+    if (request.sessionId !== '') for (const id of ids) requests.set(id, exchange);
+    server.retryBudget.countCall(request.receivedMs);
+    reply.onGone = shortLived(() => exchange.cancel());
+    exchange.start();
+  }
+
+  /** Nothing of a request goes out that calls a tool which the operator has not listed. */
+  private refusesTools(server: McpServer, request: McpRequest, reply: Reply): boolean {
+    const refused = request.calls.find(({ name }) => !server.allows(name));
+    if (refused === undefined) return false;
+    const { stats, clock } = this.context;
+    const seconds = (clock() - request.receivedMs) / 1000;
+    for (const { name } of request.calls)
+      stats.ended(server.name, 'tools/call', server.allows(name) ? name : '_REFUSED', 'refused', seconds);
+    const answers = request.requests.map(({ id, method, params }): JsonObject => {
+      const isRefused = method === 'tools/call' && !server.allows(String(params['name']));
+      return isRefused
+        ? requestFailure(
+            id,
+            'tool_not_allowed',
+            `Unknown tool: ${String(params['name']).slice(0, 128)} (mcp.servers.${server.name}.tools does not list it)`,
+          )
+        : requestFailure(
+            id,
+            'bad_request',
+            'the batch calls a tool that is not allowed, so that none of it was sent',
+          );
+    });
+    sendJson(reply, 200, request.isBatch ? answers : answers[0]!, { 'outrigger-reason': 'tool_not_allowed' });
+    return true;
+  }
+
+  private answersFromCache(server: McpServer, request: McpRequest, who: string, reply: Reply): boolean {
+    const [asked] = request.requests;
+    if (request.isBatch || asked === undefined) return false;
+    const key = cacheKey(asked, request.revision.name, who);
+    const { stats, clock } = this.context;
+    const result = key === undefined ? undefined : server.lists.find(key, clock());
+    if (result === undefined) return false;
+    stats.cachedLists++;
+    stats.ended(server.name, asked.method, undefined, 'replayed', (clock() - request.receivedMs) / 1000);
+    sendJson(reply, 200, { jsonrpc: '2.0', id: asked.id, result }, { 'outrigger-cache': 'hit' });
+    return true;
+  }
+
+  /** The agent wants no answer to a request of its session. */
+  private noteCancelled(server: McpServer, sessionId: string, messages: McpRequest['messages']): void {
+    if (sessionId === '') return;
+    for (const message of messages) {
+      if (message.kind !== 'notification' || message.method !== 'notifications/cancelled') continue;
+      const { requestId } = message.params;
+      if (typeof requestId !== 'string' && typeof requestId !== 'number') continue;
+      this.requests.get(requestKey(server, sessionId, idKey(requestId)))?.cancelledByAgent();
+    }
+  }
+
+  private pass(
+    server: McpServer,
+    method: string,
+    headers: HttpHeaders,
+    body: Buffer | undefined,
+    reply: Reply,
+  ): void {
+    const { context } = this;
+    const passing = new Passing({
+      context,
+      server,
+      method,
+      headers,
+      body,
+      reply,
+      onMessage: ignore,
+      onOver: () => this.running.remove(listed),
+    });
+    const listed = new Listed<Running>(passing);
+    this.running.add(listed);
+    reply.onGone = shortLived(() => passing.cancel());
+    passing.start();
+  }
+
+  /** Refuses new requests from now on; running ones go on. */
+  drain(): void {
+    this.draining = true;
+  }
+
+  /** The time to drain is over. */
+  endRequests(): void {
+    for (const one of takeAll(this.running)) one.endForDrain();
+  }
+
+  close(): void {
+    this.draining = true;
+    this.endRequests();
+    for (const server of this.servers.values()) server.close();
+  }
+}
+
+function requestKey(server: McpServer, sessionId: string, id: string): string {
+  return `${server.name} ${sessionId} ${id}`;
+}
+
+function serversOf(
+  settings: McpSettings,
+  context: McpContext,
+  before: ReadonlyMap<string, McpServer> = new Map(),
+  old: McpSettings | undefined = undefined,
+): ReadonlyMap<string, McpServer> {
+  const sameBreaker = JSON.stringify(old?.circuitBreaker) === JSON.stringify(settings.circuitBreaker);
+  const servers = new Map<string, McpServer>();
+  for (const [name, one] of settings.servers) {
+    const known = before.get(name);
+    const isSame =
+      sameBreaker && known !== undefined && JSON.stringify(known.settings) === JSON.stringify(one);
+    servers.set(name, isSame ? known : new McpServer(name, one, settings.circuitBreaker, context));
+  }
+  return servers;
+}
