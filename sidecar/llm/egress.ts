@@ -22,6 +22,7 @@ import { traitsOf } from './kinds/operations.ts';
 import { bodyMemoryOf } from './limits/body-memory.ts';
 import { HeadMemory } from './limits/head-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
+import { PlaceGates } from './limits/place-gates.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
 import { Affinity } from './provider/affinity.ts';
@@ -77,6 +78,7 @@ export class Egress {
       routes: new Routes(upstreams, settings.models, environment.random),
       affinity: new Affinity(),
       gate: new MinuteGate(settings.limits, wheel, clock),
+      places: new PlaceGates(settings, wheel, clock),
       clientRetries: new ClientRetries(),
       observer,
     };
@@ -91,12 +93,12 @@ export class Egress {
 
   /** The number of requests that wait for the limits of a minute, for their turn at an upstream, or for memory. */
   get waiting(): number {
-    return this.context.gate.waiting + awaitingOf(this.upstreams) + this.memory.waiting;
+    return this.waitingForLimits + awaitingOf(this.upstreams) + this.memory.waiting;
   }
 
-  /** The number of requests that wait for the limits of a minute. */
+  /** The number of requests that wait for limits of ours. */
   get waitingForLimits(): number {
-    return this.context.gate.waiting;
+    return this.context.gate.waiting + this.context.places.waiting;
   }
 
   /** The memory of all requests' bodies, in bytes. */
@@ -137,6 +139,7 @@ export class Egress {
     context.settings = settings;
     this.door.known.apply(settings);
     context.gate.setLimits(settings.limits);
+    context.places.apply(settings);
     this.memory.setMax(bodyMemoryOf(settings.limits));
   }
 
@@ -379,6 +382,7 @@ export class Egress {
     this.endRequests();
     this.tunnels.close();
     this.context.gate.close();
+    this.context.places.close();
     for (const upstream of this.context.upstreams) upstream.close();
   }
 }

@@ -10,6 +10,8 @@
 
 import { SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
 import type { KeylessSink } from './caller/keyless-sink.ts';
+import { traitsOf } from './kinds/operations.ts';
+import type { MinuteGate } from './limits/minute-gate.ts';
 import { Additions } from './provider/added-fields.ts';
 import type { Belonging } from './provider/affinity.ts';
 import { attemptOptions } from './provider/attempt-options.ts';
@@ -95,13 +97,25 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     this.owner = owner;
     this.minuteTokens = facts.estimatedInputTokens + outputReserve(facts, settings.limits);
     this.additions = new Additions(request, settings);
-    this.choice = new UpstreamChoice(chain.targets, request, settings, this.minuteTokens);
+    this.choice = new UpstreamChoice(
+      chain.targets,
+      request,
+      settings,
+      this.minuteTokens,
+      ({ upstream }) => context.places.upstream(upstream.name)?.isFull(this.minuteTokens) === true,
+    );
     this.ledger = new TokenLedger(facts);
   }
 
   /** Says where the next attempt goes and when, or why none can be made. */
   next(nowMs: number): NextStep {
     return this.choice.next(this.count, nowMs, this.context.random());
+  }
+
+  /** The limits of the place with this index; undefined without any. */
+  gateOf(index: number): MinuteGate | undefined {
+    if (!traitsOf(this.request.facts.operation).isCounted) return undefined;
+    return this.context.places.upstream(this.choice.upstreamAt(index).name);
   }
 
   /** Begins an attempt at the place with this index, within the task's budget. */

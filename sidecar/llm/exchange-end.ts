@@ -1,7 +1,6 @@
 /** Settles what a request has taken, once it is over: the limits of a minute, the owner call, statistics and observers. */
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 import type { ExchangeAttempts } from './exchange-attempts.ts';
-import type { Ticket } from './limits/fair-limiter.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import { notifyOwner } from './provider/notify-owner.ts';
 import type { ModelRequest } from './request/model-request.ts';
@@ -19,15 +18,10 @@ export interface EndedExchange {
   /** The message of a refusal; '' without one. */
   readonly refusal: string;
   readonly attempts: ExchangeAttempts;
-  /** The place in the limits of a minute; undefined when there are none. */
-  readonly ticket: Ticket | undefined;
 }
 
-export function settleExchange(
-  { clientRetries, clock, gate, stats }: EgressContext,
-  ended: EndedExchange,
-): void {
-  const { request, outcome, reason, ticket } = ended;
+export function settleExchange({ clientRetries, clock, stats }: EgressContext, ended: EndedExchange): void {
+  const { request, outcome, reason } = ended;
   const { held, ledger, count, choice } = ended.attempts;
   const { facts, retryCount } = request;
   request.ownerCall?.spend?.(ledger.usedTokens);
@@ -39,10 +33,6 @@ export function settleExchange(
     model: held?.model.model ?? facts.model,
     last: ledger.last,
   });
-  if (ticket !== undefined) {
-    if (count === 0) gate.giveBack(ticket);
-    else gate.settle(ticket, ledger.usedTokens);
-  }
   // The client may send the request again by itself.
   if (outcome !== 'success' && retryCount !== undefined)
     clientRetries.remember(request.retryKey(), retryCount, choice.triesWith(count), clock());

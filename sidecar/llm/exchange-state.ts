@@ -1,14 +1,14 @@
 /**
  * Names the states of an exchange:
  *
- *     created ──▶ in_line ──▶ choosing ──▶ waiting         over: from every state, with an answer, a refusal,
+ *     created ──▶ in_line ◀─▶ choosing ──▶ waiting         over: from every state, with an answer, a refusal,
  *        │                     ▲ │  ▲         │                   or without its caller
- *        └──── no limits ──────┘ │  └─────────┤
+ *        └──── no limits ──────┘ │  └─────────┤         `fetching` leads back, too
  *                                ▼            │
  *                            attempting       │
  *                                └────────────┘
  *
- * - `in_line`: it waits for the limits of a minute;
+ * - `in_line`: it waits for limits of ours, and before an attempt for those of its upstream;
  * - `choosing`: it looks for the upstream of its next attempt, within one call;
  * - `fetching`: its budget is shared by replicas, and this one gets more of it; then it chooses again;
  * - `waiting`: it waits until it may send the next attempt, because the upstream rests or for a back-off;
@@ -30,7 +30,7 @@ export type ExchangeState =
 export const EXCHANGE_ARROWS: Arrows<ExchangeState> = {
   created: ['in_line', 'choosing', 'over'],
   in_line: ['choosing', 'over'],
-  choosing: ['fetching', 'waiting', 'attempting', 'over'],
+  choosing: ['in_line', 'fetching', 'waiting', 'attempting', 'over'],
   fetching: ['choosing', 'over'],
   waiting: ['choosing', 'over'],
   attempting: ['choosing', 'over'],

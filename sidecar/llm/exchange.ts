@@ -17,10 +17,10 @@ import { type RefusalExtras, type RefusalReason, refuse, statusOfRefusal } from 
 import type { Sink } from './caller/sink.ts';
 import { type AfterAttempt, type AttemptsOwner, ExchangeAttempts } from './exchange-attempts.ts';
 import { settleExchange } from './exchange-end.ts';
+import { ExchangeLines } from './exchange-lines.ts';
 import { EXCHANGE_ARROWS, type ExchangeState } from './exchange-state.ts';
 import { traitsOf } from './kinds/operations.ts';
-import type { Ticket } from './limits/fair-limiter.ts';
-import type { Entering } from './limits/minute-gate.ts';
+import type { MinuteGate } from './limits/minute-gate.ts';
 import { reasonOf, requestOutcomeOf } from './provider/attempt-verdict.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import { type NoStep, refusalOf } from './provider/give-up.ts';
@@ -36,7 +36,7 @@ const BUS_AWAY =
   "the bus that shares the budget of a day among replicas can't be reached, and this replica has used what it had; try again later";
 const BUS_AGAIN_MS = 5_000;
 
-export class Exchange extends Timer implements AttemptsOwner, Entering {
+export class Exchange extends Timer implements AttemptsOwner {
   readonly request: ModelRequest;
   private readonly context: EgressContext;
   private readonly sink: KeylessSink;
@@ -45,12 +45,16 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
   private readonly observer: LlmRequestObserver | undefined;
   private readonly attempts: ExchangeAttempts;
   private readonly maxWaitMs: number;
+  /** The limits of the egress, and of the rule for its model. */
+  private readonly gates: readonly MinuteGate[];
+  private readonly lines: ExchangeLines;
   /** Why the request may go nowhere; undefined where it may. */
   private readonly problem: RouteProblem | undefined;
   private state: ExchangeState = 'created';
-  private leaveGate: () => void = () => {};
   private leaveOwner: () => void = () => {};
-  private ticket: Ticket | undefined = undefined;
+  /** Why the line of an upstream did not let it in; undefined while none has turned it away. */
+  private turnedAway: { readonly upstream: string; readonly againMs: number } | undefined = undefined;
+  private attemptTokens = 0;
   /** The upstream whose turn the exchange waits for. */
   private awaited = -1;
   private fetches = 0;
@@ -77,6 +81,11 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     const place = affinity.belongingOf(routes.of(request.asked, request.facts), request, context.clock());
     this.problem = place.chain.problem;
     this.attempts = new ExchangeAttempts(context, place, request, this.sink, this.observer, this);
+    this.lines = new ExchangeLines(request.caller, this.attempts.minuteTokens);
+    const { gate, places } = context;
+    const ofRule = places.rule(place.chain.rule);
+    const all = [...(gate.limits ? [gate] : []), ...(ofRule === undefined ? [] : [ofRule])];
+    this.gates = traitsOf(request.facts.operation).isCounted ? all : [];
   }
 
   private become(state: ExchangeState): void {
@@ -84,33 +93,30 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
   }
 
   start(): void {
-    const { ownerCall, caller, facts } = this.request;
+    const { ownerCall } = this.request;
     if (ownerCall !== undefined) this.leaveOwner = ownerCall.onEnd((late) => this.endOfOwner(late));
     if (this.state === 'over') return;
     if (this.problem !== undefined) {
       this.refuse(this.problem.reason, this.problem.message, 'refused');
       return;
     }
-    const { gate } = this.context;
-    if (!gate.limits || !traitsOf(facts.operation).isCounted) {
-      this.become('choosing');
-      this.goOn();
-      return;
-    }
-    this.become('in_line');
-    const untilMs = Math.min(this.context.clock() + this.maxWaitMs, this.attempts.choice.deadlineMs);
-    this.leaveGate = gate.enter(caller, this.attempts.minuteTokens, untilMs, this);
+    if (this.gates.length > 0) this.become('in_line');
+    this.lines.enter(this.gates, this.waitUntilMs, {
+      onIn: () => {
+        this.become('choosing');
+        this.goOn();
+      },
+      onAway: (retryAfterMs, gate) => {
+        const which = gate === this.context.gate ? 'llm.limits' : 'llm.models[].limits';
+        const message = `the limits of ours (${which}) do not admit the request in time; try again later`;
+        this.refuse('rate_limited', message, 'throttled', { retryAfterMs });
+      },
+    });
   }
 
-  onLetIn(ticket: Ticket): void {
-    this.ticket = ticket;
-    this.become('choosing');
-    this.goOn();
-  }
-
-  onTurnedAway(againMs: number): void {
-    const message = 'the limits of a minute (llm.limits) do not admit the request in time; try again later';
-    this.refuse('rate_limited', message, 'throttled', { retryAfterMs: againMs });
+  /** Until when it may wait in a line that it enters now. */
+  private get waitUntilMs(): number {
+    return Math.min(this.context.clock() + this.maxWaitMs, this.attempts.choice.deadlineMs);
   }
 
   /** Chooses the upstream and the time of the next attempt. */
@@ -123,14 +129,52 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     }
     const next = this.attempts.next(nowMs);
     if (!next.go) {
-      this.giveUp(next);
+      if (this.turnedAway !== undefined && this.attempts.count === 0) this.refuseForUpstream(this.turnedAway);
+      else this.giveUp(next);
     } else if (next.atMs > nowMs) {
       this.become('waiting');
       this.awaited = choice.awaitTurn(next.candidate);
       this.context.wheel.arm(this, Math.min(next.atMs, choice.deadlineMs));
     } else {
-      this.begin(next.candidate);
+      this.beginAt(next.candidate);
     }
+  }
+
+  /** Begins an attempt when the limits of its upstream let it in; one that they do not let in time goes elsewhere. */
+  private beginAt(index: number): void {
+    const { choice } = this.attempts;
+    const gate = this.attempts.gateOf(index);
+    if (gate === undefined) {
+      this.begin(index);
+      return;
+    }
+    if (gate.isFull(this.attempts.minuteTokens)) choice.awaitTurn(index);
+    this.become('in_line');
+    this.lines.enterUpstream(gate, this.waitUntilMs, {
+      onIn: () => {
+        this.become('choosing');
+        // Others may have learned more about the upstream in the meantime.
+        if (choice.mayBegin(index, this.context.clock())) this.begin(index);
+        else this.goOnElsewhere();
+      },
+      onAway: (againMs) => {
+        choice.endWait();
+        this.become('choosing');
+        this.turnedAway = { upstream: choice.upstreamAt(index).name, againMs };
+        choice.leaveAt(index);
+        this.goOn();
+      },
+    });
+  }
+
+  private goOnElsewhere(): void {
+    this.lines.endAttempt(undefined);
+    this.goOn();
+  }
+
+  private refuseForUpstream({ upstream, againMs }: { upstream: string; againMs: number }): void {
+    const message = `the limits of the upstream ${upstream} (llm.upstreams[].limits) do not admit the request in time; try again later`;
+    this.refuse('rate_limited', message, 'throttled', { retryAfterMs: againMs });
   }
 
   /** The wait for the next attempt is over. */
@@ -142,7 +186,7 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
       return;
     }
     // Other requests may have learned more about the upstream in the meantime.
-    if (this.attempts.choice.mayBegin(this.awaited, nowMs)) this.begin(this.awaited);
+    if (this.attempts.choice.mayBegin(this.awaited, nowMs)) this.beginAt(this.awaited);
     else this.goOn();
   }
 
@@ -153,9 +197,10 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
         this.become('attempting');
         return;
       case 'breaker_open':
-        this.goOn();
+        this.goOnElsewhere();
         return;
       case 'no_tokens':
+        this.lines.endAttempt(undefined);
         this.fetchTokens();
         return;
       default:
@@ -202,6 +247,9 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
 
   onAttemptEnd(end: ProviderAttemptEnd, after: AfterAttempt): void {
     this.become('choosing');
+    const used = this.attempts.ledger.usedTokens;
+    this.lines.endAttempt(used - this.attemptTokens);
+    this.attemptTokens = used;
     switch (after) {
       case 'finished':
         this.finish(requestOutcomeOf(end), reasonOf(end));
@@ -298,15 +346,17 @@ export class Exchange extends Timer implements AttemptsOwner, Entering {
     this.become('over');
     this.context.wheel.cancel(this);
     this.attempts.choice.endWait();
-    this.leaveGate();
     this.leaveOwner();
-    const { request, info, observer, attempts, ticket, status, refusal } = this;
+    const { request, info, observer, attempts, status, refusal } = this;
+    const { usedTokens } = attempts.ledger;
+    const isSent = attempts.count > 0;
+    this.lines.endAttempt(isSent ? usedTokens - this.attemptTokens : undefined);
+    this.lines.end(isSent ? usedTokens : undefined);
     settleExchange(this.context, {
       request,
       info,
       observer,
       attempts,
-      ticket,
       status,
       refusal,
       outcome,

@@ -15,7 +15,7 @@ t.test('an exchange takes the steps of its drawing, and no others', async (t) =>
     EXCHANGE_ARROWS,
     `created → in_line, choosing, over
      in_line → choosing, over
-     choosing → fetching, waiting, attempting, over
+     choosing → in_line, fetching, waiting, attempting, over
      fetching → choosing, over
      waiting → choosing, over
      attempting → choosing, over

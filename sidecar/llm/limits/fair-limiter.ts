@@ -15,6 +15,10 @@ export interface FairLimits {
   /** 0 is no limit. */
   readonly requestsPerMinute: number;
   readonly tokensPerMinute: number;
+  /** Requests at a time; 0 is no limit. */
+  readonly concurrent?: number;
+  /** More requests do not wait: they are turned away. */
+  readonly maxWaiting?: number;
 }
 
 /** A request that waits or was admitted. */
@@ -78,10 +82,13 @@ export class FairLimiter {
   private readonly callers = new Map<string, Caller>();
   private virtualNow = 0;
   private waitingCount = 0;
+  private running = 0;
+  private concurrent: number;
 
   constructor(limits: FairLimits, nowMs: number) {
     this.requests = new Bucket(limits.requestsPerMinute, nowMs);
     this.tokens = new Bucket(limits.tokensPerMinute, nowMs);
+    this.concurrent = limits.concurrent ?? 0;
   }
 
   get waiting(): number {
@@ -90,6 +97,7 @@ export class FairLimiter {
 
   /** New limits apply at once. What was used stays used, as far as the new bucket holds so much. */
   setLimits(limits: FairLimits, nowMs: number): void {
+    this.concurrent = limits.concurrent ?? 0;
     for (const [bucket, perMinute] of [
       [this.requests, limits.requestsPerMinute],
       [this.tokens, limits.tokensPerMinute],
@@ -137,14 +145,17 @@ export class FairLimiter {
     this.requests.take(1);
     this.tokens.take(next.tokens);
     next.granted = true;
+    this.running++;
     this.forget(next.caller, line);
     return next;
   }
 
   /** An admitted request has ended: it gives back what it did not use. */
   settle(ticket: Ticket, usedTokens: number): void {
-    if (ticket.granted) this.tokens.take(usedTokens - ticket.tokens);
+    if (!ticket.granted) return;
     ticket.granted = false;
+    this.running--;
+    this.tokens.take(usedTokens - ticket.tokens);
   }
 
   /** An admitted request was never sent. */
@@ -153,18 +164,30 @@ export class FairLimiter {
     this.settle(ticket, 0);
   }
 
+  /** Whether a request that came now would have to wait. */
+  isFull(tokens: number, nowMs: number): boolean {
+    if (this.waitingCount > 0) return true;
+    return (this.concurrent > 0 && this.running >= this.concurrent) || this.waitMs(tokens, nowMs) > 0;
+  }
+
   /** When `grant` will admit the next request; Infinity when none waits. */
   nextAtMs(nowMs: number): number {
     const next = this.next();
     return next === undefined ? Number.POSITIVE_INFINITY : this.freeAtMs(next, nowMs);
   }
 
-  /** How long a request that came now would wait at least, with no other before it. */
+  /** The number of requests that were admitted and have not ended. */
+  get active(): number {
+    return this.running;
+  }
+
+  /** How long a request that came now would wait at least, with no other before it; nobody knows when a running one ends. */
   waitMs(tokens: number, nowMs: number): number {
     return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(tokens, nowMs)) - nowMs;
   }
 
   private freeAtMs(ticket: Ticket, nowMs: number): number {
+    if (this.concurrent > 0 && this.running >= this.concurrent) return Number.POSITIVE_INFINITY;
     return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(ticket.tokens, nowMs));
   }
 

@@ -27,6 +27,9 @@ class Patience extends Timer {
   }
 }
 
+/** When one that is turned away may come again, where the limits of a minute do not say: a running request may have ended. */
+const FULL_AGAIN_MS = 1_000;
+
 /** Drives a {@link FairLimiter}: a request that it does not admit now waits, up to a time, and a timer admits it. */
 export class MinuteGate {
   private readonly limiter: FairLimiter;
@@ -49,7 +52,18 @@ export class MinuteGate {
 
   /** Whether there are limits at all. */
   get limits(): boolean {
-    return this.currentLimits.requestsPerMinute > 0 || this.currentLimits.tokensPerMinute > 0;
+    const { requestsPerMinute, tokensPerMinute, concurrent = 0 } = this.currentLimits;
+    return requestsPerMinute > 0 || tokensPerMinute > 0 || concurrent > 0;
+  }
+
+  /** Requests that it has let in and that have not ended. */
+  get active(): number {
+    return this.limiter.active;
+  }
+
+  /** Whether a request that came now would have to wait. */
+  isFull(tokens: number): boolean {
+    return this.limits && this.limiter.isFull(tokens, this.clock());
   }
 
   setLimits(limits: FairLimits): void {
@@ -63,6 +77,11 @@ export class MinuteGate {
    * nothing after the admission.
    */
   enter(caller: string, tokens: number, untilMs: number, entering: Entering): () => void {
+    const { maxWaiting = Number.POSITIVE_INFINITY } = this.currentLimits;
+    if (this.waiting >= maxWaiting) {
+      entering.onTurnedAway(Math.max(FULL_AGAIN_MS, this.limiter.waitMs(tokens, this.clock())));
+      return () => {};
+    }
     const ticket = this.limiter.enter(caller, tokens);
     const leave = (): void => {
       const waiting = this.waitingByTicket.get(ticket);
@@ -73,7 +92,7 @@ export class MinuteGate {
     };
     const turnAway = (): void => {
       leave();
-      entering.onTurnedAway(this.limiter.waitMs(tokens, this.clock()));
+      entering.onTurnedAway(Math.max(FULL_AGAIN_MS, this.limiter.waitMs(tokens, this.clock())));
     };
     const timer = new Patience(turnAway);
     this.waitingByTicket.set(ticket, { entering, timer });

@@ -5,6 +5,7 @@ import type { SharedCounters } from '../../policy/shared-counters.ts';
 import type { LlmStats } from '../../telemetry/llm-stats.ts';
 import type { ClientRetries } from '../caller/client-retries.ts';
 import type { MinuteGate } from '../limits/minute-gate.ts';
+import type { PlaceGates } from '../limits/place-gates.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
 import type { OwnerCalls } from '../shared/owner-call.ts';
 import type { LlmEvents, LlmObserver } from '../shared/request-observer.ts';
@@ -39,6 +40,8 @@ export interface EgressContext extends EgressEnvironment {
   routes: Routes;
   readonly affinity: Affinity;
   readonly gate: MinuteGate;
+  /** The limits of upstreams and of rules for models. */
+  readonly places: PlaceGates;
   readonly clientRetries: ClientRetries;
   observer: LlmObserver | undefined;
 }

@@ -27,6 +27,8 @@ export interface Candidate {
   readonly tried: boolean;
   /** The provider demands payment: it is asked only if no other upstream can be. */
   readonly lastResort: boolean;
+  /** Our own limits would let it wait: another one that is free comes first. */
+  readonly isFull?: boolean;
 }
 
 export interface RetryState {
@@ -91,9 +93,10 @@ export function chooseUpstream(
   state: RetryState,
 ): NextStep {
   const { nowMs, deadlineMs, attempts, random } = state;
-  const fresh = candidates.findIndex(
-    (one) => one.closed && !one.lastResort && !one.tried && one.freeAtMs <= nowMs,
-  );
+  const isFresh = (one: Candidate): boolean =>
+    one.closed && !one.lastResort && !one.tried && one.freeAtMs <= nowMs;
+  let fresh = candidates.findIndex((one) => isFresh(one) && one.isFull !== true);
+  if (fresh < 0) fresh = candidates.findIndex(isFresh);
   if (fresh >= 0) return { go: true, candidate: fresh, atMs: nowMs };
 
   let best = -1;

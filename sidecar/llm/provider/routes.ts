@@ -6,6 +6,7 @@
  *     no rules, or a request without a model     the upstreams in order
  */
 import { apiOf, traitsOf } from '../kinds/operations.ts';
+import { ruleName } from '../limits/place-gates.ts';
 import { READ_KEYS, type RequestFacts } from '../request/request-facts.ts';
 import type { FallbackReason, LlmModelSettings } from '../shared/llm-settings.ts';
 import { isGlob, matcherOf } from '../shared/model-pattern.ts';
@@ -20,6 +21,8 @@ export interface Chain {
   readonly fallsBackOn: ReadonlySet<FallbackReason>;
   /** Why there is no place; undefined where there is one. */
   readonly problem: RouteProblem | undefined;
+  /** The rule whose limits hold, by `ruleName`; '' without one. */
+  readonly rule: string;
 }
 
 export interface RouteProblem {
@@ -102,7 +105,7 @@ export class Routes {
       .map(({ settings }) => settings.match);
     const more = names.length > MAX_NAMES ? ', …' : '';
     const message = `there is no model ${JSON.stringify(model)} here; there are ${names.slice(0, MAX_NAMES).join(', ')}${more} (llm.models)`;
-    return { targets: [], fallsBackOn: NONE, problem: { reason: 'unknown_model', message } };
+    return { targets: [], fallsBackOn: NONE, problem: { reason: 'unknown_model', message }, rule: '' };
   }
 }
 
@@ -114,6 +117,7 @@ function chainInOrder(home: Home, upstreams: readonly Upstream[]): Chain {
     targets,
     fallsBackOn: NONE,
     problem: targets.length > 0 ? undefined : { reason: 'no_route', message },
+    rule: '',
   };
 }
 
@@ -140,6 +144,7 @@ function ruleChain(settings: LlmModelSettings, { api }: Home, upstreams: readonl
     targets: places.map(({ target }) => target),
     fallsBackOn: new Set(settings.fallBackOn),
     problem: places.length > 0 ? undefined : { reason: 'no_route', message },
+    rule: ruleName(settings),
     weights: hasWeights ? places.map(({ weight }) => weight ?? 0) : undefined,
   };
 }

@@ -8,12 +8,14 @@ import type { ClockLimits } from './provider-attempt-clocks.ts';
 import type { ProviderRecord } from './provider-record.ts';
 import { type Candidate, chooseUpstream, type NextStep } from './provider-retry.ts';
 import type { Target } from './target.ts';
+import type { Upstream } from './upstream.ts';
 
 const UNUSABLE = { closed: false, probeAtMs: Number.POSITIVE_INFINITY } as const;
 
 export class UpstreamChoice {
   private readonly targets: readonly Target[];
   private readonly request: ModelRequest;
+  private readonly isFull: (target: Target) => boolean;
   private readonly settings: LlmSettings;
   /** The most tokens that the request takes of a provider's limits. */
   private readonly tokens: number;
@@ -38,7 +40,15 @@ export class UpstreamChoice {
   /** The record of the model that the request waits for. */
   private awaited: ProviderRecord | undefined = undefined;
 
-  constructor(targets: readonly Target[], request: ModelRequest, settings: LlmSettings, tokens: number) {
+  /** @param isFull whether our own limits would let a request to this place wait */
+  constructor(
+    targets: readonly Target[],
+    request: ModelRequest,
+    settings: LlmSettings,
+    tokens: number,
+    isFull: (target: Target) => boolean,
+  ) {
+    this.isFull = isFull;
     const { earlier, ownerCall, receivedMs, clientAtMs } = request;
     this.targets = targets;
     this.request = request;
@@ -102,7 +112,8 @@ export class UpstreamChoice {
         ? upstream.models.get(target.modelFor(this.request.facts))
         : this.own.get(target);
     const candidate = upstream.candidate(state, this.tokens, this.tried.has(index), nowMs);
-    return this.left.has(index) ? { ...candidate, ...UNUSABLE } : candidate;
+    if (this.left.has(index)) return { ...candidate, ...UNUSABLE };
+    return this.isFull(target) ? { ...candidate, isFull: true } : candidate;
   }
 
   /** Counts the request among those that wait for this upstream; returns the index. */
@@ -124,6 +135,15 @@ export class UpstreamChoice {
     this.endWait();
     const { closed, freeAtMs } = this.candidate(this.targets[index]!, index, nowMs);
     return closed && freeAtMs <= nowMs;
+  }
+
+  upstreamAt(index: number): Upstream {
+    return this.targets[index]!.upstream;
+  }
+
+  /** The place with this index can't serve the request in time. */
+  leaveAt(index: number): void {
+    this.left.add(index);
   }
 
   try(index: number): Target {

@@ -28,6 +28,17 @@ export const DEFAULT_PROVIDER = {
   api_key_env: 'OPENAI_API_KEY',
 } as const;
 
+const placeLimits = z.strictObject({
+  requests_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
+  tokens_per_minute: integer(0, 1_000_000_000)
+    .default(0)
+    .describe('Input and output together, reserved before a request is sent; 0 is none'),
+  concurrent: integer(0, MANY).default(0).describe('Requests at a time; 0 is none'),
+  max_waiting: integer(0, MANY)
+    .default(1_000)
+    .describe('Requests that may wait for these limits, callers in turns; more go elsewhere, or are refused'),
+});
+
 /** An entry of `llm.upstreams`. Its URL may hold credentials: `config/redact.ts` removes them for display. */
 const llmUpstream = z.strictObject({
   name: entryName().describe('The name in metrics and logs'),
@@ -79,6 +90,7 @@ const llmUpstream = z.strictObject({
     .describe(
       'Fields that budgets and limits may add to its requests, the preferred first; null goes by its host',
     ),
+  limits: placeLimits.prefault({}).describe('Of all requests to it; llm.replicas divides them'),
 });
 
 /** Failures of one upstream that say nothing of another one. */
@@ -116,6 +128,7 @@ const llmModel = z.strictObject({
     .describe(
       'Answers that lead on to the next one, beside faults: 401, 403, 404, and a prompt that is too long',
     ),
+  limits: placeLimits.prefault({}).describe('Of all requests to its chain; llm.replicas divides them'),
 });
 
 /** The keys of `llm`. */
@@ -240,6 +253,7 @@ export const llmKeys = {
 };
 
 export type FallbackReason = (typeof FALLBACK_REASONS)[number];
+export type PlaceLimitSettings = SettingsOf<typeof placeLimits>;
 export type LlmModelSettings = SettingsOf<typeof llmModel>;
 export type LlmUpstreamSettings = SettingsOf<typeof llmUpstream>;
 export type LlmSettings = Omit<SettingsOf<z.ZodObject<typeof llmKeys>>, 'listen'>;
