@@ -9,6 +9,7 @@ import { ApiError } from './api-error.ts';
 import { apiPageRoutes } from './api-page.ts';
 import { boundBodies } from './bodies.ts';
 import { boundConnections, sentAhead } from './connections.ts';
+import { Discovery } from './discovery.ts';
 import { errorHandler, notFoundHandler } from './error-handler.ts';
 import { healthRoute } from './health-route.ts';
 import { localSystemRoutes } from './local-system.ts';
@@ -42,6 +43,8 @@ export interface Gateway {
 /** Creates the REST API in front of the agents. It listens when the caller starts its `app`. */
 export async function createGateway(settings: GatewaySettings, log: FastifyBaseLogger): Promise<Gateway> {
   const registry = new Registry(settings.agents);
+  const discovery = settings.discover === '' ? undefined : new Discovery(settings, registry, log);
+  await discovery?.begin();
   const tasks = connectTasks(settings.tasks);
   const stopping = new AbortController();
   let closing = false;
@@ -75,6 +78,7 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
     if (closing) reply.header('connection', 'close');
   });
   app.addHook('onClose', async () => {
+    discovery?.end();
     registry.close();
     tasks.close();
   });
@@ -85,8 +89,8 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
     },
   });
   await app.register(async (routes) => {
-    const { timeoutMs, maxInputChars, links } = settings;
-    taskRoute(routes, { registry, tasks, timeoutMs, maxInputChars, stopping: stopping.signal });
+    const { timeoutMs, maxInputChars, defaultAgent, links } = settings;
+    taskRoute(routes, { registry, tasks, timeoutMs, maxInputChars, defaultAgent, stopping: stopping.signal });
     submittedTaskRoutes(routes, { client: tasks, stopping: stopping.signal });
     healthRoute(routes, registry);
     pageRoutes(routes, links);

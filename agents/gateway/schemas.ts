@@ -4,7 +4,8 @@ const longestIdChars = 256;
 const mostMetadata = 64;
 const longestTimeoutMs = 30 * 24 * 3600 * 1000;
 
-export function taskSchema(maxInputChars: number) {
+/** @param agents the known types, the usual one first */
+export function taskSchema(maxInputChars: number, agents: readonly string[]) {
   return {
     type: 'object',
     required: ['input'],
@@ -17,7 +18,12 @@ export function taskSchema(maxInputChars: number) {
         pattern: '\\S',
         description: 'The task for the agent.',
       },
-      agent_type: { type: 'string', default: 'research', maxLength: longestIdChars },
+      agent_type: {
+        type: 'string',
+        default: agents[0] ?? 'research',
+        maxLength: longestIdChars,
+        description: `Which agent: ${agents.join(', ')}.`,
+      },
       correlation_id: {
         type: 'string',
         default: '',

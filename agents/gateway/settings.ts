@@ -1,5 +1,7 @@
 /** The gateway's settings, from environment variables. */
+import { parse } from 'yaml';
 import { address, durationMs, type Environment, SettingError, wholeNumber } from '../process/environment.ts';
+import type { AgentAddress } from './registry.ts';
 
 export interface GatewaySettings {
   /** HOST */
@@ -14,8 +16,15 @@ export interface GatewaySettings {
   drainTimeoutMs: number;
   /** GATEWAY_MAX_INPUT_CHARS: the longest input of a task. */
   maxInputChars: number;
-  /** Agent type → address. */
-  agents: ReadonlyMap<string, string>;
+  /**
+   * GATEWAY_AGENTS, YAML or JSON: agent type → the name by which the sidecar routes, or → `{ address, authority }`. Without it, and
+   * without GATEWAY_DISCOVER, there are research, writing and code. NAME_AGENT_ADDR gives, or adds, the address of a type.
+   */
+  agents: ReadonlyMap<string, AgentAddress>;
+  /** GATEWAY_DISCOVER: the admin URL of a sidecar, whose clusters are agents, too; '' for none. */
+  discover: string;
+  /** GATEWAY_DEFAULT_AGENT: the type of a task that names none. */
+  defaultAgent: string;
   /** GATEWAY_TASKS_ADDR: a sidecar that serves outrigger.v1.Tasks; by default the one that the agents' calls go to. */
   tasks: string;
   /** GATEWAY_LINKS, `name=url,…`: further links on the page at `/`. */
@@ -41,7 +50,11 @@ export function readGatewaySettings(environment: Environment): GatewaySettings {
     drainTimeoutMs: durationMs(environment, 'GATEWAY_DRAIN_TIMEOUT', 25_000),
     maxInputChars: wholeNumber(environment, 'GATEWAY_MAX_INPUT_CHARS', 1_000_000, [1, 10_000_000]),
     agents,
-    tasks: address(environment, 'GATEWAY_TASKS_ADDR', agents.get(usualAgents[0]!) ?? sidecar),
+    discover: readDiscover(environment['GATEWAY_DISCOVER'] ?? ''),
+    defaultAgent:
+      environment['GATEWAY_DEFAULT_AGENT'] ||
+      (agents.has(usualAgents[0]!) ? usualAgents[0]! : ([...agents.keys()][0] ?? usualAgents[0]!)),
+    tasks: address(environment, 'GATEWAY_TASKS_ADDR', [...agents.values()][0]?.address ?? sidecar),
     links: readLinks(environment['GATEWAY_LINKS'] ?? ''),
     healthListen: environment['GATEWAY_HEALTH_LISTEN']
       ? address(environment, 'GATEWAY_HEALTH_LISTEN', '')
@@ -50,18 +63,64 @@ export function readGatewaySettings(environment: Environment): GatewaySettings {
   };
 }
 
-/** RESEARCH_AGENT_ADDR and so on; another variable of this form adds an agent type. */
-function readAgents(environment: Environment): Map<string, string> {
-  const agents = new Map(
-    usualAgents.map((type) => [type, address(environment, `${type.toUpperCase()}_AGENT_ADDR`, sidecar)]),
-  );
+/** GATEWAY_AGENTS or the usual ones; RESEARCH_AGENT_ADDR and its like give or add addresses. */
+function readAgents(environment: Environment): Map<string, AgentAddress> {
+  const configured = environment['GATEWAY_AGENTS'] ?? '';
+  const discovers = Boolean(environment['GATEWAY_DISCOVER']);
+  const agents = configured.trim() === '' ? new Map<string, AgentAddress>() : parseAgents(configured);
+  const usual = agents.size === 0 && !discovers ? usualAgents : [];
+  for (const type of usual) agents.set(type, { address: sidecar, authority: `${type}-agent` });
   for (const name of Object.keys(environment)) {
-    const type = /^([A-Z][A-Z0-9_]*)_AGENT_ADDR$/.exec(name)?.[1];
-    if (type !== undefined) {
-      agents.set(type.toLowerCase().replaceAll('_', '-'), address(environment, name, sidecar));
-    }
+    const type = /^([A-Z][A-Z0-9_]*)_AGENT_ADDR$/.exec(name)?.[1]?.toLowerCase().replaceAll('_', '-');
+    if (type === undefined || environment[name] === '') continue;
+    const authority = agents.get(type)?.authority ?? `${type}-agent`;
+    agents.set(type, { address: address(environment, name, sidecar), authority });
   }
   return agents;
+}
+
+const mostAgents = 1000;
+
+function parseAgents(text: string): Map<string, AgentAddress> {
+  const wrong = (what: string) => new SettingError(`GATEWAY_AGENTS ${what}`);
+  let given: unknown;
+  try {
+    given = parse(text);
+  } catch (error) {
+    throw wrong(`is no YAML: ${(error as Error).message.split('\n', 1)[0]}`);
+  }
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw wrong('must map agent types to the names by which the sidecar routes');
+  const entries = Object.entries(given);
+  if (entries.length > mostAgents)
+    throw wrong(`has ${entries.length} types; at most ${mostAgents} are possible`);
+  return new Map(
+    entries.map(([type, value]) => {
+      if (!/^[\x21-\x7e]{1,128}$/.test(type))
+        throw wrong(`has a type that is no word: "${type.slice(0, 64)}"`);
+      const fields = typeof value === 'string' ? { authority: value } : (value ?? {});
+      if (typeof fields !== 'object') throw wrong(`needs a name, or address and authority, at ${type}`);
+      const {
+        address: at = sidecar,
+        authority = `${type}-agent`,
+        ...others
+      } = fields as Record<string, unknown>;
+      const [unknown] = Object.keys(others);
+      if (unknown !== undefined)
+        throw wrong(`has "${unknown}" at ${type}; its keys are address and authority`);
+      if (typeof authority !== 'string' || !/^[\x21-\x7e]{1,253}$/.test(authority))
+        throw wrong(`needs a name as authority of ${type}`);
+      const name = `GATEWAY_AGENTS, address of ${type},`;
+      return [type, { address: address({ [name]: String(at) }, name, sidecar), authority }];
+    }),
+  );
+}
+
+function readDiscover(text: string): string {
+  if (text === '' || /^https?:\/\/[^\s/]+\/?$/.test(text)) return text.replace(/\/$/, '');
+  throw new SettingError(
+    `GATEWAY_DISCOVER must be the admin address of a sidecar, http://host:port, not "${text}"`,
+  );
 }
 
 function readLinks(text: string): { name: string; url: string }[] {

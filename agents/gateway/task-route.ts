@@ -20,6 +20,8 @@ export interface TaskRouteSettings {
   tasks: TasksClient;
   timeoutMs: number;
   maxInputChars: number;
+  /** The type of a task that names none. */
+  defaultAgent: string;
   /** Fires, with an ApiError as its reason, when running tasks have to end. */
   stopping: AbortSignal;
 }
@@ -32,7 +34,7 @@ export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): vo
   const schema = {
     summary: 'Run a task',
     headers: submitHeadersSchema,
-    body: taskSchema(settings.maxInputChars),
+    body: taskSchema(settings.maxInputChars, knownTypes(settings)),
     response: {
       200: taskAnswerSchema,
       202: submittedSchema('`Prefer: respond-async`: the task is stored; `Location` is its address.'),
@@ -66,6 +68,11 @@ export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): vo
     const ids = { task_id: task_id || request.id, correlation_id };
     return { ...ids, output, status, latency_ms, tokens_used, ...(model === undefined ? {} : { model }) };
   });
+}
+
+/** The usual type first. */
+function knownTypes({ registry, defaultAgent }: TaskRouteSettings): string[] {
+  return [defaultAgent, ...registry.all().flatMap(({ type }) => (type === defaultAgent ? [] : [type]))];
 }
 
 function callFor(

@@ -1,10 +1,13 @@
 /** Parses the command line of `npm start`. */
 import { parseArgs } from 'node:util';
+import { layouts, typesOf } from './layouts/all.ts';
+import type { Layout } from './layouts/layout.ts';
 
 export interface StartArguments {
   /** A task to send, after which the system stops; without one the system runs until Ctrl-C. */
   task: string | undefined;
-  agent: AgentType;
+  agent: string;
+  layout: Layout;
   /** Leaves the sidecars out, so that the gateway calls the agents directly. For comparisons and debugging. */
   withoutSidecars: boolean;
   /** Prints the processes' log lines as they arrive. */
@@ -12,16 +15,16 @@ export interface StartArguments {
   help: boolean;
 }
 
-const agentTypes = ['research', 'writing', 'code'] as const;
-export type AgentType = (typeof agentTypes)[number];
-
-export const usage = `Runs the local system: the gateway, two research agents, a writing and a code agent, and a sidecar beside each.
+export const usage = `Runs the local system: a gateway, agents, and a sidecar beside each.
 
   npm start                              until Ctrl-C
   npm start -- --task "TEXT"             sends one task, prints the answer and the task's route, and stops
-               [--agent ${agentTypes.join('|')}]
+               [--agent TYPE]            for this agent (below)
                [--logs]                  shows the log of every process
                [--no-sidecar]            lets the gateway call the agents directly
+               [--layout NAME]           cuts the system in another way:
+
+${layouts.map((layout) => `  ${layout.name.padEnd(14)}${layout.about}\n${' '.repeat(16)}--agent ${typesOf(layout).join('|')}`).join('\n')}
 
 With OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL) the agents use that provider, without it a server in this
 repository that needs no network. PORT moves the gateway from 8080.`;
@@ -34,15 +37,21 @@ export class UsageError extends Error {
 /** @throws UsageError */
 export function parseArguments(argv: readonly string[]): StartArguments {
   const { task, agent, help, logs, ...others } = parse(argv);
+  const layout = layouts.find(({ name }) => name === others.layout);
+  if (layout === undefined) {
+    const known = layouts.map(({ name }) => name).join(', ');
+    throw new UsageError(`unknown layout "${others.layout}"; --layout takes ${known}`);
+  }
   if (task !== undefined && task.trim() === '') throw new UsageError('--task needs a text: --task "TEXT"');
   if (task === undefined && agent !== undefined) {
     throw new UsageError('--agent names the agent for a task; add --task "TEXT"');
   }
-  const type = agentTypes.find((known) => known === (agent ?? 'research'));
+  const types = typesOf(layout);
+  const type = types.find((known) => known === (agent ?? layout.usualAgent));
   if (type === undefined) {
-    throw new UsageError(`unknown agent "${agent}"; --agent takes ${agentTypes.join(', ')}`);
+    throw new UsageError(`unknown agent "${agent}"; --agent takes ${types.join(', ')}`);
   }
-  return { task, agent: type, logs, help, withoutSidecars: others['no-sidecar'] };
+  return { task, agent: type, layout, logs, help, withoutSidecars: others['no-sidecar'] };
 }
 
 function parse(argv: readonly string[]) {
@@ -52,6 +61,7 @@ function parse(argv: readonly string[]) {
       options: {
         task: { type: 'string' },
         agent: { type: 'string' },
+        layout: { type: 'string', default: 'agents' },
         'no-sidecar': { type: 'boolean', default: false },
         logs: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },

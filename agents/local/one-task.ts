@@ -70,6 +70,9 @@ async function modelStep(
 async function requestCount(port: number, taskId: string): Promise<string> {
   const stats = await fetch(`http://127.0.0.1:${port}/control/stats`);
   const { by_task: byTask } = (await stats.json()) as { by_task: Record<string, number> };
-  const count = byTask[taskId] ?? 0;
+  // The ids of steps begin with that of their task.
+  const count = Object.entries(byTask)
+    .filter(([id]) => id === taskId || id.startsWith(`${taskId}/`))
+    .reduce((sum, [, requests]) => sum + requests, 0);
   return count === 1 ? '1 request' : `${count} requests`;
 }

@@ -38,7 +38,11 @@ export function describeProcesses(
     // The sidecar holds the key; the agent gets a placeholder.
     const key = agent !== undefined && system.model.kind === 'provider' ? system.model.apiKey : undefined;
     const model = modelUrl(system.model);
-    const tasks = { file: join(folder, 'tasks.db'), agentTypes: agent === undefined ? [] : [agent.type] };
+    const tasks = {
+      file: join(folder, 'tasks.db'),
+      agentTypes: agent?.types ?? [],
+      outlive: system.layout.outlives === true,
+    };
     const config = sidecarConfig(name, ports, app, system.agents, model, key !== undefined, tasks);
     writeFileSync(file, stringify(config));
     // A sidecar is ready when the process beside it is; the gateway starts after its sidecar.
@@ -81,16 +85,17 @@ function provider(port: number, env: Record<string, string>): ProcessDescription
 }
 
 function agentProcess(
-  { name, type, port, sidecar }: LocalAgent,
+  { name, file, port, sidecar, env: own = {} }: LocalAgent,
   { model }: LocalSystem,
   env: Record<string, string>,
 ): ProcessDescription {
   return {
     name,
-    file: `agents/${type}/agent.ts`,
+    file,
     args: [],
     env: {
       ...env,
+      ...own,
       AGENT_LISTEN: `127.0.0.1:${port}`,
       AGENT_DRAIN_TIMEOUT: drainTimeout,
       AGENT_SLOW_BY: `${slowByMs}ms`,
@@ -119,14 +124,15 @@ function modelEnvironment(model: LocalModel, sidecar: SidecarPorts | undefined):
 }
 
 function gatewayProcess(
-  { agents, gateway }: LocalSystem,
+  { layout, agents, gateway }: LocalSystem,
   env: Record<string, string>,
   control: string,
 ): ProcessDescription {
-  const addresses: Record<string, string> = {};
-  for (const { type, port } of agents) {
+  const known: Record<string, { address: string; authority: string }> = {};
+  for (const { service, types, port } of agents) {
     // Without sidecars there is no balancing: the first agent of a type gets every task.
-    addresses[`${type.toUpperCase()}_AGENT_ADDR`] ??= `127.0.0.1:${gateway.sidecar?.outbound ?? port}`;
+    const address = `127.0.0.1:${gateway.sidecar?.outbound ?? port}`;
+    for (const type of types) known[type] ??= { address, authority: `${service}-agent` };
   }
   const links = agents.map(({ name, sidecar }) => ({ name, sidecar }));
   links.unshift({ name: 'gateway', sidecar: gateway.sidecar });
@@ -137,7 +143,8 @@ function gatewayProcess(
     args: [],
     env: {
       ...env,
-      ...addresses,
+      GATEWAY_AGENTS: JSON.stringify(known),
+      GATEWAY_DEFAULT_AGENT: layout.usualAgent,
       PORT: String(gateway.port),
       GATEWAY_DRAIN_TIMEOUT: drainTimeout,
       GATEWAY_HEALTH_LISTEN: `127.0.0.1:${gateway.healthPort}`,

@@ -41,17 +41,24 @@ export function routeOf(system: LocalSystem, before: Snapshot, after: Snapshot):
     return ["the gateway's sidecar did not answer a request for its counters: see its /metrics"];
   const grown = (name: string) => growth(before.get(name) ?? [], after.get(name) ?? []);
   const route: string[] = [];
+  const told = new Set<string>();
   for (const { name, labels, value } of grown('gateway')) {
     if (name !== 'outrigger_attempts_total') continue;
     const { cluster = '?', endpoint = '?', code = '?' } = labels;
     const target = agents.find(({ sidecar }) => endpoint === `127.0.0.1:${sidecar?.inbound}`);
     const served = target === undefined ? 0 : servedCalls(grown(target.name));
+    if (target !== undefined) told.add(target.name);
     const attempts = value === 1 ? 'one attempt' : `${value} attempts`;
     route.push(
       `gateway → its sidecar (127.0.0.1:${gateway.sidecar.outbound}) → cluster ${cluster}, ${attempts}: ${code}`,
       `  → ${target === undefined ? endpoint : `sidecar of ${target.name} (${endpoint}), ${served} served`}` +
         (target === undefined || served === 0 ? '' : ` → ${target.name} (127.0.0.1:${target.port})`),
     );
+  }
+  // Whoever was called for it by others, or took it from the bus.
+  for (const { name, port } of agents) {
+    const served = told.has(name) ? 0 : servedCalls(grown(name));
+    if (served > 0) route.push(`  → sidecar of ${name}, ${served} served → ${name} (127.0.0.1:${port})`);
   }
   return route;
 }

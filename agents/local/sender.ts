@@ -1,5 +1,7 @@
 /** Sends a steady load of tasks for the page. */
-import type { AgentType } from './arguments.ts';
+import type { Layout } from './layouts/layout.ts';
+
+type Questions = Layout['questions'];
 
 /** A sent task, as the page shows it. */
 export interface SentTask {
@@ -39,18 +41,11 @@ const maxFound = 20;
 const unwatchedMs = 15_000;
 const taskLimitMs = 70_000;
 
-/** One question of each kind that the offline provider knows. */
-const questions: readonly (readonly [AgentType, string])[] = [
-  ['research', 'Why do circuit breakers matter?'],
-  ['writing', 'Write a haiku on draining a server'],
-  ['research', 'Compare retries and hedging'],
-  ['code', 'Write a function that retries with back-off'],
-];
-
 /** Sends a task four times a second, to each type of agent in turn, so that faults have visible effects. */
 export class Sender {
   private readonly url: string;
   private readonly costs: boolean;
+  private readonly questions: Questions;
   private timer: NodeJS.Timeout | undefined = undefined;
   private paused = false;
   private watchedAtMs = 0;
@@ -62,8 +57,10 @@ export class Sender {
   /**
    * @param gatewayUrl such as `http://127.0.0.1:8080`
    * @param costs whether a provider takes money for the tasks
+   * @param questions one of each kind that the layout's agents answer
    */
-  constructor(gatewayUrl: string, costs: boolean) {
+  constructor(gatewayUrl: string, costs: boolean, questions: Questions) {
+    this.questions = questions;
     this.url = `${gatewayUrl}/api/v1/tasks`;
     this.costs = costs;
   }
@@ -113,7 +110,7 @@ export class Sender {
 
   private async send(): Promise<void> {
     const id = ++this.total;
-    const [agent, question] = questions[id % questions.length]!;
+    const [agent, question] = this.questions[id % this.questions.length]!;
     const startedMs = performance.now();
     const task = { id, taskId: '', agent, state: 'running', ms: 0, error: '' } as const;
     this.kept = [...this.kept.slice(1 - maxKept), { ...task, at: new Date().toISOString() }];

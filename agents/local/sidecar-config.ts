@@ -13,6 +13,15 @@ const visible = { balancer: 'round_robin', outlier_detection: { base_ejection_ti
  */
 const consume = { places: 4, lease: '5s', max_runs: 5, retry_delay: { base: '200ms', max: '2s' } };
 
+/** The bus of one sidecar. */
+export interface LocalTasks {
+  readonly file: string;
+  /** The types whose tasks the process beside the sidecar runs. */
+  readonly agentTypes: readonly string[];
+  /** Whether calls of agents become tasks, and the sidecar keeps the answers of models until their task ends. */
+  readonly outlive: boolean;
+}
+
 /** The time for running calls when the system stops. */
 const drainTimeout = '3s';
 
@@ -23,7 +32,6 @@ const drainTimeout = '3s';
  * @param app `host:port` of the process beside it: an agent, or the gateway's health service
  * @param model the base URL of the provider for the agent's model requests
  * @param holdsKey whether the sidecar has the provider's key in OPENAI_API_KEY
- * @param tasks the file of the bus, and the agent types whose tasks the process beside the sidecar runs
  */
 export function sidecarConfig(
   name: string,
@@ -32,13 +40,17 @@ export function sidecarConfig(
   agents: readonly LocalAgent[],
   model: string,
   holdsKey: boolean,
-  tasks: { readonly file: string; readonly agentTypes: readonly string[] },
+  tasks: LocalTasks,
 ): object {
-  const clusters: Record<string, { endpoints: string[] }> = {};
-  for (const { type, sidecar } of agents) {
+  const clusters: Record<string, { endpoints: string[] } | { bus: string }> = {};
+  for (const { service, types, sidecar } of agents) {
     if (sidecar === undefined) continue;
-    clusters[type] ??= { ...visible, endpoints: [] };
-    clusters[type].endpoints.push(`127.0.0.1:${sidecar.inbound}`);
+    const [type] = types;
+    const cluster = (clusters[service] ??=
+      tasks.outlive && type !== undefined && types.length === 1
+        ? { bus: type }
+        : { ...visible, endpoints: [], ...(types.length > 1 ? { agent_types: types } : {}) });
+    if ('endpoints' in cluster) cluster.endpoints.push(`127.0.0.1:${sidecar.inbound}`);
   }
   const peers = agents.flatMap(({ name: peer, sidecar, port }) =>
     sidecar === undefined
@@ -52,10 +64,18 @@ export function sidecarConfig(
   return {
     name,
     version: '1.0.0',
-    inbound: { ...at(ports.inbound), app },
+    inbound: {
+      ...at(ports.inbound),
+      app,
+      ...(tasks.agentTypes.length > 1
+        ? { agent_types: Object.fromEntries(tasks.agentTypes.map((type) => [type, {}])) }
+        : {}),
+    },
     outbound: {
       ...at(ports.outbound),
-      routes: Object.keys(clusters).map((type) => ({ match: { authority: `${type}-agent` }, cluster: type })),
+      routes: Object.keys(clusters).flatMap((service) =>
+        [`${service}-agent`, service].map((authority) => ({ match: { authority }, cluster: service })),
+      ),
       clusters,
     },
     llm: {
@@ -63,6 +83,7 @@ export function sidecarConfig(
       upstreams: [{ name: providerName(model), url: model, api_key_env: holdsKey ? 'OPENAI_API_KEY' : null }],
     },
     bus: { url: `file:${tasks.file}`, consume: { agent_types: tasks.agentTypes, ...consume } },
+    ...(tasks.outlive ? { journal: { store: 'bus' } } : {}),
     admin: { ...at(ports.admin), peers },
     metrics: at(ports.metrics),
     health: at(ports.health),

@@ -48,15 +48,20 @@ async function run(
   interrupted: Promise<number>,
 ): Promise<number> {
   const ports = await Ports.open();
-  const system = await planSystem(process.env, ports, !given.withoutSidecars);
+  const system = await planSystem(process.env, ports, !given.withoutSidecars, given.layout);
   for (const notice of ports.notices) console.log(notice);
   console.log(aboutModel(system));
+  for (const notice of given.withoutSidecars ? [] : (given.layout.notices ?? [])) console.log(notice);
   await supervisor.start(describeProcesses(system, process.env, folder));
 
   if (given.task === undefined) {
     await slowLongTask(system);
     const replicas = new Replicas(supervisor, system.agents);
-    const sender = new Sender(`http://127.0.0.1:${system.gateway.port}`, system.model.kind !== 'offline');
+    const sender = new Sender(
+      `http://127.0.0.1:${system.gateway.port}`,
+      system.model.kind !== 'offline',
+      given.layout.questions,
+    );
     await startControl(controlSocket(folder), system, replicas, sender);
     console.log(`\nThe local system is running. Ctrl-C stops it.\n\n${overview(system)}\n`);
     return interrupted;

@@ -86,9 +86,9 @@ export async function readSystem(
   if (own !== undefined) happenings.read(own);
   return {
     local: true,
-    replicas: agents.map(({ name, type, port, sidecar }, at) => ({
+    replicas: agents.map(({ name, service, port, sidecar }, at) => ({
       name,
-      type,
+      type: service,
       address: `127.0.0.1:${port}`,
       sidecarAddress: inboundOf(sidecar),
       state: replicas.stateOf(name),

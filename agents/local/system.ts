@@ -1,15 +1,7 @@
 /** Plans a local system: its agents and all ports. */
 import { type Environment, wholeNumber } from '../process/environment.ts';
-import type { AgentType } from './arguments.ts';
+import type { Layout, Member } from './layouts/layout.ts';
 import type { Ports } from './ports.ts';
-
-/** The agents of the local system. */
-const members: readonly { name: string; type: AgentType }[] = [
-  { name: 'research-1', type: 'research' },
-  { name: 'research-2', type: 'research' },
-  { name: 'writing-1', type: 'writing' },
-  { name: 'code-1', type: 'code' },
-];
 
 /** The ports of a sidecar of the local system, all on 127.0.0.1. */
 export interface SidecarPorts {
@@ -21,9 +13,7 @@ export interface SidecarPorts {
   health: number;
 }
 
-export interface LocalAgent {
-  name: string;
-  type: AgentType;
+export interface LocalAgent extends Member {
   port: number;
   /** Undefined if the system runs without sidecars. */
   sidecar: SidecarPorts | undefined;
@@ -31,6 +21,7 @@ export interface LocalAgent {
 
 /** The plan of a local system: its processes and their ports. */
 export interface LocalSystem {
+  layout: Layout;
   agents: readonly LocalAgent[];
   gateway: {
     port: number /** Where its sidecar asks how it is. */;
@@ -60,6 +51,7 @@ export async function planSystem(
   environment: Environment,
   ports: Ports,
   withSidecars: boolean,
+  layout: Layout,
 ): Promise<LocalSystem> {
   const wanted = wholeNumber(environment, 'PORT', 8080, [1, 65_535]);
   const gateway = {
@@ -68,11 +60,11 @@ export async function planSystem(
     sidecar: withSidecars ? await usualSidecarPorts(ports) : undefined,
   };
   const agents: LocalAgent[] = [];
-  for (const member of members) {
+  for (const member of layout.members) {
     const sidecar = withSidecars ? await anySidecarPorts(ports) : undefined;
     agents.push({ ...member, port: await ports.any(), sidecar });
   }
-  return { agents, gateway, model: await planModel(environment, ports) };
+  return { layout, agents, gateway, model: await planModel(environment, ports) };
 }
 
 async function planModel(environment: Environment, ports: Ports): Promise<LocalModel> {

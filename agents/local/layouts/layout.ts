@@ -1,0 +1,34 @@
+/** A layout of the local system: the services into which it is cut. */
+
+export interface Layout {
+  readonly name: string;
+  /** For `--help`: what the services are. */
+  readonly about: string;
+  /** The replicas, each with a sidecar. */
+  readonly members: readonly Member[];
+  /** The agent type of a task that names none. */
+  readonly usualAgent: string;
+  /** Whether calls of agents become tasks on the bus, and sidecars keep the answers of models. */
+  readonly outlives?: boolean;
+  /** What a user has to know before tasks run. */
+  readonly notices?: readonly string[];
+  /** Tasks for the page: agent type and input, one after the other. */
+  readonly questions: readonly (readonly [agentType: string, input: string])[];
+}
+
+/** A replica of a service. */
+export interface Member {
+  readonly name: string;
+  /** The name of its cluster; callers know it as `SERVICE-agent`, too. */
+  readonly service: string;
+  /** The agent types that it answers for; none where it serves no tasks of users. */
+  readonly types: readonly string[];
+  /** Its program, from the project's folder. */
+  readonly file: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A member whose service, type and program have one name. */
+export function simpleAgent(type: string, replica: number): Member {
+  return { name: `${type}-${replica}`, service: type, types: [type], file: `agents/${type}/agent.ts` };
+}
