@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { status } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { startProvider } from '../agents/provider/server.ts';
 import { callAgent, streamAgent } from '../agents/runtime/serve.ts';
@@ -296,6 +296,99 @@ t.test('a call with an id runs once, and an unknown outcome is said to be unknow
   t.match(await after.failure(slow), { code: status.UNKNOWN }, 'and what was unknown before');
   t.match(await after.run({ ...killed, args: { code: 'echo new' }, callId: 'c5' }), { failed: false });
 });
+
+t.test(
+  'a run whose runner is killed happens once behind sidecars, or is said to be unknown',
+  { skip },
+  async (t) => {
+    const visits = new Map<string, number>();
+    const site = createServer((request, response) => {
+      visits.set(request.url!, (visits.get(request.url!) ?? 0) + 1);
+      response.end('counted');
+    });
+    site.listen(0, '127.0.0.1');
+    await once(site, 'listening');
+    t.teardown(() => {
+      site.closeAllConnections();
+      site.close();
+    });
+    const { port } = site.address() as { port: number };
+    const visit = (name: string) => `http://127.0.0.1:${port}/${name}`;
+    const code = [
+      'import http.client, socket, sys, time',
+      'proxy = http.client.HTTPConnection("proxy")',
+      'proxy.sock = socket.socket(fileno=3)',
+      'proxy.request("POST", sys.argv[1], "1")',
+      'proxy.getresponse().read()',
+      'time.sleep(300 if sys.argv[2] == "first" else 0)',
+      'print("done")',
+    ].join('\n');
+    const settings = (which: string) => {
+      const tool = (name: string, idempotent: boolean) => ({
+        ...{ name, description: 'Visits a page', network: true, idempotent, limits: { wall: '5m' } },
+        command: ['/usr/bin/python3', '-I', '-c', code, '{url}', which],
+        schema: { type: 'object', properties: { url: { type: 'string' } }, required: ['url'] },
+      });
+      return {
+        network: { allow: [`127.0.0.1:${port}`] },
+        defined: [tool('pay', false), tool('look', true)],
+      };
+    };
+    const first = await startToolRunner(t, settings('first'));
+    const inbound = await startSidecar(t, { inbound: { app: first.address } });
+    // The sidecar's defaults but for what docs/tools.md asks for.
+    const endpoints = [`127.0.0.1:${inbound.inboundPort}`];
+    const clusters = { 'tools-agent': { endpoints, task: { deduplicate: false } } };
+    const caller = await startSidecar(t, { outbound: { clusters } }, { until: 'live' });
+    const address = `127.0.0.1:${caller.outboundPort}`;
+    const client = new ToolRunnerClient(t, address, 'tools-agent');
+    const calls = ['pay', 'look'].map((tool) => ({
+      tool,
+      args: { url: visit(tool) },
+      callId: tool,
+      timeoutMs: 290_000,
+    }));
+    const input = (tool: string, name: string) => JSON.stringify({ tool, arguments: { url: visit(name) } });
+    const task = { task_id: 'task-pay', agent_type: 'tools', input: input('pay', 'task') };
+    const failed = (made: Promise<unknown>) =>
+      made.then(
+        () => undefined,
+        (error: ServiceError) => error,
+      );
+    const running = [
+      ...calls.map((call) => client.failure(call)),
+      failed(callAgent(address, task, { authority: 'tools-agent' })),
+    ];
+    await waitUntil('all three have had their effect', () => visits.size === 3);
+    first.kill('SIGKILL');
+    const [pay, look, paid] = await Promise.all([...running, first.ended]);
+    t.match(
+      [pay, look, paid],
+      [{ code: status.UNAVAILABLE }, { code: status.UNAVAILABLE }, { code: status.UNAVAILABLE }],
+    );
+
+    const folder = join(first.folder, 'runs');
+    const again = { ...settings('second'), workspaces: { path: folder } };
+    await startToolRunner(t, again, { AGENT_LISTEN: first.address });
+    const unknown = { code: status.UNKNOWN, details: /nobody knows whether pay has done its work/ };
+    const settled = async (ask: () => Promise<ServiceError | undefined>) => {
+      let answer: ServiceError | undefined;
+      await waitUntil('the new runner answers through both sidecars', async () => {
+        answer = await ask();
+        return answer?.code !== status.UNAVAILABLE;
+      });
+      return answer;
+    };
+    const repeated = await settled(() => client.failure(calls[0]!));
+    t.match(repeated, unknown);
+    t.same(repeated!.metadata.get('agent-error-reason'), ['outcome_unknown']);
+    const repeatedTask = await settled(() => failed(callAgent(address, task, { authority: 'tools-agent' })));
+    t.match(repeatedTask, unknown);
+    t.same(repeatedTask!.metadata.get('agent-error-reason'), ['outcome_unknown']);
+    t.equal((await client.run(calls[1]!)).call!.result, 'done\n', 'what is idempotent runs again');
+    t.same(Object.fromEntries(visits), { '/pay': 1, '/task': 1, '/look': 2 });
+  },
+);
 
 t.test('a runner whose sandbox is below the minimum is not ready, and says why', { skip }, async (t) => {
   const runner = await startToolRunner(t, { bubblewrap: '/usr/bin/not-there' });

@@ -99,8 +99,9 @@ export class ToolRunnerClient {
   // biome-ignore lint/suspicious/noExplicitAny: a client made from a definition has the definition's methods
   private readonly client: any;
 
-  constructor(t: Pick<Test, 'teardown'>, address: string) {
-    this.client = new ToolClient(address, credentials.createInsecure());
+  constructor(t: Pick<Test, 'teardown'>, address: string, authority?: string) {
+    const options = authority === undefined ? {} : { 'grpc.default_authority': authority };
+    this.client = new ToolClient(address, credentials.createInsecure(), options);
     t.teardown(() => (this.client as Client).close());
   }
 
