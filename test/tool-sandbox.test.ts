@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { attacks } from '../agents/tools/sandbox/attacks.ts';
 import { layOut } from '../agents/tools/sandbox/canary.ts';
+import { layWalls, removeWalls } from '../agents/tools/sandbox/lay-walls.ts';
 import { foreignRuntime } from '../agents/tools/sandbox/runtime.ts';
 import { attackSandbox, attackWalls } from '../agents/tools/sandbox/self-attack.ts';
 import type { Walls } from '../agents/tools/sandbox/tiers.ts';
@@ -31,7 +32,9 @@ t.test('each wall holds the attacks that it promises to hold', { skip }, async (
   const { folder, confine } = folderForRuns(t);
   const programs = { confine, bubblewrap: requireTool('bwrap') };
   for (const walls of ['namespaces', 'landlock', 'bare'] satisfies Walls[]) {
-    const { held, broken, problem } = await attackWalls(walls, programs, folder);
+    const made = walls === 'namespaces' ? await layWalls(programs, folder) : programs;
+    const { held, broken, problem } = await attackWalls(walls, made, folder);
+    removeWalls(made);
     t.equal(problem, undefined, walls);
     t.same([...held, ...broken].sort(), attacks.map(({ name }) => name).sort(), 'every attack was made');
     const promised = attacks.filter(({ heldBy }) => heldBy.includes(walls)).map(({ name }) => name);
@@ -106,18 +109,26 @@ t.test(
     const best = await attackSandbox({ confine, bubblewrap: requireTool('bwrap') }, folder);
     t.match(best, { tier: 'namespaces', walls: 'namespaces', notHeld: [], problems: [] });
 
-    // A bubblewrap that starts the command and builds no walls: the sandbox that silently is none.
-    const pretender = join(folder, 'pretender');
-    writeFileSync(
-      pretender,
-      `#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; shift; exec ${confine} exec --ready-fd 9 -- ${confine} probe "$@"\n`,
-      { mode: 0o755 },
-    );
-    const fooled = await attackSandbox({ confine, bubblewrap: pretender }, folder);
+    // Sandboxes that silently are none: one builds no walls, the other leaves a hole in them.
+    const pretend = async (name: string, script: string) => {
+      const bubblewrap = join(folder, name);
+      writeFileSync(bubblewrap, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      return attackSandbox({ confine, bubblewrap }, folder);
+    };
+    const none = 'echo "{ \\"child-pid\\": $$ }" >&3; while [ "$1" != -- ]; do shift; done';
+    const fooled = await pretend('pretender', `${none}; exec ${confine} hold`);
     t.match(fooled, {
       tier: 'landlock',
       walls: 'landlock',
-      problems: [/^namespaces: /, /^namespaces without .proc: /],
+      problems: [/^namespaces: .*joining/, /^namespaces without .proc: .*joining/],
+    });
+    const hole = `exec ${requireTool('bwrap')} --ro-bind /sys /sys "$@"`;
+    t.match(await pretend('holed', hole), {
+      tier: 'landlock',
+      problems: [
+        /^namespaces: does not hold system-folder/,
+        /^namespaces without .proc: does not hold system-folder/,
+      ],
     });
     const absent = await attackSandbox({ confine, bubblewrap: join(folder, 'none') }, folder);
     t.match(absent, { tier: 'landlock', problems: [/^namespaces: .*No such file/] });

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { layWalls } from '../../agents/tools/sandbox/lay-walls.ts';
 import { usualLimits } from '../../agents/tools/sandbox/limits.ts';
 import { runBehind } from '../../agents/tools/sandbox/sandboxed-run.ts';
 import type { Walls } from '../../agents/tools/sandbox/tiers.ts';
@@ -23,7 +24,7 @@ chmodSync(confine, 0o755);
 const workspace = join(folder, 'workspace');
 mkdirSync(workspace);
 giveToRuns(workspace);
-const programs = { confine, bubblewrap: requireTool('bwrap') };
+const programs = await layWalls({ confine, bubblewrap: requireTool('bwrap') }, folder);
 const commands = { true: ['/usr/bin/true'], python: ['/usr/bin/python3', '-I', '-c', 'pass'] };
 
 type Way = Walls | 'alone';

@@ -4,9 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'no
 import { join } from 'node:path';
 import { run } from './command.mjs';
 import { installPackages } from './debian.mjs';
-import { root, toolsDir, which } from './paths.mjs';
+import { confineFolder as folder, toolsDir, which } from './paths.mjs';
 
-const folder = join(root, 'agents', 'tools', 'confine');
 const limitMs = 60_000;
 
 /** Where the helper of these sources lies once it is compiled. */

@@ -7,6 +7,7 @@ export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const modules = join(root, 'node_modules');
 export const cache = join(root, '.cache');
 export const toolsDir = join(cache, 'tools');
+export const confineFolder = join(root, 'agents', 'tools', 'confine');
 export const goModule = join(root, 'scripts', 'tools', 'go');
 export const goKubernetesModule = join(root, 'scripts', 'tools', 'go-kubernetes');
 export const goHelmModule = join(root, 'scripts', 'tools', 'go-helm');

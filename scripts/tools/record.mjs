@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { join } from 'node:path';
 import { debianPrograms } from './debian.mjs';
 import {
+  confineFolder,
   goConformanceModule,
   goGrpcurlModule,
   goHelmModule,
@@ -68,7 +69,7 @@ export function recordIsCurrent(wants) {
   return Object.keys(missing).length === 0 || Date.now() - stamp.missingSinceMs < retryMs;
 }
 
-/** A digest of these scripts and of the pinned versions: a change of either installs the tools again. */
+/** A digest of these scripts, of the pinned versions and of what they compile: a change of either installs the tools again. */
 function recipe() {
   const hash = createHash('sha256');
   const here = join(root, 'scripts', 'tools');
@@ -78,6 +79,7 @@ function recipe() {
   for (const folder of [goModule, goKubernetesModule, goHelmModule, goGrpcurlModule, goConformanceModule]) {
     hash.update(readFileSync(join(folder, 'go.mod')));
   }
+  for (const name of readdirSync(confineFolder).sort()) hash.update(readFileSync(join(confineFolder, name)));
   return hash.digest('hex');
 }
 

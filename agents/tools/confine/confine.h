@@ -11,8 +11,23 @@ int mode_exec(int argc, char **argv);
 int mode_supervise(int argc, char **argv);
 /* Tries to break out, and prints what it found. */
 int mode_probe(int argc, char **argv);
+/* Says inside of walls that they are laid, and waits until its standard input ends. */
+int mode_hold(void);
 /* Waits outside of the sandbox, as the process that `probe` tries to reach. */
 int mode_victim(int argc, char **argv);
+
+/* On it, a part inside of the walls says to `supervise` that the command has started, or why not. */
+enum { READY_FD = 20 };
+
+/* Where walls that bubblewrap has laid have the folder of all workspaces, and the place of a run's own. */
+#define WALLS_RUNS "/runs"
+#define WALLS_WORK "/work"
+struct walls { int user_fd, mount_fd, has_proc; const char *workspace; long disk_bytes; };
+/*
+ * Takes this process into the walls, and runs `mode_exec` in namespaces of its own. `lifeline` reads from a pipe whose other end
+ * the parent alone holds. Does not return.
+ */
+_Noreturn void join_walls(const struct walls *walls, int lifeline, int argc, char **argv);
 
 /* The version of Landlock; 0 where the kernel has none. */
 int landlock_version(void);

@@ -12,7 +12,8 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "supervise") == 0) return mode_supervise(argc - 1, argv + 1);
   if (strcmp(mode, "probe") == 0) return mode_probe(argc - 1, argv + 1);
   if (strcmp(mode, "victim") == 0) return mode_victim(argc - 1, argv + 1);
+  if (strcmp(mode, "hold") == 0) return mode_hold();
   if (strcmp(mode, "landlock") == 0) { printf("%d\n", landlock_version()); return 0; }
-  fprintf(stderr, "usage: confine exec|supervise|probe|victim|landlock …\n");
+  fprintf(stderr, "usage: confine exec|supervise|hold|probe|victim|landlock …\n");
   return EXIT_USAGE;
 }

@@ -25,7 +25,7 @@
 #define SYS_close_range 436
 #endif
 
-enum { READY_FD = 9, FIRST_SAMPLE_MS = 4, SAMPLE_MS = 20, FILES_EVERY_MS = 100, MOST_FILES = 10000 };
+enum { FIRST_SAMPLE_MS = 8, SAMPLE_MS = 20, FILES_EVERY_MS = 100, MOST_FILES = 10000 };
 
 struct limits { long wall_ms, cpu_ms, memory, processes, files; int skipped; const char *workspace; };
 
@@ -35,11 +35,20 @@ static long now_ms(void) {
   return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
+static int all_ended(pid_t main_child, int *main_status) {
+  int status;
+  pid_t ended;
+  while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
+    if (ended == main_child) *main_status = status;
+  return ended < 0 && errno == ECHILD;
+}
+
 /*
  * Signals again and again, because a process may fork while others are signalled. Waits for the last one. Where no pid namespace ends
  * all at once, it stops them before it ends them: who is stopped does not fork.
  */
 static void end_all(pid_t main_child, int *main_status, int is_namespace) {
+  if (all_ended(main_child, main_status)) return;
   for (int round = 0, before = -1; !is_namespace && round < 1000; round++) {
     int found = signal_tree(getpid(), SIGSTOP);
     if (found == before) break;
@@ -47,11 +56,7 @@ static void end_all(pid_t main_child, int *main_status, int is_namespace) {
   }
   for (int round = 0; round < 20000; round++) {
     signal_tree(getpid(), SIGKILL);
-    int status;
-    pid_t ended;
-    while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
-      if (ended == main_child) *main_status = status;
-    if (ended < 0 && errno == ECHILD) return;
+    if (all_ended(main_child, main_status)) return;
     usleep(round < 50 ? 200 : 2000);
   }
 }
@@ -79,7 +84,8 @@ static const char *exceeded(const struct limits *most, struct usage *now, struct
 
 int mode_supervise(int argc, char **argv) {
   struct limits most = { LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, 0, NULL };
-  int report = 2, at = 1;
+  struct walls walls = { -1, -1, 1, "", 0 };
+  int report = 2, at = 1, highest = 4;
   pid_t parent = 0;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
     const char *name = argv[at], *value = argv[at + 1];
@@ -93,14 +99,20 @@ int mode_supervise(int argc, char **argv) {
     else if (strcmp(name, "--files") == 0) most.files = number;
     else if (strcmp(name, "--skip") == 0) most.skipped = (int)number;
     else if (strcmp(name, "--workspace") == 0) most.workspace = value;
+    else if (strcmp(name, "--walls-user-fd") == 0) highest = walls.user_fd = (int)number;
+    else if (strcmp(name, "--walls-mount-fd") == 0) highest = walls.mount_fd = (int)number;
+    else if (strcmp(name, "--walls-workspace") == 0) walls.workspace = value;
+    else if (strcmp(name, "--walls-proc") == 0) walls.has_proc = (int)number;
+    else if (strcmp(name, "--walls-disk") == 0) walls.disk_bytes = number;
     else { dprintf(2, "confine supervise: unknown %s\n", name); return EXIT_USAGE; }
   }
   if (at + 1 >= argc) { dprintf(2, "usage: confine supervise [options] -- command\n"); return EXIT_USAGE; }
 
   /* What the runner's own parent left open is nothing for a run. */
   int has_proxy = fcntl(3, F_GETFD) >= 0;
-  if (report < 3 || syscall(SYS_close_range, (unsigned)report + 1, ~0u, 0) < 0)
-    for (int fd = report < 3 ? 4 : report + 1; fd < 1024; fd++) close(fd);
+  if (report > highest) highest = report;
+  if (syscall(SYS_close_range, (unsigned)highest + 1, ~0u, 0) < 0)
+    for (int fd = highest + 1; fd < 1024; fd++) close(fd);
 
   sigset_t watched;
   sigemptyset(&watched);
@@ -115,8 +127,8 @@ int mode_supervise(int argc, char **argv) {
   if (parent != 0 && getppid() != parent) return EXIT_REFUSED; /* the runner ended in between */
   fcntl(report, F_SETFD, FD_CLOEXEC);
 
-  int ready[2];
-  if (pipe2(ready, O_CLOEXEC) < 0) return EXIT_REFUSED;
+  int ready[2], life[2];
+  if (pipe2(ready, O_CLOEXEC) < 0 || pipe2(life, O_CLOEXEC) < 0) return EXIT_REFUSED;
   long started = now_ms();
   pid_t supervisor = getpid(), child = fork();
   if (child < 0) { dprintf(2, "confine: fork: %s\n", strerror(errno)); return EXIT_REFUSED; }
@@ -125,11 +137,17 @@ int mode_supervise(int argc, char **argv) {
     if (getppid() != supervisor) _exit(EXIT_REFUSED);
     sigprocmask(SIG_UNBLOCK, &watched, NULL);
     if (dup2(ready[1], READY_FD) < 0) _exit(EXIT_REFUSED);
+    if (walls.mount_fd >= 0) {
+      close(life[1]);
+      join_walls(&walls, life[0], argc - at - 1, argv + at + 1);
+    }
     execv(argv[at + 1], argv + at + 1);
     dprintf(READY_FD, "%s: %s", argv[at + 1], strerror(errno));
     _exit(EXIT_REFUSED);
   }
   close(ready[1]);
+  close(life[0]);
+  if (walls.mount_fd >= 0) { close(walls.user_fd); close(walls.mount_fd); }
   /* The pipes to the runner are the run's alone: it ends when the run has closed them. */
   int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(nothing, 0);

@@ -1,4 +1,5 @@
 /** The command lines that start a run behind each kind of walls. */
+import { relative } from 'node:path';
 import type { RunLimits } from './limits.ts';
 import type { Walls } from './tiers.ts';
 
@@ -9,6 +10,17 @@ export interface Programs {
   bubblewrap: string;
   /** A container whose own /proc is partly masked may not mount one: runs then have an empty folder there. */
   withoutProc?: true;
+  /** What `namespaces` are made of: bubblewrap has laid them before the first run. */
+  laid?: LaidWalls;
+}
+
+/** Walls of `namespaces` that each run copies. */
+interface LaidWalls {
+  /** The folder in which all workspaces are. */
+  folder: string;
+  /** Descriptors of the walls' user namespace and files, which last as long as these are open. */
+  user: number;
+  mount: number;
 }
 
 /** One run: what it starts, and what it sees. */
@@ -23,23 +35,27 @@ export interface Launch {
   hasProxy: boolean;
 }
 
-/** Where a run behind `namespaces` finds its workspace and the helper. */
+/** Where a run behind `namespaces` finds its workspace, the helper and Node; confine.h knows the first one. */
 const insideWorkspace = '/work';
 export const insideConfine = '/opt/outrigger/confine';
+/** Where walls have the folder of all workspaces, until a run has taken its own; confine.h knows it. */
+export const insideRuns = '/runs';
 
 /** The descriptor on which `confine supervise` reports. */
 export const reportFd = 4;
-/** The one on which the inner part says that the command has started; supervise.c knows it. */
-const readyFd = 9;
+/** The ones by which it joins walls: their user namespace, and their files. */
+const [userFd, mountFd] = [5, 6];
+/** The one on which the inner part says that the command has started; confine.h knows it. */
+const readyFd = 20;
 
 /** What most programs need of /etc: no names, no addresses, no accounts. */
-const etc = ['/etc/ld.so.cache', '/etc/alternatives', '/etc/ssl/openssl.cnf', '/etc/localtime'];
-const systemFolders = ['/bin', '/lib', '/lib64', '/sbin'];
-const systemDevices = ['/dev/null', '/dev/zero', '/dev/full', '/dev/random', '/dev/urandom'];
+export const etc = ['/etc/ld.so.cache', '/etc/alternatives', '/etc/ssl/openssl.cnf', '/etc/localtime'];
+export const systemFolders = ['/bin', '/lib', '/lib64', '/sbin'];
+export const systemDevices = ['/dev/null', '/dev/zero', '/dev/full', '/dev/random', '/dev/urandom'];
 
 /** The arguments of `confine` for a run. @param pid of this process: the run ends with it */
 export function launchArguments(walls: Walls, programs: Programs, launch: Launch, pid: number): string[] {
-  const inner = walls === 'namespaces' ? bubblewrapped(programs, launch) : alone(walls, programs, launch);
+  const inner = walls === 'namespaces' ? joined(launch) : alone(walls, programs, launch);
   const { limits } = launch;
   return [
     'supervise',
@@ -47,10 +63,25 @@ export function launchArguments(walls: Walls, programs: Programs, launch: Launch
     ...['--wall-ms', String(limits.wallMs), '--cpu-ms', String(limits.cpuMs)],
     ...['--memory', String(limits.memory), '--processes', String(limits.processes)],
     ...['--files', String(limits.files), '--workspace', launch.workspace],
-    // Bubblewrap's own two processes are above the command.
-    ...['--skip', walls === 'namespaces' ? '2' : '0'],
+    ...(walls === 'namespaces' ? ofWalls(programs, launch) : []),
     '--',
     ...inner,
+  ];
+}
+
+/** The descriptors that a run gets of the walls, from `userFd` on. */
+export function descriptorsOf(walls: Walls, { laid }: Programs): number[] {
+  return walls === 'namespaces' && laid !== undefined ? [laid.user, laid.mount] : [];
+}
+
+function ofWalls({ laid, withoutProc }: Programs, { workspace, limits }: Launch): string[] {
+  if (laid === undefined) throw new Error('no walls have been laid');
+  return [
+    ...['--walls-user-fd', String(userFd), '--walls-mount-fd', String(mountFd)],
+    ...['--walls-workspace', relative(laid.folder, workspace)],
+    ...['--walls-proc', withoutProc ? '0' : '1', '--walls-disk', String(limits.files)],
+    // The one that waits for the run outside of its namespaces, and its process 1.
+    ...['--skip', '2'],
   ];
 }
 
@@ -64,24 +95,8 @@ export function workspaceInside(walls: Walls, workspace: string): string {
   return walls === 'namespaces' ? insideWorkspace : workspace;
 }
 
-function bubblewrapped(programs: Programs, launch: Launch): string[] {
-  const disk = String(launch.limits.files);
+function joined(launch: Launch): string[] {
   return [
-    programs.bubblewrap,
-    ...['--unshare-all', '--die-with-parent', '--new-session', '--clearenv', '--cap-drop', 'ALL'],
-    ...['--hostname', 'sandbox', '--ro-bind', '/usr', '/usr'],
-    ...systemFolders.flatMap((folder) => ['--symlink', `usr${folder}`, folder]),
-    ...etc.flatMap((path) => ['--ro-bind-try', path, path]),
-    ...(programs.withoutProc ? ['--dir', '/proc'] : ['--proc', '/proc']),
-    ...['--dev', '/dev'],
-    ...['--size', disk, '--tmpfs', '/dev/shm', '--size', disk, '--tmpfs', '/tmp'],
-    ...['--ro-bind', programs.confine, insideConfine],
-    ...launch.programs.flatMap(({ outside, inside }) => ['--ro-bind', outside, inside]),
-    ...['--bind', launch.workspace, insideWorkspace],
-    // They are disks in memory, without a limit of their own.
-    ...['--remount-ro', '/dev', '--remount-ro', '/', '--chdir', insideWorkspace],
-    '--',
-    insideConfine,
     ...confined(launch),
     ...environment(insideWorkspace, '/tmp'),
     ...['--landlock-optional', '--rx', '/', '--rw', insideWorkspace, '--rw', '/tmp', '--rw', '/dev/shm'],

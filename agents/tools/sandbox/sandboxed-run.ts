@@ -1,7 +1,7 @@
 /** One run behind walls: starts it, collects its output, and waits until nothing of it is left. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Duplex, Readable } from 'node:stream';
-import { type Launch, launchArguments, type Programs, reportFd } from './launch.ts';
+import { descriptorsOf, type Launch, launchArguments, type Programs, reportFd } from './launch.ts';
 import type { LimitName } from './limits.ts';
 import type { Walls } from './tiers.ts';
 
@@ -63,7 +63,12 @@ export function runBehind(
   const child = spawn(programs.confine, launchArguments(walls, programs, launch, process.pid), {
     cwd: '/',
     env: {},
-    stdio: ['pipe', 'pipe', 'pipe', launch.hasProxy ? 'pipe' : 'ignore', 'pipe'],
+    stdio: [
+      // A pipe for nothing costs as much as one for something.
+      options.stdin ? 'pipe' : 'ignore',
+      ...(['pipe', 'pipe', launch.hasProxy ? 'pipe' : 'ignore', 'pipe'] as const),
+      ...descriptorsOf(walls, programs),
+    ],
     ...asOther,
   });
   return new Promise((resolve) => {
@@ -89,8 +94,8 @@ export function runBehind(
     const proxied = child.stdio[3] as Duplex | null;
     if (launch.hasProxy && proxied) options.onProxy?.(proxied);
     // A program that does not read its input closes it.
-    child.stdin!.on('error', () => {});
-    child.stdin!.end(options.stdin ?? '');
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(options.stdin);
 
     function settle(): void {
       clearTimeout(late);

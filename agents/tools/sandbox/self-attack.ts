@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { attacks } from './attacks.ts';
 import { layOut } from './canary.ts';
 import { insideConfine, type Programs, pathInside, workspaceInside } from './launch.ts';
+import { layWalls, removeWalls } from './lay-walls.ts';
 import { usualLimits } from './limits.ts';
 import { foreignRuntime } from './runtime.ts';
 import { runBehind } from './sandboxed-run.ts';
@@ -46,29 +47,32 @@ export async function attackSandbox(given: Programs, folder: string): Promise<Pr
   ];
   if (runtime !== undefined) candidates.push(['bare', given]);
   for (const [walls, programs] of candidates) {
-    const found = await attackWalls(walls, programs, folder).catch(
-      ({ message }: Error): Findings => ({ held: [], broken: [], problem: message }),
-    );
+    let made = programs;
+    const found = await (async () => {
+      if (walls === 'namespaces') made = await layWalls(programs, folder);
+      return attackWalls(walls, made, folder);
+    })().catch(({ message }: Error): Findings => ({ held: [], broken: [], problem: message }));
     const promised = attacks.filter(({ heldBy }) => heldBy.includes(walls)).map(({ name }) => name);
     const failed = promised.filter((name) => !found.held.includes(name));
     if (found.problem === undefined && failed.length === 0) {
       return {
         tier: runtime !== undefined ? 'runtime' : walls === 'namespaces' ? 'namespaces' : 'landlock',
         walls,
-        programs,
+        programs: made,
         runtime,
         held: found.held,
         notHeld: found.broken,
         problems,
       };
     }
+    removeWalls(made);
     const kind = programs.withoutProc ? `${walls} without /proc` : walls;
     problems.push(`${kind}: ${found.problem ?? `does not hold ${failed.join(', ')}`}`);
   }
   return { tier: 'none', walls: undefined, programs: given, runtime, held: [], notHeld: [], problems };
 }
 
-/** Makes every attack once. */
+/** Makes every attack once. @param programs for `namespaces`, with the walls that have been laid */
 export async function attackWalls(walls: Walls, programs: Programs, folder: string): Promise<Findings> {
   const workspace = mkdtempSync(join(folder, 'probe-'));
   giveToRuns(workspace);
