@@ -5,7 +5,7 @@ export type BusPlace =
   | { readonly engine: 'local'; readonly path: string }
   | { readonly engine: 'nats'; readonly servers: readonly string[] };
 
-/** What is wrong with a URL, and what to write instead. */
+/** Says what is wrong with a URL, and what to write instead. */
 interface Wrong {
   readonly message: string;
   readonly remedy: string;

@@ -38,7 +38,7 @@ export interface BusConfig {
 export interface BusEvents {
   /** @param because '' while there is a connection */
   onBusConnected(connected: boolean, because: string): void;
-  /** What a person should know of a bus that works. */
+  /** A bus that works has something to tell a person. */
   onBusNotice(notice: string): void;
   /** An error that is no answer of the log: a defect. */
   onBusDefect(error: unknown): void;

@@ -81,7 +81,7 @@ class HeldLease implements TaskLease {
     return this.ends(this.lease.bury(cause));
   }
 
-  /** Where the log could not be reached, its holder may try again. */
+  /** The holder may try again where the log could not be reached. */
   private async ends(done: Promise<void>): Promise<void> {
     try {
       await done;

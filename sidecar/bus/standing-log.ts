@@ -24,7 +24,7 @@ const LONGEST_WAIT_MS = 30_000;
 /** A call that comes while the engine is opened for the first time waits so long for it. */
 const FIRST_TRY_MS = 10_000;
 
-/** Who wants to know of new tasks, from one engine after the other. */
+/** Wants to know of new tasks, from one engine after the other. */
 interface Listener {
   readonly agentType: string;
   readonly onTask: () => void;

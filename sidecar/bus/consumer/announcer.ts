@@ -14,7 +14,7 @@ export interface AnnouncerOptions {
 
 export class Announcer extends Timer {
   private readonly options: AnnouncerOptions;
-  /** What was said last. */
+  /** The last announcement. */
   private told: Consumer | undefined = undefined;
 
   constructor(options: AnnouncerOptions) {

@@ -15,7 +15,7 @@ import type { RunContext } from './run-context.ts';
 import { UnreadableTaskError } from './run-request.ts';
 import { type RunOutcome, RunSteps } from './run-steps.ts';
 
-/** What ends the call before its answer is complete. */
+/** The reasons that end the call before its answer is complete. */
 type Stop = LeaseEnd | IntakeFailure | { readonly failed: unknown };
 
 /** A watcher's timer may find the deadline reached a moment early. */

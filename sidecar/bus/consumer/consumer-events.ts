@@ -1,4 +1,4 @@
-/** What a consumer reports of its tasks, for metrics, logs and pages. */
+/** The interface by which a consumer reports on its tasks, for metrics, logs and pages. */
 import type { TaskRecord } from '../log/task-record.ts';
 
 /** No method may throw. */
@@ -11,7 +11,7 @@ export interface ConsumerEvents {
   onLost(record: TaskRecord, cause: string): void;
   /** It waits again, and the run does not count. */
   onGivenBack(record: TaskRecord, because: string): void;
-  /** What the run had to say came too late: the fence has refused it, or the agent was cancelled because it would. */
+  /** The run's word came too late: the fence has refused it, or the agent was cancelled because it would. */
   onFenced(record: TaskRecord, because: 'cancelled' | 'lost' | 'late'): void;
   /** It is dead, because it can't be run. */
   onBuried(record: TaskRecord, cause: string): void;

@@ -22,7 +22,7 @@ export interface InnerRequest {
   readonly timeoutMs: number;
 }
 
-/** What the inbound listener answered. */
+/** The inbound listener has answered. */
 interface InnerAnswer {
   readonly kind: 'answered';
   readonly status: number;

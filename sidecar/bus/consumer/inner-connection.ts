@@ -5,7 +5,7 @@ import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { socketPair } from '../../net/socket-pair.ts';
 import { InnerCall, type InnerRequest } from './inner-call.ts';
 
-/** Whose tasks a connection carries, and what tells them apart. */
+/** The caller whose tasks a connection carries, and what tells them apart. */
 export interface TaskCaller {
   /** The verified name of the publisher; '' where nothing verifies it. */
   readonly identity: string;

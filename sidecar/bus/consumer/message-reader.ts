@@ -26,7 +26,7 @@ export class MessageReader {
     return this.waiting === 0;
   }
 
-  /** What a message that has begun takes in all, as its prefix says: one that is compressed may take all that is allowed. */
+  /** A message that has begun takes so much in all, as its prefix says: one that is compressed may take all that is allowed. */
   get begunBytes(): number {
     if (this.waiting < PREFIX_BYTES) return 0;
     const [first] = this.parts as [Buffer];

@@ -1,4 +1,4 @@
-/** What the requests of each caller take in the file: of tasks that wait or run, and of dead ones. */
+/** Counts what the requests of each caller take in the file: those of tasks that wait or run, and of dead ones. */
 import { TASK_BYTES } from '../log/task-log-settings.ts';
 import type { TaskFile } from './task-file.ts';
 

@@ -1,4 +1,4 @@
-/** What SQLite's errors mean for those whose requests failed. */
+/** Says what SQLite's errors mean for those whose requests failed. */
 import { FencedError, LogUnavailableError } from '../log/log-errors.ts';
 import type { Submitted } from '../log/task-log.ts';
 import type { Failure, FromThread, Request } from './requests.ts';

@@ -1,4 +1,4 @@
-/** Who waits in the thread of a file: for a task, for events of a task, and for the end of a lease. */
+/** Keeps those who wait in the thread of a file: for a task, for events of a task, and for the end of a lease. */
 import type { TaskKey } from '../log/task-record.ts';
 import type { FromThread, Held, Operations, Taken } from './requests.ts';
 import { fenceOf, hasTask, take } from './runs.ts';

@@ -43,7 +43,7 @@ class LocalTaskLog implements TaskLog {
   /** The leases that this process holds, by the ids of their tasks. */
   private readonly leases = new Map<number, LocalLease>();
   private readonly file: string;
-  /** Who wants to know of new tasks, and the watch for changes of the file that tells them. */
+  /** These want to know of new tasks, and the watch for changes of the file tells them. */
   private readonly listeners = new Set<() => void>();
   private wake: FileWake | undefined = undefined;
 

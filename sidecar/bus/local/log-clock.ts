@@ -20,7 +20,7 @@ export interface StoredClock {
 
 export const monotonicMs = (): number => Number(process.hrtime.bigint() / 1_000_000n);
 
-/** What tells this boot from others; where the system says nothing, a clock that went back does. */
+/** Tells this boot from others; where the system says nothing, a clock that went back does. */
 function bootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -1,4 +1,4 @@
-/** What the messages between the threads of a task file weigh, and which of their bytes move rather than being copied. */
+/** Weighs the messages between the threads of a task file, and says which of their bytes move rather than being copied. */
 import type { FromThread, Request, Taken, Watched } from './requests.ts';
 
 /** Large bytes move to the other thread, rather than being copied twice on their way. */

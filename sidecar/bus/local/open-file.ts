@@ -85,7 +85,7 @@ function makeTables(db: DatabaseSync, path: string): void {
   }
 }
 
-/** What is wrong with the file, and what to do. */
+/** Says what is wrong with the file, and what to do. */
 export function problemOf(error: unknown, path: string): string {
   if (error instanceof LogSetupError) return error.message;
   const { code, errcode, message } = error as NodeJS.ErrnoException & { errcode?: number };

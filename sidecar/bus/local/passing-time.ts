@@ -1,4 +1,4 @@
-/** What time alone changes: leases and deadlines end, delays are over, tasks are too old, what is kept is forgotten. */
+/** Makes the changes that time alone brings: leases and deadlines end, delays are over, tasks are too old, what is kept is forgotten. */
 import { afterLoss } from '../log/lost-runs.ts';
 import type { TaskFile } from './task-file.ts';
 import type { TaskRow } from './task-rows.ts';

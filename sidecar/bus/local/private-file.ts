@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { LogSetupError } from '../log/log-errors.ts';
 import { networkFileSystem } from './network-file-system.ts';
 
-/** What SQLite keeps beside a file. */
+/** SQLite keeps these beside a file. */
 const SUFFIXES = ['', '-wal', '-shm'] as const;
 
 /**

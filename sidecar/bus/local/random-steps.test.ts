@@ -28,7 +28,7 @@ const limits = {
 const name = fc.integer({ min: 1, max: 3 });
 const bytes = fc.integer({ min: 0, max: 900 });
 const waiter = fc.constantFrom('one.1', 'one.2', 'two.1', undefined);
-/** Which of the runs that were taken so far, the latest first. */
+/** Picks one of the runs that were taken so far, the latest first. */
 const run = fc.integer({ min: 0, max: 3 });
 const step = fc.oneof(
   fc.record({
@@ -52,7 +52,7 @@ const step = fc.oneof(
 );
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
 
-/** What must be equal after every step, each counted in two ways. */
+/** Counts in two ways what must be equal after every step. */
 const COUNTS = {
   tasks: [
     'SELECT agent_type, queued, running, dead FROM agents WHERE queued + running + dead > 0',

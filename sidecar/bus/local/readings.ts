@@ -1,4 +1,4 @@
-/** What is read of the file without changing it: records, pages and counts. */
+/** Reads records, pages and counts of the file without changing it. */
 import type { Consumer, ListOptions, QueueStatus, TaskPage } from '../log/task-log.ts';
 import { TASK_ARROWS, type TaskKey, type TaskRecord } from '../log/task-record.ts';
 import { shortAnswer } from './results.ts';

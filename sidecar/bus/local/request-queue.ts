@@ -2,7 +2,7 @@
 import { sizeOf } from './message-bytes.ts';
 import type { Request } from './requests.ts';
 
-/** What one transaction takes at most: others wait for it. */
+/** A transaction takes so much at most: others wait for it. */
 const REQUESTS_AT_ONCE = 256;
 const BYTES_AT_ONCE = 8 << 20;
 

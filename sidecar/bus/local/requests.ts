@@ -1,4 +1,4 @@
-/** What the main thread asks the thread of the file, and what that answers. Everything here is copied between them. */
+/** The messages between the main thread and the thread of the file. Everything here is copied between them. */
 import type {
   Consumer,
   ListOptions,
@@ -30,7 +30,7 @@ export interface Taken {
 
 /** How far a watcher is. */
 export interface WatchPosition {
-  /** What the last event of a state said, in one text; '' before the first. */
+  /** The last event of a state, in one text; '' before the first. */
   readonly mark: string;
   readonly generation: number;
   readonly afterSequence: number;
@@ -41,7 +41,7 @@ export interface Watched {
   readonly position: WatchPosition;
   /** Nothing follows. */
   readonly isLast: boolean;
-  /** What the next batch has, where that is more than the watcher has room for; 0 otherwise. */
+  /** The bytes of the next batch, where the watcher has no room for so many; 0 otherwise. */
   readonly neededBytes: number;
 }
 

@@ -64,7 +64,7 @@ function isJoined({ state, ended_at }: TaskRow, joinEndedForMs: number, nowMs: n
   return state === 'done' && nowMs - ended_at <= joinEndedForMs;
 }
 
-/** What has no room for the task. */
+/** Returns what has no room for the task. */
 function fullPart(file: TaskFile, task: NewTask): FullPart | undefined {
   const { settings } = file;
   const agent = file.get<{ queued: number }>(

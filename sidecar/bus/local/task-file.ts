@@ -6,7 +6,7 @@ import { isBusy } from './failures.ts';
 import { LogClock, type StoredClock } from './log-clock.ts';
 import { upkeep } from './upkeep.ts';
 
-/** What the one row of the table `log` counts. */
+/** The one row of the table `log` counts these. */
 interface Counters {
   change: number;
   turn: number;

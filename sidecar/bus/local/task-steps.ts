@@ -114,7 +114,7 @@ export function dueWhileRunning(
   return finite(Math.min(deadline_at ?? Number.POSITIVE_INFINITY, leaseUntil));
 }
 
-/** What a column holds of a time that may never come. */
+/** A column holds a time that may never come in this way. */
 export function finite(timeMs: number): number | null {
   return Number.isFinite(timeMs) ? timeMs : null;
 }

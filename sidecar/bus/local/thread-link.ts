@@ -30,7 +30,7 @@ interface Waiting {
 
 export class ThreadLink {
   clockOffsetMs = 0;
-  /** Which file it is: another one may be in its place since. */
+  /** Names the file: another one may be in its place since. */
   identity = '';
   onConnected: ((connected: boolean) => void) | undefined;
   onFenced: ((task: number, fence: number, because: 'lost' | 'cancelled') => void) | undefined;

@@ -1,4 +1,4 @@
-/** What is done about once a second: bounds the log beside the file (`-wal`), and gives free pages back to the disk. */
+/** Bounds the log beside the file (`-wal`) about once a second, and gives free pages back to the disk. */
 import { statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 

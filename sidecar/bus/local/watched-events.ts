@@ -36,7 +36,7 @@ export function eventsAfter(
   return { events, position, isLast, neededBytes };
 }
 
-/** Where the chunks' bytes lie: they are read only when there is room for them. */
+/** A row tells where chunks' bytes lie: they are read only when there is room for them. */
 interface ChunkRow {
   readonly id: number;
   readonly run: number;

@@ -1,6 +1,6 @@
 /** The limits that a log keeps for the sidecar that has opened it. */
 
-/** What a task takes in a log beside its request, and counts as for its caller: short requests are not free. */
+/** A task takes so much in a log beside its request, and counts as that for its caller: short requests are not free. */
 export const TASK_BYTES = 1_024;
 
 export interface TaskLogSettings {
@@ -14,9 +14,9 @@ export interface TaskLogSettings {
   readonly maxQueuedPerAgent: number;
   /** Tasks of one caller that may wait, for each agent type. */
   readonly maxQueuedPerCaller: number;
-  /** What the requests of all callers may take: of tasks that wait or run, and of dead letters. */
+  /** The requests of all callers may take so much: those of tasks that wait or run, and of dead letters. */
   readonly maxQueuedBytes: number;
-  /** What those of one caller may take, over all agent types. */
+  /** Those of one caller may take so much, over all agent types. */
   readonly maxQueuedBytesPerCaller: number;
   /** A task that has waited this long is dead. */
   readonly maxAgeMs: number;

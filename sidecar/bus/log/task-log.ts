@@ -32,7 +32,7 @@ export type Submitted =
   | { readonly outcome: 'stored' | 'joined'; readonly record: TaskRecord }
   | { readonly outcome: 'refused'; readonly reason: FullPart };
 
-/** What has no room for a task: a count or the bytes of a queue, the queues of agent types, the results, or the disk itself. */
+/** The part of a log that has no room for a task: a count or the bytes of a queue, the queues of agent types, the results, or the disk. */
 export type FullPart =
   | 'agent_full'
   | 'caller_full'
@@ -62,7 +62,7 @@ export interface ReaderRoom {
 /** The most that a watcher gets at once without asking for room: an app's messages come in batches of some 16 KiB. */
 export const FREE_BATCH_BYTES = 32_768;
 
-/** What a watcher sees, in the order in which it happened. A new run makes the chunks of the one before void. */
+/** A watcher sees these in the order in which they happened. A new run makes the chunks of the one before void. */
 export type TaskEvent =
   | { readonly kind: 'state'; readonly record: TaskRecord }
   | { readonly kind: 'chunks'; readonly batch: ChunkBatch };
@@ -71,7 +71,7 @@ export type TaskEvent =
 export interface TaskLease {
   /** As it was taken: running, with this run's number. */
   readonly record: TaskRecord;
-  /** What the request takes in the log. */
+  /** The bytes that the request takes in the log. */
   readonly requestBytes: number;
   /**
    * Reads the request, which may be large: call it again rather than keep it. Rejects with FencedError, LogUnavailableError, or
@@ -146,9 +146,9 @@ export interface TaskLog {
   nowMs(): number;
   /** Whether the log can be reached now. */
   readonly connected: boolean;
-  /** What a person should know of a log that works: where it was set up with other limits, say. */
+  /** Tells a person of a log that works what to know: where it was set up with other limits, say. */
   readonly notices?: readonly string[];
-  /** Which store it is, for logs whose store may be replaced by one without its tasks; another value from then on. */
+  /** Names the store, for logs whose store may be replaced by one without its tasks; it changes then. */
   readonly storeId?: string | undefined;
   /** Called at each change of `connected`. */
   onConnected: ((connected: boolean) => void) | undefined;

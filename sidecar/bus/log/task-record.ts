@@ -24,15 +24,15 @@ export const TASK_ARROWS: Arrows<TaskState> = {
 /** Names a task in the log: the SHA-256 of its fingerprint, or of its caller's own name for it, in base64url (43 characters). */
 export type TaskKey = string;
 
-/** What was submitted. The log reads none of `payload`, which may be sealed. */
+/** A task as it is submitted. The log reads none of `payload`, which may be sealed. */
 export interface NewTask {
   readonly key: TaskKey;
   /** The SHA-256 of the fingerprint, in base64url: equal for equal requests, where the key is a name that the caller chose. */
   readonly digest: string;
   readonly agentType: string;
-  /** Who publishes: the sidecar's verified name. The log may enforce it. */
+  /** The verified name of the sidecar that publishes it. The log may enforce it. */
   readonly publisher: string;
-  /** Whose queue it joins (`callerOf`): base64url, or '' for callers that nothing tells apart. Callers take turns. */
+  /** The caller whose queue it joins (`callerOf`): base64url, or '' for callers that nothing tells apart. Callers take turns. */
   readonly caller: string;
   /** Milliseconds until the deadline, from now; Infinity without one. */
   readonly timeLeftMs: number;
@@ -40,7 +40,7 @@ export interface NewTask {
   readonly payload: Buffer;
 }
 
-/** What an agent has answered, with success or an error, as its run gives it to the log. */
+/** The answer of an agent, a success or an error, as its run gives it to the log. */
 export interface Answer {
   /** The gRPC status of the answer. */
   readonly status: number;
@@ -48,11 +48,11 @@ export interface Answer {
   readonly payload: Buffer;
 }
 
-/** What became of a task that an agent has answered. The answer may be large, and `TaskLog.answer` reads it. */
+/** The result of a task that an agent has answered. The answer may be large, and `TaskLog.answer` reads it. */
 export interface TaskResult extends Pick<Answer, 'status'> {
   /** The sequence of the last chunk of the run; 0 when it wrote none. */
   readonly lastSequence: number;
-  /** What the answer takes in the log. */
+  /** The bytes that the answer takes in the log. */
   readonly bytes: number;
   /** The answer itself, where it has at most {@link SHORT_ANSWER_BYTES}: most have, and need no second question to the log. */
   readonly short: Buffer | undefined;

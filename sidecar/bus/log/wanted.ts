@@ -1,4 +1,4 @@
-/** Who wants the answer of a task: decides until when it may take, and whether it goes on when a caller leaves. Pure. */
+/** Decides until when a task may take, and whether it goes on when a caller leaves, by who wants its answer. Pure. */
 
 /** Stored with each task, as JSON. */
 export interface Wanted {
@@ -11,7 +11,7 @@ export interface Wanted {
   readonly submitted?: { readonly untilMs: number | null };
 }
 
-/** What a submit asks for. */
+/** A submit asks for this. */
 export interface Wish {
   /** Undefined for a task that is to run whether or not somebody waits. */
   readonly waiter: string | undefined;

@@ -22,7 +22,7 @@ export class NoRoomError extends TypedError {
   }
 }
 
-/** Whose room it is, and for how long it is wanted. */
+/** The caller whose room it is, and for how long it is wanted. */
 interface RoomFor {
   /** Callers share the memory: who holds least is next. */
   readonly caller: string;

@@ -15,7 +15,7 @@ import { isOfAnAnswersHop, isOfARequestsHop } from '../../grpc/hop-fields.ts';
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
 import type { Fields } from './payload.ts';
 
-/** Who is asking, or a secret by which somebody proves it. */
+/** These fields say who is asking, or prove it by a secret. */
 const CREDENTIAL =
   /^(?:client-cert(?:-chain)?|x-forwarded-client-cert|x-amz-security-.*|.*-signature)$|auth|cookie|key|token|secret|passw|credential|session|jwt|assertion/;
 const OWN_PREFIX = 'outrigger-';

@@ -65,7 +65,7 @@ function keyOf(publisher: string, scope: string, idempotencyKey: string): TaskKe
   return digestOf('idempotency key', callerOf(publisher, scope), idempotencyKey);
 }
 
-/** Whose queue a task joins, and who may ask for it: one scope at one publisher; '' where nothing tells callers apart. */
+/** Names the caller whose queue a task joins, and who may ask for it: one scope at one publisher; '' where nothing tells callers apart. */
 export function callerOf(publisher: string, scope: string): string {
   return publisher === '' && scope === '' ? '' : digestOf('caller', publisher, scope);
 }

@@ -24,7 +24,7 @@ export interface RequestPayload {
   readonly message: Buffer;
 }
 
-/** What an agent's answer has beside its message. */
+/** An agent's answer has these beside its message. */
 export interface AnswerHead {
   /** `grpc-message`, decoded. */
   readonly statusMessage: string;

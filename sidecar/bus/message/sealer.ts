@@ -9,7 +9,7 @@ export interface Sealer {
   opener(): Opener;
 }
 
-/** What it returns is as its sealer sealed it. Both methods throw as {@link Sealer.open}. */
+/** Opens a payload in pieces, as its sealer sealed it. Both methods throw as {@link Sealer.open}. */
 export interface Opener {
   /** The next bytes of the payload that can be given, which may be none. */
   add(piece: Buffer): Buffer;

@@ -84,7 +84,7 @@ export class KeySealer implements Sealer {
     return new SealedOpener((head) => this.openerOf(head));
   }
 
-  /** What opens a payload with these first bytes. */
+  /** Returns what opens a payload with these first bytes. */
   private openerOf(head: Buffer): Opener {
     if (!isSealed(head)) {
       if (this.acceptsPlain) return new PlainOpener(() => {});

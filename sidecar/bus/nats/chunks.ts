@@ -15,12 +15,12 @@ export interface ChunkHead {
   readonly count: number;
   /** The parts of a large batch, in its last one: this and the messages before it. */
   readonly parts?: number;
-  /** What all parts of a large batch have together, in its first one. */
+  /** The bytes of all parts of a large batch, in its first one. */
   readonly bytes?: number;
   readonly write: string;
 }
 
-/** Where the next batch goes. */
+/** The next batch goes behind this. */
 export interface ChunkEnd {
   /** Of the subject's last message; 0 for none. */
   readonly revision: number;

@@ -15,7 +15,7 @@ export class Claims {
   /** The leases that this log holds, by their names. */
   readonly leases = new Map<string, NatsLease>();
   private readonly store: Store;
-  /** Where cancels are told to us. */
+  /** Cancels are told to us under this name. */
   private readonly log: string;
 
   constructor(store: Store, log: string) {

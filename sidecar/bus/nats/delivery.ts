@@ -5,7 +5,7 @@ import type { Stored } from './connection.ts';
 import { bytesOf, readHead } from './head.ts';
 import { partiesOf } from './names.ts';
 
-/** What travels with a request. */
+/** These fields travel with a request. */
 export interface QueuedHead {
   readonly key: string;
   readonly digest: string;
@@ -34,7 +34,7 @@ export interface QueuedTask extends QueuedHead {
 /** A request that the server has handed to us, until it is acknowledged. */
 export interface Delivery extends QueuedTask {
   readonly lane: number;
-  /** Where acknowledgements go. */
+  /** Acknowledgements go to this subject. */
   readonly reply: string;
   readonly redelivered: boolean;
   /** How many more wait in its lane. */
@@ -70,7 +70,7 @@ export function readQueued(agentType: string, stored: Stored): QueuedTask | unde
   };
 }
 
-/** What the server says in the address for acknowledgements. */
+/** Reads what the server says in the address for acknowledgements. */
 export function ackTokens(reply: string): Pick<Delivery, 'redelivered' | 'sequence' | 'pending'> {
   // $JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.…TIME.PENDING, or with domain and account before the stream.
   const tokens = reply.split('.');

@@ -13,7 +13,7 @@ const NO_BODY = Buffer.alloc(0);
 export class KeyConflict extends TypedError {
   readonly source: ErrorSource = 'upstream';
   readonly isSafeToRetry = true;
-  /** What the key holds now; undefined when it is gone. */
+  /** The key holds this now; undefined when it is gone. */
   readonly entry: TaskEntry | undefined;
 
   constructor(entry: TaskEntry | undefined) {

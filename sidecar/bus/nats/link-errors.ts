@@ -1,4 +1,4 @@
-/** What errors of the NATS client mean for a log. Pure. */
+/** Says what errors of the NATS client mean for a log. Pure. */
 import { JetStreamApiError, JetStreamError } from '@nats-io/jetstream';
 import { PermissionViolationError, RequestError } from '@nats-io/transport-node';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';

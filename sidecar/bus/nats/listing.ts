@@ -97,7 +97,7 @@ export class Listing {
   }
 }
 
-/** What {@link cursorOf} makes. */
+/** Matches what {@link cursorOf} makes. */
 const CURSOR = /^\d{15}\.\d{4}\.[A-Za-z0-9_-]{43}$/;
 
 /** Latest first; the key tells tasks of one millisecond apart. */

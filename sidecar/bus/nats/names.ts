@@ -31,7 +31,7 @@ export const LANES = 16;
 
 export const queueStream = (agentType: string): string => QUEUE_PREFIX + encodeToken(agentType);
 
-/** Where the sidecars of this name keep answers of models (`journal/nats/`): no other may read them. */
+/** The sidecars of this name keep answers of models here (`journal/nats/`): no other may read them. */
 export const journalStream = (name: string): string => `OUTRIGGER_JOURNAL_${encodeToken(name)}`;
 /** `kind` is `run` or `answer`; `*` stands for all. */
 export const journalSubject = (name: string, task: string, kind: 'run' | 'answer' | '*'): string =>
@@ -68,7 +68,7 @@ function laneOf(caller: string): number {
   return createHash('sha256').update(caller).digest()[0]! % LANES;
 }
 
-/** What names a task: its key, among the tasks of its publisher. */
+/** A task is named by its key, among the tasks of its publisher. */
 export interface TaskName {
   readonly publisher: string;
   readonly key: string;

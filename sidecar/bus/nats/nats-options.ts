@@ -1,4 +1,4 @@
-/** What a log on NATS is opened with. */
+/** The options with which a log on NATS is opened. */
 import type { TaskLogSettings } from '../log/task-log-settings.ts';
 
 /** The servers, and how they are reached. */

@@ -47,7 +47,7 @@ export async function openNatsLog(options: NatsOptions): Promise<NatsTaskLog> {
 
 class NatsTaskLog implements TaskLog {
   onConnected: ((connected: boolean) => void) | undefined;
-  /** Where cancels of our runs are told to us. */
+  /** Cancels of our runs are told to us under this name. */
   private readonly id = randomUUID();
   private readonly connection: BusConnection;
   private readonly provision: Provision;

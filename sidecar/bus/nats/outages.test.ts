@@ -1,4 +1,4 @@
-/** What becomes of tasks when the NATS server dies, is away, is slow to answer, or loses an answer. */
+/** Tasks survive a NATS server that dies, is away, is slow to answer, or loses an answer. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { PATIENCE_MS } from '../../../scripts/harness/patience.ts';

@@ -1,4 +1,4 @@
-/** What the server holds for a log: limits of streams that are there already, and requests that wait for tasks. */
+/** The server holds limits of streams that are there already, and requests that wait for tasks. */
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import t from 'tap';

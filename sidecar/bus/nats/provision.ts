@@ -7,7 +7,7 @@ import { queueConfig, streamConfigs } from './stream-configs.ts';
 import { ensureLanes, ensureStream } from './streams.ts';
 
 export class Provision {
-  /** Where what was there differs from our settings, for a person. */
+  /** Says where what was there differs from our settings, for a person. */
   readonly differences = new Set<string>();
   /** The lease of who made the lanes. */
   ackWaitMs = 0;

@@ -28,7 +28,7 @@ export class QueuedBytes {
     this.eachTask = eachTask;
   }
 
-  /** What has no room for a request of this caller. */
+  /** Returns what has no room for a request of this caller. */
   async fullPart(caller: string, requestBytes: number): Promise<FullPart | undefined> {
     const bytes = requestBytes + TASK_BYTES;
     const isFirst = this.nextCountMs === Number.NEGATIVE_INFINITY;

@@ -138,7 +138,7 @@ export class Store {
     return written;
   }
 
-  /** What a crash leaves undone here is found when the queue delivers the task again, and by the sweep. */
+  /** A crash may leave it undone: then the next delivery of the task finds that, and the sweep. */
   private async cleanUp(
     { task: before }: TaskEntry,
     written: TaskEntry,

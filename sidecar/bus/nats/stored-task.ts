@@ -1,4 +1,4 @@
-/** What a task's key holds: the record, the lease of its run, and where request and result are. */
+/** Describes what a task's key holds: the record, the lease of its run, and where request and result are. */
 import { randomBytes } from 'node:crypto';
 import { SHORT_ANSWER_BYTES, type TaskRecord, type TaskResult, type TaskState } from '../log/task-record.ts';
 import type { Wanted } from '../log/wanted.ts';
@@ -117,7 +117,7 @@ export function newStoredTask(
   };
 }
 
-/** What a key holds of a time that may never come. */
+/** A key holds a time that may never come in this way. */
 export const finite = (timeMs: number): number | null => (Number.isFinite(timeMs) ? timeMs : null);
 
 const PROCESS_ID = randomBytes(9).toString('base64url');

@@ -1,4 +1,4 @@
-/** What the streams and consumers of a log on NATS are set to. Pure. */
+/** Says what the streams and consumers of a log on NATS are set to. Pure. */
 import {
   AckPolicy,
   type ConsumerConfig,

@@ -96,7 +96,7 @@ function isNotFound(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.status === NOT_FOUND;
 }
 
-/** What the server itself refuses needs a person; everything else is an outage. */
+/** A refusal of the server itself needs a person; everything else is an outage. */
 function refused(error: unknown, stream: string): unknown {
   if (!(error instanceof JetStreamApiError) || error.status >= 500) return error;
   return new LogSetupError(

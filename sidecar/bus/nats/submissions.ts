@@ -70,7 +70,7 @@ export class Submissions {
     }
   }
 
-  /** What has no room for another task. Its queue is there where all have. */
+  /** Returns what has no room for another task. Its queue is there where all have. */
   private async fullPart({ agentType, caller, payload }: NewTask): Promise<FullPart | undefined> {
     if (!(await this.mayHaveQueue(agentType))) return 'types_full';
     await this.needQueue(agentType);

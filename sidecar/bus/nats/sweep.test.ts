@@ -1,4 +1,4 @@
-/** What crashes leave on the bus is swept, and what a task still needs is not. */
+/** The sweep removes what crashes leave on the bus, and nothing that a task still needs. */
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import t from 'tap';

@@ -1,4 +1,4 @@
-/** What the server has told of one task and its watcher has not read yet, up to a bound. */
+/** Keeps what the server has told of one task and its watcher has not read yet, up to a bound. */
 import type { Msg } from '@nats-io/transport-node';
 
 /** A watcher that is so far behind reads from the store what it has missed. */

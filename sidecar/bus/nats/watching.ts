@@ -14,7 +14,7 @@ const SILENCE_MS = 5_000;
 const PREPARED_MS = 1_000;
 const MOST_PREPARED = 4_096;
 
-/** Who watches: its inbox, and its room for large batches. */
+/** A watcher: its inbox, and its room for large batches. */
 interface Reader {
   readonly signal: AbortSignal;
   readonly inbox: WatchInbox;

@@ -1,4 +1,4 @@
-/** What all calls of a publisher share. */
+/** The interface of what all calls of a publisher share. */
 import type { TaskCounts } from '../log/task-counts.ts';
 import type { TaskLog } from '../log/task-log.ts';
 import type { BusMemory } from '../memory/bus-memory.ts';
