@@ -255,6 +255,7 @@ const DEFAULTS = {
         lacks: undefined,
         model: undefined,
         adds: undefined,
+        isService: false,
         limits: { requestsPerMinute: 0, tokensPerMinute: 0, concurrent: 0, maxWaiting: 1_000 },
       },
     ],

@@ -60,6 +60,14 @@ function checkUpstream(path: (string | number)[], upstream: FileUpstream): Findi
     findings.push(
       finding([...path, 'api_version'], 'is for upstreams of kind azure', 'remove it, or write kind: azure'),
     );
+  if (upstream.is_service && upstream.api_key_env === null && api_key_file === null)
+    findings.push(
+      finding(
+        [...path, 'is_service'],
+        'needs a key: the service believes only what callers that it knows say of tasks',
+        'give api_key_env or api_key_file the key that the service has for this caller',
+      ),
+    );
   if (ca !== null && protocol === 'http:')
     findings.push(finding([...path, 'ca'], 'has no use without TLS', 'write an https url, or remove it'));
   return findings;

@@ -199,6 +199,7 @@ export class Egress {
       temperature: undefined,
       headers,
       taskId,
+      client: client?.name ?? '',
     };
     this.tunnels.open({ asked, headers, caller, info, socket, head });
   }

@@ -142,7 +142,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     this.ledger.begin(pair);
     const state = this.choice.stateOf(target, clock());
     this.held = new UpstreamHold(target, state, admission, reservation, pair, this.minuteTokens, clock());
-    const relayed = upstreamRequest(request, target, changes);
+    const relayed = upstreamRequest(request, target, changes, reservation?.tokens);
     this.sink.keys = upstream.keys;
     this.observer?.onAttempt(attemptInfo(upstream, this.count, model, relayed.headers));
     const maxOutputEvents = budget === undefined ? Number.POSITIVE_INFINITY : mostOutput;

@@ -49,6 +49,7 @@ export class LlmAccessLog implements LlmObserver {
       wasted_tokens: record.wastedTokens === 0 ? undefined : record.wastedTokens,
       tokens_are_exact: record.tokensAreExact,
       task_id: info.taskId === '' ? undefined : info.taskId,
+      caller: info.client === '' ? undefined : info.client,
     });
   }
 }

@@ -14,6 +14,9 @@ import type { Fetched } from './leased-share.ts';
 /** The field of a call's metadata, or of a request's headers, that limits the tokens of its task. */
 export const TOKEN_BUDGET_HEADER = 'outrigger-token-budget';
 
+/** The header in which a sidecar tells the service how much one request may use, over all its attempts there. */
+export const REQUEST_BUDGET_HEADER = 'outrigger-request-budget';
+
 /** A whole number; -1, which means no budget, for any other text. */
 export function parseTokenBudget(text: string): number {
   return /^\d{1,15}$/.test(text) ? Number(text) : -1;

@@ -4,6 +4,7 @@
  */
 
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
+import { REQUEST_BUDGET_HEADER } from '../../policy/token-budget.ts';
 import type { Asked } from '../kinds/asked.ts';
 import { traitsOf } from '../kinds/operations.ts';
 import type { RelayRequest } from '../relay/relay-request.ts';
@@ -20,10 +21,12 @@ import type { Upstream } from './upstream.ts';
 
 const OWN_HEADERS = 'outrigger-';
 
+/** @param reserved what the attempt may use of its budgets; undefined without a budget */
 export function upstreamRequest(
   request: ModelRequest,
   target: Target,
   changes: RequestChanges,
+  reserved: number | undefined,
 ): RelayRequest {
   const { upstream } = target;
   const { asked, facts } = request;
@@ -40,6 +43,8 @@ export function upstreamRequest(
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
   upstream.addHeaders(headers);
   const model = target.modelFor(facts);
+  const body = bodyFor(request, upstream.isModelInPath(asked) ? undefined : model, changes);
+  if (upstream.settings.isService) tellService(headers, request, body, reserved);
   const path = takesCallers(recipient) ? request.path : withoutSecrets(request.path);
   return {
     method: request.method,
@@ -49,8 +54,22 @@ export function upstreamRequest(
     path: upstream.pathOf({ ...asked, path }, model),
     agent: upstream.agent,
     headers,
-    body: bodyFor(request, upstream.isModelInPath(asked) ? undefined : model, changes),
+    body,
   };
+}
+
+/** Tells a service of ours for which task it works, and what all its attempts together may use. */
+function tellService(
+  headers: HttpHeaders,
+  { taskId, body: callers }: ModelRequest,
+  body: Body,
+  reserved: number | undefined,
+): void {
+  if (taskId !== '') headers['x-task-id'] = taskId;
+  if (reserved === undefined) return;
+  // It counts the bytes of what we have added to the body, too.
+  const added = Math.max(0, body.bytes - callers.bytes);
+  headers[REQUEST_BUDGET_HEADER] = String(Math.ceil(reserved + added));
 }
 
 function bodyFor({ body, facts }: ModelRequest, model: string | undefined, changes: RequestChanges): Body {

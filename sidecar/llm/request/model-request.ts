@@ -51,7 +51,7 @@ export interface ModelRequest {
 }
 
 /** Returns what observers receive about a request. */
-export function infoOf({ facts, method, path, headers, taskId }: ModelRequest): LlmRequestInfo {
+export function infoOf({ facts, method, path, headers, taskId, client }: ModelRequest): LlmRequestInfo {
   const { operation, model, stream, maxOutputTokens, temperature } = facts;
   return {
     operation,
@@ -63,5 +63,6 @@ export function infoOf({ facts, method, path, headers, taskId }: ModelRequest): 
     temperature,
     headers,
     taskId,
+    client: client?.name ?? '',
   };
 }

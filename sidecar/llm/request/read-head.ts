@@ -1,5 +1,11 @@
 /** Reads the head of a request: its operation, its task, its caller, and its budget. */
-import { JointBudget, type TokenSource } from '../../policy/token-budget.ts';
+import {
+  JointBudget,
+  parseTokenBudget,
+  REQUEST_BUDGET_HEADER,
+  TokenBudget,
+  type TokenSource,
+} from '../../policy/token-budget.ts';
 import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import type { Asked } from '../kinds/asked.ts';
@@ -78,10 +84,18 @@ export function requestBudget(
 ): TokenSource | undefined {
   const task = taskKey(ownerCall, taskOf(taskId, headers));
   const key = client === undefined || task === '' ? task : `${client.name} ${task}`;
-  const ofTask = budgets.forRequest(ownerCall, key, headers, tokensPerTask);
-  const ofCaller = client?.budget;
-  if (ofTask === undefined || ofCaller === undefined) return ofTask ?? ofCaller;
-  return new JointBudget(ofTask, ofCaller);
+  const sources = [
+    budgets.forRequest(ownerCall, key, headers, tokensPerTask),
+    client && budgetOfRequest(headers),
+    client?.budget,
+  ].filter((one) => one !== undefined);
+  return sources.length > 1 ? new JointBudget(...sources) : sources[0];
+}
+
+/** What a sidecar that uses this service allows the request: its own budgets have reserved so much. */
+function budgetOfRequest(headers: HttpHeaders): TokenBudget | undefined {
+  const total = parseTokenBudget(textOf(headers[REQUEST_BUDGET_HEADER]) ?? '');
+  return total < 0 ? undefined : new TokenBudget(total);
 }
 
 interface BudgetedRequest {

@@ -90,6 +90,9 @@ const llmUpstream = z.strictObject({
     .describe(
       'Fields that budgets and limits may add to its requests, the preferred first; null goes by its host',
     ),
+  is_service: flag()
+    .default(false)
+    .describe('It is an outrigger llm: it learns the task of each request, and what is left of its budget'),
   limits: placeLimits.prefault({}).describe('Of all requests to it; llm.replicas divides them'),
 });
 

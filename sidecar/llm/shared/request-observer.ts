@@ -18,6 +18,8 @@ export interface LlmRequestInfo {
   readonly headers: HttpHeaders;
   /** The id of the task that the request is for; '' when none is known. */
   readonly taskId: string;
+  /** The caller of the service; '' beside an agent. */
+  readonly client: string;
 }
 
 export interface LlmAttemptInfo {
