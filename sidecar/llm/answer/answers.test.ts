@@ -7,9 +7,10 @@ import type { Operation } from '../shared/operation.ts';
 import { errorInEvent, errorInsteadOf } from './answer-error.ts';
 import { expectationOf, kindOf } from './answer-kind.ts';
 import { fieldsOf, LargeEvent } from './event-fields.ts';
-import { EventScanner, type EventSink } from './event-scanner.ts';
+import { EventScanner } from './event-scanner.ts';
 import { JsonDigest } from './json-digest.ts';
 import { StreamCheck } from './stream-check.ts';
+import type { EventSink } from './unfinished-event.ts';
 
 function whole(onEvent: EventSink['onEvent']): EventSink {
   return { onEvent, onPart: () => t.fail('no event is large') };

@@ -2,23 +2,14 @@
  * Cuts a byte stream into server-sent events (WHATWG HTML, section 9.2.6), each from its first byte to the end of its
  * blank line. Pure. It decodes nothing and loses no byte, so that the caller receives what came.
  *
- * It hands on an event that arrives in one piece without a copy, and joins one that came in several pieces, up to a bound.
- * It hands on a larger event in parts, as they come.
+ * `unfinished-event.ts` holds the event that has not ended.
  */
 
-import { type HeldBytes, heldAlone } from './held-answers.ts';
+import { heldAlone } from './held-answers.ts';
+import { type EventSink, UnfinishedEvent } from './unfinished-event.ts';
 
 const LF = 0x0a;
 const CR = 0x0d;
-
-const FIRST_TAIL_BYTES = 1_024;
-
-export interface EventSink {
-  /** Receives a whole event: `buffer` from `start` to `end`; it may keep the bytes. */
-  onEvent(buffer: Buffer, start: number, end: number): void;
-  /** Receives a part of an event that is too large to be joined. */
-  onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void;
-}
 
 /** Cuts a stream into events; server-sent ones here, the elements of an array in `array-scanner.ts`. */
 export interface EventScanning {
@@ -33,13 +24,7 @@ export interface EventScanning {
 
 export class EventScanner implements EventScanning {
   readonly isClosed = true;
-  private readonly maxHeldBytes: number;
-  private readonly held: HeldBytes;
-  /** The beginning of the unfinished event. */
-  private tail: Buffer | undefined = undefined;
-  private tailLength = 0;
-  /** The unfinished event is handed on in parts. */
-  private inParts = false;
+  private readonly unfinished: UnfinishedEvent;
   private isMidLine = false;
   private afterCr = false;
 
@@ -48,22 +33,15 @@ export class EventScanner implements EventScanning {
    * @param held counts what is held of an unfinished event; without room, the event is handed on in parts
    */
   constructor(maxHeldBytes: number, held = heldAlone()) {
-    this.maxHeldBytes = maxHeldBytes;
-    this.held = held;
+    this.unfinished = new UnfinishedEvent(maxHeldBytes, held);
   }
 
-  /** An event has begun and not ended. */
   get isMidEvent(): boolean {
-    return this.tailLength > 0 || this.inParts;
+    return this.unfinished.hasBegun;
   }
 
-  /** Returns the bytes of the unfinished event, without those that were handed on. */
   takeUnfinished(): Buffer {
-    const bytes = this.tail === undefined ? Buffer.alloc(0) : this.tail.subarray(0, this.tailLength);
-    this.held.remove(this.tail?.length ?? 0);
-    this.tail = undefined;
-    this.tailLength = 0;
-    return bytes;
+    return this.unfinished.take();
   }
 
   push(chunk: Buffer, sink: EventSink): void {
@@ -88,45 +66,10 @@ export class EventScanner implements EventScanning {
       this.isMidLine = false;
       lineStart = end;
       if (!isBlank) continue;
-      this.endEvent(chunk, start, end, sink);
+      this.unfinished.end(chunk, start, end, sink);
       start = end;
     }
     if (lineStart < chunk.length) this.isMidLine = true;
-    if (start < chunk.length) this.keep(chunk, start, sink);
-  }
-
-  private endEvent(chunk: Buffer, start: number, end: number, sink: EventSink): void {
-    if (this.inParts) {
-      this.inParts = false;
-      sink.onPart(chunk, start, end, true);
-      return;
-    }
-    if (this.tailLength === 0) {
-      sink.onEvent(chunk, start, end);
-      return;
-    }
-    const event = Buffer.concat([this.takeUnfinished(), chunk.subarray(start, end)]);
-    sink.onEvent(event, 0, event.length);
-  }
-
-  private keep(chunk: Buffer, start: number, sink: EventSink): void {
-    const length = this.tailLength + chunk.length - start;
-    const roomBytes = this.tail?.length ?? 0;
-    // The buffer doubles, so that an event that comes byte by byte is not copied for each byte.
-    const wantedBytes = length > roomBytes ? Math.max(FIRST_TAIL_BYTES, 2 * length) : roomBytes;
-    if (this.inParts || length > this.maxHeldBytes || !this.held.add(wantedBytes - roomBytes)) {
-      const held = this.takeUnfinished();
-      this.inParts = true;
-      if (held.length > 0) sink.onPart(held, 0, held.length, false);
-      sink.onPart(chunk, start, chunk.length, false);
-      return;
-    }
-    if (this.tail === undefined || wantedBytes > roomBytes) {
-      const larger = Buffer.allocUnsafe(wantedBytes);
-      this.tail?.copy(larger, 0, 0, this.tailLength);
-      this.tail = larger;
-    }
-    chunk.copy(this.tail, this.tailLength, start);
-    this.tailLength = length;
+    if (start < chunk.length) this.unfinished.add(chunk, start, sink);
   }
 }

@@ -15,9 +15,10 @@ import type { EventDialect } from '../kinds/traits.ts';
 import { errorInEvent } from './answer-error.ts';
 import { ArrayScanner } from './array-scanner.ts';
 import { type EventFields, elementFields, fieldsOf, LargeElement, LargeEvent } from './event-fields.ts';
-import { EventScanner, type EventScanning, type EventSink } from './event-scanner.ts';
+import { EventScanner, type EventScanning } from './event-scanner.ts';
 import { type HeldBytes, heldAlone } from './held-answers.ts';
 import { StreamEnd } from './stream-end.ts';
+import type { EventSink } from './unfinished-event.ts';
 
 export interface StreamCheckOptions {
   readonly dialect: EventDialect;
