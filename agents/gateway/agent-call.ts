@@ -3,6 +3,7 @@ import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 import { type ModelFailure, modelFailureIn } from '../protocol/model-failure.ts';
+import { readOnDemand } from '../protocol/read-on-demand.ts';
 import { traceHeaders } from '../tracing/tracing.ts';
 import type { Work } from '../tracing/work.ts';
 import { ApiError, fromServiceError } from './api-error.ts';
@@ -48,18 +49,15 @@ export function processTask({ agent, task, metadata, timeoutMs, signal }: AgentC
 /** Yields the chunks as they arrive; a slow reader slows the agent down. @throws ApiError */
 export async function* streamTask(given: AgentCall): AsyncGenerator<TaskChunk> {
   const { agent, task, metadata, timeoutMs, signal } = given;
-  const call = agent.client.StreamProcess(task, metadata, { deadline: Date.now() + timeoutMs });
-  const cancel = () => call.cancel();
-  signal.addEventListener('abort', cancel, { once: true });
-  if (signal.aborted) cancel();
+  const deadline = Date.now() + timeoutMs;
   try {
-    yield* call as AsyncIterable<TaskChunk>;
+    yield* readOnDemand(
+      (interceptors) => agent.client.StreamProcess(task, metadata, { deadline, interceptors }),
+      ({ chunk }) => chunk.length,
+      signal,
+    );
   } catch (error) {
     throw toApiError(error as ServiceError, agent.type, signal);
-  } finally {
-    signal.removeEventListener('abort', cancel);
-    // Leaving the loop early does not end a grpc-js call; a finished call ignores this.
-    call.cancel();
   }
 }
 

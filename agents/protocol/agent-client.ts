@@ -4,6 +4,7 @@ import {
   type ClientReadableStream,
   type ClientUnaryCall,
   credentials,
+  type Interceptor,
   type Metadata,
   makeClientConstructor,
   type ServiceError,
@@ -13,6 +14,7 @@ import type { HealthResponse, TaskChunk, TaskRequest, TaskResponse } from './mes
 
 export interface CallOptions {
   deadline?: Date | number;
+  interceptors?: Interceptor[];
 }
 
 type Answer<T> = (error: ServiceError | null, value?: T) => void;

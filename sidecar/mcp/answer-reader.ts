@@ -1,7 +1,8 @@
 /** Reads the answer of one attempt as it comes: a stream of events, one JSON text, or anything else as bytes. */
 import type { IncomingHttpHeaders } from 'node:http';
-import { EventScanner, type EventSink } from '../llm/answer/event-scanner.ts';
+import { EventScanner } from '../llm/answer/event-scanner.ts';
 import { HeldBytes } from '../llm/answer/held-answers.ts';
+import type { EventSink } from '../llm/answer/unfinished-event.ts';
 import { readEvent, type ServerEvent } from './message/events.ts';
 import { type Json, parseJson } from './message/json-rpc.ts';
 

@@ -1,6 +1,7 @@
 /** Calls `outrigger.v1.Tasks` of the gateway's sidecar for the asynchronous part of the REST API. */
 import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
+import { readOnDemand } from '../../protocol/read-on-demand.ts';
 import type {
   ListRequest,
   SubmitRequest,
@@ -62,21 +63,15 @@ export class SubmittedTasks {
 
   /** Yields the events from a chunk on, the last one without a large answer; a slow reader slows the log down. */
   async *watch(id: string, fromSequence: number, signal: AbortSignal): AsyncGenerator<TaskEvent> {
-    const call = this.client.Watch(
-      { id, from_sequence: fromSequence, without_large_answer: true },
-      this.metadata,
-      {},
-    );
-    const cancel = () => call.cancel();
-    signal.addEventListener('abort', cancel, { once: true });
-    if (signal.aborted) cancel();
+    const request = { id, from_sequence: fromSequence, without_large_answer: true };
     try {
-      yield* call as AsyncIterable<TaskEvent>;
+      yield* readOnDemand(
+        (interceptors) => this.client.Watch(request, this.metadata, { interceptors }),
+        ({ chunk }) => chunk?.chunk?.chunk.length ?? 0,
+        signal,
+      );
     } catch (error) {
       throw signal.reason instanceof ApiError ? signal.reason : toApiError(error as ServiceError);
-    } finally {
-      signal.removeEventListener('abort', cancel);
-      call.cancel();
     }
   }
 
