@@ -7,18 +7,21 @@ import { scopeDigest } from '../proxy/caller-scope.ts';
 import type { Dependent, InboundCall, OwnerRun } from '../proxy/inbound-call.ts';
 import type { Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
+import type { RequestIds } from '../proxy/request-ids.ts';
 import { budgetOf } from '../proxy/task-budget.ts';
 
 /** Returns the inbound call that owns a model request of the agent. */
 export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner | undefined {
-  if (running.size === 0) return undefined;
+  return running.size === 0 ? undefined : running.ownerOf(idsOf(headers), '', '');
+}
+
+function idsOf(headers: Headers): RequestIds {
   const passed = new PassedIds();
   for (const name of PASSED_HEADERS) {
     const text = textOf(headers[name]);
     if (text !== undefined) passed.read(name, text);
   }
-  const traceparent = textOf(headers['traceparent']) ?? '';
-  return running.ownerOf({ traceparent, traceBinary: '', passed }, '', '');
+  return { traceparent: textOf(headers['traceparent']) ?? '', traceBinary: '', passed };
 }
 
 /** Connects the agent's model requests with the inbound calls that own them. */
@@ -28,6 +31,10 @@ export class InboundLink implements OwnerCalls {
 
   constructor(running: RunningCalls) {
     this.running = running;
+  }
+
+  isOver(headers: Headers): boolean {
+    return headers['baggage'] !== undefined && this.running.ofHead(idsOf(headers)) === 'over';
   }
 
   find(headers: Headers): OwnerCall | undefined {

@@ -179,8 +179,9 @@ export class McpEgress {
       this.pass(server, 'POST', headers, body, reply);
       return;
     }
-    const ownerCall = context.ownerCalls?.find(withMeta(headers, parsed.messages));
-    const named = textOf(headers['x-task-id']) ?? '';
+    const named = withMeta(headers, parsed.messages);
+    const ownerCall = context.ownerCalls?.find(named);
+    const taskId = textOf(headers['x-task-id']) ?? '';
     this.serve(
       server,
       {
@@ -191,7 +192,8 @@ export class McpEgress {
         body,
         receivedMs: context.clock(),
         ownerCall,
-        taskId: (named.length > MAX_ID_LENGTH ? '' : named) || (ownerCall?.taskId ?? ''),
+        isLate: ownerCall === undefined && context.ownerCalls?.isOver?.(named) === true,
+        taskId: (taskId.length > MAX_ID_LENGTH ? '' : taskId) || (ownerCall?.taskId ?? ''),
       },
       reply,
     );

@@ -41,6 +41,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
   private state: McpExchangeState = 'created';
   private reader: AnswerReader | undefined = undefined;
   private hasBudget = false;
+  private readonly hasCalls: boolean;
   /** The agent has the head of a stream. */
   private isStreaming = false;
   /** The stream has ids, so that the agent can resume it. */
@@ -56,6 +57,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     this.parts = parts;
     this.request = request;
     this.settings = context.settings;
+    this.hasCalls = request.calls.length > 0;
     this.pending = new Pending(server, request, parts.who, context.clock);
     this.report = new ExchangeReport(parts);
     const deadlineMs = request.ownerCall?.deadlineMs ?? Number.POSITIVE_INFINITY;
@@ -67,6 +69,10 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     if (request.ownerCall !== undefined)
       this.leaveOwner = request.ownerCall.onEnd((late) => this.endOfOwner(late === true));
     if (this.state === 'over') return;
+    if (request.isLate && this.hasCalls) {
+      this.turnAway('call_ended', 'the task that this call names has ended', 'cancelled');
+      return;
+    }
     if (place === undefined) {
       this.goOn();
       return;
@@ -208,25 +214,24 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     const json = reader.json();
     if (json !== undefined && status >= 500) this.pending.takeAll(json);
     const isAnswered = this.pending.isEmpty;
-    const isFault = status >= 500 || status === 429;
-    if (isFault && !isAnswered && (this.hasCalls || this.mayRepeat)) {
+    const isFault = status >= 500 ? this.hasCalls || this.mayRepeat : status === 429 && this.mayRepeat;
+    if (isFault && !isAnswered) {
       this.onFailure({ reason: 'status', sent: true, why: `${failureText('status')} (HTTP ${status})` });
       return;
     }
     if (!isAnswered) this.pending.outcome = 'error';
     this.endAttempt(status === 429 ? 'neutral' : status >= 500 ? 'failure' : 'success', String(status));
     this.parts.place?.clear();
-    this.passError(reader);
+    this.passPlain(reader, reader.body);
     this.finish('error');
-  }
-
-  private passError(reader: AnswerReader): void {
-    if (this.isStreaming) this.parts.reply.breakOff(undefined);
-    else this.passPlain(reader, reader.body);
   }
 
   private passPlain({ status, headers }: AnswerReader, body: Buffer): void {
     const { reply } = this.parts;
+    if (this.isStreaming) {
+      reply.breakOff(undefined);
+      return;
+    }
     reply.head(status, {
       ...answerHeaders(headers),
       ...this.attempts.headers,
@@ -246,8 +251,6 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     write();
     this.finish(outcome);
   }
-
-  // --- Failures --------------------------------------------------------------------------------------------
 
   onFailure(failure: McpFailure): void {
     if (this.state !== 'attempting') return;
@@ -271,10 +274,6 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     return mayRepeat(this.parts.server, this.request.requests);
   }
 
-  private get hasCalls(): boolean {
-    return this.request.calls.length > 0;
-  }
-
   private retries(failure: McpFailure): boolean {
     const atMs = this.attempts.againAtMs(failure, this.mayRepeat, this.reader?.status);
     if (atMs === undefined) return false;
@@ -296,7 +295,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     if (sent) place?.notDelivered();
     else place?.clear();
     if (failure.reason === 'status' && this.reader !== undefined && !this.isStreaming && !this.hasCalls) {
-      this.passError(this.reader);
+      this.passPlain(this.reader, this.reader.body);
       this.finish(outcome);
       return;
     }

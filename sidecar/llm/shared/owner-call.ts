@@ -34,4 +34,6 @@ export interface OwnerCall {
 export interface OwnerCalls {
   /** Finds the call by its name in `baggage`, or by another id that the agent passes on; undefined when none fits. */
   find(headers: Headers): OwnerCall | undefined;
+  /** Whether the request names an inbound call that has ended. */
+  isOver?(headers: Headers): boolean;
 }

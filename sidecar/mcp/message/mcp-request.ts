@@ -35,6 +35,8 @@ export interface McpRequest {
   readonly calls: readonly ToolCall[];
   readonly receivedMs: number;
   readonly ownerCall: OwnerCall | undefined;
+  /** It names an inbound call that has ended: nobody wants its effect any more. */
+  readonly isLate: boolean;
   /** '' where it is unknown. */
   readonly taskId: string;
 }
