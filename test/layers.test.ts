@@ -45,7 +45,19 @@ const allowed: Record<string, readonly string[]> = {
     'clock',
   ],
   // Beside the proxy: what goes to the provider of a model.
-  llm: ['journal', 'settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
+  llm: [
+    'journal',
+    'settings',
+    'policy',
+    'telemetry',
+    'task',
+    'grpc',
+    'http2',
+    'tls',
+    'clock',
+    'collections',
+    'node',
+  ],
   // What goes to tool servers; of the egress for models it has the parts that know no model.
   mcp: ['llm', 'journal', 'settings', 'policy', 'telemetry', 'clock', 'collections'],
   // Tasks on a log; `listeners/` connects it with calls.

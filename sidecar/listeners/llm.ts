@@ -24,7 +24,7 @@ export interface LlmListenerSettings extends LlmSettings {
 
 export type LlmListenerEnvironment = Pick<
   EgressEnvironment,
-  'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls' | 'journal'
+  'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls' | 'journal' | 'lookup'
 > &
   Partial<Pick<EgressEnvironment, 'counters' | 'wallClock'>> & {
     readonly certificates?: CredentialsListener;

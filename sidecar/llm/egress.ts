@@ -30,6 +30,7 @@ import type { EgressContext, EgressEnvironment } from './provider/egress-context
 import { answerModels, mergesModels } from './provider/model-list.ts';
 import { Routes } from './provider/routes.ts';
 import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
+import type { ConnectionTimes } from './relay/provider-connections.ts';
 import { BodyReader } from './request/body-reader.ts';
 import { decoderOf, readsEncoded } from './request/content-encoding.ts';
 import { askedBy } from './request/incoming-head.ts';
@@ -69,7 +70,9 @@ export class Egress {
     const { wheel, clock } = environment;
     this.memory = new SharedMemory(bodyMemoryOf(settings.limits), clock);
     const upstreams = inOrder(
-      settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
+      settings.upstreams.map(
+        (one) => new Upstream(one, settings.circuitBreaker, connectionTimes(settings), environment),
+      ),
     );
     this.context = {
       ...environment,
@@ -128,8 +131,10 @@ export class Egress {
     const upstreams = settings.upstreams.map((one) => {
       const known = old.get(one.name);
       const same = known?.isAt(one) === true && JSON.stringify(known.breaker.settings) === breaker;
-      if (known === undefined || !same) return new Upstream(one, settings.circuitBreaker, context);
+      const times = connectionTimes(settings);
+      if (known === undefined || !same) return new Upstream(one, settings.circuitBreaker, times, context);
       known.settings = one;
+      known.connections.update(times);
       old.delete(one.name);
       return known;
     });
@@ -386,4 +391,9 @@ export class Egress {
     this.context.places.close();
     for (const upstream of this.context.upstreams) upstream.close();
   }
+}
+
+function connectionTimes({ connections }: LlmSettings): ConnectionTimes {
+  const { maxAgeMs, dnsRefreshMs, pingAfterMs } = connections;
+  return { maxAgeMs, dnsRefreshMs, pingAfterMs };
 }

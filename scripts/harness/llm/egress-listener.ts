@@ -5,6 +5,7 @@ import type { LlmConfig } from '../../../sidecar/config/config.ts';
 import { toConfig } from '../../../sidecar/config/config.ts';
 import { validate } from '../../../sidecar/config/validate.ts';
 import { LlmListener } from '../../../sidecar/listeners/llm.ts';
+import type { Lookup } from '../../../sidecar/llm/relay/address-watch.ts';
 import type { OwnerCalls } from '../../../sidecar/llm/shared/owner-call.ts';
 import type { LlmEvents } from '../../../sidecar/llm/shared/request-observer.ts';
 import type { TestClock } from '../test-clock.ts';
@@ -25,11 +26,13 @@ interface EgressOptions {
   ownerCalls?: OwnerCalls;
   /** Its time passes only when the test advances this clock. */
   testClock?: TestClock;
+  /** Finds the addresses of a name, in the place of the system. */
+  lookup?: Lookup;
 }
 
 export async function startEgress(
   llm: object,
-  { events = NO_EVENTS, ownerCalls, testClock }: EgressOptions = {},
+  { events = NO_EVENTS, ownerCalls, testClock, lookup }: EgressOptions = {},
 ): Promise<TestEgress> {
   const wheel = new TimerWheel();
   const clock = testClock?.now ?? (() => performance.now());
@@ -41,6 +44,7 @@ export async function startEgress(
     random: Math.random,
     events,
     ownerCalls,
+    lookup,
   });
   const address = await listener.listen('127.0.0.1:0');
   return {
@@ -66,9 +70,9 @@ export function defaultSettings(url: string): object {
 }
 
 /** The `llm` section with the time limits of the comparison. */
-export function faultSettings(url: string, kind: string | null = null): object {
+export function faultSettings(url: string, kind: string | null = null, ca: string | null = null): object {
   return {
-    upstreams: [{ name: 'scripted', kind, url }],
+    upstreams: [{ name: 'scripted', kind, url, ca }],
     first_byte_timeout: `${CLOCKS.firstByteMs}ms`,
     idle_timeout: `${CLOCKS.idleMs}ms`,
     timeout: `${CLOCKS.plainMs}ms`,

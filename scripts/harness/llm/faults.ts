@@ -39,6 +39,11 @@ function beginPlain(response: ServerResponse, headers = {}): void {
   response.writeHead(200, { 'content-type': 'application/json', ...headers });
 }
 
+/** Whether the client has left; a response over HTTP/2 has no state of its own. */
+function isGone(response: ServerResponse & { stream?: { destroyed: boolean } }): boolean {
+  return response.destroyed || response.stream?.destroyed === true;
+}
+
 /** The faults of a provider whose API has this form. */
 export function faultsOf(form: ProviderForm): readonly Fault[] {
   const answerWhole: Script = (request, response) => {
@@ -213,7 +218,7 @@ export function faultsOf(form: ProviderForm): readonly Fault[] {
         response.write(streamed ? form.begin : form.around[0]);
         const filler = 'x'.repeat(65_536);
         // Sixteen times the limit; no egress should read that much.
-        for (let sent = 0; sent < 16 * MAX_ANSWER_BYTES && !response.destroyed; sent += filler.length) {
+        for (let sent = 0; sent < 16 * MAX_ANSWER_BYTES && !isGone(response); sent += filler.length) {
           if (!response.write(streamed ? form.chunk(filler) : filler))
             await Promise.race([new Promise((resolve) => response.once('drain', resolve)), sleep(2_000)]);
         }
@@ -241,7 +246,7 @@ export function faultsOf(form: ProviderForm): readonly Fault[] {
       expect: 'error',
       script: async (_request, response) => {
         beginStream(response);
-        while (!response.destroyed) {
+        while (!isGone(response)) {
           response.write(': still there\n\n');
           await sleep(100);
         }

@@ -1,5 +1,6 @@
 // A scripted provider of models: one server, with a script for each first part of the path.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createSecureServer } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 
 /** One received request. */
@@ -30,9 +31,15 @@ export interface LlmProvider {
   close(): Promise<void>;
 }
 
-export async function startLlmProvider(): Promise<LlmProvider> {
+/** What makes it a provider with TLS, which speaks HTTP/2 to clients that offer it. */
+interface ProviderTls {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export async function startLlmProvider(tls?: ProviderTls): Promise<LlmProvider> {
   const scripts = new Map<string, { script: Script; requests: ProviderRequest[] }>();
-  const server = createServer(async (request, response) => {
+  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     response.on('error', () => {});
     const parts: Buffer[] = [];
     try {
@@ -63,20 +70,30 @@ export async function startLlmProvider(): Promise<LlmProvider> {
       seen.aborted = !response.writableFinished;
     });
     await entry.script(seen, response);
-  });
+  };
+  const sessions = new Set<{ destroy(): void }>();
+  const server =
+    tls === undefined
+      ? createServer(serve)
+      : // Its requests and responses have what the scripts use of those of HTTP/1.1.
+        createSecureServer({ ...tls, allowHTTP1: true }, serve as never).on('session', (session) => {
+          sessions.add(session);
+          session.on('close', () => sessions.delete(session));
+        });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   return {
     port,
     script(name, script) {
       scripts.set(name, { script, requests: [] });
-      return `http://127.0.0.1:${port}/${name}/v1`;
+      return `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}/${name}/v1`;
     },
     requests: (name) => scripts.get(name)?.requests ?? [],
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
-        server.closeAllConnections();
+        for (const session of sessions) session.destroy();
+        if ('closeAllConnections' in server) server.closeAllConnections();
       }),
   };
 }

@@ -1,6 +1,6 @@
 /** Says what an attempt has come to: its failures, in words and facts, and its end for the owner. */
 import type { AnswerBody } from '../answer/answer-body.ts';
-import type { RelayError } from '../relay/relay.ts';
+import type { RelayError } from '../relay/provider-relay.ts';
 import type { ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
 import type { AnswerLife } from './answer-life.ts';
 import type { AttemptAnswer } from './attempt-answer.ts';
@@ -56,14 +56,14 @@ export class AttemptFacts {
 
   /** How the loss of the connection ends the attempt. */
   lossOf(
-    { code, connected, reused }: RelayError,
+    { code, connected, reused, unprocessed = false }: RelayError,
     committed: boolean,
   ): [reason: ProviderFailureReason, details: FailureDetails] {
     const { head, body } = this.answer;
     if (head.status > 0 && (this.life.firstByteMs > 0 || committed))
       return [body?.isEvents === true ? 'stream_cut' : 'answer_cut', { code }];
     const sinceMs = this.sending.sent ? this.options.clock() - this.clocks.startedMs : 0;
-    const stale = reused && head.status === 0 && isStale(code, sinceMs);
+    const stale = unprocessed || (reused && head.status === 0 && isStale(code, sinceMs));
     return [connected ? 'connection_lost' : 'connect_failed', { code, stale }];
   }
 

@@ -31,6 +31,7 @@ export function attemptOptions(
     clock,
     receivedMs,
     life: upstream,
+    connections: upstream.connections,
     upstream: upstream.name,
     kind: upstream.kind,
     maxAnswerBytes: settings.limits.maxAnswerBytes,

@@ -91,7 +91,7 @@ export function isStale(code: string, sinceMs: number): boolean {
 
 /** Matches faults in a head after its status line, by the parser's and the relay's names: such a head belongs to an answer. */
 const BROKEN_HEAD =
-  /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)|head of status 2/;
+  /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)|head of status 2|no HTTP\/2/;
 
 export function isBrokenHead(what: string): boolean {
   return BROKEN_HEAD.test(what);

@@ -6,6 +6,7 @@ import type { LlmStats } from '../../telemetry/llm-stats.ts';
 import type { ClientRetries } from '../caller/client-retries.ts';
 import type { MinuteGate } from '../limits/minute-gate.ts';
 import type { PlaceGates } from '../limits/place-gates.ts';
+import type { Lookup } from '../relay/address-watch.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
 import type { OwnerCalls } from '../shared/owner-call.ts';
 import type { LlmEvents, LlmObserver } from '../shared/request-observer.ts';
@@ -29,6 +30,8 @@ export interface EgressEnvironment {
   readonly wallClock: () => number;
   /** What replicas of the service share; undefined where each has its part. */
   readonly counters: () => SharedCounters | undefined;
+  /** Finds the addresses of a name; undefined is the system's way. */
+  readonly lookup?: Lookup | undefined;
   /** Receives bodies, if the configuration turns their log on. */
   readonly logBody: (direction: 'request' | 'answer', body: string) => void;
 }

@@ -2,15 +2,15 @@
  * Answers `GET …/models` for all upstreams together: the names of `llm.models`, and what the providers list of the models that a
  * pattern takes, or of all models where there are no rules. A provider that can't be asked is left out, and named in a header.
  */
-import { type ClientRequest, request as httpRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 import { isObject, type JsonObject } from '../../node/json.ts';
 import { NO_UPSTREAM } from '../../telemetry/llm-stats.ts';
 import { refuse } from '../caller/refusals.ts';
 import type { Sink } from '../caller/sink.ts';
 import { apiOf } from '../kinds/operations.ts';
 import type { ModelListForm } from '../kinds/traits.ts';
+import { startRelay } from '../relay/start-relay.ts';
 import { infoOf, type ModelRequest } from '../request/model-request.ts';
+import { bodyOf } from '../shared/body.ts';
 import { isGlob, matcherOf } from '../shared/model-pattern.ts';
 import { headersFor, takesCallers } from '../shared/provider-credentials.ts';
 import type { EgressContext } from './egress-context.ts';
@@ -143,39 +143,40 @@ function listAt(
   upstream.addHeaders(headers);
   const version = takesCallers(recipient) ? request.path.slice('/models'.length) : '';
   const path = upstream.pathOf({ ...request.asked, path: `/models${version || form.query}` }, '');
+  const { protocol, hostname, port, connections } = upstream;
+  const { agent } = connections;
+  const body = bodyOf(Buffer.alloc(0));
+  const asked = { method: 'GET', protocol, hostname, port, path, agent, headers, body };
   return new Promise((resolve) => {
-    const isSecure = upstream.protocol === 'https:';
-    const { hostname, port, agent } = upstream;
-    const asked: ClientRequest = (isSecure ? httpsRequest : httpRequest)({
-      hostname,
-      port,
-      path,
-      headers,
-      agent,
-      signal,
-    });
-    asked.setTimeout(LIST_MS, () => asked.destroy());
-    const timer = setTimeout(() => asked.destroy(new Error('no answer in time')), LIST_MS).unref();
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    let answered = 0;
     const done = (list: Listed): void => {
       clearTimeout(timer);
+      signal.removeEventListener('abort', leave);
       resolve(list);
     };
-    asked.on('error', (error: NodeJS.ErrnoException) => done(error.code ?? error.message));
-    asked.on('response', (response) => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      response.on('data', (part: Buffer) => {
+    const leave = (because: Event | string): void => {
+      relay.abort();
+      done(typeof because === 'string' ? because : 'the caller has left');
+    };
+    const timer = setTimeout(leave, LIST_MS, 'no answer in time').unref();
+    const relay = startRelay(connections, asked, {
+      onConnected() {},
+      onHead(status) {
+        answered = status;
+      },
+      onData(part) {
         bytes += part.length;
         parts.push(part);
-        if (bytes > MAX_LIST_BYTES) response.destroy(new Error('its list is too long'));
-      });
-      response.on('error', (error) => done(error.message));
-      response.on('end', () => {
-        if (response.statusCode !== 200) done(`answered ${response.statusCode}`);
-        else done(entriesIn(Buffer.concat(parts), form));
-      });
+        if (bytes > MAX_LIST_BYTES) leave('its list is too long');
+      },
+      onEnd: () => done(answered === 200 ? entriesIn(Buffer.concat(parts), form) : `answered ${answered}`),
+      onError: ({ code }) => done(code),
+      onUnusable: (what) => done(`answered ${what}`),
     });
-    asked.end();
+    if (signal.aborted) leave('the caller has left');
+    else signal.addEventListener('abort', leave, { once: true });
   });
 }
 

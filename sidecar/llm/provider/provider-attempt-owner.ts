@@ -3,6 +3,7 @@ import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Sink } from '../caller/sink.ts';
 import type { AnswerFacts } from '../kinds/answer-facts.ts';
 import type { ProviderKind } from '../kinds/traits.ts';
+import type { ProviderConnections } from '../relay/provider-connections.ts';
 import type { RelayRequest } from '../relay/relay-request.ts';
 import type { RequestFacts } from '../request/request-facts.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
@@ -11,6 +12,7 @@ import type { FailureContext } from './describe-failure.ts';
 
 export interface ProviderAttemptOptions extends FailureContext {
   readonly request: RelayRequest;
+  readonly connections: ProviderConnections;
   readonly kind: ProviderKind;
   readonly facts: RequestFacts;
   readonly sink: Sink;

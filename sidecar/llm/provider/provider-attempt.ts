@@ -11,7 +11,8 @@ import type { AnswerBody } from '../answer/answer-body.ts';
 import { expectationOf } from '../answer/answer-kind.ts';
 import { billingCode, ERROR_BODY_MS, waitInBody } from '../answer/error-body.ts';
 import { errorEvent, type RefusalReason } from '../caller/refusals.ts';
-import { Relay, type RelayError, type RelayHandlers } from '../relay/relay.ts';
+import type { ProviderRelay, RelayError, RelayHandlers } from '../relay/provider-relay.ts';
+import { startRelay } from '../relay/start-relay.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { ClockName, ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
 import { ignore, shortLived } from '../shared/short-lived.ts';
@@ -35,7 +36,7 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
   private readonly owner: ProviderAttemptOwner;
   private readonly clocks: ProviderAttemptClocks;
   private readonly life: AnswerLife;
-  private readonly relay: Relay;
+  private readonly relay: ProviderRelay;
   private readonly answer: AttemptAnswer;
   private readonly facts: AttemptFacts;
   private state: AttemptState = 'asking';
@@ -51,7 +52,7 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
     this.clocks = new ProviderAttemptClocks(options, options.facts.stream, options.clock());
     this.life = new AnswerLife(this.clocks, options);
     options.sink.onDrain = shortLived(() => this.resume());
-    this.relay = new Relay(options.request, this);
+    this.relay = startRelay(options.connections, options.request, this);
     this.facts = new AttemptFacts(options, this.clocks, this.life, this.answer, this.relay);
     this.arm();
   }

@@ -52,7 +52,7 @@ export function upstreamRequest(
     hostname: upstream.hostname,
     port: upstream.port,
     path: upstream.pathOf({ ...asked, path }, model),
-    agent: upstream.agent,
+    agent: upstream.connections.agent,
     headers,
     body,
   };

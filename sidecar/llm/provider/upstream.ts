@@ -1,11 +1,12 @@
 /** Keeps one provider: its address and keys, its breaker, its models, and the connections to it. */
-import type { Agent } from 'node:http';
+import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Asked } from '../kinds/asked.ts';
 import { withoutVersion } from '../kinds/azure.ts';
 import { lackedAt } from '../kinds/compatible.ts';
 import { ownApis, providerKind } from '../kinds/kinds.ts';
 import type { ProviderKind } from '../kinds/traits.ts';
-import { closeIdle, keepingAgent } from '../relay/kept-sockets.ts';
+import type { Lookup } from '../relay/address-watch.ts';
+import { type ConnectionTimes, ProviderConnections } from '../relay/provider-connections.ts';
 import { type AddedField, fieldsOfHost, RefusedFields } from '../shared/addable-fields.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { KeyFile } from '../shared/key-file.ts';
@@ -25,11 +26,14 @@ import type { Candidate } from './provider-retry.ts';
 import { UpstreamBreaker } from './upstream-breaker.ts';
 
 export interface UpstreamEnvironment {
+  readonly wheel: TimerWheel;
   /** Milliseconds that never go back. */
   readonly clock: () => number;
   /** The environment variables, for keys; read for each request, so a changed key needs no restart. */
   readonly variables: Readonly<Record<string, string | undefined>>;
   readonly events: LlmEvents;
+  /** Finds the addresses of a name; undefined is the system's way. */
+  readonly lookup?: Lookup | undefined;
 }
 
 export class Upstream {
@@ -46,7 +50,7 @@ export class Upstream {
   /** The fields that it has refused. */
   readonly refused = new RefusedFields();
   private readonly hostFields: readonly AddedField[];
-  readonly agent: Agent;
+  readonly connections: ProviderConnections;
   readonly url: URL;
   /** The host without the brackets of an IPv6 address. */
   readonly hostname: string;
@@ -68,7 +72,12 @@ export class Upstream {
   lastError = '';
   private readonly environment: UpstreamEnvironment;
 
-  constructor(settings: LlmUpstreamSettings, breaker: LlmBreakerSettings, environment: UpstreamEnvironment) {
+  constructor(
+    settings: LlmUpstreamSettings,
+    breaker: LlmBreakerSettings,
+    times: ConnectionTimes,
+    environment: UpstreamEnvironment,
+  ) {
     const { events, clock } = environment;
     this.settings = settings;
     this.environment = environment;
@@ -89,7 +98,9 @@ export class Upstream {
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
     );
-    this.agent = keepingAgent(this.protocol, settings.ca);
+    const { protocol, hostname, port } = this;
+    const { ca, http2 } = settings;
+    this.connections = new ProviderConnections({ protocol, hostname, port, ca, http2 }, times, environment);
   }
 
   get name(): string {
@@ -97,9 +108,10 @@ export class Upstream {
   }
 
   /** Whether new settings leave the place where it connects to, and how it is asked there. */
-  isAt({ url, kind, apiKeyFile, ca }: LlmUpstreamSettings): boolean {
+  isAt({ url, kind, apiKeyFile, ca, http2 }: LlmUpstreamSettings): boolean {
     const own = this.settings;
-    return own.url === url && own.kind === kind && own.apiKeyFile === apiKeyFile && own.ca === ca;
+    const isSame = own.url === url && own.kind === kind && own.apiKeyFile === apiKeyFile;
+    return isSame && own.ca === ca && own.http2 === http2;
   }
 
   /** What it can't take: operations, and fields of requests. */
@@ -221,14 +233,13 @@ export class Upstream {
 
   /** Closes idle connections, because the provider has closed one of them. */
   dropIdleConnections(): void {
-    closeIdle(this.agent);
+    this.connections.dropIdle();
   }
 
   /** Ends the upstream for new requests; running ones keep their connections. */
   close(): void {
     this.breaker.close();
-    this.agent.maxFreeSockets = 0;
-    closeIdle(this.agent);
+    this.connections.close();
   }
 }
 

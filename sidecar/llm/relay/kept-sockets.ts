@@ -1,7 +1,7 @@
 /** Keeps idle connections to a provider, and closes them before the provider does. */
 import { readFileSync } from 'node:fs';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
+import { type AgentOptions, Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent, type AgentOptions as HttpsAgentOptions } from 'node:https';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { joinRecords } from '../../tls/joined-records.ts';
@@ -21,6 +21,14 @@ interface Idling {
   idleMs: number;
   /** When it must close. */
   untilMs: number;
+  readonly bornMs: number;
+}
+
+/** Decides which connections get old. */
+export interface SocketLife {
+  isOld(bornMs: number, address: string | undefined): boolean;
+  /** A request has ended on a connection to the address. */
+  onUse(address: string | undefined): void;
 }
 
 /** A map rather than properties of the sockets: two more properties would slow every access to a socket. */
@@ -29,7 +37,7 @@ const idling = new WeakMap<Duplex, Idling>();
 function idlingOf(socket: Duplex): Idling {
   let one = idling.get(socket);
   if (one === undefined) {
-    one = { idleMs: UNANNOUNCED_MS, untilMs: 0 };
+    one = { idleMs: UNANNOUNCED_MS, untilMs: 0, bornMs: performance.now() };
     idling.set(socket, one);
   }
   return one;
@@ -52,18 +60,34 @@ export function readKeepAlive(socket: Duplex, rawHeaders: readonly string[]): vo
 
 const OPTIONS = { keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, scheduling: 'lifo' } as const;
 
+const AGELESS: SocketLife = { isOld: () => false, onUse() {} };
+
 /**
  * @param protocol `http:` or `https:`
  * @param ca a file with the authorities (PEM) that the server's certificate may have; undefined is those of the system
  */
-export function keepingAgent(protocol: string, ca?: string): HttpAgent {
-  if (protocol !== 'https:') return new KeepingHttpAgent(OPTIONS);
-  return new KeepingHttpsAgent(ca === undefined ? OPTIONS : { ...OPTIONS, ca: readFileSync(ca) });
+export function keepingAgent(protocol: string, ca?: string, life: SocketLife = AGELESS): HttpAgent {
+  if (protocol !== 'https:') return new KeepingHttpAgent(OPTIONS, life);
+  return new KeepingHttpsAgent(ca === undefined ? OPTIONS : { ...OPTIONS, ca: readFileSync(ca) }, life);
+}
+
+/** Gives the agent a connection for the request that begins next. */
+export function stock(agent: HttpAgent, socket: Socket): void {
+  if (agent instanceof KeepingHttpsAgent) agent.ready.push(socket);
 }
 
 // Node documents that a subclass may override this method; its types lack that it returns a boolean.
 class KeepingHttpAgent extends HttpAgent {
-  private readonly sweeper = new Sweeper(this);
+  private readonly sweeper: Sweeper;
+
+  constructor(options: AgentOptions, life: SocketLife) {
+    super(options);
+    this.sweeper = new Sweeper(this, life);
+  }
+
+  override createConnection(...given: Parameters<HttpAgent['createConnection']>) {
+    return noted(super.createConnection(...given));
+  }
 
   override keepSocketAlive(socket: Duplex): boolean {
     return this.sweeper.keeps(socket) && (super.keepSocketAlive(socket) as unknown) === true;
@@ -71,12 +95,21 @@ class KeepingHttpAgent extends HttpAgent {
 }
 
 class KeepingHttpsAgent extends HttpsAgent {
-  private readonly sweeper = new Sweeper(this);
+  private readonly sweeper: Sweeper;
+  /** Connections that others have opened for it. */
+  readonly ready: Socket[] = [];
+
+  constructor(options: HttpsAgentOptions, life: SocketLife) {
+    super(options);
+    this.sweeper = new Sweeper(this, life);
+  }
 
   override createConnection(...given: Parameters<HttpsAgent['createConnection']>) {
+    const ready = this.ready.pop();
+    if (ready !== undefined) return noted(ready);
     const socket = super.createConnection(...given);
     if (socket instanceof Socket) joinRecords(socket);
-    return socket;
+    return noted(socket);
   }
 
   override keepSocketAlive(socket: Duplex): boolean {
@@ -84,19 +117,29 @@ class KeepingHttpsAgent extends HttpsAgent {
   }
 }
 
+/** Its life begins now. */
+function noted<S extends Duplex | null | undefined>(socket: S): S {
+  if (socket !== null && socket !== undefined) idlingOf(socket);
+  return socket;
+}
+
 /** Checks an agent's idle connections while it has any. */
 class Sweeper {
   private readonly agent: HttpAgent;
+  private readonly life: SocketLife;
   private sweeps = false;
 
-  constructor(agent: HttpAgent) {
+  constructor(agent: HttpAgent, life: SocketLife) {
     this.agent = agent;
+    this.life = life;
   }
 
   /** Whether the connection may idle at all. */
   keeps(socket: Duplex): boolean {
     const one = idlingOf(socket);
-    if (one.idleMs === 0) return false;
+    const address = socket instanceof Socket ? socket.remoteAddress : undefined;
+    this.life.onUse(address);
+    if (one.idleMs === 0 || this.life.isOld(one.bornMs, address)) return false;
     one.untilMs = performance.now() + one.idleMs;
     if (!this.sweeps) this.sweepSoon();
     return true;

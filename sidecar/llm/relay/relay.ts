@@ -1,5 +1,5 @@
 /**
- * Relays one request to a provider through http2-proxy, and is the only file that knows it.
+ * Relays one request to a provider over HTTP/1.1 through http2-proxy, and is the only file that knows it.
  *
  * http2-proxy removes hop-by-hop headers in both directions, sends the body once there is a connection and no faster than
  * the connection takes it, and ties both sides together, so that the end of one ends the other. It relays one request once,
@@ -13,44 +13,20 @@ import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
 import { rawHeadCost } from '../shared/head-cost.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
+import { hasForbidden } from './header-fields.ts';
 import { JoinedPieces, type PiecesTaker } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
 import { type FeedHandlers, ParserFeed } from './parser-feed.ts';
+import {
+  MAX_HEADER_BYTES,
+  MAX_INTERIM_ANSWERS,
+  type ProviderRelay,
+  type RelayHandlers,
+} from './provider-relay.ts';
 import { BufferedRequest, ResponseStandIn } from './proxy-stand-ins.ts';
 import type { RelayRequest } from './relay-request.ts';
 
-export interface RelayError {
-  readonly code: string;
-  /** There was a connection: the provider may have read the request. */
-  readonly connected: boolean;
-  /** The connection was used before: the provider may have closed it at this moment. */
-  readonly reused: boolean;
-}
-
-/** The relay calls exactly one of `onEnd`, `onError` and `onUnusable`, last; and nothing after `abort`. */
-export interface RelayHandlers {
-  /** There is a connection, after TLS's handshake where it has TLS. */
-  onConnected(): void;
-  /** @param costBytes what the head takes in memory */
-  onHead(status: number, headers: HttpHeaders, costBytes: number): void;
-  onData(chunk: Buffer): void;
-  onEnd(): void;
-  onError(error: RelayError): void;
-  /**
-   * The provider has answered in a way that HTTP does not allow here, or that the egress can't handle.
-   *
-   * @param what describes the answer for operators, without any part of a body
-   */
-  onUnusable(what: string): void;
-}
-
-/** The listener's bound for header lists; Node's own bound is a quarter of it. */
-export const MAX_HEADER_BYTES = 65_536;
-
-/** The most interim answers: one every few seconds for many minutes. Go's client takes five; most have no bound. */
-export const MAX_INTERIM_ANSWERS = 128;
-
-export class Relay implements FeedHandlers, PiecesTaker {
+export class Relay implements ProviderRelay, FeedHandlers, PiecesTaker {
   private readonly request: RelayRequest;
   private readonly handlers: RelayHandlers;
   private readonly downstream: BufferedRequest;
@@ -83,7 +59,6 @@ export class Relay implements FeedHandlers, PiecesTaker {
     );
   }
 
-  /** The last byte of the request has gone out on a connection: the provider can work on it. */
   get sent(): boolean {
     return this.isConnected && this.client?.writableFinished === true;
   }
@@ -96,7 +71,6 @@ export class Relay implements FeedHandlers, PiecesTaker {
     this.feed?.resume();
   }
 
-  /** Closes the request to the provider at once. */
   abort(): void {
     if (this.ended) return;
     this.ended = true;
@@ -269,18 +243,6 @@ export class Relay implements FeedHandlers, PiecesTaker {
 
 function flushPieces(relay: Relay): void {
   relay.flushNow();
-}
-
-/** Characters that a field can't have (RFC 9110, section 5.5); the lenient parser accepts some of them. */
-const FORBIDDEN_IN_NAMES = /[^\w!#$%&'*+.^`|~-]/;
-const FORBIDDEN_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/;
-
-/** Whether a field has characters that HTTP forbids, so that it can't be sent on. */
-function hasForbidden(rawHeaders: readonly string[]): boolean {
-  for (let at = 0; at < rawHeaders.length; at += 2)
-    if (FORBIDDEN_IN_NAMES.test(rawHeaders[at]!) || FORBIDDEN_IN_VALUES.test(rawHeaders[at + 1]!))
-      return true;
-  return false;
 }
 
 /** Whether the head has a `transfer-encoding`, which overrides its length (RFC 9112, section 6.3). */

@@ -71,6 +71,9 @@ const llmUpstream = z.strictObject({
     .nullable()
     .default(null)
     .describe('The authorities (PEM) that its certificate may have; null is those of the system'),
+  http2: flag()
+    .default(true)
+    .describe('Whether HTTP/2 is offered to a provider with https; it chooses, and false is HTTP/1.1'),
   lacks: z
     .array(text('an operation or a field such as responses or stream_options', /^[A-Za-z_][A-Za-z0-9_]*$/))
     .max(64)
@@ -180,6 +183,21 @@ export const llmKeys = {
   web_socket_idle_timeout: duration('zero')
     .default('1h')
     .describe('The longest silence of a WebSocket, in both directions; 0s is off'),
+  connections: z
+    .strictObject({
+      max_age: duration('zero')
+        .default('10m')
+        .describe('After this a connection to a provider takes no more requests; 0s is no limit'),
+      dns_refresh: duration('zero')
+        .default('30s')
+        .describe(
+          'How often the name of a provider in use is looked up; new requests leave addresses that it no longer has; 0s is never',
+        ),
+      ping_after: duration('zero')
+        .default('30s')
+        .describe('The silence of an HTTP/2 connection with requests after which a PING tests it; 0s is off'),
+    })
+    .prefault({}),
   retry: z
     .strictObject({
       max_attempts: integer(1, 10)

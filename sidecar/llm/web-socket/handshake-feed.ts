@@ -5,7 +5,7 @@
  */
 import type { ClientRequest } from 'node:http';
 import type { Socket } from 'node:net';
-import { MAX_INTERIM_ANSWERS } from '../relay/relay.ts';
+import { MAX_INTERIM_ANSWERS } from '../relay/provider-relay.ts';
 
 /** How much is parsed at once: twice the allowed number of the shortest interim answers. */
 const SLICE_BYTES = 4_096;

@@ -4,7 +4,7 @@ import { request as httpsRequest } from 'node:https';
 import { joinRecords } from '../../tls/joined-records.ts';
 import type { Asked } from '../kinds/asked.ts';
 import type { Upstream } from '../provider/upstream.ts';
-import { MAX_HEADER_BYTES } from '../relay/relay.ts';
+import { MAX_HEADER_BYTES } from '../relay/provider-relay.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { boundInterimAnswers } from './handshake-feed.ts';
 import { handshakePath } from './tunnel-headers.ts';
