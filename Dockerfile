@@ -88,13 +88,14 @@ USER 1000:1000
 ENTRYPOINT ["node"]
 CMD ["agents/gateway/main.ts"]
 
-# --- The helper that starts, watches and ends the runs of tools: one static program.
+# --- The helper that starts, watches and ends the runs of tools: one static program, with musl's C library, as it starts fast.
 FROM ${NODE_IMAGE} AS confine
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev musl-tools && rm -rf /var/lib/apt/lists/*
 WORKDIR /confine
 COPY agents/tools/confine ./
-RUN cc -O2 -Wall -Wextra -static -o /usr/local/bin/confine ./*.c
+RUN musl-gcc -O2 -Wall -Wextra -static -idirafter /usr/include -idirafter "/usr/include/$(gcc -print-multiarch)" \
+      -o /usr/local/bin/confine ./*.c
 
 # --- The tool runner: the agents' image with what a sandbox is made of, and Python. An operator's own tools come on top of it.
 FROM agents AS tools

@@ -1,10 +1,10 @@
 // What the sandbox of the tool runner adds to a run: node bench/single/tool-start.ts [ROUNDS]
 //
-// It starts `true` and Python by turns without and behind each wall, so that a busy machine disturbs all alike, and prints medians
-// and runs a second. It needs root, bubblewrap and the helper (node scripts/install.mjs --tests).
+// It starts `true` and Python by turns without and behind each wall, so that a busy machine disturbs all alike, and prints medians,
+// runs a second, and processor time for each. It needs root, bubblewrap and the helper (node scripts/install.mjs --tests).
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { layWalls } from '../../agents/tools/sandbox/lay-walls.ts';
@@ -16,6 +16,7 @@ import { requireTool } from '../../scripts/harness/tool.ts';
 
 const rounds = Number(process.argv[2] ?? 100);
 const atOnce = 4;
+const slices = 10;
 const folder = mkdtempSync(join(tmpdir(), 'tool-start-'));
 chmodSync(folder, 0o711);
 const confine = join(folder, 'confine');
@@ -45,6 +46,13 @@ async function run(way: Way, command: readonly string[]): Promise<void> {
   if (end.kind !== 'exited' || end.code !== 0) throw new Error(`${way}: ${JSON.stringify(end)}`);
 }
 
+/** Of this process and of the children that have ended; proc(5). */
+function cpuTimeMs(): number {
+  const stat = readFileSync('/proc/self/stat', 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks) * 10, 0);
+}
+
 const at = (sorted: readonly number[], share: number) =>
   sorted[Math.floor((sorted.length - 1) * share)]!.toFixed(1);
 
@@ -58,18 +66,30 @@ try {
         times.get(way)!.push(performance.now() - startMs);
       }
     }
+    // In slices by turns, for the same reason; on a busy machine, compare the processor time.
+    const bulk = new Map(ways.map((way) => [way, { runs: 0, wallMs: 0, cpuMs: 0 }]));
+    for (let slice = 0; slice < slices; slice++) {
+      for (const way of ways) {
+        const sums = bulk.get(way)!;
+        const startMs = performance.now();
+        const cpuMs = cpuTimeMs();
+        let left = Math.ceil(rounds / slices);
+        sums.runs += left;
+        const worker = async () => {
+          while (left-- > 0) await run(way, command);
+        };
+        await Promise.all(Array.from({ length: atOnce }, worker));
+        sums.wallMs += performance.now() - startMs;
+        sums.cpuMs += cpuTimeMs() - cpuMs;
+      }
+    }
     for (const way of ways) {
       const sorted = times.get(way)!.sort((a, b) => a - b);
-      const startMs = performance.now();
-      let left = rounds;
-      const worker = async () => {
-        while (left-- > 0) await run(way, command);
-      };
-      await Promise.all(Array.from({ length: atOnce }, worker));
-      const perSecond = (rounds * 1000) / (performance.now() - startMs);
-      console.log(
-        `${name.padEnd(7)} ${way.padEnd(11)} p50 ${at(sorted, 0.5)} ms  p95 ${at(sorted, 0.95)} ms  ${perSecond.toFixed(0)} runs/s at ${atOnce} at once`,
-      );
+      const { runs, wallMs, cpuMs } = bulk.get(way)!;
+      const perSecond = ((runs * 1000) / wallMs).toFixed(0);
+      const times50 = `p50 ${at(sorted, 0.5)} ms  p95 ${at(sorted, 0.95)} ms`;
+      const rate = `${perSecond} runs/s at ${atOnce} at once  ${(cpuMs / runs).toFixed(2)} ms of processor time`;
+      console.log(`${name.padEnd(7)} ${way.padEnd(11)} ${times50}  ${rate}`);
     }
   }
 } finally {

@@ -1,4 +1,5 @@
-// Compiles `confine`, the helper of the tool runner (agents/tools/confine), by the system's C compiler, or Debian's.
+// Compiles `confine`, the helper of the tool runner (agents/tools/confine), with musl's C library: a program of glibc asks the
+// processor for its caches when it starts, which takes half a millisecond in a virtual machine. Without musl, glibc will do.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,13 +30,27 @@ export async function installConfine(record) {
 
 async function compile(program) {
   if (process.platform !== 'linux') throw new Error('the sandbox of the tool runner needs Linux');
-  if (which('cc') === undefined) {
+  if (which('musl-gcc') === undefined) await installPackages(['musl-tools', 'gcc', 'libc6-dev']);
+  const musl = which('musl-gcc');
+  if (musl === undefined && which('cc') === undefined) {
     const problem = await installPackages(['gcc', 'libc6-dev']);
     if (problem !== undefined) throw new Error(problem);
   }
   mkdirSync(join(program, '..'), { recursive: true });
   const sources = readdirSync(folder).filter((name) => name.endsWith('.c'));
-  const args = ['-O2', '-Wall', '-Wextra', '-static', '-o', `${program}.new`, ...sources];
-  await run(which('cc'), args, { limitMs, cwd: folder });
+  const flags = ['-O2', '-Wall', '-Wextra', '-static', '-o', `${program}.new`];
+  const options = { limitMs, cwd: folder };
+  try {
+    if (musl === undefined) throw new Error('without musl');
+    await run(musl, [...flags, ...kernelHeaders(), ...sources], options);
+  } catch {
+    await run(which('cc') ?? 'cc', [...flags, ...sources], options);
+  }
   renameSync(`${program}.new`, program);
+}
+
+/** musl brings none of the kernel. */
+function kernelHeaders() {
+  const machine = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
+  return ['/usr/include', `/usr/include/${machine}-linux-gnu`].flatMap((path) => ['-idirafter', path]);
 }

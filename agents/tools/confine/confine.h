@@ -7,7 +7,7 @@ enum { EXIT_USAGE = 64, EXIT_REFUSED = 71 };
 
 /* Starts a command inside the limits and the filters, in place of this process. */
 int mode_exec(int argc, char **argv);
-/* Runs `confine exec` (perhaps below bubblewrap), measures it, and ends it with all that it started. */
+/* Starts what `exec` starts (perhaps inside of walls), measures it, and ends it with all that it started. */
 int mode_supervise(int argc, char **argv);
 /* Tries to break out, and prints what it found. */
 int mode_probe(int argc, char **argv);

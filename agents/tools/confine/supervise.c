@@ -106,7 +106,7 @@ int mode_supervise(int argc, char **argv) {
     else if (strcmp(name, "--walls-disk") == 0) walls.disk_bytes = number;
     else { dprintf(2, "confine supervise: unknown %s\n", name); return EXIT_USAGE; }
   }
-  if (at + 1 >= argc) { dprintf(2, "usage: confine supervise [options] -- command\n"); return EXIT_USAGE; }
+  if (at + 1 >= argc) { dprintf(2, "usage: confine supervise [options] -- exec [options] -- command\n"); return EXIT_USAGE; }
 
   /* What the runner's own parent left open is nothing for a run. */
   int has_proxy = fcntl(3, F_GETFD) >= 0;
@@ -141,9 +141,7 @@ int mode_supervise(int argc, char **argv) {
       close(life[1]);
       join_walls(&walls, life[0], argc - at - 1, argv + at + 1);
     }
-    execv(argv[at + 1], argv + at + 1);
-    dprintf(READY_FD, "%s: %s", argv[at + 1], strerror(errno));
-    _exit(EXIT_REFUSED);
+    _exit(mode_exec(argc - at - 1, argv + at + 1));
   }
   close(ready[1]);
   close(life[0]);

@@ -118,7 +118,6 @@ function alone(walls: 'landlock' | 'bare', programs: Programs, launch: Launch): 
           ...systemDevices.flatMap((path) => ['--dev', path]),
         ];
   return [
-    programs.confine,
     ...confined(launch),
     '--alone',
     ...environment(launch.workspace, launch.workspace),
