@@ -10,8 +10,8 @@ t.jobs = 2;
 const scenes = [
   {
     layout: 'capabilities',
-    input: 'Compare retries and hedging',
-    output: [/turns on the bus and the journal/, /played the planner/, /received [3-9] requests/],
+    input: 'Compare retries and hedging, and what is 6 * 7?',
+    output: [/turns on the bus and the journal/, /played the planner/, /received [6-9] requests/],
     services: ['gateway', 'orchestrator-agent', 'research-agent', 'writing-agent'],
     // The planner thrice, two researchers and a writer.
     models: 6,
@@ -45,7 +45,10 @@ for (const { layout, input, output, services, models } of scenes) {
       'all of them belong to the trace',
     );
     const named = new Set(trace.map(({ resource }) => resource['service.name']));
-    for (const service of services) t.ok(named.has(service), `${service} has a span in it`);
+    // The tool runner is left out on a machine that can't build its sandbox.
+    const hasTools = layout === 'capabilities' && !/tool runner is left out/.test(run.output());
+    for (const service of hasTools ? [...services, 'tools-agent', 'llm-1'] : services)
+      t.ok(named.has(service), `${service} has a span in it`);
     const ids = new Set(trace.map(({ spanId }) => spanId));
     const lost = trace.filter(
       ({ spanId, parentSpanId }) => spanId !== root?.spanId && !ids.has(parentSpanId),

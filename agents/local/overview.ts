@@ -2,7 +2,7 @@
 import { type LocalSystem, modelUrl } from './system.ts';
 
 /** The addresses and hints that a user of a running system needs. */
-export function overview({ agents, gateway, model }: LocalSystem): string {
+export function overview({ agents, gateway, llm, model }: LocalSystem): string {
   const url = `http://127.0.0.1:${gateway.port}`;
   const rows: [string, string][] = [
     ['page', `${url}/`],
@@ -22,6 +22,8 @@ export function overview({ agents, gateway, model }: LocalSystem): string {
         : `   sidecar 127.0.0.1:${sidecar.inbound}, admin http://127.0.0.1:${sidecar.admin}/`;
     rows.push([name, `127.0.0.1:${port}${beside}`]);
   }
+  for (const { name, listen, admin } of llm)
+    rows.push([name, `http://127.0.0.1:${listen}/v1   admin http://127.0.0.1:${admin}/`]);
   rows.push(['model', modelUrl(model)]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, what]) => `  ${name.padEnd(width)}  ${what}`).join('\n');

@@ -5,8 +5,15 @@ import { stringify } from 'yaml';
 import type { Environment } from '../process/environment.ts';
 import type { ProcessDescription } from './process.ts';
 import { accepts, answersOk } from './readiness.ts';
-import { sidecarConfig } from './sidecar-config.ts';
-import { type LocalAgent, type LocalModel, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
+import { llmConfig, sidecarConfig } from './sidecar-config.ts';
+import {
+  type LlmReplica,
+  type LocalAgent,
+  type LocalModel,
+  type LocalSystem,
+  modelUrl,
+  type SidecarPorts,
+} from './system.ts';
 
 /** The delay of each task of a slowed agent. */
 const slowByMs = 3000;
@@ -36,17 +43,19 @@ export function describeProcesses(
     const file = join(folder, `${name}.yaml`);
     const app = `127.0.0.1:${agent?.port ?? system.gateway.healthPort}`;
     // The sidecar holds the key; the agent gets a placeholder.
-    const key = agent !== undefined && system.model.kind === 'provider' ? system.model.apiKey : undefined;
-    const model = modelUrl(system.model);
+    const key = agent !== undefined && system.llm.length === 0 ? keyOf(system.model) : undefined;
+    const shared = system.llm.map(({ listen }) => `http://127.0.0.1:${listen}/v1`);
+    const models = shared.length > 0 ? shared : [modelUrl(system.model)];
     const tasks = {
       file: join(folder, 'tasks.db'),
       agentTypes: agent?.types ?? [],
       outlive: system.layout.outlives === true,
     };
-    const config = sidecarConfig(name, ports, app, system.agents, model, key !== undefined, tasks);
+    const config = sidecarConfig(name, ports, app, system.agents, models, key !== undefined, tasks);
     writeFileSync(file, stringify(config));
     // A sidecar is ready when the process beside it is; the gateway starts after its sidecar.
-    const probe = agent === undefined ? 'live' : 'ready';
+    // One whose tools may be out of order on this machine holds up nothing.
+    const probe = agent === undefined || agent.needsSandbox === true ? 'live' : 'ready';
     return {
       name: `${name}'s sidecar`,
       file: 'sidecar/main.ts',
@@ -62,6 +71,7 @@ export function describeProcesses(
   return {
     agents: [
       ...(system.model.kind === 'offline' ? [provider(system.model.port, env)] : []),
+      ...system.llm.map((replica) => llmProcess(replica, system.model, env, folder)),
       ...system.agents.map((agent) => agentProcess(agent, system, env)),
     ],
     sidecars: own === undefined ? sidecars : [...sidecars, sidecarOf('gateway', own)],
@@ -81,6 +91,29 @@ function provider(port: number, env: Record<string, string>): ProcessDescription
     args: [],
     env: { ...env, PROVIDER_PORT: String(port) },
     isReady: () => answersOk(`http://127.0.0.1:${port}/v1/models`),
+  };
+}
+
+function keyOf(model: LocalModel): string | undefined {
+  return model.kind === 'provider' ? model.apiKey : undefined;
+}
+
+/** The egress as a service. It alone has the key. */
+function llmProcess(
+  replica: LlmReplica,
+  model: LocalModel,
+  env: Record<string, string>,
+  folder: string,
+): ProcessDescription {
+  const file = join(folder, `${replica.name}.yaml`);
+  const key = keyOf(model);
+  writeFileSync(file, stringify(llmConfig(replica, modelUrl(model), key !== undefined)));
+  return {
+    name: replica.name,
+    file: 'sidecar/main.ts',
+    args: ['llm', '--config', file],
+    env: key === undefined ? env : { ...env, OPENAI_API_KEY: key },
+    isReady: () => answersOk(`http://127.0.0.1:${replica.health}/healthz/ready`),
   };
 }
 

@@ -1,5 +1,5 @@
 /** The configuration of the local system's sidecars. */
-import type { LocalAgent, SidecarPorts } from './system.ts';
+import type { LlmReplica, LocalAgent, SidecarPorts } from './system.ts';
 
 /**
  * The differences from the defaults make faults and recovery visible within seconds at a few tasks a second: replicas
@@ -30,7 +30,7 @@ const drainTimeout = '3s';
  * listeners of those agents' sidecars.
  *
  * @param app `host:port` of the process beside it: an agent, or the gateway's health service
- * @param model the base URL of the provider for the agent's model requests
+ * @param models the base URLs for the agent's model requests, the preferred one first
  * @param holdsKey whether the sidecar has the provider's key in OPENAI_API_KEY
  */
 export function sidecarConfig(
@@ -38,7 +38,7 @@ export function sidecarConfig(
   ports: SidecarPorts,
   app: string,
   agents: readonly LocalAgent[],
-  model: string,
+  models: readonly string[],
   holdsKey: boolean,
   tasks: LocalTasks,
 ): object {
@@ -80,7 +80,7 @@ export function sidecarConfig(
     },
     llm: {
       ...at(ports.llm),
-      upstreams: [{ name: providerName(model), url: model, api_key_env: holdsKey ? 'OPENAI_API_KEY' : null }],
+      upstreams: upstreamsOf(models, holdsKey),
     },
     bus: { url: `file:${tasks.file}`, consume: { agent_types: tasks.agentTypes, ...consume } },
     ...(tasks.outlive ? { journal: { store: 'bus' } } : {}),
@@ -89,6 +89,31 @@ export function sidecarConfig(
     health: at(ports.health),
     drain: { timeout: drainTimeout },
   };
+}
+
+/** The egress as a service, whose replicas share the key and the limits of all. */
+export function llmConfig(
+  { name, listen, admin, metrics, health }: LlmReplica,
+  model: string,
+  holdsKey: boolean,
+): object {
+  const at = (port: number) => ({ listen: `127.0.0.1:${port}` });
+  return {
+    name,
+    llm: { ...at(listen), upstreams: upstreamsOf([model], holdsKey) },
+    admin: at(admin),
+    metrics: at(metrics),
+    health: at(health),
+    drain: { timeout: drainTimeout },
+  };
+}
+
+function upstreamsOf(urls: readonly string[], holdsKey: boolean): object[] {
+  return urls.map((url, at) => ({
+    name: `${providerName(url)}${at === 0 ? '' : `-${at + 1}`}`,
+    url,
+    api_key_env: holdsKey ? 'OPENAI_API_KEY' : null,
+  }));
 }
 
 /** The provider's name in messages and metrics: the host that the user has set. */

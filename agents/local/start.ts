@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import { SettingError } from '../process/environment.ts';
 import { parseArguments, type StartArguments, UsageError, usage } from './arguments.ts';
 import { startControl } from './control.ts';
+import type { Layout } from './layouts/layout.ts';
 import { slowLongTask } from './long-task.ts';
 import { runTask } from './one-task.ts';
 import { aboutModel, overview } from './overview.ts';
 import { Ports } from './ports.ts';
 import { controlSocket, describeProcesses } from './processes.ts';
 import { Replicas } from './replicas.ts';
+import { prepareSandbox } from './sandbox.ts';
 import { Sender } from './sender.ts';
 import { Supervisor } from './supervisor.ts';
 import { planSystem } from './system.ts';
@@ -48,7 +50,8 @@ async function run(
   interrupted: Promise<number>,
 ): Promise<number> {
   const ports = await Ports.open();
-  const system = await planSystem(process.env, ports, !given.withoutSidecars, given.layout);
+  const layout = await withoutMissing(given, folder);
+  const system = await planSystem(process.env, ports, !given.withoutSidecars, layout);
   for (const notice of ports.notices) console.log(notice);
   console.log(aboutModel(system));
   for (const notice of given.withoutSidecars ? [] : (given.layout.notices ?? [])) console.log(notice);
@@ -72,6 +75,23 @@ async function run(
   if (failed) console.error(`\n${report}`);
   else console.log(`\n${report}`);
   return failed ? 1 : 0;
+}
+
+/** The layout that can run here: members that need a sandbox are left out where none can be made. */
+async function withoutMissing({ layout, withoutSidecars }: StartArguments, folder: string): Promise<Layout> {
+  if (!layout.members.some(({ needsSandbox }) => needsSandbox === true)) return layout;
+  const sandbox = withoutSidecars
+    ? { problem: 'agents reach it through their sidecars' }
+    : await prepareSandbox(folder);
+  if ('problem' in sandbox) {
+    console.log(`The tool runner is left out: ${sandbox.problem}.`);
+    return { ...layout, members: layout.members.filter(({ needsSandbox }) => needsSandbox !== true) };
+  }
+  const env = { TOOLS_CONFIG: sandbox.configFile };
+  const members = layout.members.map((one) =>
+    one.needsSandbox === true ? { ...one, env: { ...one.env, ...env } } : one,
+  );
+  return { ...layout, members };
 }
 
 /** The first signal stops the system in order, with the given exit code; a second one stops it at once. */

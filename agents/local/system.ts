@@ -29,6 +29,16 @@ export interface LocalSystem {
     sidecar: SidecarPorts | undefined;
   };
   model: LocalModel;
+  /** The replicas of the egress as a service; none where each sidecar asks the provider itself. */
+  llm: readonly LlmReplica[];
+}
+
+export interface LlmReplica {
+  name: string;
+  listen: number;
+  admin: number;
+  metrics: number;
+  health: number;
 }
 
 /** The provider that answers the agents' model requests. */
@@ -64,7 +74,12 @@ export async function planSystem(
     const sidecar = withSidecars ? await anySidecarPorts(ports) : undefined;
     agents.push({ ...member, port: await ports.any(), sidecar });
   }
-  return { layout, agents, gateway, model: await planModel(environment, ports) };
+  const llm: LlmReplica[] = [];
+  for (let at = 1; withSidecars && at <= (layout.llmReplicas ?? 0); at++) {
+    const [listen, admin, metrics, health] = await Promise.all(Array.from({ length: 4 }, () => ports.any()));
+    llm.push({ name: `llm-${at}`, listen: listen!, admin: admin!, metrics: metrics!, health: health! });
+  }
+  return { layout, agents, gateway, llm, model: await planModel(environment, ports) };
 }
 
 async function planModel(environment: Environment, ports: Ports): Promise<LocalModel> {

@@ -28,6 +28,16 @@ export async function installConfine(record) {
   }
 }
 
+/** Where the helper is, compiled if need be. Installs nothing. */
+export async function confineHere() {
+  const program = programPath();
+  if (existsSync(program)) return program;
+  if (process.platform === 'linux' && which('cc') === undefined)
+    throw new Error('there is no C compiler (cc)');
+  await compile(program);
+  return program;
+}
+
 async function compile(program) {
   if (process.platform !== 'linux') throw new Error('the sandbox of the tool runner needs Linux');
   if (which('musl-gcc') === undefined) await installPackages(['musl-tools', 'gcc', 'libc6-dev']);

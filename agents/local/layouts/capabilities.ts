@@ -1,16 +1,24 @@
 /** One capability a service: orchestrators take the tasks, and call the agents and tools that they need. */
-import { type Layout, simpleAgent } from './layout.ts';
+import { type Layout, type Member, simpleAgent } from './layout.ts';
+
+const orchestrator = (replica: number): Member => ({
+  ...simpleAgent('orchestrator', replica),
+  env: { AGENT_TOOLS: 'tools-agent' },
+});
 
 export const capabilities: Layout = {
   name: 'capabilities',
-  about: 'a capability a service: two orchestrators, which call a research, a writing and a code agent',
+  about:
+    'a capability a service: orchestrators, three agents that they call, a tool runner, and the LLM egress as a service',
   members: [
-    simpleAgent('orchestrator', 1),
-    simpleAgent('orchestrator', 2),
+    orchestrator(1),
+    orchestrator(2),
     simpleAgent('research', 1),
     simpleAgent('writing', 1),
     simpleAgent('code', 1),
+    { name: 'tools-1', service: 'tools', types: [], file: 'agents/tools/agent.ts', needsSandbox: true },
   ],
+  llmReplicas: 2,
   usualAgent: 'orchestrator',
   outlives: true,
   notices: [
@@ -20,7 +28,7 @@ export const capabilities: Layout = {
   questions: [
     ['orchestrator', 'Compare retries and hedging'],
     ['orchestrator', 'Why do circuit breakers matter?'],
-    ['research', 'Why do drains matter?'],
+    ['orchestrator', 'What is 6 * (3 + 4)?'],
     ['orchestrator', 'Write a function that retries with back-off'],
   ],
 };

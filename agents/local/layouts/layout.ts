@@ -8,6 +8,8 @@ export interface Layout {
   readonly members: readonly Member[];
   /** The agent type of a task that names none. */
   readonly usualAgent: string;
+  /** How many replicas of the egress all sidecars share as their provider of models; none: each asks the provider itself. */
+  readonly llmReplicas?: number;
   /** Whether calls of agents become tasks on the bus, and sidecars keep the answers of models. */
   readonly outlives?: boolean;
   /** What a user has to know before tasks run. */
@@ -26,6 +28,8 @@ export interface Member {
   /** Its program, from the project's folder. */
   readonly file: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Whether it runs programs of models, and needs what isolates these. */
+  readonly needsSandbox?: boolean;
 }
 
 /** A member whose service, type and program have one name. */
