@@ -3,11 +3,13 @@ import { status } from '@grpc/grpc-js';
 import type { Browser, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
 import { freePort } from '../scripts/harness/free-port.ts';
+import { answerWhole, sendError, startLlmProvider } from '../scripts/harness/llm/provider.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { startSidecar } from '../scripts/harness/sidecar.ts';
 import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { outriggerVersion } from '../sidecar/telemetry/version.ts';
+import { chat, send } from './llm/send.ts';
 import { ok, trailersOnly } from './support/answers.ts';
 import { openPage, outsideOf, overflowOf, startBrowser, violationsOf } from './support/browser.ts';
 import { startUpstream } from './support/upstream.ts';
@@ -194,6 +196,7 @@ t.test('the dashboard works in a browser', { skip: skipWithout('chromium') }, as
   await narrowAndByKeyboard(t, browser);
   await lightAndDark(t, browser);
   await restart(t, browser);
+  await models(t, browser);
   await silence(t, browser);
   await hidden(t, browser);
   await flood(t, browser);
@@ -359,6 +362,42 @@ function restart(t: Test, browser: Browser) {
     t.match(await textOf(page, '#main'), /No call has failed so far/);
     t.same(errors, []);
   });
+}
+
+function models(t: Test, browser: Browser) {
+  return t.test(
+    'each model shows its rate, errors, times and rest, and Now names who throttles',
+    async (t) => {
+      const provider = await startLlmProvider();
+      t.teardown(() => provider.close());
+      const url = provider.script('models', (request, response) => {
+        const { model } = request.json as { model: string };
+        if (model === 'small') return answerWhole(request, response);
+        sendError(response, model === 'busy' ? 429 : 401, model === 'busy' ? { 'retry-after': '600' } : {});
+      });
+      const sidecar = await startSidecar(
+        t,
+        { inbound: { app: 'none' }, llm: { upstreams: [{ name: 'acme', url }], retry: { max_attempts: 1 } } },
+        { until: 'live' },
+      );
+      const ask = (model: string) =>
+        send(`http://127.0.0.1:${sidecar.llmPort}/v1`, '/chat/completions', chat({ model })).answer;
+      const { page, errors } = await openPage(t, browser, `http://127.0.0.1:${sidecar.adminPort}/`);
+      await says(page, '#connection', /^live$/);
+      for (const model of ['small', 'small', 'busy', 'denied', 'denied', 'denied']) await ask(model);
+      const row = (model: string) => `#llm-models tr:has-text("${model}")`;
+      await says(page, row('small'), /acme\s+small\s+2\s+0\s+.*ms, .*ms\s+24\s+–\s+0, 0\s+–/);
+      await says(page, row('busy'), /1 × 429[\s\S]*\d\d:\d\d:\d\d \(429\)/);
+      await says(page, row('denied'), /3 × 401/);
+      await says(page, '#attention', /acme[\s\S]*throttle|asked for a pause/);
+      await says(page, '#attention', /acme refuses denied with 401/);
+      t.match(await (await fetch(`http://127.0.0.1:${sidecar.adminPort}/stats`)).json(), {
+        llm: { models: [{ upstream: 'acme' }, { upstream: 'acme' }, { upstream: 'acme' }] },
+      });
+      t.equal(await overflowOf(page), 0, 'the table scrolls within its box');
+      t.same(errors, []);
+    },
+  );
 }
 
 function silence(t: Test, browser: Browser) {

@@ -170,6 +170,7 @@ export class Live implements LiveSource {
 
   private sample(): void {
     this.history.sample(this.sources(), this.sidecar.clock());
+    this.sidecar.llm.minutes.sample(this.sidecar.clock());
     this.now.update();
     if (this.samples++ % SAMPLES_PER_POINT === 0) this.addPoints();
   }

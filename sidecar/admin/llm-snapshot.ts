@@ -3,6 +3,7 @@ import { redactUrl } from '../config/redact.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { ModelState } from '../llm/provider/model-state.ts';
 import type { Upstream } from '../llm/provider/upstream.ts';
+import { llmCallers, llmModels } from './llm-models.ts';
 
 /** The models shown of an upstream; those that need attention come first. */
 const MAX_MODELS = 100;
@@ -37,6 +38,8 @@ export function llmSnapshot(sidecar: Sidecar) {
         models,
       };
     }),
+    models: llmModels(sidecar, Date.now()),
+    callers: llmCallers(sidecar),
     requests: Array.from(llm.stats.shown(), (pair) => ({
       upstream: pair.upstream,
       model: pair.model,

@@ -14,6 +14,7 @@ const OWN_FILES = [
   { path: '/clusters.js', file: 'clusters.js', type: SCRIPT },
   { path: '/journal.js', file: 'journal.js', type: SCRIPT },
   { path: '/llm.js', file: 'llm.js', type: SCRIPT },
+  { path: '/models.js', file: 'models.js', type: SCRIPT },
   { path: '/now.js', file: 'now.js', type: SCRIPT },
   { path: '/peers.js', file: 'peers.js', type: SCRIPT },
   { path: '/graph.js', file: 'graph.js', type: SCRIPT },

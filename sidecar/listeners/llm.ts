@@ -10,6 +10,7 @@ import type { LlmSettings } from '../llm/shared/llm-settings.ts';
 import type { LlmObserver } from '../llm/shared/request-observer.ts';
 import { SentAhead } from '../node/sent-ahead.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
+import { LlmMinutes } from '../telemetry/llm-minutes.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
 import type { Move } from './grpc-listener.ts';
@@ -54,6 +55,8 @@ const MAX_SENT_AHEAD = 64;
  */
 export class LlmListener {
   readonly stats = new LlmStats();
+  /** The last minute of each model. */
+  readonly minutes = new LlmMinutes(this.stats);
   readonly listenerStats = new ListenerStats('llm');
   private readonly environment: EgressEnvironment;
   private settings: LlmListenerSettings;

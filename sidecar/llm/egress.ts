@@ -37,7 +37,7 @@ import { askedBy } from './request/incoming-head.ts';
 import type { JsonScan } from './request/json-scan.ts';
 import { type Forbidden, forbiddenByBody, forbiddenByHead } from './request/model-permission.ts';
 import type { ModelRequest } from './request/model-request.ts';
-import { MAX_ID_LENGTH, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
+import { infoOfWebSocket, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
 import { readRequestFacts, requestScan } from './request/request-facts.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './request/spending.ts';
 import type { Peer } from './service/known-callers.ts';
@@ -46,7 +46,7 @@ import { Serving } from './serving.ts';
 import type { Body } from './shared/body.ts';
 import { textOf } from './shared/headers.ts';
 import type { LlmSettings } from './shared/llm-settings.ts';
-import type { LlmObserver, LlmRequestInfo } from './shared/request-observer.ts';
+import type { LlmObserver } from './shared/request-observer.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
 import { Tunnels } from './web-socket/tunnels.ts';
 
@@ -119,6 +119,11 @@ export class Egress {
     return this.active + this.tunnels.size;
   }
 
+  /** The callers of the service. */
+  get callers(): readonly ServiceCaller[] {
+    return this.door.known.all;
+  }
+
   set observer(observer: LlmObserver | undefined) {
     this.context.observer = observer;
   }
@@ -182,8 +187,9 @@ export class Egress {
       client,
       this.context.clock(),
     );
-    const { asked, headers, caller, operation, taskId, path } = webSocket;
-    const forbidden = client?.forbidsWebSocket(new URLSearchParams(path.split('?', 2)[1]).get('model') ?? '');
+    const { asked, headers, caller } = webSocket;
+    const info = infoOfWebSocket(webSocket);
+    const forbidden = client?.forbidsWebSocket(info.model);
     if (forbidden !== undefined) {
       this.tunnels.turnAway(socket, 'forbidden', forbidden);
       return;
@@ -193,19 +199,6 @@ export class Egress {
       this.tunnels.turnAway(socket, 'forbidden', message);
       return;
     }
-    const [plain = '', query] = path.split('?', 2);
-    const info: LlmRequestInfo = {
-      operation,
-      method: 'GET',
-      path: plain,
-      model: (new URLSearchParams(query).get('model') ?? '').slice(0, MAX_ID_LENGTH),
-      stream: true,
-      maxOutputTokens: 0,
-      temperature: undefined,
-      headers,
-      taskId,
-      client: client?.name ?? '',
-    };
     this.tunnels.open({ asked, headers, caller, info, socket, head });
   }
 

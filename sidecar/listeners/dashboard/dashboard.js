@@ -7,6 +7,7 @@ import { showClusters } from './clusters.js';
 import { connect } from './connection.js';
 import { showJournal } from './journal.js';
 import { showLlm } from './llm.js';
+import { showModels } from './models.js';
 import { showNow } from './now.js';
 import { Overview } from './overview.js';
 import { setPeers } from './peers.js';
@@ -74,6 +75,7 @@ function show(snapshot) {
   const [own, ...others] = snapshot.clusters;
   showClusters(at('clusters'), [...others, own]);
   showLlm(at('llm'), at('llm-cards'), snapshot.llm);
+  showModels(at('llm-models'), at('llm-spending'), snapshot.llm);
   showJournal(at('journal'), at('journal-cards'), at('journal-differences'), snapshot.journal);
   const skipped = snapshot.failed_calls_skipped;
   at('skipped').hidden = skipped === 0;

@@ -16,11 +16,12 @@ import type { ServiceCaller } from '../service/service-caller.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import type { Operation } from '../shared/operation.ts';
 import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
+import type { LlmRequestInfo } from '../shared/request-observer.ts';
 import { plainHeaders, traceIdIn } from './incoming-head.ts';
 import type { ModelRequest } from './model-request.ts';
 
 /** The agent chooses ids: a longer one counts as none. */
-export const MAX_ID_LENGTH = 256;
+const MAX_ID_LENGTH = 256;
 
 /** What the head of a request says, before its body is read. */
 export type RequestHead = Omit<
@@ -74,6 +75,23 @@ export function readHead(
 function ofService(target: Asked, headers: HttpHeaders): Asked {
   takeOutSecrets(headers);
   return { ...target, path: pathWithoutSecrets(target.path), isOfService: true };
+}
+
+/** Returns what observers receive about a WebSocket, whose query names its model. */
+export function infoOfWebSocket({ operation, path, headers, taskId, client }: RequestHead): LlmRequestInfo {
+  const [plain = '', query] = path.split('?', 2);
+  return {
+    operation,
+    method: 'GET',
+    path: plain,
+    model: (new URLSearchParams(query).get('model') ?? '').slice(0, MAX_ID_LENGTH),
+    stream: true,
+    maxOutputTokens: 0,
+    temperature: undefined,
+    headers,
+    taskId,
+    client: client?.name ?? '',
+  };
 }
 
 /** Returns the budget that a request draws on, whatever its operation; undefined without one. */

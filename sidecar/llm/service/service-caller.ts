@@ -101,6 +101,11 @@ export class ServiceCaller {
     return this.dayTokens.isBound ? this.day : undefined;
   }
 
+  /** The tokens of this day that this replica holds for it; undefined without a bound. */
+  get dayTokensLeft(): number | undefined {
+    return this.dayTokens.isBound ? this.day.left : undefined;
+  }
+
   /** Whether it may name only some models, so that each request must say which one. */
   get isRestricted(): boolean {
     return this.matchers.length > 0;
