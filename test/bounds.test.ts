@@ -16,6 +16,8 @@ import { MAX_LARGE_HEADS_BYTES, USUAL_HEAD_BYTES } from '../sidecar/llm/limits/h
 import { MAX_READ_BYTES } from '../sidecar/llm/relay/parser-feed.ts';
 import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
 
+t.setTimeout(290_000);
+
 const CONTAINER_BYTES = 512 * 1024 * 1024;
 const markdown = readFileSync(join(import.meta.dirname, '../docs/bounds.md'), 'utf8');
 
@@ -119,10 +121,16 @@ t.test('each limit has the default that the page states', async (t) => {
 
 t.test('a process without a call uses no more than its row states', async (t) => {
   const { address } = await startRawServer(t);
-  const sidecar = await startSidecar(t, { inbound: { app: address } }, { env: { NODE_OPTIONS: '' } });
-  // The egress and the metrics are loaded when they are asked for.
-  await fetch(`http://127.0.0.1:${sidecar.llmPort}/v1/models`);
-  await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`);
+  const startWithAll = async () => {
+    const sidecar = await startSidecar(t, { inbound: { app: address } }, { env: { NODE_OPTIONS: '' } });
+    // The egress and the metrics are loaded when they are asked for.
+    await fetch(`http://127.0.0.1:${sidecar.llmPort}/v1/models`);
+    await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`);
+    return sidecar;
+  };
+  // The first start after a change compiles all code: on a busy machine what that leaves is more, and comes behind the collection.
+  await (await startWithAll()).stop();
+  const sidecar = await startWithAll();
   const residentNow = await waitUntil('the garbage of the start is collected', () => {
     const bytes = residentBytes(sidecar.pid);
     return bytes < IDLE_BYTES ? bytes : undefined;
