@@ -8,6 +8,8 @@ import type { Store } from './store.ts';
 import { isEnded, newStoredTask, type StoredTask, type TaskEntry, writeId } from './stored-task.ts';
 import { dueStep, ended } from './task-steps.ts';
 
+/** The revision of a key that is not there. */
+const NO_KEY = 0;
 const KEYLESS_CAUSE =
   'the bus has its request and no longer its state: it may have ended before, so look for its result before you retry it';
 
@@ -26,12 +28,8 @@ export class Claims {
   /** Starts the run of a delivered task; undefined when it must not run now, which the queue then knows. */
   async claim(delivery: Delivery, holder: string): Promise<NatsLease | undefined> {
     // A first delivery has its key as its publisher wrote it, or else the write says what it has become.
-    let entry = delivery.redelivered ? await this.read(delivery) : freshEntry(delivery);
+    let entry: TaskEntry = delivery.redelivered ? await this.read(delivery) : freshEntry(delivery);
     for (;;) {
-      if (entry === undefined) {
-        entry = { ...freshEntry(delivery), revision: 0 };
-        if (this.mayHaveEnded(delivery)) return await this.bury(entry, delivery);
-      }
       const { task } = entry;
       if (task.generation > delivery.generation || isEnded(task)) {
         const isOurs = task.generation === delivery.generation;
@@ -41,7 +39,7 @@ export class Claims {
       }
       const sentMs = performance.now();
       const nowMs = this.store.nowMs();
-      const due = dueStep(task, nowMs, this.store.settings);
+      const due = this.dueStep(entry, delivery, nowMs);
       try {
         if (due !== undefined) {
           entry = await this.store.move(entry, due, isEnded(due) ? { delivery } : {});
@@ -61,28 +59,25 @@ export class Claims {
         return await this.lease(started, delivery, sentMs);
       } catch (error) {
         if (!(error instanceof KeyConflict)) throw error;
-        entry = error.entry && ofDelivery(error.entry, delivery);
+        entry = ofDelivery(error.entry, delivery);
       }
     }
   }
 
-  private async read(delivery: Delivery): Promise<TaskEntry | undefined> {
-    const entry = await this.store.keys.read(delivery);
-    return entry && ofDelivery(entry, delivery);
+  private async read(delivery: Delivery): Promise<TaskEntry> {
+    return ofDelivery(await this.store.keys.read(delivery), delivery);
   }
 
   /**
-   * Of a request without a key: the key of a task that has ended goes when its time is over, and a request stays where its
-   * acknowledgement was lost, or where a task was cancelled while nobody took any. A young request that nobody has had was
-   * never run: the bus has lost its key.
+   * The step that is due before a run. A task whose request is there without a key may have ended: its key goes when its time is
+   * over, and the request stays where its acknowledgement was lost, or where the task was cancelled while nobody took any. Then it
+   * becomes a dead letter: no second run, and no task that is lost. A young request that nobody has had was never run.
    */
-  private mayHaveEnded({ redelivered, submittedAtMs }: Delivery): boolean {
-    return redelivered || this.store.nowMs() - submittedAtMs >= this.store.leastKeptMs;
-  }
-
-  /** Neither a second run nor a task that is lost: a person decides. */
-  private async bury(entry: TaskEntry, delivery: Delivery): Promise<undefined> {
-    await this.store.tryMove(entry, ended(entry.task, 'dead', KEYLESS_CAUSE, this.store.nowMs()), delivery);
+  private dueStep({ revision, task }: TaskEntry, delivery: Delivery, nowMs: number): StoredTask | undefined {
+    const due = dueStep(task, nowMs, this.store.settings);
+    if (revision !== NO_KEY || due?.state === 'cancelled') return due;
+    const mayHaveEnded = delivery.redelivered || nowMs - delivery.submittedAtMs >= this.store.leastKeptMs;
+    return mayHaveEnded ? ended(task, 'dead', KEYLESS_CAUSE, nowMs) : due;
   }
 
   private running(
@@ -135,8 +130,7 @@ function freshEntry(delivery: Delivery): TaskEntry {
 }
 
 /** A key of a generation before can only be one that was restored from an older copy. */
-function ofDelivery(entry: TaskEntry, delivery: Delivery): TaskEntry {
-  return entry.task.generation < delivery.generation
-    ? { ...freshEntry(delivery), revision: entry.revision }
-    : entry;
+function ofDelivery(entry: TaskEntry | undefined, delivery: Delivery): TaskEntry {
+  if (entry !== undefined && entry.task.generation >= delivery.generation) return entry;
+  return { ...freshEntry(delivery), revision: entry?.revision ?? NO_KEY };
 }

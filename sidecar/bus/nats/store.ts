@@ -87,13 +87,9 @@ export class Store {
   }
 
   /** Makes a step, or returns what another has made of the task in between. */
-  async tryMove(
-    entry: TaskEntry,
-    next: Omit<StoredTask, 'write'>,
-    delivery?: Delivery,
-  ): Promise<TaskEntry | undefined> {
+  async tryMove(entry: TaskEntry, next: Omit<StoredTask, 'write'>): Promise<TaskEntry | undefined> {
     try {
-      return await this.move(entry, next, delivery === undefined ? {} : { delivery });
+      return await this.move(entry, next);
     } catch (error) {
       if (error instanceof KeyConflict) return error.entry;
       throw error;
