@@ -13,6 +13,7 @@ import { outriggerVersion } from '../telemetry/version.ts';
 import type { Configured } from './config-facts.ts';
 import { journalSnapshot } from './journal-snapshot.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
+import { mcpSnapshot } from './mcp-snapshot.ts';
 import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
 import { type StatusReader, statusPage } from './status-page.ts';
@@ -105,6 +106,7 @@ export class Live implements LiveSource {
       tasks: tasksSnapshot(sidecar),
       peers: config.admin.peers.map(({ address, name, page }) => ({ address, name, page: page ?? null })),
       llm: this.llm(),
+      mcp: mcpSnapshot(sidecar),
       journal: journalSnapshot(sidecar),
       cluster_count: Object.keys(clusters).length,
       clusters: Object.entries(clusters)

@@ -47,6 +47,12 @@ export function nowFacts(
     providers: (llm.egress?.upstreams ?? []).map((upstream) =>
       providerFacts(upstream, sidecar.config.llm.retry.maxRetryAfterMs, nowMs),
     ),
+    toolServers: (sidecar.mcp.egress?.all ?? []).map(({ name, breaker, lastError }) => ({
+      name,
+      circuit: breaker.state.replace('_', '-'),
+      rejections: breaker.rejections,
+      lastFailure: lastError,
+    })),
     certificates: Array.from(sidecar.credentials(), certificateFacts).flat(),
     rejected: [inbound.stats, outbound.stats].map(({ name, rejected }) => [name, rejected]),
     waitForOwnLimits: llm.egress?.waitingForLimits ?? 0,

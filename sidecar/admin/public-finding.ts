@@ -21,6 +21,7 @@ const WORDS: Readonly<Record<FindingKind, Words>> = {
   provider_fails: (subject) => `${subject} fails.`,
   provider_slow: (subject) => `${subject} takes far longer than usual to answer.`,
   provider_circuit: (subject) => `The circuit of ${subject} is not closed.`,
+  tool_server_circuit: (subject) => `The circuit of ${subject} is not closed.`,
   no_answers: (subject) => `No answers from ${subject}: calls wait for far longer than usual.`,
   slow_answers: (subject) => `Answers of ${subject} take far longer than usual.`,
   endpoint_ejected: (subject) => `${subject} is ejected.`,
@@ -42,8 +43,8 @@ const WORDS: Readonly<Record<FindingKind, Words>> = {
 /** @param notReadyBecause what the probes say to everybody; '' when the sidecar is ready */
 export function publicFinding({ kind, severity, about, numbers }: Finding, notReadyBecause: string) {
   // Callers choose models and methods: only names of the configuration go out.
-  const { cluster, endpoint, provider, listener, setting } = about;
-  const named = Object.entries({ cluster, endpoint, provider, listener, setting });
+  const { cluster, endpoint, provider, tool_server, listener, setting } = about;
+  const named = Object.entries({ cluster, endpoint, provider, tool_server, listener, setting });
   const text = WORDS[kind](subjectOf(about), notReadyBecause);
   return {
     kind,
@@ -54,9 +55,17 @@ export function publicFinding({ kind, severity, about, numbers }: Finding, notRe
   };
 }
 
-function subjectOf({ cluster, endpoint, provider, listener, setting }: Finding['about']): string {
+function subjectOf({
+  cluster,
+  endpoint,
+  provider,
+  tool_server: server,
+  listener,
+  setting,
+}: Finding['about']): string {
   if (endpoint !== undefined) return `${endpoint} of ${cluster}`;
   if (provider !== undefined) return `the model provider ${provider}`;
+  if (server !== undefined) return `the tool server ${server}`;
   if (listener !== undefined) return `the ${listener} listener`;
   return cluster ?? setting ?? 'this sidecar';
 }

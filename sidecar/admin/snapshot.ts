@@ -13,6 +13,7 @@ import { outriggerVersion } from '../telemetry/version.ts';
 import type { Credentials } from '../tls/credentials.ts';
 import { journalSnapshot } from './journal-snapshot.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
+import { mcpSnapshot } from './mcp-snapshot.ts';
 import type { MeasuredAgentType } from './metrics/metrics-source.ts';
 import { endpointFacts } from './now-facts.ts';
 import { waitsAt } from './waits.ts';
@@ -153,6 +154,7 @@ export function statsSnapshot(sidecar: Sidecar) {
     agent_types: Object.fromEntries(Array.from(inbound.context.admissions!.agentTypes, agentTypeSnapshot)),
     tasks_once: tasksSnapshot(sidecar),
     llm: llmSnapshot(sidecar),
+    mcp: mcpSnapshot(sidecar),
     journal: journalSnapshot(sidecar),
     certificates: Object.fromEntries(Array.from(sidecar.credentials(), certificateSnapshot)),
     memory: memorySnapshot(),

@@ -7,6 +7,7 @@ import { checkCertificates, checkFiles, finding } from './file-checks.ts';
 import { checkJournal } from './journal-relations.ts';
 import { checkLlm } from './llm-relations.ts';
 import { checkService } from './llm-service.ts';
+import { checkMcp } from './mcp-relations.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 
@@ -17,6 +18,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...checkRoutes(file),
     ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
     ...checkLlm(file),
+    ...checkMcp(file),
     ...checkService(file),
     ...checkInboundTls(file),
     ...checkTokenBudget(file),
@@ -29,10 +31,16 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
 
 const LISTENERS = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] as const;
 
+/** The listeners that there are with this configuration. */
+function listenersOf({ mcp }: FileConfig): readonly ((typeof LISTENERS)[number] | 'mcp')[] {
+  return Object.keys(mcp.servers).length > 0 ? [...LISTENERS, 'mcp'] : LISTENERS;
+}
+
 function checkListeners(file: FileConfig): Finding[] {
   const findings: Finding[] = [];
-  for (const [index, name] of LISTENERS.entries()) {
-    const taken = LISTENERS.slice(0, index).find((other) => {
+  const listeners = listenersOf(file);
+  for (const [index, name] of listeners.entries()) {
+    const taken = listeners.slice(0, index).find((other) => {
       return overlaps(readAddress(file[other].listen), readAddress(file[name].listen));
     });
     if (taken === undefined) continue;
@@ -50,7 +58,7 @@ function checkListeners(file: FileConfig): Finding[] {
 
 function checkTargets({ outbound, ...file }: FileConfig): Finding[] {
   const others = { ...file, outbound };
-  const taken: [string, Address][] = LISTENERS.map((name) => [
+  const taken: [string, Address][] = listenersOf(others).map((name) => [
     `${name}.listen`,
     readAddress(others[name].listen),
   ]);

@@ -8,6 +8,7 @@ import { isBeyondLoopback } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { serviceWarnings } from './llm-service.ts';
 import { llmWarnings } from './llm-warnings.ts';
+import { mcpWarnings } from './mcp-relations.ts';
 import type { Finding, Path } from './problems.ts';
 import { valueAt } from './raw-values.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
@@ -31,6 +32,7 @@ export function findWarnings(file: FileConfig, given: unknown): Finding[] {
       ['idle_timeout'],
     ]),
     ...llmWarnings(file),
+    ...mcpWarnings(file),
     ...serviceWarnings(file),
     ...exposedListeners(file),
   ];

@@ -23,6 +23,9 @@ import type { McpSettings } from './shared/mcp-settings.ts';
 const METHODS: ReadonlySet<string> = new Set(['POST', 'GET', 'DELETE']);
 const PATH = /^(?:https?:\/\/[^/?#]*)?\/mcp\/([^/?#]+)\/?(?:\?.*)?$/is;
 const MAX_ID_LENGTH = 256;
+/** What the bodies of all requests may take; one that is small passes nevertheless. */
+const MAX_BODY_BYTES = 67_108_864;
+const SMALL_BODY_BYTES = 16_384;
 
 type Running = Pick<Exchange, 'cancel' | 'endForDrain'>;
 
@@ -35,6 +38,8 @@ export class McpEgress {
   /** Calls by their place, and requests of sessions by their ids. */
   private readonly calls = new Map<string, Exchange>();
   private readonly requests = new Map<string, Exchange>();
+  /** Of the bodies of all requests. */
+  private bodyBytes = 0;
   private draining = false;
 
   constructor(settings: McpSettings, environment: McpEnvironment, observer: McpObserver | undefined) {
@@ -43,8 +48,8 @@ export class McpEgress {
     this.repeats = new Repeats(this.context);
   }
 
-  get all(): Iterable<McpServer> {
-    return this.servers.values();
+  get all(): readonly McpServer[] {
+    return [...this.servers.values()];
   }
 
   set observer(observer: McpObserver | undefined) {
@@ -139,6 +144,13 @@ export class McpEgress {
     const chunks: Buffer[] = [];
     let bytes = 0;
     let isOver = false;
+    const { onOver } = reply;
+    reply.onOver = shortLived(() => {
+      onOver();
+      this.bodyBytes -= bytes;
+      bytes = 0;
+      isOver = true;
+    });
     const tooLarge = (): void => {
       isOver = true;
       chunks.length = 0;
@@ -151,11 +163,19 @@ export class McpEgress {
         },
       );
     };
+    const noRoom = (): void => {
+      isOver = true;
+      chunks.length = 0;
+      const message = 'the running requests take all their memory; send smaller ones, or fewer at a time';
+      refuse(reply, 'overloaded', message, { connection: 'close' });
+    };
     request.on('error', ignore);
     request.on('data', (chunk: Buffer) => {
       if (isOver) return;
       bytes += chunk.length;
+      this.bodyBytes += chunk.length;
       if (bytes > maxRequestBytes) tooLarge();
+      else if (this.bodyBytes > MAX_BODY_BYTES && bytes > SMALL_BODY_BYTES) noRoom();
       else chunks.push(chunk);
     });
     request.on('end', () => {

@@ -22,7 +22,9 @@ import { CallObservers } from '../observers/call-observers.ts';
 import { FailedCalls } from '../observers/failed-calls.ts';
 import { LlmAccessLog, observerOf } from '../observers/llm-observer.ts';
 import { LoggingObserver } from '../observers/logging-observer.ts';
+import { McpAccessLog, mcpObserverOf } from '../observers/mcp-observer.ts';
 import { LlmTracing } from '../observers/tracing/llm-tracing.ts';
+import { McpTracing } from '../observers/tracing/mcp-tracing.ts';
 import type { Tracing } from '../observers/tracing/start.ts';
 import { startTracingIfEnabled } from '../observers/tracing/start-if-enabled.ts';
 import { EventLog } from '../telemetry/events.ts';
@@ -286,6 +288,11 @@ class RunningSidecar {
     const observer = config.log.access ? new CallObservers(failedCalls, accessLog) : failedCalls;
     this.sidecar.inbound.context.observer = observer;
     this.sidecar.outbound.context.observer = observer;
+    const { tracing, sidecar } = this;
+    sidecar.mcp.observer = mcpObserverOf([
+      config.log.access ? new McpAccessLog(this.log) : undefined,
+      tracing && new McpTracing(tracing.tracer, sidecar.inboundCalls, sidecar.clock),
+    ]);
     this.sidecar.llm.observer = observerOf([
       config.log.access ? new LlmAccessLog(this.log) : undefined,
       this.tracing && new LlmTracing(this.tracing.tracer, this.sidecar.inboundCalls, this.sidecar.clock),

@@ -19,6 +19,10 @@ const AT_REST = new Set([
   'outrigger_llm_waiting_requests',
   'outrigger_llm_web_sockets',
   'outrigger_llm_body_bytes',
+  // No tool server is configured.
+  'outrigger_mcp_active_requests',
+  'outrigger_mcp_streams',
+  'outrigger_mcp_circuit_state',
   'outrigger_llm_circuit_state',
   'outrigger_llm_out_of_credit',
   'outrigger_spans_waiting',

@@ -13,6 +13,7 @@ import type { MeasuredBus } from './bus-metrics.ts';
 import type { MeasuredJournal } from './journal-metrics.ts';
 import type { KnownSeries } from './known-series.ts';
 import type { MeasuredLlm } from './llm-metrics.ts';
+import type { MeasuredMcp } from './mcp-metrics.ts';
 import { measuredLlm } from './measured-llm.ts';
 
 /** The numbers of an endpoint. */
@@ -88,6 +89,8 @@ export interface MetricsSource {
   readonly bus?: MeasuredBus;
   /** Undefined without an LLM egress. */
   readonly llm?: MeasuredLlm;
+  /** Undefined without an MCP egress. */
+  readonly mcp?: MeasuredMcp;
   readonly journal?: MeasuredJournal;
   /** Undefined when tracing is off. */
   readonly tracing?: { readonly counts: SpanCounts; readonly waiting: () => number } | undefined;
@@ -115,6 +118,7 @@ export function metricsSource(sidecar: Sidecar, ofProcess: ProcessSource): Metri
     certificates: () => sidecar.credentials(),
     bus: sidecar.busSide.bus,
     llm: measuredLlm(llm, sidecar.clock),
+    mcp: sidecar.mcp,
     journal: sidecar.journal,
   };
 }

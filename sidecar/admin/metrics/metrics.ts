@@ -7,6 +7,7 @@ import { addCertificates } from './certificate-metrics.ts';
 import { addFindings } from './finding-metrics.ts';
 import { addJournal } from './journal-metrics.ts';
 import { addLlm } from './llm-metrics.ts';
+import { addMcp } from './mcp-metrics.ts';
 import type { MetricsSource } from './metrics-source.ts';
 import { processMetrics } from './process-metrics.ts';
 import { addResilience } from './resilience-metrics.ts';
@@ -49,6 +50,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   if (source.agentTypes !== undefined) addAgentTypes(add, source.agentTypes);
   if (source.bus !== undefined) addBus(add, source.bus);
   if (source.llm !== undefined) addLlm(add, source.llm, source.known?.models);
+  if (source.mcp !== undefined) addMcp(add, source.mcp);
   if (source.journal !== undefined) addJournal(add, source.journal);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
   if (source.certificates !== undefined) addCertificates(add, source.certificates);

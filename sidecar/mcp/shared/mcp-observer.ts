@@ -18,7 +18,7 @@ export interface McpRequestInfo {
   readonly address: string;
 }
 
-interface McpRecord {
+export interface McpRecord {
   readonly info: McpRequestInfo;
   readonly outcome: McpOutcome;
   /** Why the egress itself answered; '' where the server did. */

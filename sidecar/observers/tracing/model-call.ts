@@ -103,6 +103,19 @@ export class ModelCallTrace {
     const model = end.requestModel.slice(0, MAX_TEXT_CHARS);
     const named = this.recorder.models.nameOf(end.requestModel, end.errorType);
     const name = named === '' ? end.operation : `${end.operation} ${named}`;
+    const failed = end.errorType !== '';
+    this.endAs({ name, attributes: modelAttributes(end, model), failed }, endedAtMs);
+  }
+
+  /** Ends a span of another kind of request. */
+  endAs(
+    {
+      name,
+      attributes,
+      failed,
+    }: { readonly name: string; readonly attributes: AttributeValue[]; readonly failed: boolean },
+    endedAtMs: number,
+  ): void {
     const span: Span = {
       shape: new SpanShape(name, SpanKind.CLIENT, NO_ATTRIBUTES),
       traceId: this.traceId,
@@ -115,11 +128,11 @@ export class ModelCallTrace {
       traceFlags: this.traceFlags,
       startedAtMs: this.startedAtMs,
       endedAtMs,
-      attributes: modelAttributes(end, model),
+      attributes,
       events: this.events,
       droppedEvents: this.droppedEvents,
       links: undefined,
-      failed: end.errorType !== '',
+      failed,
       statusMessage: '',
     };
     this.recorder.write(span);

@@ -23,6 +23,7 @@ export const FINDING_KINDS = [
   'provider_fails',
   'provider_slow',
   'provider_circuit',
+  'tool_server_circuit',
   'no_answers',
   'slow_answers',
   'endpoint_ejected',
@@ -58,7 +59,7 @@ export interface Finding {
   readonly text: string;
   /** The numbers in words; '' where there are none. */
   readonly detail: string;
-  /** The subject: `cluster`, `endpoint`, `method`, `provider`, `model`, `setting`, `listener`. */
+  /** The subject: `cluster`, `endpoint`, `method`, `provider`, `model`, `tool_server`, `setting`, `listener`. */
   readonly about: Readonly<Record<string, string>>;
   /** The names contain the units. */
   readonly numbers: Readonly<Record<string, number>>;

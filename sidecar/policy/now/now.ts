@@ -15,6 +15,7 @@ import { type EndedCalls, FailureWatch } from './failures.ts';
 import { compareFindings, type Finding, type FindingKind, type LastingFinding } from './finding.ts';
 import { type ProviderFacts, ProviderWatch } from './providers.ts';
 import { Recent } from './recent.ts';
+import { type ToolServerFacts, toolServerFindings } from './tool-servers.ts';
 import { unknownWaits } from './unknown-waits.ts';
 import { CALL_LIMITS, type MethodFacts, WaitWatch } from './waits.ts';
 import { counted, joined, shortMethod, spanOf } from './words.ts';
@@ -38,6 +39,7 @@ export interface NowFacts {
   /** The name of the app's cluster. */
   readonly app: string;
   readonly providers: readonly ProviderFacts[];
+  readonly toolServers?: readonly ToolServerFacts[];
   readonly certificates: readonly CertificateFacts[];
   /** The number of calls that each listener has answered itself so far, by reason. */
   readonly rejected: readonly (readonly [listener: string, reasons: ReadonlyMap<string, number>])[];
@@ -141,6 +143,7 @@ export class Now {
       found.push(simple('not_ready', 'bad', `Not ready: ${facts.notReadyBecause}.`));
     for (const cluster of facts.clusters) found.push(...this.findIn(cluster, facts, nowMs));
     for (const provider of facts.providers) found.push(...this.providers.findingsOf(provider, nowMs));
+    for (const server of facts.toolServers ?? []) found.push(...toolServerFindings(server));
     for (const [listener, reasons] of facts.rejected)
       found.push(...this.turnedAway(listener, reasons, nowMs));
     if (facts.bus !== undefined) found.push(...busFindings(facts.bus));

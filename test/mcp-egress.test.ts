@@ -1,0 +1,180 @@
+// What the MCP egress does beside carrying calls: the list of tools, keys, bounds, budgets, cache, redirects, circuit, and what it says of them.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { startMcp } from '../scripts/harness/mcp-listener.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { validate } from '../sidecar/config/validate.ts';
+import { findWarnings } from '../sidecar/config/warnings.ts';
+import { startCounting } from './support/mcp-server.ts';
+import { ask, callTool, reasonOf, TestRuns } from './support/mcp-tasks.ts';
+
+t.test('an agent sees and calls the listed tools alone, and the server gets our key', async (t) => {
+  const server = await startCounting(t, {});
+  const file = join(t.testdir({ key: 'first-key\n' }), 'key');
+  const servers = {
+    some: { url: server.url, tools: ['re*', 'put'], api_key_file: file, headers: { 'x-tenant': 'me' } },
+    all: { url: server.url },
+  };
+  const mcp = await startMcp({ servers });
+  t.teardown(() => mcp.close());
+  const url = mcp.url('some');
+  const authorization = 'Bearer of-the-agent';
+  const list = await ask(url, 'tools/list', {}, { authorization });
+  t.match(list.result, { tools: [{ name: 'put' }, { name: 'read' }] });
+  t.equal((list.result as unknown as { tools: unknown[] }).tools.length, 2);
+  t.match(server.heads.at(-1)!.headers, { authorization: 'Bearer first-key', 'x-tenant': 'me' });
+  t.match((await callTool(url, 'read')).result, { content: [{ text: 'read 1' }] });
+  const refused = await callTool(url, 'write');
+  t.match(refused, { status: 200, error: { code: -32_602, message: /Unknown tool: write/ } });
+  t.equal(reasonOf(refused), 'tool_not_allowed');
+  t.equal(server.effects.of('write'), 0);
+  const lied = await callTool(url, 'read', {}, { 'mcp-name': 'write' });
+  t.match(lied, { status: 400, error: { code: -32_020 } });
+
+  writeFileSync(file, 'second-key-now\n');
+  await waitUntil('the new key is used', async () => {
+    await ask(url, 'tools/list');
+    return server.heads.at(-1)!.headers.authorization === 'Bearer second-key-now';
+  });
+  await ask(mcp.url('all'), 'tools/list', {}, { authorization });
+  t.equal(
+    server.heads.at(-1)!.headers.authorization,
+    authorization,
+    'without a key of ours the agent has its own',
+  );
+});
+
+t.test('what no agent sends is refused', async (t) => {
+  const server = await startCounting(t, {});
+  const mcp = await startMcp({
+    servers: { tools: { url: server.url } },
+    limits: { max_request_bytes: '2KiB' },
+  });
+  t.teardown(() => mcp.close());
+  const url = mcp.url('tools');
+  const post = (headers: Record<string, string>, body = '{}', to: URL = url) =>
+    fetch(to, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
+  t.equal((await post({ origin: 'https://evil.example' })).status, 403, 'a web page');
+  t.equal((await post({ 'sec-fetch-site': 'cross-site' })).status, 403);
+  t.equal((await post({}, 'x'.repeat(3_000))).status, 413);
+  t.equal((await post({}, '{')).status, 400);
+  t.equal((await post({}, '{}', new URL('/mcp/other', url))).status, 404);
+  t.equal((await fetch(url, { method: 'PUT' })).status, 405);
+  const two = JSON.stringify([1, 2].map((id) => ({ jsonrpc: '2.0', id, method: 'ping' })));
+  t.equal(
+    (await post({ 'mcp-protocol-version': '2025-06-18' }, two)).status,
+    400,
+    'a batch in a later revision',
+  );
+  t.equal(server.heads.length, 0);
+  await post({}, two);
+  t.equal(server.heads.length, 1, 'and in the one that has them');
+});
+
+t.test('lists are cached for as long as the server says, and a task has its calls', async (t) => {
+  const server = await startCounting(t, { ttlMs: 60_000 });
+  const runs = new TestRuns();
+  const mcp = await startMcp(
+    { servers: { tools: { url: server.url } }, limits: { calls_per_task: 2 } },
+    { ownerCalls: runs },
+  );
+  t.teardown(() => mcp.close());
+  const url = mcp.url('tools');
+  const first = await ask(url, 'tools/list');
+  const second = await ask(url, 'tools/list');
+  t.equal(second.headers.get('outrigger-cache'), 'hit');
+  t.same(Object.keys(second.result!), Object.keys(first.result!));
+  t.equal(server.effects.lists, 1);
+  await ask(url, 'tools/list', {}, { authorization: 'Bearer somebody-else' });
+  t.equal(server.effects.lists, 2, 'not for somebody else');
+
+  runs.begin('run', 'task');
+  for (const n of [1, 2]) t.notOk(reasonOf(await callTool(url, 'write', { n }, { 'x-run': 'run' })));
+  const third = await callTool(url, 'write', { n: 3 }, { 'x-run': 'run' });
+  t.equal(reasonOf(third), 'budget_exhausted');
+  t.equal(third.result?.isError, true);
+  t.equal(server.effects.of('write', { n: 3 }), 0);
+
+  runs.begin('slow', 'slow task');
+  const slow = callTool(url, 'slow', {}, { 'x-run': 'slow' });
+  await waitUntil('the tool runs', () => server.effects.slow === 1);
+  runs.lose('slow');
+  t.equal(reasonOf(await slow), 'outcome_unknown');
+  await waitUntil('the end of the task has cancelled its call', () => server.effects.cancelled > 0);
+});
+
+t.test('a redirect within the server is followed, a dead server opens its circuit', async (t) => {
+  const server = await startCounting(t, {
+    before: (request, response) => {
+      if (request.url !== '/mcp') return false;
+      response.writeHead(307, { location: '/mcp/' }).end();
+      return true;
+    },
+  });
+  const changes: string[] = [];
+  const mcp = await startMcp(
+    {
+      servers: { tools: { url: server.url }, dead: { url: `http://127.0.0.1:${await freePort()}/mcp` } },
+      circuit_breaker: { min_calls: 2 },
+      retry: { max_attempts: 1 },
+    },
+    { onBreaker: (name, from, to) => changes.push(`${name} ${from} ${to}`) },
+  );
+  t.teardown(() => mcp.close());
+  t.match((await callTool(mcp.url('tools'), 'write')).result, { content: [{ text: 'write 1' }] });
+  await waitUntil('the circuit is open', async () => {
+    const said = await callTool(mcp.url('dead'), 'write');
+    return reasonOf(said) === 'circuit_open' && said.result?.isError === true;
+  });
+  t.same(changes, ['dead closed open']);
+  t.equal((await ask(mcp.url('dead'), 'tools/list')).status, 503);
+});
+
+t.test('`check` names what is wrong with servers', async (t) => {
+  const at = (mcp: object): string => {
+    const validated = validate({ mcp });
+    const findings = 'findings' in validated ? validated.findings : findWarnings(validated.file, { mcp });
+    return findings.map(({ path, message }) => `${path.join('.')} ${message}`).join('\n');
+  };
+  const url = 'http://tools:8000/mcp';
+  t.match(
+    at({ servers: { a: { url: 'http://127.0.0.1:15003/mcp/a' } } }),
+    /mcp.servers.a.url is our own mcp.listen/,
+  );
+  t.match(at({ listen: '0.0.0.0:15003', servers: { a: { url } } }), /mcp.listen is open beyond this machine/);
+  t.match(at({ listen: '127.0.0.1:15002', servers: { a: { url } } }), /also the address of llm.listen/);
+  t.equal(at({ listen: '127.0.0.1:15002' }), '', 'without a server nothing listens');
+  t.match(
+    at({ servers: { a: { url, tools: ['read_*', 'read_file'] } } }),
+    /mcp.servers.a.tools.1 adds no tool/,
+  );
+  t.match(at({ servers: { a: { url, tools: [] } } }), /sees no tool/);
+});
+
+t.test('a sidecar tells of its tool servers, and moves with its configuration', async (t) => {
+  const server = await startCounting(t, {});
+  const listen = `127.0.0.1:${await freePort()}`;
+  const config = { mcp: { listen, servers: { tools: { url: server.url } } }, log: { access: true } };
+  const sidecar = await startSidecar(t, config, { until: 'live' });
+  const url = new URL(`http://${listen}/mcp/tools`);
+  t.match((await callTool(url, 'write', {}, { 'x-task-id': 'a-task' })).result, {
+    content: [{ text: 'write 1' }],
+  });
+  await callTool(url, 'fail');
+  const page = async (path: string) => (await fetch(`http://127.0.0.1:${sidecar.adminPort}${path}`)).text();
+  const metrics = await page('/metrics');
+  t.match(metrics, /outrigger_tool_runs_total\{server="tools",tool="write",outcome="success"\} 1/);
+  t.match(metrics, /outrigger_tool_runs_total\{server="tools",tool="fail",outcome="tool_error"\} 1/);
+  t.match(metrics, /outrigger_mcp_circuit_state\{server="tools"\} 0/);
+  t.match(JSON.parse(await page('/stats')), {
+    mcp: { address: listen, servers: [{ name: 'tools', state: 'closed' }] },
+  });
+  await waitUntil('the line is written', () => sidecar.logs().includes('"tool":"write"'));
+  t.match(
+    sidecar.logs(),
+    /"listener":"mcp","server":"tools","method":"tools\/call","tool":"write".*"task_id":"a-task"/,
+  );
+});
