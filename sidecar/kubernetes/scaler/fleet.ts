@@ -7,6 +7,8 @@
  */
 import { TypedError } from '../../errors/typed-error.ts';
 import { DeletionCosts } from './deletion-costs.ts';
+import { inTurns } from './in-turns.ts';
+import { type Member, Members, type Reading } from './members.ts';
 import { MergedDurations, quantileOf } from './merged-durations.ts';
 import { PageError } from './page-error.ts';
 import type { PodPage } from './pod-page.ts';
@@ -42,36 +44,19 @@ export interface RoundOutcome {
   readonly problems: readonly string[];
 }
 
-interface Member {
-  pod: Pod;
-  /** The last one that was right. */
-  page: PodPage | undefined;
-  readAtMs: number;
-  /** Whether its counters began after the fleet was first listed. */
-  readonly isNew: boolean;
-}
-
-interface Reading {
-  readonly member: Member;
-  readonly page: PodPage;
-}
-
 /** The longest window of a trigger. */
 const KEPT_MS = 600_000;
 /** A round this young is good enough for who asks. */
 const FRESH_MS = 2_000;
-/** What was known longer ago is no longer known. */
-const STALE_MS = 20_000;
 const AT_ONCE = 32;
 const WRITES_AT_ONCE = 8;
 
 export class Fleet {
   private readonly options: FleetOptions;
-  private readonly members = new Map<string, Member>();
+  private readonly members: Members;
   private readonly durations = new MergedDurations(KEPT_MS);
   private readonly provider = new ProviderBound();
   private readonly costs = new DeletionCosts();
-  private listedAtMs = Number.NEGATIVE_INFINITY;
   private endedAtMs = Number.NEGATIVE_INFINITY;
   private listProblem = '';
   private readProblem = '';
@@ -83,6 +68,7 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.options = options;
+    this.members = new Members(options.now);
   }
 
   /** Measures, unless the last round is young enough. Never rejects: what is not known the readings below say. */
@@ -97,7 +83,7 @@ export class Fleet {
 
   /** How many pods there are; undefined when that is not known. */
   get replicas(): number | undefined {
-    return this.options.now() - this.listedAtMs > STALE_MS ? undefined : this.members.size;
+    return this.members.isStale ? undefined : this.members.size;
   }
 
   /** Whether the work waits for the quota of the models' provider, as far as is known. */
@@ -117,7 +103,7 @@ export class Fleet {
       throw new FleetError('the pods are measured since a moment ago; ask again in some seconds');
     const { calls, hasOthers } = this.durations.within(windowMs, this.options.now(), this.bounds);
     const seconds = quantileOf(calls, 0.99);
-    if (seconds === undefined && !hasOthers) return this.activeCalls > 0 ? 'busy' : 0;
+    if (seconds === undefined && !hasOthers) return this.members.activeCalls > 0 ? 'busy' : 0;
     if (seconds === undefined || !Number.isFinite(seconds) || seconds <= 0)
       throw new FleetError(
         'the calls within the window were counted at other bounds than those of most pods; ask again after the window',
@@ -132,7 +118,7 @@ export class Fleet {
    */
   isActive(windowMs: number): boolean {
     if (this.known() === 0) return false;
-    return this.activeCalls > 0 || this.durations.hasAny(windowMs, this.options.now());
+    return this.members.activeCalls > 0 || this.durations.hasAny(windowMs, this.options.now());
   }
 
   /** The number of pods. @throws FleetError when too little is known of them */
@@ -141,65 +127,32 @@ export class Fleet {
     const where = `${this.options.selection.selector} of ${this.options.selection.namespace}`;
     if (replicas === undefined)
       throw new FleetError(this.listProblem || `the pods ${where} are not known yet`);
-    const read = [...this.fresh()].length;
-    const ready = [...this.members.values()].filter(({ pod }) => pod.isReady).length;
-    if (replicas > 0 && (read === 0 || read < ready / 2))
+    const read = this.members.known.length;
+    if (replicas > 0 && (read === 0 || read < this.members.ready / 2))
       throw new FleetError(
         `the metrics of ${read} of ${replicas} pods ${where} could be read${this.readProblem === '' ? '' : `: ${this.readProblem}`}`,
       );
     return replicas;
   }
 
-  private get activeCalls(): number {
-    let calls = 0;
-    for (const { activeCalls } of this.fresh()) calls += activeCalls;
-    return calls;
-  }
-
-  private *fresh(): Generator<PodPage> {
-    const sinceMs = this.options.now() - STALE_MS;
-    for (const { page, readAtMs } of this.members.values())
-      if (page !== undefined && readAtMs >= sinceMs) yield page;
-  }
-
   private async measureOnce(): Promise<void> {
     const problems: string[] = [];
     try {
-      this.enter(await this.options.pods.list(this.options.selection));
+      this.members.enter(await this.options.pods.list(this.options.selection));
       this.listProblem = '';
     } catch (error) {
       this.listProblem = (error as Error).message;
       problems.push(this.listProblem);
       // The pods that were there may be there still.
-      if (this.replicas === undefined) this.members.clear();
+      if (this.members.isStale) this.members.clear();
     }
     const { read, leftOut } = await this.readPages(problems);
     const costsWritten = this.options.writesCosts ? await this.writeCosts(problems) : 0;
     this.options.onRound({ pods: this.members.size, read, leftOut, costsWritten, problems });
   }
 
-  private enter(pods: readonly Pod[]): void {
-    const lastListedAtMs = this.listedAtMs;
-    const isFirst = lastListedAtMs === Number.NEGATIVE_INFINITY;
-    this.listedAtMs = this.options.now();
-    const there = new Set(pods.map(({ uid }) => uid));
-    for (const uid of this.members.keys()) if (!there.has(uid)) this.members.delete(uid);
-    for (const pod of pods) {
-      const member = this.members.get(pod.uid);
-      if (member === undefined)
-        this.members.set(pod.uid, {
-          pod,
-          page: undefined,
-          readAtMs: lastListedAtMs,
-          isNew: !isFirst,
-        });
-      else member.pod = pod;
-    }
-  }
-
   private async readPages(problems: string[]): Promise<{ read: number; leftOut: number }> {
     const atMs = this.options.now();
-    const members = [...this.members.values()].filter(({ pod }) => pod.ip !== '');
     const readings: Reading[] = [];
     let leftOut = 0;
     this.readProblem = '';
@@ -209,14 +162,14 @@ export class Fleet {
       this.readProblem = `pod ${pod.name}: ${causeOf(error)}`;
       problems.push(this.readProblem);
     };
-    await inTurns(members, AT_ONCE, async (member) => {
+    await inTurns(this.members.reachable, AT_ONCE, async (member) => {
       try {
         readings.push({ member, page: await this.options.scrape(member.pod) });
       } catch (error) {
         tell(member, error);
       }
     });
-    this.bounds = chosenBounds(this.votes(readings), this.bounds);
+    this.bounds = chosenBounds(this.members.boundsWith(readings), this.bounds);
     let read = 0;
     for (const reading of readings) {
       try {
@@ -227,19 +180,6 @@ export class Fleet {
       }
     }
     return { read, leftOut };
-  }
-
-  /** One for each pod: a pod whose page could not be read just now has that of its last one. */
-  private votes(readings: readonly Reading[]): Bounds[] {
-    const pages = new Map<string, PodPage>();
-    const sinceMs = this.options.now() - STALE_MS;
-    for (const [uid, { page, readAtMs }] of this.members)
-      if (page !== undefined && readAtMs >= sinceMs) pages.set(uid, page);
-    for (const { member, page } of readings) pages.set(member.pod.uid, page);
-    return [...pages.values()].flatMap((page) => {
-      const bounds = boundsOf(page);
-      return bounds === undefined ? [] : [bounds];
-    });
   }
 
   /** @throws PageError when the page does not fit those of the other pods, or the one before */
@@ -259,12 +199,11 @@ export class Fleet {
   }
 
   private async writeCosts(problems: string[]): Promise<number> {
-    const sinceMs = this.options.now() - STALE_MS;
-    const known = [...this.members.values()].flatMap(({ pod, page, readAtMs }) =>
-      page === undefined || readAtMs < sinceMs
-        ? []
-        : [{ uid: pod.uid, cost: pod.cost, isBusy: page.activeCalls > 0 }],
-    );
+    const known = this.members.known.map(({ pod, page }) => ({
+      uid: pod.uid,
+      cost: pod.cost,
+      isBusy: page.activeCalls > 0,
+    }));
     let written = 0;
     await inTurns(this.costs.due(this.options.now(), known), WRITES_AT_ONCE, async ({ uid, cost }) => {
       const member = this.members.get(uid);
@@ -278,15 +217,6 @@ export class Fleet {
     });
     return written;
   }
-}
-
-/** Does something for each, so many at a time. */
-async function inTurns<T>(all: readonly T[], atOnce: number, act: (one: T) => Promise<void>): Promise<void> {
-  const rest = all[Symbol.iterator]();
-  const worker = async (): Promise<void> => {
-    for (let next = rest.next(); next.done !== true; next = rest.next()) await act(next.value);
-  };
-  await Promise.all(Array.from({ length: Math.min(atOnce, all.length) }, worker));
 }
 
 function causeOf(error: unknown): string {
