@@ -211,3 +211,25 @@ t.test('Compose brings the tool runner behind a sidecar of its own', async (t) =
   t.equal(check.code, 0, check.output);
   t.match(check.output, /tools-agent:/);
 });
+
+t.test('Compose brings the LLM service, which alone has the key of the provider', async (t) => {
+  const { services } = parse(readFileSync(join(root, 'docker-compose.llm.yml'), 'utf8'), { merge: true });
+  const { services: all } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true });
+  const { llm, ...sidecars } = services;
+  const agents = Object.keys(all).filter((name) => /-agent(?:-2)?-sidecar$/.test(name));
+  t.strictSame(Object.keys(sidecars).sort(), agents.sort(), 'each agent asks it');
+  t.match(llm, { command: ['llm'], read_only: true, cap_drop: ['ALL'] });
+  const byDefault = (value: unknown): string => String(value).replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1');
+  for (const { environment } of [llm, ...Object.values<{ environment: object }>(sidecars)]) {
+    const env = Object.fromEntries(
+      Object.entries(environment).map(([key, value]) => [key, byDefault(value)]),
+    );
+    const check = await runProcess(t, node, [join(root, 'sidecar/main.ts'), 'check'], { env });
+    t.equal(check.code, 0, check.output);
+  }
+  const keys = Object.values<{ environment: { OPENAI_API_KEY: string } }>(sidecars).map(
+    ({ environment }) => environment.OPENAI_API_KEY,
+  );
+  t.strictSame([...new Set(keys)], [llm.environment.AGENTS_KEY]);
+  t.notMatch(keys.join(), /OPENAI_API_KEY/);
+});

@@ -109,6 +109,7 @@ t.test(
       'overlays/tools',
       'overlays/domains',
       'overlays/scaler',
+      'overlays/llm',
     ]) {
       const once = await inject(t, await build(t, path));
       made.set(`${path}-injected`, ownKinds(once));
@@ -119,7 +120,7 @@ t.test(
         const names = (spec.template.spec.initContainers ?? []).map(({ name }: KubernetesObject) => name);
         t.strictSame(
           names.filter((name: string) => name === 'outrigger').length,
-          metadata.name === 'provider' || metadata.name === 'outrigger-scaler' ? 0 : 1,
+          ['provider', 'outrigger-scaler', 'outrigger-llm'].includes(metadata.name) ? 0 : 1,
           `${path} ${metadata.name}`,
         );
       }
@@ -328,6 +329,54 @@ t.test(
       ['nats', 4222],
     ] as const)
       t.equal(allowed(of('NetworkPolicy', name))[0].ports[0].port, port, `${name} admits the scaler`);
+  },
+);
+
+t.test(
+  'the LLM service: two replicas, whose keys come from Secrets and reach only its pods',
+  { skip },
+  async (t) => {
+    const objects = objectsIn(await build(t, 'overlays/llm'));
+    const of = (kind: string, name: string) =>
+      objects.find((object) => object.kind === kind && object.metadata.name === name);
+    const { spec } = of('Deployment', 'outrigger-llm');
+    const selector = { 'app.kubernetes.io/name': 'outrigger-llm' };
+    t.equal(spec.replicas, 2);
+    t.match(of('PodDisruptionBudget', 'outrigger-llm').spec.selector.matchLabels, selector);
+    t.match(of('Service', 'outrigger-llm').spec, { selector, ports: [{ port: 15002, targetPort: 'llm' }] });
+    t.match(of('NetworkPolicy', 'outrigger-llm').spec.podSelector.matchLabels, selector);
+    const [container] = spec.template.spec.containers;
+    const port = (name: string) =>
+      container.ports.find((one: KubernetesObject) => one.name === name).containerPort;
+    t.strictSame([port('llm'), port('metrics'), port('health')], [15_002, 15_020, 15_021]);
+    const secretOf = (env: KubernetesObject[], name: string) =>
+      env.find((one) => one.name === name).valueFrom.secretKeyRef.name;
+    t.equal(secretOf(container.env, 'OPENAI_API_KEY'), 'openai');
+    for (const agent of ['research-agent', 'writing-agent', 'code-agent']) {
+      const { env } = of('Deployment', agent).spec.template.spec.containers[0];
+      t.equal(secretOf(env, 'OPENAI_API_KEY'), 'llm-callers', `${agent} has no key of the provider`);
+    }
+    t.notOk(objects.some(({ kind }) => kind === 'Secret'));
+    const admitted = JSON.stringify(of('NetworkPolicy', 'nats').spec.ingress);
+    t.match(admitted, /outrigger-llm/, 'the replicas reach the bus');
+    const configs = objects.filter(
+      ({ kind, metadata }) => kind === 'ConfigMap' && /^outrigger/.test(metadata.name),
+    );
+    t.equal(configs.length, 2);
+    for (const { metadata, data } of configs)
+      for (const [name, text] of Object.entries<string>(data)) {
+        const file = join(folder, name);
+        writeFileSync(file, text);
+        const { code, output } = await runProcess(t, process.execPath, [
+          join(root, 'sidecar/main.ts'),
+          'check',
+          '-c',
+          file,
+        ]);
+        t.equal(code, 0, `${metadata.name}: ${output}`);
+      }
+    const { volumes } = spec.template.spec;
+    t.ok(configs.some(({ metadata }) => metadata.name === volumes[0].configMap.name));
   },
 );
 
