@@ -11,6 +11,7 @@ import t, { type Test } from 'tap';
 import { startDataPlane } from '../scripts/harness/data-plane.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { LogUnavailableError } from '../sidecar/bus/log/log-errors.ts';
 import { readAgentHealthy } from '../sidecar/task/health-message.ts';
 import { bytesField } from '../sidecar/task/protobuf.ts';
 import {
@@ -498,7 +499,14 @@ t.test('who waits for a task whose file is moved away hears that, and not that i
   t.match(refused, moved);
   t.strictSame(refused.trailers.get('outrigger-reason'), ['bus_unavailable']);
   const again = scene.client.unary(taskRequest({ id: 'two' }), { path });
-  await (await scene.consumer.take()).answer({ answer: 'anew' });
+  // The consumer has a thread of its own, which may notice later.
+  const anew = await waitUntil('the consumer takes from the new file', () =>
+    scene.consumer.take().catch((error: unknown) => {
+      if (!(error instanceof LogUnavailableError)) throw error;
+      return undefined;
+    }),
+  );
+  await anew.answer({ answer: 'anew' });
   t.match(await again, { code: 0, response: Buffer.from('anew') });
 });
 
