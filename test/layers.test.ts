@@ -280,13 +280,14 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
   llm: {
     shared: [],
     kinds: ['shared'],
+    money: ['kinds', 'shared'],
     caller: ['kinds', 'shared'],
     service: ['shared'],
     limits: ['kinds', 'shared'],
     answer: ['kinds', 'shared'],
     request: ['service', 'caller', 'limits', 'kinds', 'shared'],
     relay: ['shared'],
-    provider: ['relay', 'request', 'answer', 'limits', 'service', 'caller', 'kinds', 'shared'],
+    provider: ['relay', 'request', 'answer', 'limits', 'service', 'caller', 'money', 'kinds', 'shared'],
     'web-socket': ['provider', 'relay', 'request', 'caller', 'kinds', 'shared'],
   },
 };

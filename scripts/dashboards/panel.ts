@@ -1,6 +1,6 @@
 // The parts of Grafana's dashboard model (schema 41) that our two dashboards use, and a flowing layout.
 
-type Unit = 'reqps' | 's' | 'percentunit' | 'short' | 'bytes' | 'cps' | 'none';
+type Unit = 'currencyUSD' | 'reqps' | 's' | 'percentunit' | 'short' | 'bytes' | 'cps' | 'none';
 
 interface Query {
   /** PromQL. `$service` is the dashboard's variable; `$__rate_interval` and `$__range` are Grafana's. */

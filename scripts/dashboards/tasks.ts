@@ -248,6 +248,20 @@ export const tasksDashboard: Dashboard = {
           ],
         },
         {
+          title: 'Cost by provider and model',
+          description: 'In USD an hour, by the list of prices. Models without a price are not in it.',
+          kind: 'timeseries',
+          unit: 'currencyUSD',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `3600 * sum by (upstream, model) (rate(outrigger_llm_cost_usd_total{${S}}${RATE}))`,
+              legend: '{{upstream}} {{model}}',
+            },
+          ],
+        },
+        {
           title: 'Duration of requests',
           description: 'With all attempts and waits; and the time to the first token of an attempt.',
           kind: 'timeseries',

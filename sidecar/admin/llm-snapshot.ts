@@ -3,10 +3,15 @@ import { redactUrl } from '../config/redact.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { ModelState } from '../llm/provider/model-state.ts';
 import type { Upstream } from '../llm/provider/upstream.ts';
+import { usdOf } from '../policy/token-budget.ts';
+import type { Spender } from '../telemetry/spenders.ts';
 import { llmCallers, llmModels } from './llm-models.ts';
 
 /** The models shown of an upstream; those that need attention come first. */
 const MAX_MODELS = 100;
+
+/** The names shown of those who spend most. */
+const MAX_SPENDERS = 10;
 
 /** An upstream without a request has no state yet, so its settings stand in. */
 export function llmSnapshot(sidecar: Sidecar) {
@@ -47,7 +52,15 @@ export function llmSnapshot(sidecar: Sidecar) {
       attempts: Object.fromEntries(pair.attempts),
       retries: pair.retries,
       tokens: { ...pair.tokens },
+      cost_usd: usdOf(sumOf(pair.costs.values())),
+      unpriced: pair.unpriced,
     })),
+    spending: {
+      prices_as_of: llm.egress?.prices.asOf ?? null,
+      prices_problem: llm.egress?.prices.problem ?? '',
+      callers: llm.stats.topCallers(MAX_SPENDERS).map(shownSpender),
+      tasks: llm.stats.tasks.top(MAX_SPENDERS).map(shownSpender),
+    },
   };
 }
 
@@ -75,6 +88,16 @@ export function shownModels(upstream: Upstream, nowMs: number): ModelState[] {
   const needsAttention = (state: ModelState): number =>
     state.outOfCredit !== undefined || state.restsUntilMs > nowMs ? 0 : 1;
   return states.sort((a, b) => needsAttention(a) - needsAttention(b)).slice(0, MAX_MODELS);
+}
+
+function shownSpender({ name, nanos }: Spender) {
+  return { name, usd: usdOf(nanos) };
+}
+
+function sumOf(values: Iterable<number>): number {
+  let sum = 0;
+  for (const value of values) sum += value;
+  return sum;
 }
 
 function least(values: readonly (number | null)[]): number | null {

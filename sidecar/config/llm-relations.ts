@@ -1,5 +1,6 @@
 /** Checks of the egress that span several settings. */
 import { providerKind } from '../llm/kinds/kinds.ts';
+import { pricesIn } from '../llm/money/price-book.ts';
 import { readAddress } from '../net/address.ts';
 import { reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
@@ -26,7 +27,23 @@ export function checkLlm({ llm }: FileConfig): Finding[] {
     const path = ['llm', 'retry', 'backoff', 'base'];
     findings.push(finding(path, 'is longer than max', 'raise max or lower base'));
   }
-  return [...findings, ...checkModels(llm.models, names)];
+  return [...findings, ...checkPrices(llm.prices_file), ...checkModels(llm.models, names)];
+}
+
+function checkPrices(file: string | null): Finding[] {
+  if (file === null) return [];
+  const path = ['llm', 'prices_file'];
+  const findings = checkFiles(['llm'], { prices_file: file }, ['prices_file'], 'a file of prices');
+  if (findings.length > 0) return findings;
+  try {
+    pricesIn(file);
+    return [];
+  } catch (error) {
+    const because = error instanceof Error ? error.message : String(error);
+    return [
+      finding(path, `can not be used: ${because}`, 'correct the file; `as_of` and `prices` are its keys'),
+    ];
+  }
 }
 
 function checkModels(models: FileConfig['llm']['models'], names: readonly string[]): Finding[] {

@@ -332,8 +332,9 @@ t.test(
       ['http://127.0.0.1:7000/v1', '127.0.0.1:7000'],
     ] as const) {
       const ours = await openRight(t, {
-        file: `llm: { listen: "${listen}" }`,
-        env: { ...key, OPENAI_BASE_URL: own },
+        // Beyond loopback it serves only callers that it knows.
+        file: `llm: { listen: "${listen}", callers: [{ name: a, key_env: OWN_KEY }] }`,
+        env: { ...key, OWN_KEY: 'sk-own-0123456789', OPENAI_BASE_URL: own },
       });
       t.equal(firstUrl(ours), 'https://api.openai.com/v1', 'not in circles');
       t.match(messages(ours), [/^info: OPENAI_BASE_URL .* our own llm\.listen/]);

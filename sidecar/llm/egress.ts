@@ -25,12 +25,13 @@ import { MinuteGate } from './limits/minute-gate.ts';
 import { PlaceGates } from './limits/place-gates.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
+import { PriceBook } from './money/price-book.ts';
 import { Affinity } from './provider/affinity.ts';
+import { upstreamsFor } from './provider/configured-upstreams.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
 import { answerModels, mergesModels } from './provider/model-list.ts';
 import { Routes } from './provider/routes.ts';
-import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
-import type { ConnectionTimes } from './relay/provider-connections.ts';
+import { awaitingOf, inOrder, type Upstream } from './provider/upstream.ts';
 import { BodyReader } from './request/body-reader.ts';
 import { decoderOf, readsEncoded } from './request/content-encoding.ts';
 import { askedBy } from './request/incoming-head.ts';
@@ -69,17 +70,14 @@ export class Egress {
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
     this.memory = new SharedMemory(bodyMemoryOf(settings.limits), clock);
-    const upstreams = inOrder(
-      settings.upstreams.map(
-        (one) => new Upstream(one, settings.circuitBreaker, connectionTimes(settings), environment),
-      ),
-    );
+    const upstreams = inOrder(upstreamsFor(settings, [], environment));
     this.context = {
       ...environment,
       settings,
       upstreams,
       routes: new Routes(upstreams, settings.models, environment.random),
       affinity: new Affinity(),
+      prices: new PriceBook(settings.pricesFile),
       gate: new MinuteGate(settings.limits, wheel, clock),
       places: new PlaceGates(settings, wheel, clock),
       clientRetries: new ClientRetries(),
@@ -92,6 +90,10 @@ export class Egress {
 
   get upstreams(): readonly Upstream[] {
     return this.context.upstreams;
+  }
+
+  get prices(): PriceBook {
+    return this.context.prices;
   }
 
   /** The number of requests that wait for the limits of a minute, for their turn at an upstream, or for memory. */
@@ -131,22 +133,12 @@ export class Egress {
   /** Applies new settings to new requests; an unchanged upstream keeps its state. */
   apply(settings: LlmSettings): void {
     const context = this.context;
-    const old = new Map(context.upstreams.map((upstream) => [upstream.name, upstream]));
-    const breaker = JSON.stringify(settings.circuitBreaker);
-    const upstreams = settings.upstreams.map((one) => {
-      const known = old.get(one.name);
-      const same = known?.isAt(one) === true && JSON.stringify(known.breaker.settings) === breaker;
-      const times = connectionTimes(settings);
-      if (known === undefined || !same) return new Upstream(one, settings.circuitBreaker, times, context);
-      known.settings = one;
-      known.connections.update(times);
-      old.delete(one.name);
-      return known;
-    });
-    context.upstreams = inOrder(upstreams);
+    const old = context.upstreams;
+    context.upstreams = inOrder(upstreamsFor(settings, old, context));
     context.routes = new Routes(context.upstreams, settings.models, context.random);
-    for (const upstream of old.values()) upstream.close();
+    for (const upstream of old) if (!context.upstreams.includes(upstream)) upstream.close();
     context.settings = settings;
+    context.prices.use(settings.pricesFile);
     this.door.known.apply(settings);
     context.gate.setLimits(settings.limits);
     context.places.apply(settings);
@@ -194,7 +186,7 @@ export class Egress {
       this.tunnels.turnAway(socket, 'forbidden', forbidden);
       return;
     }
-    if (requestBudget(webSocket, this.budgets, this.context.settings.limits.tokensPerTask) !== undefined) {
+    if (requestBudget(webSocket, this.budgets, this.context.settings.limits) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget; use HTTP";
       this.tunnels.turnAway(socket, 'forbidden', message);
       return;
@@ -316,8 +308,7 @@ export class Egress {
     receivedMs: number,
   ): RequestHead {
     const { ownerCalls, settings } = this.context;
-    const { tokensPerTask } = settings.limits;
-    return readHead(request, asked, client, receivedMs, ownerCalls, this.budgets, tokensPerTask);
+    return readHead(request, asked, client, receivedMs, ownerCalls, this.budgets, settings.limits);
   }
 
   private read(
@@ -384,9 +375,4 @@ export class Egress {
     this.context.places.close();
     for (const upstream of this.context.upstreams) upstream.close();
   }
-}
-
-function connectionTimes({ connections }: LlmSettings): ConnectionTimes {
-  const { maxAgeMs, dnsRefreshMs, pingAfterMs } = connections;
-  return { maxAgeMs, dnsRefreshMs, pingAfterMs };
 }

@@ -8,12 +8,14 @@
  *                  └── failed, and nothing is left to try ──────────────────────▶ gave_up
  */
 
+import type { Most } from '../policy/request-budget.ts';
 import { SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
 import type { KeylessSink } from './caller/keyless-sink.ts';
 import { traitsOf } from './kinds/operations.ts';
 import type { MinuteGate } from './limits/minute-gate.ts';
 import { Additions } from './provider/added-fields.ts';
 import type { Belonging } from './provider/affinity.ts';
+import { AttemptCost } from './provider/attempt-cost.ts';
 import { attemptOptions } from './provider/attempt-options.ts';
 import { statusOfEnd } from './provider/attempt-verdict.ts';
 import type { EgressContext } from './provider/egress-context.ts';
@@ -40,8 +42,11 @@ type AfterError = 'undecided' | 'again' | 'without_field';
 
 export type AfterAttempt = 'finished' | 'again' | 'gave_up';
 
-/** `breaker_open`: the upstream's breaker admits no attempt now. `no_tokens`: the task's budget has too few left. */
-export type Beginning = 'begun' | 'breaker_open' | 'no_tokens';
+/**
+ * `breaker_open`: the upstream's breaker admits no attempt now. `no_budget`: a budget of the request has too little left.
+ * `no_price`: its money is limited, and the model has no price.
+ */
+export type Beginning = 'begun' | 'breaker_open' | 'no_budget' | 'no_price';
 
 /** Receives what becomes of the attempts. */
 export interface AttemptsOwner {
@@ -57,7 +62,9 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
   readonly minuteTokens: number;
   count = 0;
   /** What the last attempt that did not begin would have needed of the budget. */
-  neededTokens = 0;
+  needed: Most = { tokens: 0, nanos: 0 };
+  /** The place without a price at which no attempt could begin. */
+  unpriced = '';
   /** Undefined while none runs. */
   running: ProviderAttempt | undefined = undefined;
   /** What the running or the last attempt takes of its upstream. */
@@ -127,22 +134,35 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const { upstream } = target;
     const admission = upstream.breaker.admit();
     if (admission === undefined) return 'breaker_open';
-    const changes = this.additions.changesFor(target, clock());
+    const model = target.modelFor(facts);
+    const cost = new AttemptCost(this.context.prices, upstream, model, this.context.wallClock());
+    const changes = this.additions.changesFor(target, clock(), cost.price);
     const mostOutput = outputBound(facts.operation, spending, changes, this.settings.limits);
-    const reservation = budget?.reserve(spending.inputTokens + mostOutput);
-    if (budget !== undefined && reservation === undefined) {
+    const nanos = cost.most(spending.inputTokens, mostOutput);
+    const isUnpriced = budget?.money !== undefined && nanos === undefined;
+    this.needed = { tokens: spending.inputTokens + mostOutput, nanos: nanos ?? 0 };
+    const reserved = isUnpriced ? undefined : budget?.reserve(this.needed);
+    if (budget !== undefined && reserved === undefined) {
       upstream.breaker.settle(admission, 'neutral');
       this.choice.untry(target);
-      this.neededTokens = spending.inputTokens + mostOutput;
-      return 'no_tokens';
+      if (!isUnpriced) return 'no_budget';
+      this.unpriced = `${upstream.name}/${model}`;
+      return 'no_price';
     }
     this.count++;
-    const model = target.modelFor(facts);
     const pair = stats.of(upstream.name, model);
     this.ledger.begin(pair);
     const state = this.choice.stateOf(target, clock());
-    this.held = new UpstreamHold(target, state, admission, reservation, pair, this.minuteTokens, clock());
-    const relayed = upstreamRequest(request, target, changes, reservation?.tokens);
+    this.held = new UpstreamHold(
+      target,
+      state,
+      admission,
+      { reserved, cost },
+      pair,
+      this.minuteTokens,
+      clock(),
+    );
+    const relayed = upstreamRequest(request, target, changes, reserved?.tokens?.tokens);
     this.sink.keys = upstream.keys;
     this.observer?.onAttempt(attemptInfo(upstream, this.count, model, relayed.headers));
     const maxOutputEvents = budget === undefined ? Number.POSITIVE_INFINITY : mostOutput;
@@ -282,8 +302,9 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const held = this.held!;
     this.running = undefined;
     held.end(this.request, end, cancelled, this.context.clock());
-    const { reservation, pair } = held;
-    this.ledger.settle(end, cancelled, { budget: this.request.budget, reservation, pair });
+    const { account, pair } = held;
+    const { budget, client } = this.request;
+    this.ledger.settle(end, cancelled, { ...account, budget, pair, caller: client?.name ?? '' });
     this.observer?.onAttemptEnd(end.failure, statusOfEnd(end));
   }
 }

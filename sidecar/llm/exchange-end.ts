@@ -26,6 +26,7 @@ export function settleExchange({ clientRetries, clock, stats }: EgressContext, e
   const { facts, retryCount } = request;
   request.ownerCall?.spend?.(ledger.usedTokens);
   request.visit?.settle(ledger.usedTokens);
+  stats.tasks.add(request.taskId, ledger.nanos ?? 0);
   notifyOwner(request, outcome, {
     reason,
     refusal: ended.refusal,

@@ -199,9 +199,13 @@ export class Exchange extends Timer implements AttemptsOwner {
       case 'breaker_open':
         this.goOnElsewhere();
         return;
-      case 'no_tokens':
+      case 'no_budget':
         this.lines.endAttempt(undefined);
-        this.fetchTokens();
+        this.fetchBudget();
+        return;
+      case 'no_price':
+        this.lines.endAttempt(undefined);
+        this.refuseForPrice();
         return;
       default:
         beginning satisfies never;
@@ -209,12 +213,12 @@ export class Exchange extends Timer implements AttemptsOwner {
   }
 
   /** Gets more of a budget that replicas share, or refuses. */
-  private fetchTokens(): void {
+  private fetchBudget(): void {
     const { budget } = this.request;
-    const needed = this.attempts.neededTokens;
+    const needed = this.attempts.needed;
     const fetching = this.fetches++ < MAX_FETCHES ? budget?.fetch?.(needed) : undefined;
     if (fetching === undefined) {
-      this.refuseForTokens();
+      this.refuseForBudget();
       return;
     }
     this.become('fetching');
@@ -225,7 +229,7 @@ export class Exchange extends Timer implements AttemptsOwner {
       this.context.wheel.cancel(this);
       this.become('choosing');
       if (fetched === 'more') this.goOn();
-      else if (fetched === 'none') this.refuseForTokens();
+      else if (fetched === 'none') this.refuseForBudget();
       else
         this.refuse('limits_unavailable', BUS_AWAY, 'over_budget', {
           retryAfterMs: BUS_AGAIN_MS,
@@ -234,8 +238,14 @@ export class Exchange extends Timer implements AttemptsOwner {
     });
   }
 
-  private refuseForTokens(): void {
-    const shortage = this.request.budget?.shortage(this.attempts.neededTokens);
+  /** Other places may have a price, but a budget must not lead to another model than the operator's first choice. */
+  private refuseForPrice(): void {
+    const message = `the money of the request is limited, and ${this.attempts.unpriced} has no price; add one to llm.prices_file`;
+    this.refuse('no_price', message, 'over_budget');
+  }
+
+  private refuseForBudget(): void {
+    const shortage = this.request.budget?.shortage(this.attempts.needed);
     this.refuse('budget_exhausted', shortage?.message ?? '', 'over_budget', {
       retryAfterMs: shortage?.againMs,
     });

@@ -167,6 +167,7 @@ export class JournaledExchange {
       outputTokens: 0,
       wastedTokens: 0,
       tokensAreExact: true,
+      costNanos: 0,
       firstByteMs: durationMs,
       durationMs,
     });

@@ -11,6 +11,7 @@ import type {
   LlmRequestInfo,
   LlmRequestObserver,
 } from '../llm/shared/request-observer.ts';
+import { usdOf } from '../policy/token-budget.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** One line a request, when `log.access` is on. */
@@ -48,6 +49,7 @@ export class LlmAccessLog implements LlmObserver {
       output_tokens: record.outputTokens,
       wasted_tokens: record.wastedTokens === 0 ? undefined : record.wastedTokens,
       tokens_are_exact: record.tokensAreExact,
+      cost_usd: record.costNanos === undefined ? 'unknown' : usdOf(record.costNanos),
       task_id: info.taskId === '' ? undefined : info.taskId,
       caller: info.client === '' ? undefined : info.client,
     });

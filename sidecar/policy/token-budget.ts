@@ -1,5 +1,5 @@
 /**
- * Bounds the tokens that a task may use. Pure.
+ * Bounds the tokens that a task may use, or its money in nano-dollars. Pure.
  *
  * Before a request is sent, the most that it may use is reserved; when it has ended, its real use replaces the
  * reservation. So any number of concurrent requests can't use more than the total:
@@ -92,10 +92,38 @@ export class TokenBudget implements TokenSource {
 
   shortage(tokens: number): Shortage | undefined {
     const { left } = this;
-    if (tokens <= left) return undefined;
-    const message = `the task has ${left} tokens left, and the request may use more; ask for fewer tokens`;
-    return { message, againMs: undefined };
+    return tokens <= left ? undefined : { message: this.describe(left), againMs: undefined };
   }
+
+  protected describe(left: number): string {
+    return `the task has ${left} tokens left, and the request may use more; ask for fewer tokens`;
+  }
+}
+
+/** The money of a task, in nano-dollars. */
+export class MoneyBudget extends TokenBudget {
+  protected override describe(left: number): string {
+    return `the task has ${showUsd(left)} left, and the request may cost more; ask for fewer tokens`;
+  }
+}
+
+const NANOS_PER_USD = 1_000_000_000;
+
+/** Returns an amount of USD as nano-dollars. */
+export function nanosOf(usd: number): number {
+  return Math.round(usd * NANOS_PER_USD);
+}
+
+/** Returns nano-dollars as USD. */
+export function usdOf(nanos: number): number {
+  return nanos / NANOS_PER_USD;
+}
+
+/** Shows an amount to people, with all digits of a cent that matter. */
+export function showUsd(nanos: number): string {
+  return `${usdOf(nanos)
+    .toFixed(6)
+    .replace(/0{1,4}$/, '')} USD`;
 }
 
 interface JointReservation extends Reservation {

@@ -176,6 +176,17 @@ export function integer(min: number, max: number) {
   );
 }
 
+/** An amount of money in USD. */
+export function dollars() {
+  return shared('dollars', () =>
+    z
+      .number()
+      .min(0)
+      .max(1_000_000)
+      .register(kinds, { form: 'an amount of USD such as 12.5, up to 1000000' }),
+  );
+}
+
 export function percent() {
   return shared('percent', () =>
     z.number().check(z.gte(0), z.lte(100)).register(kinds, { form: 'a number from 0 to 100' }),

@@ -3,12 +3,16 @@
  * here, because a caller chooses the name of the model.
  */
 import { Durations, LLM_BUCKETS } from './durations.ts';
+import { type Spender, Spenders } from './spenders.ts';
 
 /** The pairs of upstream and model beyond this number share one count. */
 const MAX_PAIRS = 100;
 /** The places for pairs that no upstream has answered yet: invented models must not take the places of real ones. */
 const MAX_UNANSWERED_PAIRS = 50;
 export const OTHER_MODEL = '_OTHER';
+/** The callers of one model beyond this number share one sum. */
+const MAX_CALLERS = 1_000;
+const OTHER_CALLER = '_OTHER';
 /** For requests that reached no upstream. */
 export const NO_UPSTREAM = '';
 
@@ -72,6 +76,10 @@ export class LlmPairStats {
   readonly attempts = new Map<string, number>();
   readonly tokens: Record<LlmTokenType, number> = { input: 0, output: 0, wasted: 0 };
   retries = 0;
+  /** The cost, in nano-dollars, by the caller of the service; '' beside an agent. */
+  readonly costs = new Map<string, number>();
+  /** Attempts whose cost is unknown, because their model has no price. */
+  unpriced = 0;
   /** Until the first byte of content in the answer. */
   readonly firstToken = new Durations(LLM_BUCKETS);
   readonly duration = new Durations(LLM_BUCKETS);
@@ -81,6 +89,15 @@ export class LlmPairStats {
   constructor(upstream: string, model: string) {
     this.upstream = upstream;
     this.model = model;
+  }
+
+  /** @param nanos undefined for an attempt whose model has no price */
+  countCost(caller: string, nanos: number | undefined): void {
+    if (nanos === undefined) this.unpriced++;
+    else if (nanos > 0) {
+      const key = this.costs.has(caller) || this.costs.size < MAX_CALLERS ? caller : OTHER_CALLER;
+      this.costs.set(key, (this.costs.get(key) ?? 0) + nanos);
+    }
   }
 
   /** @param outcome `success`, or why the attempt failed */
@@ -96,6 +113,8 @@ export class LlmStats {
   /** Open WebSockets. */
   webSockets = 0;
   readonly pairs = new Map<string, LlmPairStats>();
+  /** The tasks that have spent most. */
+  readonly tasks = new Spenders();
   private unanswered = 0;
   /** Names of upstreams, and their pairs where a model is configured; undefined before `configure`. */
   private upstreams: ReadonlySet<string> | undefined = undefined;
@@ -111,6 +130,14 @@ export class LlmStats {
   *shown(): Generator<LlmPairStats> {
     for (const pair of this.pairs.values())
       if (pair.upstream === NO_UPSTREAM || this.upstreams?.has(pair.upstream) !== false) yield pair;
+  }
+
+  /** The callers of the service that have spent most, first. */
+  topCallers(count: number): readonly Spender[] {
+    const callers = new Spenders();
+    for (const { costs } of this.pairs.values())
+      for (const [caller, nanos] of costs) callers.add(caller, nanos);
+    return callers.top(count);
   }
 
   /** A request was refused before any upstream was chosen. */

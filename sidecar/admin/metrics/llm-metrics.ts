@@ -1,5 +1,6 @@
 /** Metrics of the LLM egress, from its counts. */
 
+import { usdOf } from '../../policy/token-budget.ts';
 import { type Durations, LLM_BUCKETS } from '../../telemetry/durations.ts';
 import {
   LLM_ATTEMPTS,
@@ -44,6 +45,7 @@ export interface MeasuredLlm {
 /** For requests refused before an upstream was chosen. */
 const NOBODY = { upstream: NO_UPSTREAM, model: '' };
 const LAYOUT = new HistogramLayout(LLM_BUCKETS);
+const NO_COSTS: ReadonlyMap<string, number> = new Map([['', 0]]);
 
 export function addLlm(
   add: AddMetric,
@@ -104,6 +106,20 @@ export function addLlm(
     'outrigger_llm_tokens_total',
     'Tokens: input and output of complete answers, and wasted tokens of answers that no caller received completely.',
     perPair(({ tokens }) => Object.entries(tokens).map(([type, count]) => [{ type }, count])),
+  );
+  add(
+    'counter',
+    'outrigger_llm_cost_usd_total',
+    'What requests have cost by the list of prices, in USD; caller is the caller of the service, and empty beside an agent.',
+    perPair(({ costs }) =>
+      Array.from(costs.size === 0 ? NO_COSTS : costs, ([caller, nanos]) => [{ caller }, usdOf(nanos)]),
+    ),
+  );
+  add(
+    'counter',
+    'outrigger_llm_unpriced_total',
+    'Attempts whose cost is unknown, because the list of prices does not have their model or their service tier.',
+    perPair(({ unpriced }) => [[{}, unpriced]]),
   );
   const histogram = (durations: (pair: LlmPairStats) => Durations) =>
     function* (): Generator<Sample> {

@@ -13,6 +13,7 @@ export type RefusalReason =
   | 'throttled'
   | 'rate_limited'
   | 'limits_unavailable'
+  | 'no_price'
   | 'unauthorized'
   | 'overloaded'
   | 'no_route'
@@ -43,6 +44,7 @@ const STATUS: Readonly<Record<RefusalReason, number>> = {
   throttled: 429,
   rate_limited: 429,
   limits_unavailable: 503,
+  no_price: 403,
   unauthorized: 401,
   overloaded: 503,
   no_route: 404,

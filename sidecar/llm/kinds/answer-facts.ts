@@ -36,6 +36,8 @@ export interface AnswerFacts {
   model: string | undefined;
   id: string | undefined;
   finishReason: string | undefined;
+  /** The provider's name for the service tier that served it, in lower case; undefined where the answer names none. */
+  serviceTier: string | undefined;
   /** The error that stands in place of the answer, or after a part of it. */
   error: AnswerError | undefined;
 }
@@ -47,6 +49,7 @@ export function noFacts(): AnswerFacts {
     model: undefined,
     id: undefined,
     finishReason: undefined,
+    serviceTier: undefined,
     error: undefined,
   };
 }
@@ -63,6 +66,11 @@ export function joined(text: string | undefined, part: unknown): string | undefi
 }
 
 const MAX_NAME = 256;
+
+/** Notes the service tier that an answer, or its usage, names. */
+export function noteTier(facts: AnswerFacts, tier: unknown): void {
+  if (typeof tier === 'string') facts.serviceTier = tier.slice(0, MAX_NAME).toLowerCase();
+}
 
 /** Notes the model and the id that an answer names. */
 export function noteNames(facts: AnswerFacts, model: unknown, id: unknown): void {

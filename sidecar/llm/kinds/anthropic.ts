@@ -10,7 +10,7 @@
  */
 import { isObject, type JsonObject } from '../../node/json.ts';
 import type { Operation } from '../shared/operation.ts';
-import { type AnswerFacts, count, noteNames, type Usage } from './answer-facts.ts';
+import { type AnswerFacts, count, noteNames, noteTier, type Usage } from './answer-facts.ts';
 import {
   dialect,
   generating,
@@ -38,16 +38,22 @@ function read(value: JsonObject, facts: AnswerFacts): string | undefined {
     // The beginning tells the input; the output of it is a placeholder.
     facts.earlyUsage = usageOf(message['usage'], undefined);
     noteNames(facts, message['model'], message['id']);
+    noteTierOf(facts, message['usage']);
     return undefined;
   }
   facts.usage = usageOf(value['usage'], facts.earlyUsage) ?? facts.usage;
   noteNames(facts, value['model'], value['id']);
+  noteTierOf(facts, value['usage']);
   if (typeof value['stop_reason'] === 'string') facts.finishReason = value['stop_reason'];
   const delta = value['delta'];
   if (!isObject(delta)) return undefined;
   if (typeof delta['stop_reason'] === 'string') facts.finishReason = delta['stop_reason'];
   const text = delta['text'] ?? delta['thinking'] ?? delta['partial_json'];
   return typeof text === 'string' ? text : undefined;
+}
+
+function noteTierOf(facts: AnswerFacts, usage: unknown): void {
+  if (isObject(usage)) noteTier(facts, usage['service_tier']);
 }
 
 /**

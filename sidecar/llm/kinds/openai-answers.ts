@@ -1,11 +1,12 @@
 /** Reads the answers of OpenAI's API: chat and legacy completions, and Responses. Pure. */
 import { isObject, type JsonObject } from '../../node/json.ts';
-import { type AnswerFacts, count, joined, noteNames, type Usage } from './answer-facts.ts';
+import { type AnswerFacts, count, joined, noteNames, noteTier, type Usage } from './answer-facts.ts';
 
 /** Reads an answer, or an event, of chat or legacy completions. */
 export function readChoices(value: JsonObject, facts: AnswerFacts): string | undefined {
   facts.usage = usageOf(value['usage']) ?? facts.usage;
   noteNames(facts, value['model'], value['id']);
+  noteTier(facts, value['service_tier']);
   const choices = value['choices'];
   if (!Array.isArray(choices)) return undefined;
   let text: string | undefined;
@@ -28,6 +29,7 @@ export function readResponse(value: JsonObject, facts: AnswerFacts): string | un
   const response = isObject(inner) ? inner : value;
   facts.usage = usageOf(response['usage']) ?? facts.usage;
   noteNames(facts, response['model'], response['id']);
+  noteTier(facts, response['service_tier']);
   if (typeof response['status'] === 'string' && response !== value) facts.finishReason = response['status'];
   const delta = value['delta'];
   return typeof delta === 'string' ? delta : undefined;

@@ -76,11 +76,16 @@ export const OPENAI_API: ProviderApi = {
   name: 'openai',
   title: "OpenAI's API",
   operations: {
-    chat: { ...COMPLETIONS, maxOutputFields: ['max_completion_tokens', 'max_tokens'] },
+    chat: {
+      ...COMPLETIONS,
+      maxOutputFields: ['max_completion_tokens', 'max_tokens'],
+      unseenFields: ['web_search_options'],
+    },
     completions: { ...COMPLETIONS, maxOutputFields: ['max_tokens'] },
     responses: {
       ...generating(readResponse),
       maxOutputFields: ['max_output_tokens'],
+      unseenFields: ['previous_response_id', 'conversation', 'prompt'],
       events: RESPONSES,
     },
     embeddings: { ...DATA, isCounted: true },

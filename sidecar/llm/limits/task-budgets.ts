@@ -1,6 +1,8 @@
 /** Finds the token budgets that a request draws on: the budget of its inbound call, and the budget of its task. */
 import {
   JointBudget,
+  MoneyBudget,
+  nanosOf,
   parseTokenBudget,
   TOKEN_BUDGET_HEADER,
   TokenBudget,
@@ -24,6 +26,7 @@ export function taskKey(ownerCall: OwnerCall | undefined, task: string): string 
 export class TaskBudgets {
   /** In the order of their last use. */
   private readonly budgets = new Map<string, TokenBudget>();
+  private readonly money = new Map<string, TokenBudget>();
 
   get size(): number {
     return this.budgets.size;
@@ -51,25 +54,35 @@ export class TaskBudgets {
     return ofCall === undefined ? ofTask : new JointBudget(ofCall, ofTask);
   }
 
+  /** Returns the money of a task, in nano-dollars; undefined without a limit. @param usdPerTask 0 is none */
+  moneyOf(key: string, usdPerTask: number): TokenSource | undefined {
+    if (usdPerTask === 0) return undefined;
+    return kept(this.money, key, () => new MoneyBudget(nanosOf(usdPerTask)));
+  }
+
   /**
    * @param key '' for a request that names no task: it has a budget of its own
    * @param total the budget of a new task
    */
   of(key: string, total: number): TokenBudget {
-    if (key === '') return new TokenBudget(total);
-    const budget = this.budgets.get(key) ?? new TokenBudget(total);
-    this.budgets.delete(key);
-    this.budgets.set(key, budget);
-    if (this.budgets.size > MAX_TASKS) this.forgetOne();
-    return budget;
+    return kept(this.budgets, key, () => new TokenBudget(total));
   }
+}
 
-  /** Keeps a budget that is in use: a new one would begin full. */
-  private forgetOne(): void {
-    for (const [key, budget] of this.budgets) {
-      if (budget.reserved > 0) continue;
-      this.budgets.delete(key);
-      return;
-    }
+function kept(budgets: Map<string, TokenBudget>, key: string, make: () => TokenBudget): TokenBudget {
+  if (key === '') return make();
+  const budget = budgets.get(key) ?? make();
+  budgets.delete(key);
+  budgets.set(key, budget);
+  if (budgets.size > MAX_TASKS) forgetOne(budgets);
+  return budget;
+}
+
+/** Keeps a budget that is in use: a new one would begin full. */
+function forgetOne(budgets: Map<string, TokenBudget>): void {
+  for (const [key, budget] of budgets) {
+    if (budget.reserved > 0) continue;
+    budgets.delete(key);
+    return;
   }
 }

@@ -4,7 +4,9 @@
  * the refused request.
  */
 
+import type { RequestBudget } from '../../policy/request-budget.ts';
 import { traitsOf } from '../kinds/operations.ts';
+import { affordableOutput, type ModelPrice } from '../money/cost.ts';
 import { withTopLevel } from '../request/json-edit.ts';
 import { JsonScan } from '../request/json-scan.ts';
 import type { ModelRequest } from '../request/model-request.ts';
@@ -45,7 +47,7 @@ export class Additions {
   }
 
   /** Returns the changes that bound a request's tokens and make them countable. */
-  changesFor(target: Target, nowMs: number): RequestChanges {
+  changesFor(target: Target, nowMs: number, price: ModelPrice | undefined): RequestChanges {
     const { upstream } = target;
     const { facts, budget, spending } = this.request;
     const { streamUsage, limits } = this.settings;
@@ -57,7 +59,7 @@ export class Additions {
     let bounded: readonly string[] = [];
     const isBounded = spending.outputTokens > 0 && spending.unbounded.length === 0;
     if (budget !== undefined && !isBounded && maxOutputFields.length > 0) {
-      const left = Math.floor((budget.left - spending.inputTokens) / spending.choices);
+      const left = Math.floor(affordedOutput(budget, spending.inputTokens, price) / spending.choices);
       maxOutputTokens = spending.outputTokens || Math.max(0, Math.min(limits.defaultOutputTokens, left));
       bounded = spending.unbounded;
       if (bounded.length === 0)
@@ -97,6 +99,17 @@ export class Additions {
     if (askUsage && this.request.facts.streamOptions === undefined) added.push('stream_options');
     return added;
   }
+}
+
+/** Returns how many tokens of output a budget has room for, in tokens and in money. */
+function affordedOutput(
+  { tokens, money }: RequestBudget,
+  inputTokens: number,
+  price: ModelPrice | undefined,
+): number {
+  const left = tokens === undefined ? Number.MAX_SAFE_INTEGER : tokens.left - inputTokens;
+  if (money === undefined || price === undefined) return left;
+  return Math.min(left, affordableOutput(price, inputTokens, money.left));
 }
 
 /** The name of a field in the object that it stands in. */

@@ -6,6 +6,7 @@ import type { LlmStats } from '../../telemetry/llm-stats.ts';
 import type { ClientRetries } from '../caller/client-retries.ts';
 import type { MinuteGate } from '../limits/minute-gate.ts';
 import type { PlaceGates } from '../limits/place-gates.ts';
+import type { PriceBook } from '../money/price-book.ts';
 import type { Lookup } from '../relay/address-watch.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
 import type { OwnerCalls } from '../shared/owner-call.ts';
@@ -42,6 +43,7 @@ export interface EgressContext extends EgressEnvironment {
   /** Where requests may go; of the upstreams and the settings. */
   routes: Routes;
   readonly affinity: Affinity;
+  readonly prices: PriceBook;
   readonly gate: MinuteGate;
   /** The limits of upstreams and of rules for models. */
   readonly places: PlaceGates;

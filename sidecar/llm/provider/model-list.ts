@@ -32,6 +32,7 @@ const NO_TOKENS = {
   outputTokens: 0,
   wastedTokens: 0,
   tokensAreExact: true,
+  costNanos: 0,
   firstByteMs: 0,
 } as const;
 

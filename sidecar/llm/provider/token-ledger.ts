@@ -1,17 +1,25 @@
-/** Adds up the tokens of one request over all its attempts, and settles them with the task's budget. */
-import type { Reservation, TokenSource } from '../../policy/token-budget.ts';
+/** Adds up the tokens and the cost of one request over all its attempts, and settles them with its budget. */
+import type { RequestBudget, Reserved } from '../../policy/request-budget.ts';
 import type { LlmPairStats } from '../../telemetry/llm-stats.ts';
 import type { RequestFacts } from '../request/request-facts.ts';
+import type { Operation } from '../shared/operation.ts';
 import type { LlmRecord } from '../shared/request-observer.ts';
-import { reasonOf, statusOfEnd, tokensUsed } from './attempt-verdict.ts';
+import type { AttemptCost } from './attempt-cost.ts';
+import { reasonOf, statusOfEnd, type TokensUsed, tokensUsed } from './attempt-verdict.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
 
 /** The accounts that an attempt's tokens go to. */
 export interface Accounts {
-  readonly budget: TokenSource | undefined;
-  readonly reservation: Reservation | undefined;
+  readonly budget: RequestBudget | undefined;
+  readonly reserved: Reserved | undefined;
+  readonly cost: AttemptCost;
   readonly pair: LlmPairStats;
+  /** The caller of the service that pays; '' beside an agent. */
+  readonly caller: string;
 }
+
+/** Providers charge for these, and count no tokens in some of their answers. */
+const COSTS_UNCOUNTED: ReadonlySet<Operation> = new Set<Operation>(['images', 'audio', 'realtime']);
 
 export class TokenLedger {
   private readonly facts: RequestFacts;
@@ -19,6 +27,8 @@ export class TokenLedger {
   last: ProviderAttemptEnd | undefined = undefined;
   /** The tokens of all attempts together. */
   usedTokens = 0;
+  /** The cost of all attempts together, in nano-dollars; undefined once one had no price. */
+  nanos: number | undefined = 0;
   private isBegun = false;
   private input = 0;
   private output = 0;
@@ -35,13 +45,22 @@ export class TokenLedger {
     this.isBegun = true;
   }
 
-  settle(end: ProviderAttemptEnd, cancelled: boolean, { budget, reservation, pair }: Accounts): void {
+  settle(end: ProviderAttemptEnd, cancelled: boolean, accounts: Accounts): void {
+    const { budget, reserved, cost, pair, caller } = accounts;
     this.last = end;
-    const { input, output, exact } = tokensUsed(end, this.facts, cancelled);
+    const used = tokensUsed(end, this.facts, cancelled);
+    const { input, output, exact } = used;
+    const nanos = this.costOf(end, used, cost);
+    this.nanos = this.nanos === undefined || nanos === undefined ? undefined : this.nanos + nanos;
+    pair.countCost(caller, nanos);
     this.usedTokens += input + output;
     this.exact &&= exact;
     // An unknown number counts as the whole reservation, so that a budget is never overspent.
-    if (reservation !== undefined) budget?.settle(reservation, exact ? input + output : reservation.tokens);
+    if (reserved !== undefined)
+      budget?.settle(reserved, {
+        tokens: exact ? input + output : undefined,
+        nanos: exact ? nanos : undefined,
+      });
     if (end.failure === undefined && !cancelled) {
       pair.tokens.input += input;
       pair.tokens.output += output;
@@ -55,6 +74,16 @@ export class TokenLedger {
     if (end.firstByteMs > 0 && statusOfEnd(end) < 400) pair.firstToken.record(end.firstByteMs / 1000);
   }
 
+  /** Pictures cost by their number where the answer counts no tokens; other answers without a count have an unknown cost. */
+  private costOf(end: ProviderAttemptEnd, used: TokensUsed, cost: AttemptCost): number | undefined {
+    const { operation, choices } = this.facts;
+    const isUncounted = end.facts.usage === undefined && COSTS_UNCOUNTED.has(operation);
+    if (!isUncounted || end.failure !== undefined || end.status >= 400) return cost.of(end, used, 0);
+    return operation === 'images' && (cost.price?.imageNanos ?? 0) > 0
+      ? cost.of(end, used, choices)
+      : undefined;
+  }
+
   record(): Pick<
     LlmRecord,
     | 'responseModel'
@@ -64,6 +93,7 @@ export class TokenLedger {
     | 'outputTokens'
     | 'wastedTokens'
     | 'tokensAreExact'
+    | 'costNanos'
     | 'firstByteMs'
   > {
     const facts = this.last?.facts;
@@ -75,6 +105,7 @@ export class TokenLedger {
       outputTokens: this.output,
       wastedTokens: this.wasted,
       tokensAreExact: this.exact,
+      costNanos: this.nanos,
       firstByteMs: this.last?.firstByteMs ?? 0,
     };
   }

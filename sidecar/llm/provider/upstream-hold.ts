@@ -2,13 +2,14 @@
  * Holds what one attempt takes of its upstream until the attempt ends: a place in the breaker, in the learned limits and in
  * the records.
  */
-import type { Reservation } from '../../policy/token-budget.ts';
+import type { Reserved } from '../../policy/request-budget.ts';
 import type { Outcome } from '../../policy/verdicts.ts';
 import type { LlmPairStats } from '../../telemetry/llm-stats.ts';
 import type { ModelRequest } from '../request/model-request.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { LlmRetrySettings } from '../shared/llm-settings.ts';
 import type { ProviderFailure } from '../shared/provider-failure.ts';
+import type { AttemptCost } from './attempt-cost.ts';
 import { kindOfEnd, reasonOf, verdictOnUpstream } from './attempt-verdict.ts';
 import type { ModelState } from './model-state.ts';
 import { describeAttempt } from './notify-owner.ts';
@@ -19,12 +20,18 @@ import type { Target } from './target.ts';
 import type { Upstream } from './upstream.ts';
 import type { UpstreamAdmission } from './upstream-breaker.ts';
 
+/** What the attempt has taken of its request's budget, and its price. */
+interface HeldAccount {
+  readonly reserved: Reserved | undefined;
+  readonly cost: AttemptCost;
+}
+
 export class UpstreamHold {
   readonly target: Target;
   readonly upstream: Upstream;
   readonly model: ModelState;
   readonly admission: UpstreamAdmission;
-  readonly reservation: Reservation | undefined;
+  readonly account: HeldAccount;
   readonly pair: LlmPairStats;
   readonly startedMs: number;
   private readonly record: ProviderRecord;
@@ -38,7 +45,7 @@ export class UpstreamHold {
     target: Target,
     model: ModelState,
     admission: UpstreamAdmission,
-    reservation: Reservation | undefined,
+    account: HeldAccount,
     pair: LlmPairStats,
     tokens: number,
     nowMs: number,
@@ -48,7 +55,7 @@ export class UpstreamHold {
     this.upstream = upstream;
     this.model = model;
     this.admission = admission;
-    this.reservation = reservation;
+    this.account = account;
     this.pair = pair;
     this.tokens = tokens;
     this.startedMs = nowMs;

@@ -27,6 +27,7 @@ import {
 } from './json-bytes.ts';
 import { type JsonField, JsonFields } from './json-fields.ts';
 import { JsonParts } from './json-parts.ts';
+import { isProviderToolKey, isProviderToolType } from './provider-tools.ts';
 
 /** A wanted key is shorter, with every character of it escaped. */
 const MAX_KEY = 256;
@@ -36,6 +37,9 @@ const MAX_TYPE = 32;
 const MAX_DEPTH = 65_536;
 /** The scan looks at so many bytes of a string one by one, before it searches for the end. */
 const STEPPED_BYTES = 24;
+
+/** A tool stands in the list `tools` of the request. */
+const TOOL_DEPTH = 3;
 
 // States as numbers, because the scan compares them once a byte.
 const FIRST = 0;
@@ -55,6 +59,8 @@ export class JsonScan {
   openEnd = -1;
   /** Only a lenient reader takes the text for JSON: it has a byte order mark, or a value such as NaN. */
   isLenient = false;
+  /** A tool that the provider runs itself, at a price of its own; undefined without one. */
+  providerTool: string | undefined = undefined;
   /** Counts the bytes that are certainly no text; undefined where no budget needs them. */
   readonly data: DataParts | undefined;
   private readonly partTypes: ReadonlySet<string>;
@@ -294,13 +300,18 @@ export class JsonScan {
       this.isType = text === 'type' && depth > 1;
       if (depth === 1) {
         if (!this.kept.name(text)) this.state = BROKEN;
-      } else if (text !== undefined) this.data?.key(depth, Buffer.from(text, 'latin1'), 0, text.length);
+      } else if (text !== undefined) {
+        this.data?.key(depth, Buffer.from(text, 'latin1'), 0, text.length);
+        if (depth === TOOL_DEPTH && isProviderToolKey(text)) this.providerTool ??= text;
+      }
       return;
     }
     if (this.isType && text !== undefined && this.partTypes.has(text) && depth <= MAX_PART_DEPTH) {
       this.partCounts.mark(depth);
       this.data?.type(depth, text);
     }
+    if (this.isType && text !== undefined && depth === TOOL_DEPTH && isProviderToolType(text))
+      this.providerTool ??= text;
     this.isType = false;
     const bytes = this.base + at - this.stringStart;
     this.data?.endString(depth, bytes);

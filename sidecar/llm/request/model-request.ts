@@ -1,6 +1,6 @@
 /** Describes a model request: one request of the agent, read, with all that later steps need of it. */
 import type { Print } from '../../journal/record/body-print.ts';
-import type { TokenSource } from '../../policy/token-budget.ts';
+import type { RequestBudget } from '../../policy/request-budget.ts';
 import type { EarlierTries } from '../caller/client-retries.ts';
 import type { Asked } from '../kinds/asked.ts';
 import type { ServiceCaller, Visit } from '../service/service-caller.ts';
@@ -47,7 +47,7 @@ export interface ModelRequest {
   readonly taskId: string;
   /** The most that the request may use; `NO_SPENDING` without a budget. */
   readonly spending: Spending;
-  readonly budget: TokenSource | undefined;
+  readonly budget: RequestBudget | undefined;
 }
 
 /** Returns what observers receive about a request. */

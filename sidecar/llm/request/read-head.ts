@@ -1,4 +1,5 @@
 /** Reads the head of a request: its operation, its task, its caller, and its budget. */
+import { RequestBudget } from '../../policy/request-budget.ts';
 import {
   JointBudget,
   parseTokenBudget,
@@ -14,6 +15,7 @@ import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
 import { pathWithoutSecrets, takeOutSecrets } from '../service/presented-keys.ts';
 import type { ServiceCaller } from '../service/service-caller.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
+import type { LlmLimitSettings } from '../shared/llm-settings.ts';
 import type { Operation } from '../shared/operation.ts';
 import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
 import type { LlmRequestInfo } from '../shared/request-observer.ts';
@@ -31,7 +33,7 @@ export type RequestHead = Omit<
 
 /**
  * @param client the caller of the service; undefined beside an agent
- * @param tokensPerTask the operator's budget for a task; 0 is none
+ * @param limits the operator's budgets for a task; 0 is none
  */
 export function readHead(
   request: DownstreamRequest,
@@ -40,7 +42,7 @@ export function readHead(
   receivedMs: number,
   ownerCalls: OwnerCalls | undefined,
   budgets: TaskBudgets,
-  tokensPerTask: number,
+  limits: TaskLimits,
 ): RequestHead {
   const method = request.method ?? 'GET';
   const headers = plainHeaders(request.headers);
@@ -65,9 +67,7 @@ export function readHead(
     client,
     ownerCall,
     taskId,
-    budget: isBounded
-      ? requestBudget({ ownerCall, taskId, headers, client }, budgets, tokensPerTask)
-      : undefined,
+    budget: isBounded ? requestBudget({ ownerCall, taskId, headers, client }, budgets, limits) : undefined,
   };
 }
 
@@ -98,16 +98,16 @@ export function infoOfWebSocket({ operation, path, headers, taskId, client }: Re
 export function requestBudget(
   { ownerCall, taskId, headers, client }: BudgetedRequest,
   budgets: TaskBudgets,
-  tokensPerTask: number,
-): TokenSource | undefined {
+  { tokensPerTask, usdPerTask }: TaskLimits,
+): RequestBudget | undefined {
   const task = taskKey(ownerCall, taskOf(taskId, headers));
   const key = client === undefined || task === '' ? task : `${client.name} ${task}`;
-  const sources = [
+  const tokens = joint([
     budgets.forRequest(ownerCall, key, headers, tokensPerTask),
     client && budgetOfRequest(headers),
     client?.budget,
-  ].filter((one) => one !== undefined);
-  return sources.length > 1 ? new JointBudget(...sources) : sources[0];
+  ]);
+  return RequestBudget.of(tokens, joint([budgets.moneyOf(key, usdPerTask), client?.money]));
 }
 
 /** What a sidecar that uses this service allows the request: its own budgets have reserved so much. */
@@ -115,6 +115,13 @@ function budgetOfRequest(headers: HttpHeaders): TokenBudget | undefined {
   const total = parseTokenBudget(textOf(headers[REQUEST_BUDGET_HEADER]) ?? '');
   return total < 0 ? undefined : new TokenBudget(total);
 }
+
+function joint(sources: readonly (TokenSource | undefined)[]): TokenSource | undefined {
+  const present = sources.filter((one) => one !== undefined);
+  return present.length > 1 ? new JointBudget(...present) : present[0];
+}
+
+type TaskLimits = Pick<LlmLimitSettings, 'tokensPerTask' | 'usdPerTask'>;
 
 interface BudgetedRequest {
   readonly ownerCall: OwnerCall | undefined;

@@ -66,6 +66,8 @@ export const READ_KEYS: ReadonlySet<string> = new Set([
   'cached_content',
   'prompt_cache_key',
   'previous_response_id',
+  'conversation',
+  'web_search_options',
 ]);
 
 /** The types of message parts that are no text. */

@@ -51,10 +51,14 @@ export function spendingOf(
   if (data !== undefined && data.namedFiles > 0)
     return { fault: 'it names a file whose size is not known here; put the content into the request' };
   const { choicesFields, maxOutputFields, unseenFields } = traitsOf(operation);
-  const unseen = unseenFields.find((field) => scan.fields.has(field));
+  const unseen = unseenFields.find((field) => isGiven(scan, field));
   if (unseen !== undefined)
     return {
       fault: `its key "${unseen}" names what is not in the request; put the content into the request`,
+    };
+  if (scan.providerTool !== undefined)
+    return {
+      fault: `its tool "${scan.providerTool}" is run by the provider, at a cost that the request does not bound; use tools of the agent's own`,
     };
   let choices = 1;
   for (const field of choicesFields) {
@@ -78,6 +82,12 @@ export function spendingOf(
     outputTokens,
     unbounded,
   };
+}
+
+/** All servers read null as an absent field. */
+function isGiven(scan: JsonScan, field: string): boolean {
+  const given = scan.fields.get(field);
+  return given !== undefined && !given.texts.every((text) => text === 'null');
 }
 
 interface Reading {

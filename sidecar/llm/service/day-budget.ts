@@ -1,6 +1,6 @@
-/** Bounds what a caller of the service uses in a day of UTC, at all replicas together. */
+/** Bounds the tokens or the money that a caller of the service uses in a day of UTC, at all replicas together. */
 import type { Fetched, LeasedShare, SharePart } from '../../policy/leased-share.ts';
-import type { Reservation, Shortage, TokenSource } from '../../policy/token-budget.ts';
+import { type Reservation, type Shortage, showUsd, type TokenSource } from '../../policy/token-budget.ts';
 
 interface DayReservation extends Reservation {
   readonly part: SharePart;
@@ -10,9 +10,11 @@ export class DayBudget implements TokenSource {
   private readonly share: LeasedShare;
   private readonly caller: string;
   private readonly wallClock: () => number;
+  private readonly unit: 'tokens' | 'usd';
 
-  /** @param share of the tokens of a day */
-  constructor(share: LeasedShare, caller: string, wallClock: () => number) {
+  /** @param share of the tokens of a day, or of its nano-dollars */
+  constructor(share: LeasedShare, caller: string, wallClock: () => number, unit: 'tokens' | 'usd') {
+    this.unit = unit;
     this.share = share;
     this.caller = caller;
     this.wallClock = wallClock;
@@ -37,9 +39,13 @@ export class DayBudget implements TokenSource {
     if (tokens <= left) return undefined;
     const nowMs = this.wallClock();
     return {
-      message: `the caller ${caller} has used its ${share.most} tokens of this day (llm.callers[].budget.tokens_per_day), or other replicas hold the rest`,
+      message: `the caller ${caller} has used its ${this.show(share.most)} of this day (llm.callers[].budget.${this.unit}_per_day), or other replicas hold the rest`,
       againMs: share.endsAtMs(nowMs) - nowMs,
     };
+  }
+
+  private show(amount: number): string {
+    return this.unit === 'tokens' ? `${amount} tokens` : showUsd(amount);
   }
 
   fetch(tokens: number): Promise<Fetched> {

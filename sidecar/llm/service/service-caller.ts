@@ -7,7 +7,7 @@
 import type { Socket } from 'node:net';
 import { type Fetched, LeasedShare, type SharePart } from '../../policy/leased-share.ts';
 import type { SharedCounters } from '../../policy/shared-counters.ts';
-import type { TokenSource } from '../../policy/token-budget.ts';
+import { nanosOf, type TokenSource } from '../../policy/token-budget.ts';
 import { matcherOf } from '../shared/model-pattern.ts';
 import type { LlmCallerSettings } from '../shared/service-settings.ts';
 import { DayBudget } from './day-budget.ts';
@@ -64,7 +64,9 @@ export class ServiceCaller {
   private readonly requests: LeasedShare;
   private readonly tokens: LeasedShare;
   private readonly dayTokens: LeasedShare;
+  private readonly dayMoney: LeasedShare;
   private readonly day: DayBudget;
+  private readonly moneyOfDay: DayBudget;
   private readonly sockets = new WeakSet<Socket>();
   private connections = 0;
   /** Requests that run. */
@@ -77,7 +79,9 @@ export class ServiceCaller {
     this.requests = new LeasedShare(`${name}.requests`, MINUTE_MS, counters);
     this.tokens = new LeasedShare(`${name}.tokens`, MINUTE_MS, counters);
     this.dayTokens = new LeasedShare(`${name}.day-tokens`, DAY_MS, counters);
-    this.day = new DayBudget(this.dayTokens, name, environment.wallClock);
+    this.dayMoney = new LeasedShare(`${name}.day-nanos`, DAY_MS, counters);
+    this.day = new DayBudget(this.dayTokens, name, environment.wallClock, 'tokens');
+    this.moneyOfDay = new DayBudget(this.dayMoney, name, environment.wallClock, 'usd');
   }
 
   get settings(): LlmCallerSettings {
@@ -85,7 +89,7 @@ export class ServiceCaller {
   }
 
   get shares(): readonly LeasedShare[] {
-    return [this.requests, this.tokens, this.dayTokens];
+    return [this.requests, this.tokens, this.dayTokens, this.dayMoney];
   }
 
   apply(settings: LlmCallerSettings, replicas: number): void {
@@ -94,9 +98,15 @@ export class ServiceCaller {
     this.requests.configure(settings.limits.requestsPerMinute, replicas);
     this.tokens.configure(settings.limits.tokensPerMinute, replicas);
     this.dayTokens.configure(settings.budget.tokensPerDay, replicas);
+    this.dayMoney.configure(nanosOf(settings.budget.usdPerDay), replicas);
   }
 
-  /** What bounds its requests of a day; undefined without a bound. */
+  /** What bounds the money of its requests of a day; undefined without a bound. */
+  get money(): TokenSource | undefined {
+    return this.dayMoney.isBound ? this.moneyOfDay : undefined;
+  }
+
+  /** What bounds the tokens of its requests of a day; undefined without a bound. */
   get budget(): TokenSource | undefined {
     return this.dayTokens.isBound ? this.day : undefined;
   }
@@ -140,7 +150,7 @@ export class ServiceCaller {
   /** Returns why it may not open a WebSocket, in words for it: nothing that passes there is read. @param model '' without one */
   forbidsWebSocket(model: string): string | undefined {
     if (!this.mayName(model)) return this.notAllowed(model);
-    if (!this.tokens.isBound && !this.dayTokens.isBound) return undefined;
+    if (![this.tokens, this.dayTokens, this.dayMoney].some(({ isBound }) => isBound)) return undefined;
     return `the tokens of a WebSocket can't be counted, and those of the caller ${this.name} are limited; use HTTP`;
   }
 

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { listen } from '../../settings/address-kinds.ts';
 import {
+  dollars,
   duration,
   entryName,
   file,
@@ -153,6 +154,12 @@ export const llmKeys = {
     .describe(
       'Which models there are, and where they are; the first match wins; [] is any model, at the upstreams in order',
     ),
+  prices_file: file()
+    .nullable()
+    .default(null)
+    .describe(
+      'Prices of models (YAML), read again when it changes; null is the list that ships, with the day it was made',
+    ),
   callers: z
     .array(llmCaller)
     .max(10_000)
@@ -241,6 +248,9 @@ export const llmKeys = {
       tokens_per_task: integer(0, 1_000_000_000)
         .default(0)
         .describe('The budget of a task that comes without one; 0 is none'),
+      usd_per_task: dollars()
+        .default(0)
+        .describe('The most that the requests of one task may cost, by llm.prices_file; 0 is no limit'),
       default_output_tokens: integer(1, 100_000_000)
         .default(4096)
         .describe('Reserved for a request that names no maximum, and its maximum where a budget holds'),

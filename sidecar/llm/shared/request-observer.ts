@@ -55,6 +55,8 @@ export interface LlmRecord {
   readonly wastedTokens: number;
   /** The provider has counted the tokens; otherwise they are an estimate. */
   readonly tokensAreExact: boolean;
+  /** What all attempts have cost, in nano-dollars; undefined where a model has no price. */
+  readonly costNanos: number | undefined;
   readonly firstByteMs: number;
   readonly durationMs: number;
 }

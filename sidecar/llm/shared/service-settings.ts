@@ -1,6 +1,6 @@
 /** Declares the settings of the egress as a service: its certificate, and the callers that may use it. */
 import * as z from 'zod';
-import { entryName, file, identity, integer, text } from '../../settings/kinds.ts';
+import { dollars, entryName, file, identity, integer, text } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
 
 const MANY = 1_000_000_000;
@@ -52,6 +52,9 @@ export const llmCaller = z.strictObject({
         .describe(
           'Tokens of a day of UTC, at all replicas together, reserved before they are used; 0 is none',
         ),
+      usd_per_day: dollars()
+        .default(0)
+        .describe('Money of a day of UTC, likewise, by llm.prices_file; 0 is no limit'),
     })
     .prefault({}),
 });

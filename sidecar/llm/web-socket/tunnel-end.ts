@@ -35,6 +35,7 @@ export function recordTunnel({ clock, stats }: EgressContext, ended: EndedTunnel
     outputTokens: 0,
     wastedTokens: 0,
     tokensAreExact: false,
+    costNanos: undefined,
     firstByteMs: 0,
     durationMs,
   });

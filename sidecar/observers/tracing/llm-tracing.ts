@@ -9,6 +9,7 @@ import type {
   LlmRequestInfo,
   LlmRequestObserver,
 } from '../../llm/shared/request-observer.ts';
+import { usdOf } from '../../policy/token-budget.ts';
 import type { InboundCalls } from '../../proxy/inbound-calls.ts';
 import type { ModelCallTrace } from './model-call.ts';
 import type { Tracer } from './tracer.ts';
@@ -90,6 +91,7 @@ class TracedRequest implements LlmRequestObserver {
         stream: info.stream,
         inputTokens: record.tokensAreExact && record.outcome === 'success' ? record.inputTokens : -1,
         outputTokens: record.tokensAreExact && record.outcome === 'success' ? record.outputTokens : -1,
+        costUsd: record.costNanos === undefined ? -1 : usdOf(record.costNanos),
         firstChunkMs: info.stream && record.firstByteMs > 0 ? record.firstByteMs : -1,
         httpStatus: record.status,
         attempts: record.attempts,

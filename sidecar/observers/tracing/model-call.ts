@@ -26,6 +26,8 @@ export interface ModelCallEnd {
   readonly finishReason: string;
   readonly stream: boolean;
   /** -1 when the answer reported none. */
+  /** What the request has cost, in USD; -1 where that is unknown. */
+  readonly costUsd: number;
   readonly inputTokens: number;
   readonly outputTokens: number;
   /** Until the first chunk of a stream, in milliseconds; -1 without one. */
@@ -156,6 +158,7 @@ function modelAttributes(end: ModelCallEnd, model: string): AttributeValue[] {
   text('gen_ai.conversation.id', end.conversationId);
   number('gen_ai.usage.input_tokens', end.inputTokens);
   number('gen_ai.usage.output_tokens', end.outputTokens);
+  number('outrigger.cost_usd', end.costUsd);
   if (end.stream) attributes.push('gen_ai.request.stream', true);
   if (end.firstChunkMs >= 0) attributes.push('gen_ai.response.time_to_first_chunk', end.firstChunkMs / 1000);
   attributes.push(...serverAttributes(end.server.slice(0, MAX_TEXT_CHARS)));
