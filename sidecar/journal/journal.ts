@@ -8,7 +8,8 @@ import type { BusSettings } from '../bus/settings.ts';
 import type { JournalStats } from '../telemetry/journal-stats.ts';
 import { openStore } from './open-store.ts';
 import { differenceOf } from './record/body-print.ts';
-import { type Asked, type NameOfBytes, RunJournal } from './run/run-journal.ts';
+import type { Asked, NameOfBytes } from './run/run-context.ts';
+import { RunJournal } from './run/run-journal.ts';
 import type { JournalSettings } from './settings.ts';
 import { StandingStore } from './standing-store.ts';
 

@@ -1,7 +1,7 @@
 /** Says which requests have a place in the journal: those for a task that is certain, whose answers the egress can check. */
 
 import { jsonPathAt } from '../journal/record/json-path.ts';
-import type { JournalEntry } from '../journal/run/run-journal.ts';
+import type { JournalEntry } from '../journal/run/journal-entry.ts';
 import { traitsOf } from './kinds/operations.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import type { ModelRequest } from './request/model-request.ts';

@@ -7,7 +7,7 @@
  */
 import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { Answer } from '../journal/record/record.ts';
-import type { JournalEntry } from '../journal/run/run-journal.ts';
+import type { JournalEntry } from '../journal/run/journal-entry.ts';
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 import { type RefusalReason, refuse, statusOfRefusal } from './caller/refusals.ts';
 import type { Sink } from './caller/sink.ts';

@@ -8,7 +8,7 @@
  */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type Arrows, step } from '../errors/illegal-step.ts';
-import type { JournalEntry } from '../journal/run/run-journal.ts';
+import type { JournalEntry } from '../journal/run/journal-entry.ts';
 import { HeldBytes } from './answer/held-answers.ts';
 import { isRealAnswer } from './answer/real-answer.ts';
 import type { Sink } from './caller/sink.ts';

@@ -6,52 +6,12 @@
  *
  * The store is asked once what there is: with the first request. From then on a request without a record waits for nothing.
  */
-import type { Print } from '../record/body-print.ts';
-import type { BegunRun, JournalStore, Kept } from '../record/journal-store.ts';
+import type { Kept } from '../record/journal-store.ts';
 import { type Answer, decodeRecord, encodeRecord, type JournalRecord } from '../record/record.ts';
+import { type Begun, begunOf } from './begun-run.ts';
+import { JournalEntry } from './journal-entry.ts';
 import { Places } from './places.ts';
-
-/** Names the value in the body that has these bytes. */
-export type NameOfBytes = (fromByte: number, toByte: number) => string;
-
-/** What is asked, with the print of its body. */
-export interface Asked {
-  readonly method: string;
-  /** Without its query, which may hold a key. */
-  readonly path: string;
-  readonly print: Print;
-  /** What else changes the question: it is hashed, and never stored. */
-  readonly variant: string;
-  /** `Idempotency-Key`; '' without one. */
-  readonly idempotencyKey: string;
-  /** Begins to name values in the body by their bytes. What it returns keeps the body in memory, so keep it shortly. */
-  names(): NameOfBytes;
-}
-
-/** Receives what happens, for metrics and pages. */
-interface RunEvents {
-  onReplayed(): void;
-  /** A later run asked what no earlier one had asked, or what has no record. */
-  onMissed(): void;
-  onStored(): void;
-  /** An answer has no record: the store is away, has no room, or a later run has begun. */
-  onNotStored(): void;
-  /** An answer was passed on before the store had it. */
-  onLate(): void;
-  /** Earlier answers are left over, and this request is not the one that they were given to. */
-  onDiffers(asked: Asked, nameOf: NameOfBytes, before: JournalRecord): void;
-}
-
-export interface RunContext {
-  readonly store: JournalStore;
-  readonly events: RunEvents;
-  readonly maxTaskBytes: number;
-  /** The name of a request in the store: who reads the store can't tell what was asked. */
-  digestOf(task: string, asked: Asked): string;
-  seal(payload: Buffer): Buffer;
-  /** Undefined when no key opens it. */
-  open(payload: Buffer): Buffer | undefined;
-}
+import type { Asked, RunContext } from './run-context.ts';
 
 /**
  * A record with a lower status is no answer, but a note of a kind of requests: that it was sent, say. It is found like an
@@ -210,61 +170,6 @@ export class RunJournal {
     }
     if (nearest !== undefined) this.context.events.onDiffers(asked, nameOf, nearest);
   }
-}
-
-/** One request of a run. */
-export class JournalEntry {
-  private readonly journal: RunJournal;
-  private readonly asked: Asked;
-  private readonly digest: string;
-  private readonly number: number;
-
-  constructor(journal: RunJournal, asked: Asked, digest: string, number: number) {
-    this.journal = journal;
-    this.asked = asked;
-    this.digest = digest;
-    this.number = number;
-  }
-
-  /** Its name among all requests of the task. */
-  get place(): string {
-    return `${this.digest}.${this.number}`;
-  }
-
-  /** The answer that was paid for; undefined without one. Never rejects. */
-  find(): Promise<Answer | undefined> {
-    return this.journal.find(this.asked, this.place);
-  }
-
-  /** Keeps a whole, valid answer. Resolves with whether it is stored; never rejects. */
-  keep(answer: Answer): Promise<boolean> {
-    return this.journal.keep(this.asked, this.place, answer);
-  }
-
-  /** The agent gets the end of the answer before it is stored. */
-  late(): void {
-    this.journal.noteLate();
-  }
-
-  /** The agent has not received a whole answer: it asks the same question when it asks again. */
-  notDelivered(): void {
-    this.journal.giveBack(this.digest, this.number);
-  }
-}
-
-interface Begun {
-  readonly run: number;
-  /** Answers of earlier runs that this one has not asked for yet. */
-  readonly left: Map<string, Kept>;
-  /** Answers that this run has had, or paid for: a retry gets them again. */
-  readonly own: Map<string, Kept>;
-  /** Earlier runs have left something. */
-  readonly isLater: boolean;
-}
-
-function begunOf({ run, kept }: BegunRun): Begun {
-  const left = new Map(kept.map((one) => [one.place, one]));
-  return { run, left, own: new Map(), isLater: kept.length > 0 };
 }
 
 function sameBytes(one: Buffer, other: Buffer): number {
