@@ -1,11 +1,13 @@
-// `npm run bench:llm [-- faults] [-- speed] [-- bodies]`: the LLM egress beside the openai client alone and LiteLLM's proxy. Writes
-// what it measured into docs/llm-egress.md, between the marks of its tables.
+// `npm run bench:llm [-- faults] [-- speed] [-- peers] [-- bodies] [-- --quick]`: the LLM egress beside the openai client alone, LiteLLM's
+// proxy and Portkey's gateway. Writes what it measured into docs/llm-egress.md, between the marks of its tables; `--quick` measures
+// for a short time, and only prints.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { faultTable, runFaults } from './llm/fault-table.ts';
 import { largeBodiesTable, measureLargeBodies, SIZES } from './llm/large-bodies.ts';
 import { measureLatency } from './llm/latency.ts';
+import { measurePeers } from './llm/peers.ts';
 import { measureMemory, measureStreams } from './llm/streams.ts';
 import { startLiteLlm, startOutrigger, startProvider } from './llm/systems.ts';
 import { Cleanup } from './world/cleanup.ts';
@@ -14,13 +16,17 @@ const DOCUMENT = join(import.meta.dirname, '..', 'docs', 'llm-egress.md');
 const TARGET_CORE = 1;
 const OTHER_CORE = 0;
 
-const wanted = process.argv.slice(2);
+const isQuick = process.argv.includes('--quick');
+const wanted = process.argv.slice(2).filter((part) => part !== '--quick');
 const wants = (part: string): boolean => wanted.length === 0 || wanted.includes(part);
 const cleanup = new Cleanup();
 try {
   if (wants('faults')) write('faults', faultTable(await runFaults(cleanup, TARGET_CORE)));
   await cleanup.run();
   if (wants('speed')) write('speed', await measureSpeed());
+  await cleanup.run();
+  if (wants('peers'))
+    write('peers', await measurePeers(cleanup, [TARGET_CORE, OTHER_CORE], isQuick ? 5 : 30));
   await cleanup.run();
   if (wants('bodies')) write('bodies', await measureBodies());
 } finally {
@@ -51,10 +57,10 @@ async function measureSpeed(): Promise<string> {
   const url = await startProvider(cleanup, OTHER_CORE);
   const direct = { name: 'direct', baseUrl: url, pid: undefined };
   const outrigger = await startOutrigger(cleanup, url, TARGET_CORE);
-  const ours = await measureLatency(direct, [outrigger], 2_000);
+  const ours = await measureLatency(direct, [outrigger], isQuick ? 200 : 2_000);
   const streams = await measureStreams(outrigger, 500);
   const without = await measureStreams(direct, 500);
-  const memory = await measureMemory(outrigger, 20_000);
+  const memory = await measureMemory(outrigger, isQuick ? 2_000 : 20_000);
   const litellm = await startLiteLlm(cleanup, { m: url }, TARGET_CORE);
   const theirs = litellm === undefined ? [] : await measureLatency(direct, [litellm], 200);
   const rows = [...ours, ...theirs.filter(({ name }) => name !== 'direct')].map(
@@ -83,6 +89,7 @@ async function measureSpeed(): Promise<string> {
 
 function write(name: string, text: string): void {
   console.log(`\n${text}\n`);
+  if (isQuick) return;
   const document = readFileSync(DOCUMENT, 'utf8');
   const begin = `<!-- measured: ${name} -->`;
   const end = `<!-- end: ${name} -->`;

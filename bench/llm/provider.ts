@@ -1,7 +1,8 @@
-// A provider of its own process for the measurements: answers at once, or streams at a pace. `node bench/llm/provider.ts`
-// prints its base URL.
+// A provider of its own process for the measurements, of three APIs: answers at once, or streams at a pace, with the time of each
+// event in it. `node bench/llm/provider.ts` prints its base URL.
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { ANTHROPIC_FORM, GEMINI_FORM, type ProviderForm } from '../../scripts/harness/llm/forms.ts';
 import { chatAnswer, chatChunk, DONE, USAGE_CHUNK } from '../../scripts/harness/llm/provider.ts';
 
 const plain = JSON.stringify(chatAnswer());
@@ -16,6 +17,12 @@ const server = createServer((request, response) => {
       // LiteLLM looks at the list of models.
       response.writeHead(200, { 'content-type': 'application/json' });
       response.end('{"object":"list","data":[]}');
+      return;
+    }
+    const form = formOf(request.url ?? '');
+    if (form !== undefined) {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.end(form.begin + form.chunk('one ') + form.chunk('two ') + form.end);
       return;
     }
     const {
@@ -37,9 +44,17 @@ const server = createServer((request, response) => {
   });
 });
 
+/** The form of another API than OpenAI's, which streams alone ask for here. */
+function formOf(path: string): ProviderForm | undefined {
+  if (path.includes('/messages')) return ANTHROPIC_FORM;
+  return path.includes('GenerateContent') ? GEMINI_FORM : undefined;
+}
+
+const timed = (): string => chatChunk(`at ${performance.now().toFixed(2)} `);
+
 /** So many pieces, one every so many milliseconds; 0 sends all at once. */
 function pace(response: ServerResponse, pieces: number, everyMs: number): void {
-  response.write(piece);
+  response.write(everyMs === 0 ? piece : timed());
   if (everyMs === 0) {
     for (let i = 1; i < pieces; i++) response.write(piece);
     response.end(last);
@@ -47,7 +62,7 @@ function pace(response: ServerResponse, pieces: number, everyMs: number): void {
   }
   let sent = 1;
   const timer = setInterval(() => {
-    if (sent++ < pieces) response.write(piece);
+    if (sent++ < pieces) response.write(timed());
     else {
       clearInterval(timer);
       response.end(last);

@@ -22,7 +22,7 @@ const LITELLM = 'litellm[proxy]==1.106.2';
 const LITELLM_KEY = 'sk-only-for-the-comparison-0123456789';
 
 /** Runs a program on one core where the machine has more than one. */
-function pinned(core: number): string[] {
+export function pinned(core: number): string[] {
   return ['taskset', '-c', String(core)];
 }
 
@@ -58,6 +58,7 @@ export async function startLiteLlm(
   cleanup: Cleanup,
   models: Readonly<Record<string, string>>,
   core: number,
+  params: object = { model: 'openai/m' },
 ): Promise<System | undefined> {
   try {
     // Plain JavaScript without types, for it runs before anything is installed.
@@ -74,7 +75,7 @@ export async function startLiteLlm(
     model_list: Object.entries(models).map(([name, url]) => ({
       model_name: name,
       litellm_params: {
-        model: 'openai/m',
+        ...params,
         api_base: url,
         api_key: 'x',
         timeout: seconds,

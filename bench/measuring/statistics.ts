@@ -59,3 +59,8 @@ export function meanRatio(ratios: readonly number[]): Ratio {
   const half = (T95[count - 2] ?? 1.96) * Math.sqrt(variance / count);
   return { ratio: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
 }
+
+/** @param sorted ascending */
+export function percentile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
