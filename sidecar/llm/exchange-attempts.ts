@@ -279,12 +279,15 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     return afterError === 'again' || this.mayTryAgain(failure) ? 'again' : 'gave_up';
   }
 
-  /** The next of its like comes here first, and what continues a stored response comes here alone. */
+  /** The next of its like comes here first, and what names something that is stored here comes here alone. */
   private notePlace({ facts }: ProviderAttemptEnd): void {
     const { affinity, clock, upstreams } = this.context;
-    const mayStore = this.request.facts.operation === 'responses' && upstreams.length > 1;
-    if (this.placeKey === undefined && !mayStore) return;
-    affinity.note(this.placeKey, this.held!.target, mayStore ? (facts.id ?? '') : '', clock());
+    const { target } = this.held!;
+    if (this.placeKey !== undefined) affinity.note(this.placeKey, target, clock());
+    if (upstreams.length < 2) return;
+    if (this.request.facts.operation === 'responses' && facts.id !== undefined)
+      affinity.noteStored(facts.id, target.upstream.name, clock());
+    for (const id of facts.storedIds) affinity.noteStored(id, target.upstream.name, clock());
   }
 
   /** The same attempt goes out again: the provider worked on nothing, for it refused our field or had closed the connection. */

@@ -16,6 +16,7 @@ import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import { errorInsteadOf } from './answer-error.ts';
 import { CHUNK_COST_BYTES, type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
+import type { StoredIds } from './stored-ids.ts';
 import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
 
 /** Plain answers and events up to this size are held until they are whole. */
@@ -60,6 +61,12 @@ export class RawBody implements AnswerBody {
   readonly complete = false;
   signs = 0;
   private hasBytes = false;
+  private readonly stored: StoredIds | undefined;
+
+  /** @param stored reads what the answer names of things that its upstream stores */
+  constructor(stored?: StoredIds) {
+    this.stored = stored;
+  }
 
   get begun(): boolean {
     return this.hasBytes;
@@ -76,12 +83,15 @@ export class RawBody implements AnswerBody {
   push(chunk: Buffer, forward: Forward): undefined {
     this.signs++;
     this.hasBytes ||= chunk.length > 0;
+    this.stored?.push(chunk);
     forward(chunk);
   }
 
   release(): void {}
 
-  end(): undefined {}
+  end(): undefined {
+    if (this.stored !== undefined) this.facts.storedIds = this.stored.take();
+  }
 
   drop(): void {}
 }

@@ -40,7 +40,11 @@ export interface AnswerFacts {
   serviceTier: string | undefined;
   /** The error that stands in place of the answer, or after a part of it. */
   error: AnswerError | undefined;
+  /** What the answer names of things that its upstream stores: files, batches, cached prompts. */
+  storedIds: readonly string[];
 }
+
+const NONE: readonly string[] = [];
 
 export function noFacts(): AnswerFacts {
   return {
@@ -51,6 +55,7 @@ export function noFacts(): AnswerFacts {
     finishReason: undefined,
     serviceTier: undefined,
     error: undefined,
+    storedIds: NONE,
   };
 }
 

@@ -1,24 +1,28 @@
 /**
  * Keeps requests where their like have gone before: a conversation at the provider that has its prompt in a cache, and a request
- * that continues a stored response at the upstream that stores it. Only chains with several places need it.
+ * that names what an upstream stores at that upstream. Only chains with several places need it.
  *
- *     previous_response_id     the upstream of that response, and no other
+ *     previous_response_id,    the upstream that has answered with this id, and no other; an id in the path that none has
+ *     a file, a batch, …       answered with is refused, because it could go to a wrong one
  *     prompt_cache_key, or     the place where the last such request succeeded, first of the chain, for five minutes
  *     the head of the prompt   after that request; the request leaves it only when that place can't serve it
  */
 import { createHash } from 'node:crypto';
 import type { ModelRequest } from '../request/model-request.ts';
+import { idsInBody, idsInPath } from '../request/stored-references.ts';
 import { viewsOf } from '../shared/body.ts';
 import type { Chain } from './routes.ts';
 import type { Target } from './target.ts';
 
 /** How long providers keep a prompt that nobody uses. */
 const PROMPT_MS = 300_000;
-/** How long a stored response is remembered here; providers keep them for longer. */
-const RESPONSE_MS = 86_400_000;
+/** How long stored things are remembered; most providers keep responses and files for as long. */
+const STORED_MS = 2_592_000_000;
 /** Shorter prompts are in no cache: providers begin at some thousand tokens. */
 const HEAD_BYTES = 4_096;
-const MAX_KEPT = 10_000;
+/** The most characters of an id in a message. */
+const MAX_SHOWN = 128;
+const MAX_KEPT = 20_000;
 
 interface Kept {
   readonly place: string;
@@ -34,26 +38,56 @@ export interface Belonging {
 
 export class Affinity {
   private readonly prompts = new Map<string, Kept>();
-  private readonly responses = new Map<string, Kept>();
+  private readonly stored = new Map<string, Kept>();
 
   /** Returns the chain of a request with its own place first, or alone. */
   belongingOf(chain: Chain, request: ModelRequest, nowMs: number): Belonging {
     if (chain.targets.length < 2) return { chain, key: undefined };
-    const stored = this.find(this.responses, request.facts.previousResponse, nowMs);
-    if (stored !== undefined) {
-      const targets = chain.targets.filter(({ upstream }) => upstream.name === stored);
-      if (targets.length > 0) return { chain: { ...chain, targets }, key: undefined };
+    if (spansUpstreams(chain)) {
+      const only = this.whereStored(chain, request, nowMs);
+      if (only !== undefined) return { chain: only, key: undefined };
     }
     const key = promptKey(request);
     const place = this.find(this.prompts, key, nowMs);
     return { chain: place === undefined ? chain : withFirst(chain, place), key };
   }
 
-  /** A request has succeeded at a place. @param response the id of a response that is stored there; '' without one */
-  note(key: string | undefined, { id, upstream }: Target, response: string, nowMs: number): void {
-    if (key !== undefined) keep(this.prompts, key, { place: id, untilMs: nowMs + PROMPT_MS });
-    if (response !== '')
-      keep(this.responses, response, { place: upstream.name, untilMs: nowMs + RESPONSE_MS });
+  /** A request has succeeded at a place. */
+  note(key: string, { id }: Pick<Target, 'id'>, nowMs: number): void {
+    keep(this.prompts, key, { place: id, untilMs: nowMs + PROMPT_MS });
+  }
+
+  /** An upstream has answered with the id of something that it stores. */
+  noteStored(id: string, upstream: string, nowMs: number): void {
+    keep(this.stored, id, { place: upstream, untilMs: nowMs + STORED_MS });
+  }
+
+  /** The chain of a request that names stored things; undefined when it names none. */
+  private whereStored(chain: Chain, request: ModelRequest, nowMs: number): Chain | undefined {
+    const inPath = idsInPath(request);
+    const { previousResponse } = request.facts;
+    const ids = [
+      ...inPath,
+      ...(previousResponse === '' ? [] : [previousResponse]),
+      ...idsInBody(request.body),
+    ];
+    let targets = chain.targets;
+    const at: string[] = [];
+    for (const id of ids) {
+      const upstream = this.find(this.stored, id, nowMs);
+      if (upstream === undefined) continue;
+      at.push(`${id} at ${upstream}`);
+      targets = targets.filter((target) => target.upstream.name === upstream);
+    }
+    if (targets.length === 0)
+      return refused(chain, `${at.join(', ')}: no upstream of the request has all of it`);
+    if (at.length > 0) return { ...chain, targets };
+    const [unknown] = inPath;
+    if (unknown === undefined) return undefined;
+    return refused(
+      chain,
+      `it is not known which upstream stores ${unknown.slice(0, MAX_SHOWN)}: it was made before this process began, or not through it; list the collection first, or ask the provider itself`,
+    );
   }
 
   private find(kept: ReadonlyMap<string, Kept>, key: string | undefined, nowMs: number): string | undefined {
@@ -78,6 +112,14 @@ function promptKey({ facts, asked, body }: ModelRequest): string | undefined {
   const hash = createHash('sha1').update(`${asked.api} ${operation} ${model} ${cacheKey}`);
   if (cacheKey === '') for (const view of viewsOf(body, 0, HEAD_BYTES)) hash.update(view);
   return hash.digest('base64');
+}
+
+function spansUpstreams({ targets }: Chain): boolean {
+  return targets.some(({ upstream }) => upstream !== targets[0]!.upstream);
+}
+
+function refused(chain: Chain, message: string): Chain {
+  return { ...chain, targets: [], problem: { reason: 'no_route', message } };
 }
 
 function withFirst(chain: Chain, place: string): Chain {

@@ -4,6 +4,7 @@ import { AnswerHead } from '../answer/answer-head.ts';
 import { ErrorBody, isReadableError } from '../answer/error-body.ts';
 import { FirstBytesBody } from '../answer/first-bytes.ts';
 import { HeldBytes } from '../answer/held-answers.ts';
+import { mayNameStored, StoredIds } from '../answer/stored-ids.ts';
 import { noFacts } from '../kinds/answer-facts.ts';
 import { traitsOf } from '../kinds/operations.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
@@ -48,7 +49,10 @@ export class AttemptAnswer {
 
   /** From now on the answer passes as it comes. */
   passRaw(): RawBody {
-    const body = new RawBody();
+    const { operation } = this.options.facts;
+    const { status, headers } = this.head;
+    const mayName = status < 300 && mayNameStored(operation, headers);
+    const body = new RawBody(mayName ? new StoredIds() : undefined);
     this.body = body;
     return body;
   }

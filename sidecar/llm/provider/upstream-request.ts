@@ -39,7 +39,8 @@ export function upstreamRequest(
   }
   // The egress must be able to read an answer that it checks.
   const { answersJson } = traitsOf(request.facts.operation);
-  const encodings = answersJson ? 'identity' : request.headers['accept-encoding'];
+  const isRead = answersJson || (namesStored(request) && !isDownload(asked.path));
+  const encodings = isRead ? 'identity' : request.headers['accept-encoding'];
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
   upstream.addHeaders(headers);
   const model = target.modelFor(facts);
@@ -70,6 +71,15 @@ function tellService(
   // It counts the bytes of what we have added to the body, too.
   const added = Math.max(0, body.bytes - callers.bytes);
   headers[REQUEST_BUDGET_HEADER] = String(Math.ceil(reserved + added));
+}
+
+/** Its answer may name what the upstream stores. */
+function namesStored({ facts: { operation } }: ModelRequest): boolean {
+  return operation === 'files' || operation === 'batches' || operation === 'other';
+}
+
+function isDownload(path: string): boolean {
+  return /\/(?:content|results)(?:\?|$)|:download/.test(path);
 }
 
 function bodyFor({ body, facts }: ModelRequest, model: string | undefined, changes: RequestChanges): Body {
