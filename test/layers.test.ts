@@ -217,6 +217,7 @@ const allowed: Record<string, readonly string[]> = {
     'process',
     'bus',
     'llm',
+    'mcp',
     'journal',
     'kubernetes/inject',
     'kubernetes/istio',

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { freePort } from '../scripts/harness/free-port.ts';
 import { startMcp } from '../scripts/harness/mcp-listener.ts';
+import { runProcess } from '../scripts/harness/process.ts';
 import { startSidecar } from '../scripts/harness/sidecar.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { validate } from '../sidecar/config/validate.ts';
@@ -152,6 +153,42 @@ t.test('`check` names what is wrong with servers', async (t) => {
     /mcp.servers.a.tools.1 adds no tool/,
   );
   t.match(at({ servers: { a: { url, tools: [] } } }), /sees no tool/);
+});
+
+t.test('`check --live` asks each server for its tools', async (t) => {
+  const sessions = await startCounting(t, { kind: 'sessions', answers: 'sse' });
+  const stateless = await startCounting(t, {});
+  const locked = await startCounting(t, {
+    before: (request, response) => {
+      if (request.headers.authorization === 'Bearer the-key') return false;
+      response.writeHead(401).end();
+      return true;
+    },
+  });
+  const file = join(t.testdir({ 'outrigger.yaml': '' }), 'outrigger.yaml');
+  const dead = `http://127.0.0.1:${await freePort()}/mcp`;
+  const servers = {
+    sessions: { url: sessions.url },
+    stateless: { url: stateless.url, tools: ['re*', 'nothing'] },
+    locked: { url: locked.url },
+    open: { url: locked.url, api_key_env: 'TOOL_KEY' },
+    dead: { url: dead },
+  };
+  writeFileSync(file, JSON.stringify({ inbound: { app: 'none' }, mcp: { servers } }));
+  const main = join(import.meta.dirname, '..', 'sidecar', 'main.ts');
+  const args = [main, 'check', '--config', file, '--live', '--output', 'json'];
+  const { output } = await runProcess(t, process.execPath, args, { env: { TOOL_KEY: 'the-key' } });
+  const { results } = JSON.parse(output.slice(output.indexOf('{\n'))) as {
+    results: { path: string; level: string; message: string }[];
+  };
+  const of = (name: string) => results.find(({ path }) => path.startsWith(`mcp.servers.${name}`));
+  t.match(of('sessions'), { level: 'ok', message: /7 of its 7 tools/ });
+  t.equal(sessions.sessions, 0, 'the session is ended');
+  t.match(of('stateless'), { level: 'warning', message: /no tool for nothing; it has write, put/ });
+  t.match(of('locked'), { level: 'problem', message: /refuses us \(401\)/ });
+  t.match(of('open'), { level: 'ok' });
+  t.match(of('dead'), { level: 'problem', message: /ECONNREFUSED/ });
+  t.notMatch(output, 'the-key');
 });
 
 t.test('a sidecar tells of its tool servers, and moves with its configuration', async (t) => {

@@ -15,6 +15,7 @@ import { type Connect, lookAtEndpoint, unresolved } from './endpoint.ts';
 import { type LiveResult, LOOK_MS, problem, warning, within } from './finding.ts';
 import { lookAtProvider } from './provider.ts';
 import { lookAtServices } from './services.ts';
+import { lookAtToolServer } from './tool-server.ts';
 
 const AT_A_TIME = 16;
 /** Of a large Service, a part says enough. */
@@ -49,6 +50,11 @@ export async function liveCheck(
         key: keyOf(apiKeyFile, apiKeyEnv === undefined ? undefined : env[apiKeyEnv]),
       }),
     );
+  for (const [name, server] of config.mcp.servers) {
+    const { apiKeyFile, apiKeyEnv } = server;
+    const key = keyOf(apiKeyFile, apiKeyEnv === undefined ? undefined : env[apiKeyEnv]);
+    looks.push(() => lookAtToolServer({ path: ['mcp', 'servers', name], server, key }));
+  }
   const results = await someAtATime(looks);
   // Loading the client of the API server takes long enough to make others late.
   for (const namespace of namespaces) results.push(await lookAtServices(namespace));
