@@ -74,6 +74,13 @@ t.test('tools run behind a sidecar, in the workspace of their task', { skip }, a
     call: { result: '1\n[standard error]\nno\n[ended with code 1]' },
   });
 
+  const nice =
+    'import os, time\nwhile os.nice(0) < 15 and time.process_time() < LEAST: pass\nprint(os.nice(0))';
+  const niceness = async (least: string) =>
+    (await client.run({ tool: 'python', args: { code: nice.replace('LEAST', least) } })).call!.result;
+  t.equal(await niceness('0'), '5\n');
+  t.equal(await niceness('8'), '15\n', 'a run that uses much steps back behind the others');
+
   const taskId = 'task-1';
   await client.run({ tool: 'write_file', args: { path: 'notes/one.txt', content: 'kept' }, taskId });
   t.equal(

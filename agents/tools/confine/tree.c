@@ -9,10 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MOST = 32768 };
+enum { MOST = 32768, LOW = 15 };
 struct found { pid_t pid; int depth; };
 static struct found list[MOST];
 
@@ -150,6 +151,21 @@ int signal_tree(pid_t root, int signal) {
   int count = descendants(root);
   for (int at = 0; at < count; at++) kill(list[at].pid, signal);
   return count;
+}
+
+static void lower(pid_t pid) {
+  char path[300];
+  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  DIR *tasks = opendir(path);
+  if (tasks == NULL) return;
+  for (struct dirent *entry; (entry = readdir(tasks)) != NULL;)
+    if (isdigit((unsigned char)entry->d_name[0])) setpriority(PRIO_PROCESS, (id_t)atoi(entry->d_name), LOW);
+  closedir(tasks);
+}
+
+void lower_tree(pid_t root, int skipped) {
+  int count = descendants(root);
+  for (int at = 0; at < count; at++) if (list[at].depth > skipped) lower(list[at].pid);
 }
 
 static long walk(int folder, long *left, int depth) {

@@ -9,6 +9,8 @@ struct usage { long processes, memory, cpu_ms, files, unlinked; };
 void measure_tree(pid_t root, int skipped, const char *workspace, int with_files, struct usage *sum);
 /* Their memory with shared pages counted once; -1 where it can't be read. */
 long exact_memory(pid_t root);
+/* Gives them a low priority, but for the first `skipped` generations. What they start later has it, too. */
+void lower_tree(pid_t root, int skipped);
 /* The threads of all visible processes of a user. */
 int tasks_of_user(uid_t user);
 /* Sends a signal to all descendants. Returns how many there were. */
