@@ -233,3 +233,43 @@ t.test('Compose brings the LLM service, which alone has the key of the provider'
   t.strictSame([...new Set(keys)], [llm.environment.AGENTS_KEY]);
   t.notMatch(keys.join(), /OPENAI_API_KEY/);
 });
+
+t.test('Compose has a file for each other layout, whose sidecars have existing settings', async (t) => {
+  const layouts = {
+    'docker-compose.domains.yml': ['support-agent', 'support-agent-2', 'gateway'],
+    'docker-compose.capabilities.yml': ['orchestrator-agent', 'orchestrator-agent-2'],
+  };
+  for (const [file, own] of Object.entries(layouts)) {
+    const { services } = parse(readFileSync(join(root, file), 'utf8'), { merge: true });
+    for (const name of own)
+      t.equal(
+        services[name].network_mode,
+        `service:${name}-sidecar`,
+        `${name} joins the network of its sidecar`,
+      );
+    for (const [name, { environment, volumes = [] }] of Object.entries(services) as [
+      string,
+      { environment?: Record<string, string>; volumes?: string[] },
+    ][]) {
+      const [mounted] = volumes.flatMap(
+        (volume) => /^\.\/(\S+):\/etc\/outrigger\/outrigger\.yaml:ro$/.exec(volume)?.[1] ?? [],
+      );
+      const holdsKey = Object.values(environment ?? {}).some((value) => value.includes('OPENAI_API_KEY:-'));
+      t.ok(!holdsKey || mounted !== undefined, `${name} has a key only as a sidecar or the egress`);
+      if (mounted === undefined) continue;
+      const env = Object.fromEntries(
+        Object.entries(environment ?? {}).map(([key, value]) => [
+          key,
+          value.replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1'),
+        ]),
+      );
+      const check = await runProcess(
+        t,
+        node,
+        [join(root, 'sidecar/main.ts'), 'check', '--config', join(root, mounted)],
+        { env },
+      );
+      t.equal(check.code, 0, `${file}, ${name}: ${check.output}`);
+    }
+  }
+});

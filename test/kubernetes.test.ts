@@ -108,6 +108,7 @@ t.test(
       'overlays/bus',
       'overlays/tools',
       'overlays/domains',
+      'overlays/capabilities',
       'overlays/scaler',
       'overlays/llm',
     ]) {
