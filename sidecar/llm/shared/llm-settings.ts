@@ -267,7 +267,7 @@ export const llmKeys = {
       max_body_memory_bytes: integer(0, 68_719_476_736)
         .default(0)
         .describe(
-          "What the bodies of all requests may take; more wait for max_wait; 0 is a quarter of the container's memory, 256 MiB at most",
+          "What the bodies of all requests may take; more wait for max_wait; 0 is a quarter of the container's memory, or all above 300 MiB, 256 MiB at most",
         ),
       max_answer_bytes: integer(1024, 2_147_483_647).default(134_217_728).describe('The largest answer'),
     })
