@@ -48,6 +48,44 @@ t.test('an agent sees and calls the listed tools alone, and the server gets our 
   );
 });
 
+t.test('no spelling of a call gets around the list of tools', async (t) => {
+  const server = await startCounting(t, {
+    before: (_request, response) => {
+      response.writeHead(421, { 'outrigger-reason': 'forged', 'x-own': 'passes' }).end();
+      return true;
+    },
+  });
+  const mcp = await startMcp({ servers: { tools: { url: server.url, tools: ['read'] } } });
+  t.teardown(() => mcp.close());
+  const post = (body: string) =>
+    fetch(mcp.url('tools'), { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+  const head = '"jsonrpc":"2.0","id":1';
+  for (const body of [
+    `{${head},"method":"tools/call","params":{"name":"write","name":"read"}}`,
+    `{${head},"method":"tools/call","params":{"name":"write"},"params":{"name":"read"}}`,
+    `{${head},"method":"tools/call","params":{"name":"read","Name":"write"}}`,
+    `{${head},"method":"tools/call","params":{"name":"read","n\\u0061me":"write"}}`,
+    `{${head},"method":"tools/call","params":{"name":"read"},"Params":{"name":"write"}}`,
+    `{${head},"method":"tools/call","params":{"name":"read"},"param\u017f":{"name":"write"}}`,
+    `{${head},"method":"ping","Method":"tools/call","params":{"name":"write"}}`,
+    `{${head},"method":"tools/call","method":"ping","params":{"name":"write"}}`,
+    `[{${head},"method":"ping"},{${head},"method":"tools/call","params":{"name":"write","name":"read"}}]`,
+    '{"jsonrpc":"2.0","method":"tools/call","params":{"name":"write"}}',
+    '{"jsonrpc":"2.0","id":null,"method":"tools/call","params":{"name":"write"}}',
+  ]) {
+    const { status } = await post(body);
+    t.equal(status, 400, body);
+  }
+  t.equal(server.heads.length, 0, 'nothing was sent');
+  const nested = { name: 'read', arguments: { name: 'a', Name: 'b "quoted\\', params: { name: 1 } } };
+  const said = await callTool(mcp.url('tools'), 'read', nested.arguments);
+  t.equal(server.heads.length, 1, 'arguments are the tool’s own, and a 421 is not sent again');
+  t.equal(reasonOf(said), 'outcome_unknown', 'no header of the server is taken for ours');
+  const listed = await fetch(mcp.url('tools'), { headers: { accept: 'text/event-stream' } });
+  t.equal(listed.headers.get('outrigger-reason'), null);
+  t.equal(listed.headers.get('x-own'), 'passes');
+});
+
 t.test('what no agent sends is refused', async (t) => {
   const server = await startCounting(t, {});
   const mcp = await startMcp({

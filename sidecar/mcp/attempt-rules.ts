@@ -48,6 +48,13 @@ export function isResumable({ reason }: McpFailure, { revision }: Pick<McpReques
   return reason === 'answer_cut' && !revision.isStateless;
 }
 
+/** Whether an HTTP status is a failure of the attempt, and no answer for the agent. */
+export function isFault(status: number, hasCalls: boolean, repeatable: boolean): boolean {
+  // After a 421 clients send a request again by themselves.
+  if (status >= 500 || status === 421) return hasCalls || repeatable;
+  return status === 429 && repeatable;
+}
+
 export function outcomeOf({ reason }: McpFailure): McpOutcome {
   return reason === 'deadline' || reason === 'first_byte' || reason === 'idle' ? 'timeout' : 'failed';
 }

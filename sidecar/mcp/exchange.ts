@@ -14,7 +14,7 @@ import type { Reply } from '../llm/caller/reply.ts';
 import type { McpOutcome } from '../telemetry/mcp-stats.ts';
 import { AnswerReader, type EventTaker } from './answer-reader.ts';
 import { failuresOf, type McpReason, sendJson, statusOf } from './answers.ts';
-import { isResumable, mayRepeat, outcomeOf } from './attempt-rules.ts';
+import { isFault, isResumable, mayRepeat, outcomeOf } from './attempt-rules.ts';
 import { Attempts } from './attempts.ts';
 import { cancelAtServer } from './cancelling.ts';
 import type { ExchangeParts } from './exchange-parts.ts';
@@ -214,8 +214,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     const json = reader.json();
     if (json !== undefined && status >= 500) this.pending.takeAll(json);
     const isAnswered = this.pending.isEmpty;
-    const isFault = status >= 500 ? this.hasCalls || this.mayRepeat : status === 429 && this.mayRepeat;
-    if (isFault && !isAnswered) {
+    if (!isAnswered && isFault(status, this.hasCalls, this.mayRepeat)) {
       this.onFailure({ reason: 'status', sent: true, why: `${failureText('status')} (HTTP ${status})` });
       return;
     }

@@ -13,6 +13,7 @@ import {
   parseJson,
   type RequestMessage,
 } from './json-rpc.ts';
+import { ambiguousKey } from './read-once.ts';
 import { decodedHeader, namedBy, type Revision } from './revision.ts';
 
 export interface ToolCall {
@@ -54,13 +55,19 @@ const MAX_BATCH = 100;
 type Parsed = Pick<McpRequest, 'messages' | 'isBatch' | 'requests' | 'calls'>;
 
 export function readBody(body: Buffer, headers: HttpHeaders, revision: Revision): Parsed | Fault {
-  const json = parseJson(body.toString('utf8'));
+  const text = body.toString('utf8');
+  const json = parseJson(text);
   if (json === undefined)
     return {
       code: ErrorCode.PARSE,
       message: 'the body is no JSON; send a message of JSON-RPC 2.0',
       id: null,
     };
+  const ambiguous = ambiguousKey(text);
+  if (ambiguous !== undefined)
+    return invalid(
+      `the key ${JSON.stringify(ambiguous.slice(0, 64))} is repeated, or another one to a server that ignores case; write each key once`,
+    );
   const isBatch = Array.isArray(json);
   if (isBatch && !revision.hasBatches)
     return invalid(`the revision ${revision.name} has no batches; send each message by itself`);
@@ -71,6 +78,8 @@ export function readBody(body: Buffer, headers: HttpHeaders, revision: Revision)
   for (const value of values) {
     const message = messageOf(value);
     if (message === undefined) return invalid('the body is no message of JSON-RPC 2.0; see its section 4');
+    if (message.kind === 'notification' && !message.method.startsWith('notifications/'))
+      return invalid('a request has an id; only methods that begin with notifications/ have none');
     messages.push(message);
   }
   const requests = messages.filter((message) => message.kind === 'request');

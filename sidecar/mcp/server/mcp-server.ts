@@ -139,12 +139,13 @@ export class McpServer implements AttemptTarget {
   }
 }
 
-/** Returns the fields of an answer that go to the agent. */
+/** Returns the fields of an answer that go to the agent; those with our prefix are ours alone. */
 export function answerHeaders(headers: IncomingHttpHeaders): HttpHeaders {
   const kept: HttpHeaders = {};
   for (const name in headers) {
     const value = headers[name];
-    if (value !== undefined && !HOP_BY_HOP.has(name) && name !== 'content-length') kept[name] = value;
+    const isOurs = name.startsWith('outrigger-') || name === 'content-length';
+    if (value !== undefined && !HOP_BY_HOP.has(name) && !isOurs) kept[name] = value;
   }
   return kept;
 }
