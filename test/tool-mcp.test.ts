@@ -257,6 +257,15 @@ t.test('callers by MCP need a key or a certificate, and are told apart', { skip 
   const other = { authorization: `Bearer ${env.MCP_OTHER}` };
   t.equal((await post({ ...other, ...session }, ping)).status, 404, "another caller's session");
   t.equal((await post({ ...bearer, 'mcp-session-id': 'unknown' }, ping)).status, 404);
+  const twice = { method: 'tools/call', params: { name: 'shell', arguments: { code: 'sleep 1; echo one' } } };
+  const both = await Promise.all([1, 2].map(() => post({ ...bearer, ...session }, twice)));
+  t.same(
+    both.map(({ status }) => status).sort(),
+    [200, 400],
+    'two calls with one id do not wait for each other',
+  );
+  t.match(await both.find(({ status }) => status === 200)!.text(), /one/);
+  t.equal((await post({ ...bearer, ...session }, twice)).status, 200, 'a later one may have it');
   t.equal(
     (await post(bearer, { method: 'tools/list' })).status,
     200,

@@ -121,6 +121,17 @@ t.test('tools run behind a sidecar, in the workspace of their task', { skip }, a
     details: /code/,
   });
 
+  for (const [tool, args] of [
+    ['read_file', { path: 'a.txt\0' }],
+    ['python', { code: 'print(1)\0' }],
+    ['greet', { name: '\0' }],
+    ['shell', { code: `: ${'ä'.repeat(100_000)}` }],
+  ] as const)
+    t.match(await client.failure({ tool, args }), {
+      code: status.INVALID_ARGUMENT,
+      details: /the arguments of .* have/,
+    });
+
   const url = `http://127.0.0.1:${port}/`;
   const page = await client.run({ tool: 'http_fetch', args: { url } });
   t.match(page.call!.result, /^HTTP 200 [\s\S]*the page for outrigger-tools/);
@@ -210,6 +221,15 @@ t.test('each limit ends its own run and is named, and a neighbour goes on', { sk
   await Promise.all(ends);
   // Threads, shared memory, disks in memory and memory of children count, too.
   const sly = [
+    // What the kernel keeps for it in sockets.
+    [
+      'import os, socket, time',
+      'os.fork(), os.fork()',
+      'kept = [end for _ in range(50) for end in socket.socketpair()]',
+      'for end in kept: end.setblocking(False)',
+      'for end in kept: end.send(b"x" * 100_000)',
+      'time.sleep(30)',
+    ].join('\n'),
     'import mmap, time\nm = mmap.mmap(-1, 200_000_000)\nfor i in range(0, len(m), 4096): m[i] = 1\ntime.sleep(9)',
     'import os, time\nfor _ in range(4):\n  if os.fork() == 0:\n    x = bytearray(b"x") * 30_000_000; time.sleep(9)\ntime.sleep(9)',
   ];

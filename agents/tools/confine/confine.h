@@ -1,6 +1,7 @@
 /* What the parts of the helper `confine` share: its modes, and how a part ends the process. */
 #ifndef CONFINE_H
 #define CONFINE_H
+#include <stddef.h>
 
 /* Exit codes of the helper itself; a command's own codes are in what `supervise` reports. */
 enum { EXIT_USAGE = 64, EXIT_REFUSED = 71 };
@@ -22,7 +23,8 @@ enum { READY_FD = 20 };
 /* Where walls that bubblewrap has laid have the folder of all workspaces, and the place of a run's own. */
 #define WALLS_RUNS "/runs"
 #define WALLS_WORK "/work"
-struct walls { int user_fd, mount_fd, has_proc; const char *workspace; long disk_bytes; };
+/* `words` are the helper's arguments, which /proc/1/cmdline of the run would show. */
+struct walls { int user_fd, mount_fd, has_proc; const char *workspace; long disk_bytes; char *words; size_t words_bytes; };
 /*
  * Takes this process into the walls, and runs `mode_exec` in namespaces of its own. `lifeline` reads from a pipe whose other end
  * the parent alone holds. Does not return.

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "confine.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -117,6 +118,12 @@ int filter_enter(int alone, int without_signals) {
   /* Pairs of datagram sockets could send to any socket with a path. */
   only_with(__NR_socketpair, 0, ~0u, AF_UNIX);
   only_with(__NR_socketpair, 1, 0xf, SOCK_STREAM);
+  /* The kernel's buffers, which no sampling of memory sees, keep the size that `measure_tree` takes them for. */
+  not_with(__NR_setsockopt, 2, ~0u, SO_SNDBUF);
+  not_with(__NR_setsockopt, 2, ~0u, SO_RCVBUF);
+  not_with(__NR_setsockopt, 2, ~0u, SO_SNDBUFFORCE);
+  not_with(__NR_setsockopt, 2, ~0u, SO_RCVBUFFORCE);
+  not_with(__NR_fcntl, 1, ~0u, F_SETPIPE_SZ);
   only_with(__NR_prlimit64, 0, ~0u, 0);
   only_with(__NR_setpriority, 0, ~0u, PRIO_PROCESS);
   only_with(__NR_setpriority, 1, ~0u, 0);

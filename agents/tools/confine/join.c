@@ -132,6 +132,9 @@ void join_walls(const struct walls *walls, int lifeline, int argc, char **argv) 
   check(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
   end_with_parent(told[0]);
   check(chdir(WALLS_WORK), WALLS_WORK);
+  /* The command's process has copies, before it can look. */
+  for (int each = 0; each < argc; each++) check(-((argv[each] = strdup(argv[each])) == NULL), "memory");
+  memset(walls->words, 0, walls->words_bytes);
   pid_t command = fork();
   check(command, "fork");
   if (command > 0) {

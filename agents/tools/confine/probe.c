@@ -327,6 +327,31 @@ static int shared_memory(void) {
   return id >= 0;
 }
 static int type_ahead(void) { return ioctl(0, TIOCSTI, "x") == 0 || errno != EPERM; }
+static int socket_buffers(void) {
+  int pair[2], size = 16 << 20;
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0) return 0;
+  int result = setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0 || setsockopt(pair[1], SOL_SOCKET, SO_RCVBUF, &size, sizeof size) == 0;
+  close(pair[0]);
+  close(pair[1]);
+  return result;
+}
+static int pipe_buffers(void) {
+  int ends[2];
+  if (pipe(ends) < 0) return 0;
+  int result = fcntl(ends[0], F_SETPIPE_SZ, 1 << 20) > 0;
+  close(ends[0]);
+  close(ends[1]);
+  return result;
+}
+static int init_words(void) {
+  char words[256] = { 0 };
+  int fd = open("/proc/1/cmdline", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t length = read(fd, words, sizeof words);
+  close(fd);
+  for (ssize_t at = 0; at < length; at++) if (words[at] != 0) return 1;
+  return 0;
+}
 static int privileges(void) { return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1; }
 static int capabilities(void) {
   struct { unsigned int version; int pid; } head = { 0x20080522, 0 };
@@ -354,7 +379,7 @@ static const struct { const char *name; int (*succeeds)(void); } attacks[] = {
   { "devices", devices }, { "make-device", make_device }, { "known-secrets", runtime_sockets },
   { "see-process", see_process }, { "list-processes", list_processes }, { "signal-process", signal_process }, { "signal-all", signal_all },
   { "read-environment", read_environment }, { "own-environment", own_environment }, { "inherited-descriptors", inherited },
-  { "trace-process", trace_process }, { "read-memory", read_memory }, { "open-memory", open_memory }, { "init-memory", init_memory },
+  { "trace-process", trace_process }, { "read-memory", read_memory }, { "open-memory", open_memory }, { "init-memory", init_memory }, { "init-words", init_words },
   { "open-descriptor", open_descriptor }, { "take-descriptor", take_descriptor }, { "set-limits", set_limits },
   { "slow-down", slow_down }, { "pin-process", pin_process },
   { "connect-tcp", connect_tcp }, { "connect-tcp6", connect_tcp6 }, { "metadata-address", metadata }, { "internet", internet }, { "listen-tcp", listen_tcp },
@@ -363,7 +388,7 @@ static const struct { const char *name; int (*succeeds)(void); } attacks[] = {
   { "new-namespace", new_namespace }, { "clone-namespace", cloned }, { "clone3-namespace", cloned3 }, { "mount", mounted },
   { "new-mount", new_mount }, { "enter-namespace", enter_namespace }, { "change-root", change_root }, { "keyring", keys },
   { "bpf", programs }, { "perf-events", counters }, { "userfaultfd", page_faults }, { "memfd", hidden_memory },
-  { "shared-memory", shared_memory }, { "type-ahead", type_ahead }, { "new-privileges", privileges },
+  { "shared-memory", shared_memory }, { "socket-buffers", socket_buffers }, { "pipe-buffers", pipe_buffers }, { "type-ahead", type_ahead }, { "new-privileges", privileges },
   { "capabilities", capabilities }, { "32-bit-calls", foreign_calls }, { "unknown-calls", unknown_calls },
 };
 

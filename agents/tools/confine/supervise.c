@@ -68,7 +68,7 @@ static const char *exceeded(const struct limits *most, struct usage *now, struct
   if (now->processes > most->processes) return "processes";
   if (now->memory > most->memory) {
     long exact = exact_memory(getpid());
-    if (exact >= 0) now->memory = exact;
+    if (exact >= 0) now->memory = exact + now->buffered;
   }
   if (now->memory > peak->memory) peak->memory = now->memory;
   if (now->memory > most->memory) return "memory";
@@ -84,7 +84,9 @@ static const char *exceeded(const struct limits *most, struct usage *now, struct
 
 int mode_supervise(int argc, char **argv) {
   struct limits most = { LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, 0, NULL };
-  struct walls walls = { -1, -1, 1, "", 0 };
+  /* From the program's own name on, which is before the mode. */
+  char *line = argv[-1], *last = argv[argc - 1];
+  struct walls walls = { -1, -1, 1, "", 0, line, (size_t)(last + strlen(last) + 1 - line) };
   int report = 2, at = 1, highest = 4;
   pid_t parent = 0;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {

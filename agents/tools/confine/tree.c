@@ -78,23 +78,38 @@ static long value_of(const char *text, const char *name) {
   return at == NULL ? 0 : strtol(at + strlen(name), NULL, 10);
 }
 
-/* Files that a process has open and that have no name any more: no walk of the folder finds them. */
-static long unlinked_bytes(pid_t pid, dev_t device) {
+/* What its sockets and pipes can hold in the kernel at most: the filter keeps them from growing. Both ends of a pipe are one. */
+enum { SOCKET_BYTES = 212992, PIPE_BYTES = 65536, MOST_BUFFERS = 8192 };
+static ino_t buffers[MOST_BUFFERS];
+static int buffers_known;
+
+static long buffer_bytes(const struct stat *st) {
+  for (int at = 0; at < buffers_known; at++) if (buffers[at] == st->st_ino) return 0;
+  if (buffers_known < MOST_BUFFERS) buffers[buffers_known++] = st->st_ino;
+  return S_ISSOCK(st->st_mode) ? SOCKET_BYTES : PIPE_BYTES;
+}
+
+/* Files that a process has open and that have no name any more: no walk of the folder finds them. And its sockets and pipes. */
+static long unlinked_bytes(pid_t pid, dev_t device, long *buffered) {
   char path[300];
   snprintf(path, sizeof path, "/proc/%d/fd", pid);
   DIR *fds = opendir(path);
   if (fds == NULL) return 0;
   long sum = 0;
   struct stat st;
-  for (struct dirent *entry; (entry = readdir(fds)) != NULL;)
-    if (fstatat(dirfd(fds), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 && st.st_dev == device)
-      sum += st.st_blocks * 512;
+  for (struct dirent *entry; (entry = readdir(fds)) != NULL;) {
+    if (fstatat(dirfd(fds), entry->d_name, &st, 0) < 0) continue;
+    if (S_ISSOCK(st.st_mode) || S_ISFIFO(st.st_mode)) *buffered += buffer_bytes(&st);
+    else if (S_ISREG(st.st_mode) && st.st_nlink == 0 && st.st_dev == device) sum += st.st_blocks * 512;
+  }
   closedir(fds);
   return sum;
 }
 
 void measure_tree(pid_t root, int skipped, const char *workspace, int with_files, struct usage *sum) {
+  static long buffered;
   *sum = (struct usage){ 0 };
+  if (with_files) buffered = buffers_known = 0;
   struct stat place = { 0 };
   if (with_files && workspace != NULL) stat(workspace, &place);
   long ticks = sysconf(_SC_CLK_TCK), time = 0;
@@ -114,9 +129,11 @@ void measure_tree(pid_t root, int skipped, const char *workspace, int with_files
     snprintf(path, sizeof path, "/proc/%d/status", list[at].pid);
     if (read_file(path, text, sizeof text) > 0)
       sum->memory += (value_of(text, "RssAnon:") + value_of(text, "RssShmem:") + value_of(text, "VmSwap:")) * 1024;
-    if (with_files && workspace != NULL) sum->unlinked += unlinked_bytes(list[at].pid, place.st_dev);
+    if (with_files && workspace != NULL) sum->unlinked += unlinked_bytes(list[at].pid, place.st_dev, &buffered);
   }
   sum->cpu_ms = time * 1000 / ticks;
+  sum->buffered = buffered;
+  sum->memory += buffered;
 }
 
 int tasks_of_user(uid_t user) {

@@ -3,7 +3,8 @@
 #define TREE_H
 #include <sys/types.h>
 
-struct usage { long processes, memory, cpu_ms, files, unlinked; };
+/* `memory` includes what sockets and pipes can hold (`buffered`). */
+struct usage { long processes, memory, buffered, cpu_ms, files, unlinked; };
 
 /* Adds up the descendants of `root`, without `root` itself. Those of the first `skipped` generations are bubblewrap's own. */
 void measure_tree(pid_t root, int skipped, const char *workspace, int with_files, struct usage *sum);

@@ -1,8 +1,8 @@
 /** The calls by MCP that run, so that the runner's end waits for them, and ends them when it has waited for long enough. */
 
 export interface Calls {
-  /** `stopping` fires when the call has to end. */
-  begin(): { readonly stopping: AbortSignal; end(): void };
+  /** `stopping` fires when the call has to end. @param id the request's */
+  begin(id: string | number): { readonly stopping: AbortSignal; end(): void };
 }
 
 export class RunningCalls implements Calls {
@@ -10,7 +10,7 @@ export class RunningCalls implements Calls {
   private running = 0;
   private idle = () => {};
 
-  begin() {
+  begin(_id: string | number = '') {
     this.running++;
     const end = () => {
       this.running--;

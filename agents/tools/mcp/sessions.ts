@@ -11,8 +11,9 @@ interface Session {
   caller: string;
   transport: WebStandardStreamableHTTPServerTransport;
   usedMs: number;
-  /** Its calls that run. */
-  running: number;
+  /** The ids of its calls that run, and of those that arrive. */
+  running: Set<string | number>;
+  begun: Set<string | number>;
 }
 
 export interface SessionLimits {
@@ -39,7 +40,16 @@ export class Sessions {
     if (session === undefined || session.caller !== authInfo.clientId)
       return failure(404, -32_001, 'Session not found');
     session.usedMs = nowMs;
+    const ids = await callsIn(request);
+    // The transport would give the answers of both to the second, and leave the first waiting.
+    if (new Set(ids).size < ids.length || ids.some((each) => session.running.has(each)))
+      return failure(400, -32_600, 'a call with this id is still running: each call has an id of its own');
+    for (const each of ids) session.running.add(each);
     const response = await session.transport.handleRequest(request, { authInfo });
+    // Those that were refused have not begun.
+    setImmediate(() => {
+      for (const each of ids) if (!session.begun.has(each)) session.running.delete(each);
+    });
     // Opening it was refused: nobody knows it.
     if (session.transport.sessionId === undefined) void session.transport.close();
     return response;
@@ -57,13 +67,15 @@ export class Sessions {
       onsessioninitialized: (id) => void this.known.set(id, session),
       onsessionclosed: (id) => void this.known.delete(id),
     });
-    const session: Session = { caller, transport, usedMs: nowMs, running: 0 };
+    const session: Session = { caller, transport, usedMs: nowMs, running: new Set(), begun: new Set() };
     const calls: Calls = {
-      begin: () => {
-        const call = this.calls.begin();
-        session.running++;
+      begin: (id) => {
+        const call = this.calls.begin(id);
+        session.running.add(id);
+        session.begun.add(id);
         const end = () => {
-          session.running--;
+          session.running.delete(id);
+          session.begun.delete(id);
           session.usedMs = Date.now();
           call.end();
         };
@@ -79,7 +91,7 @@ export class Sessions {
     let oldest: [string, Session] | undefined;
     for (const entry of this.known) {
       const [id, session] = entry;
-      if (session.running > 0) continue;
+      if (session.running.size > 0) continue;
       if (nowMs - session.usedMs > this.limits.idleMs) this.end(id, session);
       else if (oldest === undefined || session.usedMs < oldest[1].usedMs) oldest = entry;
     }
@@ -90,6 +102,19 @@ export class Sessions {
     this.known.delete(id);
     void transport.close();
   }
+}
+
+/** The ids of the calls of tools in a message, or in several of the oldest revisions. */
+async function callsIn(request: Request): Promise<(string | number)[]> {
+  if (request.method !== 'POST') return [];
+  const body: unknown = await request
+    .clone()
+    .json()
+    .catch(() => undefined);
+  return [body].flat().flatMap((message) => {
+    const { method, id } = (message ?? {}) as { method?: unknown; id?: unknown };
+    return method === 'tools/call' && (typeof id === 'string' || typeof id === 'number') ? [id] : [];
+  });
 }
 
 export function failure(status: number, code: number, message: string): Response {

@@ -52,7 +52,7 @@ export function toolServer(runner: Runner, calls: Calls, caller: string): Server
       caller,
       ...idsOf(context),
     };
-    const { stopping, end } = calls.begin();
+    const { stopping, end } = calls.begin(context.mcpReq.id);
     const left = context.http?.req?.signal;
     const signal = AbortSignal.any([context.mcpReq.signal, stopping, ...(left === undefined ? [] : [left])]);
     try {

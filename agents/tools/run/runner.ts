@@ -70,6 +70,7 @@ export class Runner {
         throw new AgentError('UNAVAILABLE', this.problem, { trailers: { 'agent-error-reason': 'sandbox' } });
       }
       const plan = tool.plan(given);
+      if (plan.kind === 'command') checkCommand(tool.name, plan.command);
       const outcome = await this.once.call(request, tool.idempotent, signal, (ending) =>
         this.inPlace(tool, plan, request, ending, onOutput),
       );
@@ -208,6 +209,26 @@ export class Runner {
 }
 
 const empty = Buffer.alloc(0);
+
+/** What the kernel starts a program with. */
+const maxPartBytes = 131_071;
+const maxCommandBytes = 1_048_576;
+
+/** @throws AgentError INVALID_ARGUMENT for arguments that no program can be started with */
+function checkCommand(tool: string, command: readonly string[]): void {
+  const refuse = (problem: string) => {
+    throw new AgentError('INVALID_ARGUMENT', `the arguments of ${tool} ${problem}`, { field: 'arguments' });
+  };
+  let sum = 0;
+  for (const part of command) {
+    const bytes = Buffer.byteLength(part);
+    sum += bytes;
+    if (part.includes('\0')) refuse('have a character with the code 0');
+    if (bytes > maxPartBytes)
+      refuse(`have ${bytes} bytes in one part of the command; ${maxPartBytes} are the most`);
+  }
+  if (sum > maxCommandBytes) refuse(`have ${sum} bytes; ${maxCommandBytes} are the most`);
+}
 
 function exceeded(tool: Tool, limit: LimitName): AgentError {
   const message = `the run of ${tool.name} exceeded its limit of ${describeLimit(limit, tool.limits)}`;
