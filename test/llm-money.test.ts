@@ -148,6 +148,11 @@ t.test('what a budget in money can not bound is refused, and says why', async (t
     ],
     [
       '/responses',
+      '{"model":"cheap","input":"x","tools":[{"type":"web_s\\u0065arch"}]}',
+      /is run by the provider/,
+    ],
+    [
+      '/responses',
       { model: 'cheap', input: 'x', previous_response_id: 'resp_1' },
       /"previous_response_id" names/,
     ],
@@ -158,7 +163,8 @@ t.test('what a budget in money can not bound is refused, and says why', async (t
       /"web_search_options" names/,
     ],
   ] as const) {
-    const answer = await send(baseUrl, path, JSON.stringify(body), headers).answer;
+    const text = typeof body === 'string' ? body : JSON.stringify(body);
+    const answer = await send(baseUrl, path, text, headers).answer;
     t.equal(answer.status, 400);
     t.match(JSON.parse(answer.body.toString()).error.message, message);
   }

@@ -38,7 +38,7 @@ import { askedBy } from './request/incoming-head.ts';
 import type { JsonScan } from './request/json-scan.ts';
 import { type Forbidden, forbiddenByBody, forbiddenByHead } from './request/model-permission.ts';
 import type { ModelRequest } from './request/model-request.ts';
-import { infoOfWebSocket, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
+import { infoOfWebSocket, modelsOf, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
 import { readRequestFacts, requestScan } from './request/request-facts.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './request/spending.ts';
 import type { Peer } from './service/known-callers.ts';
@@ -181,7 +181,7 @@ export class Egress {
     );
     const { asked, headers, caller } = webSocket;
     const info = infoOfWebSocket(webSocket);
-    const forbidden = client?.forbidsWebSocket(info.model);
+    const forbidden = client?.forbidsWebSocket(modelsOf(webSocket));
     if (forbidden !== undefined) {
       this.tunnels.turnAway(socket, 'forbidden', forbidden);
       return;

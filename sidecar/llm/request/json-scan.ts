@@ -26,6 +26,7 @@ import {
   QUOTE,
 } from './json-bytes.ts';
 import { type JsonField, JsonFields } from './json-fields.ts';
+import { unescaped } from './json-key.ts';
 import { JsonParts } from './json-parts.ts';
 import { isProviderToolKey, isProviderToolType } from './provider-tools.ts';
 
@@ -59,6 +60,8 @@ export class JsonScan {
   openEnd = -1;
   /** Only a lenient reader takes the text for JSON: it has a byte order mark, or a value such as NaN. */
   isLenient = false;
+  /** An object inside the request, such as one of its tools, names a model of its own. Found where `data` is there. */
+  hasInnerModel = false;
   /** A tool that the provider runs itself, at a price of its own; undefined without one. */
   providerTool: string | undefined = undefined;
   /** Counts the bytes that are certainly no text; undefined where no budget needs them. */
@@ -287,6 +290,8 @@ export class JsonScan {
       this.state = AFTER_KEY;
       this.isType = isType(piece, this.textFrom, at);
       this.data?.key(depth, piece, this.textFrom, at);
+      if (this.data !== undefined && depth <= TOOL_DEPTH)
+        this.lookAtKey(depth, piece.toString('latin1', this.textFrom, at));
       return;
     }
     let text: string | undefined;
@@ -302,7 +307,7 @@ export class JsonScan {
         if (!this.kept.name(text)) this.state = BROKEN;
       } else if (text !== undefined) {
         this.data?.key(depth, Buffer.from(text, 'latin1'), 0, text.length);
-        if (depth === TOOL_DEPTH && isProviderToolKey(text)) this.providerTool ??= text;
+        this.lookAtKey(depth, text);
       }
       return;
     }
@@ -310,13 +315,21 @@ export class JsonScan {
       this.partCounts.mark(depth);
       this.data?.type(depth, text);
     }
-    if (this.isType && text !== undefined && depth === TOOL_DEPTH && isProviderToolType(text))
+    if (this.isType && text !== undefined && depth === TOOL_DEPTH && isProviderToolType(plain(text)))
       this.providerTool ??= text;
     this.isType = false;
     const bytes = this.base + at - this.stringStart;
     this.data?.endString(depth, bytes);
     this.partCounts.string(depth, bytes);
     this.endValue(piece, at + 1);
+  }
+
+  /** Notes what a key inside the request says of models and tools. Only requests of limited callers are looked at. */
+  private lookAtKey(depth: number, text: string): void {
+    if (depth > TOOL_DEPTH) return;
+    const key = plain(text);
+    if (key === 'model') this.hasInnerModel = true;
+    if (depth === TOOL_DEPTH && isProviderToolKey(key)) this.providerTool ??= key;
   }
 
   /** Goes on to the end of a number or a literal, or of the piece. */
@@ -336,4 +349,9 @@ export class JsonScan {
     const length = this.text!.length + end - this.textFrom;
     this.text = length > this.maxText ? undefined : this.text + piece.toString('latin1', this.textFrom, end);
   }
+}
+
+/** The text of a key or a string; as it is written, where that is no text. */
+function plain(latin1: string): string {
+  return latin1.includes('\\') ? (unescaped(latin1) ?? latin1) : latin1;
 }

@@ -5,6 +5,8 @@ import { traitsOf } from '../kinds/operations.ts';
 import type { ServiceCaller } from '../service/service-caller.ts';
 import type { Operation } from '../shared/operation.ts';
 import type { JsonScan } from './json-scan.ts';
+import { MODEL_CHOOSERS } from './request-facts.ts';
+import { isGiven } from './spending.ts';
 
 /** Why a request is refused to a caller, in words for it. */
 export interface Forbidden {
@@ -53,15 +55,33 @@ export function forbiddenByBody(
   scan: JsonScan | undefined,
 ): Forbidden | undefined {
   if (!client.isRestricted || !traitsOf(operation).readsRequest) return undefined;
-  if (scan === undefined || !scan.isWhole || scan.isLenient || scan.lookalike !== undefined)
+  const onlySome = `the caller ${client.name} may use only some models (llm.callers[].models)`;
+  const isJson = scan?.isWhole === true && !scan.isLenient;
+  if (!isJson || scan.lookalike !== undefined) {
+    const fault = isJson
+      ? `its key ${JSON.stringify(scan.lookalike)} is another one to a server that ignores case; write it as the API does`
+      : 'the body is no JSON object as RFC 8259 has it';
     return {
       reason: 'bad_request',
-      message: `the body is no JSON object as RFC 8259 has it, so that the model of the request is unknown; the caller ${client.name} may use only some models (llm.callers[].models)`,
+      message: `${fault}: the model of the request would be unknown, and ${onlySome}`,
     };
-  if (scan.fields.has('models'))
+  }
+  const chooser = ['models', ...MODEL_CHOOSERS].find((key) => scan.fields.has(key));
+  if (chooser !== undefined || scan.hasInnerModel) {
+    const what =
+      chooser === undefined
+        ? 'an object inside the request names a model, which'
+        : `the key "${chooser}" of the request`;
     return {
       reason: 'forbidden',
-      message: `the key "models" of the request lets the provider choose; the caller ${client.name} may use only some models (llm.callers[].models), so name one in "model"`,
+      message: `${what} lets the provider take another one; ${onlySome}, so name one in "model" alone`,
+    };
+  }
+  const stored = operation === 'responses' && STORED.find((key) => isGiven(scan, key));
+  if (stored)
+    return {
+      reason: 'forbidden',
+      message: `the key "${stored}" reads what is stored for all callers of the provider's account; ${onlySome}, so send the conversation itself`,
     };
   // Servers differ in which of two equal keys they take.
   const texts = scan.fields.get('model')?.texts ?? [];
@@ -74,6 +94,9 @@ export function forbiddenByBody(
   }
   return undefined;
 }
+
+/** Keys of the Responses API that name what the provider has stored. */
+const STORED = ['previous_response_id', 'conversation', 'prompt'] as const;
 
 function nameIn(text: string | undefined): string | undefined {
   try {

@@ -77,14 +77,19 @@ function ofService(target: Asked, headers: HttpHeaders): Asked {
   return { ...target, path: pathWithoutSecrets(target.path), isOfService: true };
 }
 
+/** Returns all models that the query of a WebSocket names. */
+export function modelsOf({ path }: Pick<RequestHead, 'path'>): readonly string[] {
+  return new URLSearchParams(path.split('?', 2)[1]).getAll('model');
+}
+
 /** Returns what observers receive about a WebSocket, whose query names its model. */
 export function infoOfWebSocket({ operation, path, headers, taskId, client }: RequestHead): LlmRequestInfo {
-  const [plain = '', query] = path.split('?', 2);
+  const [plain = ''] = path.split('?', 1);
   return {
     operation,
     method: 'GET',
     path: plain,
-    model: (new URLSearchParams(query).get('model') ?? '').slice(0, MAX_ID_LENGTH),
+    model: (modelsOf({ path })[0] ?? '').slice(0, MAX_ID_LENGTH),
     stream: true,
     maxOutputTokens: 0,
     temperature: undefined,

@@ -47,6 +47,14 @@ export interface RequestFacts {
 const BYTES_PER_TOKEN = 4;
 const MODEL_MAX_LENGTH = 256;
 
+/** Keys by which a provider, or a gateway behind this one, takes another model than `model` names. */
+export const MODEL_CHOOSERS = [
+  'fallbacks',
+  'context_window_fallbacks',
+  'content_policy_fallbacks',
+  'preset',
+] as const;
+
 /** The keys at the top level of a request that a policy reads, or changes. */
 export const READ_KEYS: ReadonlySet<string> = new Set([
   'model',
@@ -68,6 +76,7 @@ export const READ_KEYS: ReadonlySet<string> = new Set([
   'previous_response_id',
   'conversation',
   'web_search_options',
+  ...MODEL_CHOOSERS,
 ]);
 
 /** The types of message parts that are no text. */

@@ -85,7 +85,7 @@ export function spendingOf(
 }
 
 /** All servers read null as an absent field. */
-function isGiven(scan: JsonScan, field: string): boolean {
+export function isGiven(scan: JsonScan, field: string): boolean {
   const given = scan.fields.get(field);
   return given !== undefined && !given.texts.every((text) => text === 'null');
 }

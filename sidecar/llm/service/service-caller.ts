@@ -147,9 +147,14 @@ export class ServiceCaller {
     return undefined;
   }
 
-  /** Returns why it may not open a WebSocket, in words for it: nothing that passes there is read. @param model '' without one */
-  forbidsWebSocket(model: string): string | undefined {
-    if (!this.mayName(model)) return this.notAllowed(model);
+  /**
+   * Returns why it may not open a WebSocket, in words for it: nothing that passes there is read.
+   *
+   * @param models all that the request names; servers differ in which one they take
+   */
+  forbidsWebSocket(models: readonly string[]): string | undefined {
+    const other = (models.length === 0 ? [''] : models).find((model) => !this.mayName(model));
+    if (other !== undefined) return this.notAllowed(other);
     if (![this.tokens, this.dayTokens, this.dayMoney].some(({ isBound }) => isBound)) return undefined;
     return `the tokens of a WebSocket can't be counted, and those of the caller ${this.name} are limited; use HTTP`;
   }
