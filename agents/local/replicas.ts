@@ -1,6 +1,5 @@
 /** Breaks and restores the agents of a running local system. */
 import type { Supervisor } from './supervisor.ts';
-import type { LocalAgent } from './system.ts';
 
 /**
  * The state of an agent's process:
@@ -15,21 +14,21 @@ export type ReplicaState = 'running' | 'killed' | 'stopped' | 'slow' | 'starting
 export const replicaActions = ['kill', 'stop', 'slow', 'restore'] as const;
 export type ReplicaAction = (typeof replicaActions)[number];
 
-/** The agents of a running system, with the actions that break and restore them. */
+/** The replicas of a running system, with the actions that break and restore them. */
 export class Replicas {
   private readonly supervisor: Supervisor;
-  private readonly agents: readonly LocalAgent[];
+  private readonly replicas: readonly { readonly name: string }[];
   private readonly states = new Map<string, ReplicaState>();
   /** Actions in progress: one at a time for each replica. */
   private readonly busy = new Map<string, Promise<void>>();
 
-  constructor(supervisor: Supervisor, agents: readonly LocalAgent[]) {
+  constructor(supervisor: Supervisor, replicas: readonly { readonly name: string }[]) {
     this.supervisor = supervisor;
-    this.agents = agents;
+    this.replicas = replicas;
   }
 
   has(name: string): boolean {
-    return this.agents.some((agent) => agent.name === name);
+    return this.replicas.some((one) => one.name === name);
   }
 
   stateOf(name: string): ReplicaState {

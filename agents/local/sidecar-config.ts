@@ -81,6 +81,8 @@ export function sidecarConfig(
     llm: {
       ...at(ports.llm),
       upstreams: upstreamsOf(models, holdsKey),
+      // A request that a killed replica of the egress took with it goes to the other one, at the price of being paid twice.
+      ...(models.length > 1 ? { retry: { resend: true } } : {}),
     },
     bus: { url: `file:${tasks.file}`, consume: { agent_types: tasks.agentTypes, ...consume } },
     ...(tasks.outlive ? { journal: { store: 'bus' } } : {}),

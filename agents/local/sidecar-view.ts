@@ -90,7 +90,10 @@ export interface RunningView {
 }
 
 /** Undefined if the sidecar does not answer in time. */
-export async function askSidecar<T>(sidecar: SidecarPorts | undefined, path: string): Promise<T | undefined> {
+export async function askSidecar<T>(
+  sidecar: Pick<SidecarPorts, 'admin'> | undefined,
+  path: string,
+): Promise<T | undefined> {
   if (sidecar === undefined) return undefined;
   try {
     const url = `http://127.0.0.1:${sidecar.admin}${path}`;

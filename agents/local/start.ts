@@ -59,7 +59,7 @@ async function run(
 
   if (given.task === undefined) {
     await slowLongTask(system);
-    const replicas = new Replicas(supervisor, system.agents);
+    const replicas = new Replicas(supervisor, [...system.agents, ...system.llm]);
     const sender = new Sender(
       `http://127.0.0.1:${system.gateway.port}`,
       system.model.kind !== 'offline',

@@ -25,9 +25,24 @@ interface ReplicaReport {
   readonly notReadyBecause: string;
   /** Its state at the gateway's sidecar, as in that sidecar's `/clusters`; null when unknown. */
   readonly seen: unknown;
+  /** Whether calls come to it as tasks of the bus, so that the gateway's sidecar knows no endpoint. */
+  readonly onBus: boolean;
+  /** Whether the gateway sends it tasks. */
+  readonly takesTasks: boolean;
   /** The calls from its sidecar to it. */
   readonly served: Flow | null;
   /** Its requests to the model. */
+  readonly model: (Flow & { readonly state: string }) | null;
+}
+
+/** A replica of the egress as a service. */
+interface LlmReport {
+  readonly name: string;
+  readonly address: string;
+  readonly dashboard: string;
+  readonly state: ReplicaState;
+  readonly pid: number | undefined;
+  /** Its requests to the provider. */
   readonly model: (Flow & { readonly state: string }) | null;
 }
 
@@ -45,6 +60,7 @@ interface Numbers {
 export interface SystemReport {
   readonly local: true;
   readonly replicas: readonly ReplicaReport[];
+  readonly llm: readonly LlmReport[];
   readonly gateway: { readonly address: string; readonly sidecarAddress: string; readonly dashboard: string };
   /** Circuits of the gateway's sidecar that are not closed. */
   readonly circuits: readonly {
@@ -72,13 +88,16 @@ export async function readSystem(
   replicas: Replicas,
   happenings: Happenings,
 ): Promise<SystemReport> {
-  const { gateway, agents, model } = system;
+  const { gateway, agents, llm, model } = system;
   const [own, stats, running, ...others] = await Promise.all([
     askSidecar<LiveView>(gateway.sidecar, '/live?format=json'),
     askSidecar<StatsView>(gateway.sidecar, '/stats'),
     askSidecar<{ running: number; calls: RunningView[] }>(gateway.sidecar, `/calls?limit=${maxRunning}`),
     ...agents.map(({ sidecar }) => askSidecar<LiveView>(sidecar, '/live?format=json')),
   ]);
+  const shared = await Promise.all(
+    llm.map(({ admin }) => askSidecar<LiveView>({ admin }, '/live?format=json')),
+  );
   const clusters = own?.clusters ?? [];
   const seen = new Map(
     clusters.flatMap(({ endpoints }) => endpoints.map((one) => [one.address, one] as const)),
@@ -86,7 +105,7 @@ export async function readSystem(
   if (own !== undefined) happenings.read(own);
   return {
     local: true,
-    replicas: agents.map(({ name, service, port, sidecar }, at) => ({
+    replicas: agents.map(({ name, service, types, port, sidecar }, at) => ({
       name,
       type: service,
       address: `127.0.0.1:${port}`,
@@ -96,8 +115,18 @@ export async function readSystem(
       dashboard: dashboardOf(sidecar),
       notReadyBecause: notReadyBecause(sidecar, others[at]),
       seen: seen.get(inboundOf(sidecar)) ?? null,
+      onBus: system.layout.outlives === true && types.length === 1,
+      takesTasks: types.length > 0,
       served: flowOf(others[at]?.listeners.find((one) => one.name === 'inbound')?.traffic),
       model: modelOf(others[at]),
+    })),
+    llm: llm.map(({ name, listen, admin }, at) => ({
+      name,
+      address: `127.0.0.1:${listen}`,
+      dashboard: `http://127.0.0.1:${admin}/`,
+      state: replicas.stateOf(name),
+      pid: replicas.pidOf(name),
+      model: modelOf(shared[at]),
     })),
     gateway: {
       address: `127.0.0.1:${gateway.port}`,

@@ -45,7 +45,9 @@ export function describeSeen(seen) {
 
 /** @param ratesOf returns the rate and the success of the gateway's attempts at a replica; null when unknown */
 export function graphOf(report, ratesOf) {
-  const { replicas } = report;
+  const { replicas, llm = [] } = report;
+  // Where the egress is a service, agents ask its first replica, unless that is away.
+  const asked = llm.find(({ state }) => state === 'running') ?? llm[0];
   const middle = (replicas.length - 1) / 2;
   const nodes = [gatewayNode(report, middle)];
   const edges = [];
@@ -53,12 +55,17 @@ export function graphOf(report, ratesOf) {
     const before = replica.dashboard === '' ? 'gateway' : `sidecar of ${replica.name}`;
     if (replica.dashboard !== '') {
       nodes.push(sidecarNode(replica, row));
-      edges.push(toSidecar(replica, ratesOf(replica.name)));
+      if (replica.takesTasks !== false) edges.push(toSidecar(replica, ratesOf(replica.name)));
     }
     nodes.push(agentNode(replica, row));
-    edges.push(toAgent(replica, before), toModel(replica));
+    edges.push(toAgent(replica, before));
+    if (replica.takesTasks !== false) edges.push(toModel(replica, asked?.name ?? 'model'));
   }
-  nodes.push(modelNode(report, middle));
+  for (const [at, one] of llm.entries()) {
+    nodes.push({ ...agentNode(one, middle + 1.5 * (at - (llm.length - 1) / 2)), column: 3 });
+    edges.push(toModel(one, 'model'));
+  }
+  nodes.push({ ...modelNode(report, middle), column: llm.length === 0 ? 3 : 4 });
   return { nodes, edges };
 }
 
@@ -86,14 +93,16 @@ function gatewayNode({ gateway, circuits }, row) {
   };
 }
 
-function sidecarNode({ name, seen, sidecarAddress, dashboard, notReadyBecause }, row) {
+function sidecarNode({ name, seen, onBus, sidecarAddress, dashboard, notReadyBecause }, row) {
   const silent = notReadyBecause === 'its sidecar does not answer';
   const draining = notReadyBecause === 'draining';
   const { words, why, tone } = silent
     ? { words: 'no answer', why: notReadyBecause, tone: 'bad' }
     : draining
       ? { words: 'draining', why: '', tone: 'warn' }
-      : describeSeen(seen);
+      : seen === null && onBus
+        ? { words: 'takes tasks of the bus', why: '', tone: 'good' }
+        : describeSeen(seen);
   return {
     id: `sidecar of ${name}`,
     column: 1,
@@ -167,7 +176,7 @@ function toAgent({ name, state, served }, from) {
   return { id: `to ${name}`, from, to: name, ...flow, tone: dead ? 'bad' : toneOfEdge(flow) };
 }
 
-function toModel({ name, model }) {
+function toModel({ name, model }, to) {
   const flow = { perS: model?.per_s ?? null, success: model?.success ?? null, p95: model?.p95_ms ?? null };
-  return { id: `${name} to model`, from: name, to: 'model', ...flow, tone: toneOfEdge(flow) };
+  return { id: `${name} to model`, from: name, to, ...flow, tone: toneOfEdge(flow) };
 }
