@@ -14,6 +14,7 @@ import { lookAtBus } from './bus.ts';
 import { type Connect, lookAtEndpoint, unresolved } from './endpoint.ts';
 import { type LiveResult, LOOK_MS, problem, warning, within } from './finding.ts';
 import { lookAtProvider } from './provider.ts';
+import { modelsAt } from './provider-models.ts';
 import { lookAtServices } from './services.ts';
 import { lookAtToolServer } from './tool-server.ts';
 
@@ -35,10 +36,8 @@ export async function liveCheck(
   for (const [name, cluster] of config.outbound.clusters)
     if (cluster.bus === undefined) looks.push(() => lookAtCluster(name, cluster));
   looks.push(() => lookAtBus(config.bus.url));
-  for (const [
-    index,
-    { url, kind, apiKeyEnv, apiKeyFile, apiVersion, headers },
-  ] of config.llm.upstreams.entries())
+  for (const [index, upstream] of config.llm.upstreams.entries()) {
+    const { url, kind, apiKeyEnv, apiKeyFile, apiVersion, headers, ca } = upstream;
     looks.push(() =>
       lookAtProvider({
         path: ['llm', 'upstreams', index],
@@ -48,8 +47,11 @@ export async function liveCheck(
         headers,
         keyName: apiKeyFile ?? apiKeyEnv,
         key: keyOf(apiKeyFile, apiKeyEnv === undefined ? undefined : env[apiKeyEnv]),
+        ca,
+        models: modelsAt(upstream, config.llm.models),
       }),
     );
+  }
   for (const [name, server] of config.mcp.servers) {
     const { apiKeyFile, apiKeyEnv } = server;
     const key = keyOf(apiKeyFile, apiKeyEnv === undefined ? undefined : env[apiKeyEnv]);
