@@ -232,6 +232,7 @@ const allowed: Record<string, readonly string[]> = {
     'cluster',
     'tls',
     'clock',
+    'node',
   ],
   main: ['commands'],
 };
