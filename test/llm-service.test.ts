@@ -10,7 +10,7 @@ import t, { type Test } from 'tap';
 import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts';
 import { freePort } from '../scripts/harness/free-port.ts';
 import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
-import { answerWhole, sendJson } from '../scripts/harness/llm/provider.ts';
+import { answerWhole, chatAnswer, sendJson } from '../scripts/harness/llm/provider.ts';
 import { runProcess, startProcess } from '../scripts/harness/process.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat, send } from './llm/send.ts';
@@ -250,6 +250,96 @@ t.test('a certificate names a caller, over HTTP/1.1 and HTTP/2, and new files ar
   t.notMatch(JSON.stringify(provider.requests('s-tls').map(({ headers }) => headers)), /sk-/);
   void apply;
 });
+
+t.test('only whole lines are keys, each of one caller, and what is wrong with a file is said', async (t) => {
+  const url = provider.script('s-lines', answerWhole);
+  const file = join(folder, 'lines.key');
+  writeFileSync(file, '# the keys of bob\nbob-old-key-11111111\nbob-new-key-22222222\n');
+  const said: string[] = [];
+  const events = {
+    onBreaker() {},
+    onCooldown() {},
+    onOutOfCredit() {},
+    onCallerKeys: (caller: string, problem: string) => void said.push(`${caller}: ${problem}`),
+  };
+  const egress = await startEgress(
+    { upstreams: [{ name: 'p', url }], callers: [research(), { name: 'bob', key_file: file }] },
+    { events },
+  );
+  t.teardown(() => egress.close());
+  const ask = async (key: string) =>
+    (await send(egress.baseUrl, '/models', undefined, bearer(key)).answer).status;
+  t.equal(await ask('bob-old-key-11111111'), 200);
+  t.equal(await ask('bob-new-key-22222222'), 200);
+  for (const word of ['the', '#', 'bob', 'keys']) t.equal(await ask(word), 401, word);
+  writeFileSync(file, `bob and more 3333333333\nshort\n${RESEARCH}\nbob-third-key-333333\n`);
+  await waitUntil('the file is read again', async () => (await ask('bob-third-key-333333')) === 200);
+  t.equal(await ask('short'), 401);
+  t.match(said, [
+    /bob: line 1 has white space/,
+    /bob: line 2 has fewer than 16/,
+    /bob: it has a key of research, whose it stays/,
+  ]);
+  t.notMatch(said.join(), /sk-/);
+  writeFileSync(file, '');
+  await waitUntil('an empty file is reported', async () => {
+    await ask(RESEARCH);
+    return said.includes('bob: it has no key');
+  });
+  const twice = join(folder, 'twice.key');
+  writeFileSync(twice, 'a-key-of-both-0000001\n');
+  for (const [callers, words] of [
+    [
+      [
+        { name: 'a', key_file: twice },
+        { name: 'b', key_file: twice },
+      ],
+      /has a key of another caller/,
+    ],
+    [[research(), { ...research(), name: 'b' }], /is the key of another caller/],
+    [[{ name: 'a', key_file: file }], /can not be used: it has no key/],
+  ] as const)
+    await t.rejects(startEgress({ callers }), words);
+});
+
+t.test(
+  'a budget of a day sees all that costs, believes no count of nothing, and survives a reload',
+  async (t) => {
+    const url = provider.script('s-day', (request, response) =>
+      request.json?.['user'] === 'zero'
+        ? sendJson(response, 200, {
+            ...chatAnswer('x'.repeat(400)),
+            usage: { prompt_tokens: 0, completion_tokens: 0 },
+          })
+        : answerWhole(request, response),
+    );
+    const caller = research({ budget: { tokens_per_day: 1_000 } });
+    const llm = { upstreams: [{ name: 'p', url }], callers: [caller] };
+    const { ask, apply, listener } = await start(t, llm);
+    for (const path of [
+      '/images/edits',
+      '/audio/speech',
+      '/fine_tuning/jobs',
+      '/videos',
+      '/moderations',
+      '/batches',
+    ])
+      t.equal((await ask(`/v1${path}`, '{"model":"m"}', bearer(RESEARCH))).status, 400, path);
+    t.equal((await ask('/v1/files', '{}', bearer(RESEARCH))).status, 200, 'files cost nothing');
+    const zero = () => ask('/v1/chat/completions', chat({ user: 'zero', max_tokens: 200 }), bearer(RESEARCH));
+    const statuses = [];
+    for (let i = 0; i < 8; i++) statuses.push((await zero()).status);
+    t.ok(
+      statuses.filter((status) => status === 200).length <= 4,
+      `${statuses}: each counts what it reserved`,
+    );
+    t.equal(statuses.at(-1), 429);
+    apply({ ...llm, callers: [{ name: 'writing', key_file: keyFile }] });
+    apply(llm);
+    t.equal((await zero()).status, 429, 'a caller that was gone has no new day');
+    t.ok(listener.egress);
+  },
+);
 
 t.test('outrigger llm serves alone, turns slow clients away, rereads keys and drains', async (t) => {
   const url = provider.script('s-command', answerWhole);

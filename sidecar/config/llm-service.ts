@@ -1,4 +1,6 @@
 /** Checks of the egress as a service: who may reach it, and by what its callers are known. */
+import { readFileSync } from 'node:fs';
+import { keysIn } from '../llm/service/key-lines.ts';
 import { readAddress } from '../net/address.ts';
 import { isBeyondLoopback } from '../net/reach.ts';
 import { checkCertificates, checkFiles, finding } from './file-checks.ts';
@@ -32,6 +34,7 @@ export function checkService({ llm }: FileConfig): Finding[] {
       );
   }
   const names = callers.map(({ name }) => name);
+  const taken = new Set<string>();
   for (const [index, { name, identity, key_env, key_file }] of callers.entries()) {
     const path = ['llm', 'callers', index];
     if (names.indexOf(name) !== index)
@@ -50,7 +53,36 @@ export function checkService({ llm }: FileConfig): Finding[] {
           'give llm.tls with cert, key and client_ca, or let the caller have a key',
         ),
       );
-    findings.push(...checkFiles(path, { key_file }, ['key_file'], 'a file that holds the key alone'));
+    const missing = checkFiles(path, { key_file }, ['key_file'], 'a file that holds keys, one a line');
+    findings.push(...missing);
+    const others = callers.slice(0, index);
+    if (key_env !== null && others.some((other) => other.key_env === key_env))
+      findings.push(
+        finding(
+          [...path, 'key_env'],
+          'is the key of another caller, too',
+          'give each caller a key of its own',
+        ),
+      );
+    if (key_file === null || missing.length > 0) continue;
+    const { keys, problems } = keysIn(readFileSync(key_file, 'utf8'));
+    if (problems.length > 0)
+      findings.push(
+        finding(
+          [...path, 'key_file'],
+          `can not be used: ${problems.join(', ')}`,
+          'write keys of 16 characters or more, one a line, such as `openssl rand -hex 32` prints; # begins a comment',
+        ),
+      );
+    if (keys.some((key) => taken.has(key)))
+      findings.push(
+        finding(
+          [...path, 'key_file'],
+          'has a key of another caller, too',
+          'give each caller a key of its own',
+        ),
+      );
+    for (const key of keys) taken.add(key);
   }
   return findings;
 }
@@ -68,7 +100,14 @@ export function serviceWarnings({ llm: { listen, tls, callers } }: FileConfig): 
 /** Callers that nobody can be, because their key is not there. */
 export function serviceNotices({ llm: { callers } }: FileConfig, env: Environment): Notice[] {
   return callers.flatMap(({ key_env: name }, index) => {
-    if (name === null || (env[name] ?? '') !== '') return [];
+    if (name === null) return [];
+    const { problems } = keysIn(env[name] ?? '');
+    if ((env[name] ?? '') !== '' && problems.length === 0) return [];
+    if ((env[name] ?? '') !== '') {
+      const path = formatPath(['llm', 'callers', index, 'key_env']);
+      const message = `${path}: the variable ${name} can not be used: ${problems.join(', ')}`;
+      return [{ level: 'warn', message }];
+    }
     const path = formatPath(['llm', 'callers', index, 'key_env']);
     const message = `${path}: the variable ${name} is not set, so no request is of this caller by it; set it, or write null`;
     return [{ level: 'warn', message }];

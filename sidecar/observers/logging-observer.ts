@@ -143,6 +143,12 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('out_of_credit', message, details);
   }
 
+  onCallerKeys(caller: string, problem: string): void {
+    const message = `the key of the LLM caller ${caller} can't be used: ${problem}`;
+    this.log.warn({ caller, problem }, message);
+    this.events.record('caller_keys', message, { caller });
+  }
+
   onConnectionError(listener: string, error: ConnectionError): void {
     this.second ??= setTimeout(() => this.endSecond(), 1_000).unref();
     if (++this.linesThisSecond > CONNECTION_LINES_PER_SECOND) {

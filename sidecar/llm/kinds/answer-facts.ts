@@ -59,9 +59,14 @@ export function noFacts(): AnswerFacts {
   };
 }
 
-/** Returns a count of tokens; undefined for anything else. */
+/** No answer has more tokens. */
+const MAX_COUNT = 1_000_000_000;
+
+/** Returns a count of tokens; undefined for anything else, also for a number that none can be. */
 export function count(value: unknown): number | undefined {
-  return typeof value === 'number' && value >= 0 && Number.isFinite(value) ? value : undefined;
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_COUNT
+    ? (value as number)
+    : undefined;
 }
 
 /** Joins a part of the answer's text to the text so far. */

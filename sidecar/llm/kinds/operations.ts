@@ -86,6 +86,24 @@ const VERB = /:(?!counttokens$)[a-z]+$/;
 /** Last segments of such paths under which no model works. */
 const FREE = /^(?:cancel|count_tokens|input_tokens|chatcmpl-[\w-]+)$/;
 
+/** First segments of paths where nothing is generated, whatever is sent there. */
+const STORING: ReadonlySet<string> = new Set(['files', 'uploads', 'models']);
+
+/**
+ * Whether a request may cost what no budget counts, as far as its path can tell: pictures that are edited, speech, videos, training.
+ * What is not known may.
+ *
+ * @param path after the base URL, without its query
+ */
+export function mayCostUncounted(method: string, path: string, api: ApiName): boolean {
+  if (method === 'GET' || method === 'HEAD' || method === 'DELETE') return false;
+  const operation = operationOf(method, path, api);
+  if (traitsOf(operation).isCounted || operation === 'count_tokens') return false;
+  const segments = canonicalPath(path).split('/');
+  if (api === 'gemini' && /:counttokens$/.test(segments.at(-1)!)) return false;
+  return !STORING.has(segments[1] ?? '') && !FREE.test(segments.at(-1)!);
+}
+
 /**
  * Whether a request may spend tokens that the egress can't count: batches, runs of assistants, and paths with the name of
  * a generating operation that the table lacks (`/engines/x/completions`).

@@ -114,7 +114,12 @@ const NONE: TokensUsed = { input: 0, output: 0, exact: true };
 /** Returns the tokens by the answer's usage, or an estimate without one. */
 export function tokensUsed(end: ProviderAttemptEnd, facts: RequestFacts, cancelled: boolean): TokensUsed {
   const { usage } = end.facts;
-  if (usage !== undefined) return { input: usage.inputTokens, output: usage.outputTokens, exact: true };
+  // Some servers say 0 where they count nothing: a prompt has tokens, and so has a text.
+  const isCounted =
+    usage !== undefined &&
+    (usage.inputTokens > 0 || facts.estimatedInputTokens === 0) &&
+    (usage.outputTokens > 0 || end.estimatedOutputTokens === 0);
+  if (isCounted) return { input: usage.inputTokens, output: usage.outputTokens, exact: true };
   const refused = end.status >= 400 || (end.failure !== undefined && !end.failure.mayHaveCost);
   // A caller that leaves before the answer may leave before the model has worked; the estimate assumes that it did not.
   if (refused || (end.status === 0 && end.failure === undefined && !cancelled)) return NONE;

@@ -10,7 +10,7 @@ import {
 import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
 import type { DownstreamRequest } from '../caller/downstream.ts';
 import type { Asked } from '../kinds/asked.ts';
-import { operationOf, spendsUncounted, traitsOf } from '../kinds/operations.ts';
+import { mayCostUncounted, operationOf, spendsUncounted, traitsOf } from '../kinds/operations.ts';
 import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
 import { pathWithoutSecrets, takeOutSecrets } from '../service/presented-keys.ts';
 import type { ServiceCaller } from '../service/service-caller.ts';
@@ -52,7 +52,9 @@ export function readHead(
   const taskId = idOf(headers['x-task-id']) ?? ownerCall?.taskId ?? '';
   const plain = path.split('?', 1)[0]!;
   const operation = operationOf(method, plain, api);
-  const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain, api);
+  // A budget of a caller bounds all that it does; that of a task leaves out what does not generate a text.
+  const spends = client === undefined ? spendsUncounted : mayCostUncounted;
+  const isBounded = traitsOf(operation).isCounted || spends(method, plain, api);
   const task = taskOf(taskId, headers);
   return {
     method,

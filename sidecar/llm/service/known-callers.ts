@@ -11,6 +11,7 @@ import { AllowList } from '../../tls/identity.ts';
 import type { Headers } from '../shared/headers.ts';
 import { KeyFile } from '../shared/key-file.ts';
 import type { LlmSettings } from '../shared/llm-settings.ts';
+import { keysIn } from './key-lines.ts';
 import { presentedKeys } from './presented-keys.ts';
 import { ServiceCaller, type ServiceEnvironment } from './service-caller.ts';
 
@@ -39,6 +40,9 @@ const WRONG_NAME =
 
 export class KnownCallers {
   private callers: readonly ServiceCaller[] = [];
+  /** By name, with what they have used: a caller that comes back has no new day. */
+  private readonly everKnown = new Map<string, ServiceCaller>();
+  private said = '';
   private identities: readonly { readonly allowed: AllowList; readonly caller: ServiceCaller }[] = [];
   private files: readonly { readonly file: KeyFile; readonly caller: ServiceCaller }[] = [];
   private byDigest: ReadonlyMap<string, { readonly digest: Buffer; readonly caller: ServiceCaller }> =
@@ -64,14 +68,14 @@ export class KnownCallers {
     return this.callers;
   }
 
-  /** A caller of the same name keeps what it has used. */
+  /** A caller of the same name keeps what it has used, also one that was gone for a while. */
   apply({ callers, replicas }: LlmSettings): void {
     const wanted = JSON.stringify([callers, replicas]);
     if (wanted === this.settings) return;
     this.settings = wanted;
-    const old = new Map(this.callers.map((caller) => [caller.name, caller]));
     this.callers = callers.map((one) => {
-      const caller = old.get(one.name) ?? new ServiceCaller(one.name, this.environment);
+      const caller = this.everKnown.get(one.name) ?? new ServiceCaller(one.name, this.environment);
+      this.everKnown.set(one.name, caller);
       caller.apply(one, replicas);
       return caller;
     });
@@ -110,7 +114,9 @@ export class KnownCallers {
   /** Gives back all that is held and not used. */
   async giveBack(): Promise<void> {
     const nowMs = this.environment.wallClock();
-    await Promise.all(this.callers.flatMap(({ shares }) => shares.map((share) => share.giveBack(nowMs))));
+    await Promise.all(
+      [...this.everKnown.values()].flatMap(({ shares }) => shares.map((share) => share.giveBack(nowMs))),
+    );
   }
 
   close(): void {
@@ -119,7 +125,8 @@ export class KnownCallers {
 
   private giveBackIdle(): void {
     const nowMs = this.environment.wallClock();
-    for (const { shares } of this.callers) for (const share of shares) void share.giveBackIdle(nowMs);
+    for (const { shares } of this.everKnown.values())
+      for (const share of shares) void share.giveBackIdle(nowMs);
   }
 
   private byKey(key: string): ServiceCaller | undefined {
@@ -137,20 +144,28 @@ export class KnownCallers {
     const nowMs = this.environment.clock();
     this.texts = this.files.map(({ file }) => file.key(nowMs));
     const found = new Map<string, { digest: Buffer; caller: ServiceCaller }>();
+    const problems: [ServiceCaller, string][] = [];
     const add = (text: string | undefined, caller: ServiceCaller): void => {
-      for (const key of text?.split(/\s+/) ?? []) {
-        if (key === '') continue;
+      const lines = keysIn(text ?? '');
+      for (const problem of lines.problems) problems.push([caller, problem]);
+      for (const key of lines.keys) {
         const digest = this.digestOf(key);
         const name = digest.toString('base64');
-        if (!found.has(name)) found.set(name, { digest, caller });
+        const other = found.get(name)?.caller;
+        if (other === undefined) found.set(name, { digest, caller });
+        else if (other !== caller) problems.push([caller, `it has a key of ${other.name}, whose it stays`]);
       }
     };
-    for (const [index, { caller }] of this.files.entries()) add(this.texts[index], caller);
     for (const caller of this.callers) {
       const { keyEnv } = caller.settings;
       if (keyEnv !== undefined) add(this.environment.variables[keyEnv], caller);
     }
+    for (const [index, { caller }] of this.files.entries()) add(this.texts[index], caller);
     this.byDigest = found;
+    const said = problems.map(([{ name }, problem]) => `${name}: ${problem}`).join('; ');
+    if (said !== this.said)
+      for (const [{ name }, problem] of problems) this.environment.events.onCallerKeys?.(name, problem);
+    this.said = said;
   }
 
   private digestOf(key: string): Buffer {

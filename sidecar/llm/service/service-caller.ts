@@ -9,6 +9,7 @@ import { type Fetched, LeasedShare, type SharePart } from '../../policy/leased-s
 import type { SharedCounters } from '../../policy/shared-counters.ts';
 import { nanosOf, type TokenSource } from '../../policy/token-budget.ts';
 import { matcherOf } from '../shared/model-pattern.ts';
+import type { LlmEvents } from '../shared/request-observer.ts';
 import type { LlmCallerSettings } from '../shared/service-settings.ts';
 import { DayBudget } from './day-budget.ts';
 
@@ -17,6 +18,7 @@ export interface ServiceEnvironment {
   readonly clock: () => number;
   /** The environment variables, for keys. */
   readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly events: Pick<LlmEvents, 'onCallerKeys'>;
   /** Milliseconds since 1970. */
   readonly wallClock: () => number;
   /** What replicas share; undefined where each has its part. */

@@ -79,4 +79,6 @@ export interface LlmEvents {
   onCooldown(upstream: string, model: string, forMs: number, because: string): void;
   /** The provider refuses the model until it is paid. @param code the provider's word for that */
   onOutOfCredit(upstream: string, model: string, code: string): void;
+  /** A key of a caller of the service can't be used. @param problem why, without the key */
+  onCallerKeys?(caller: string, problem: string): void;
 }
