@@ -31,6 +31,8 @@ export interface Overridden {
 const PREFIX = 'OUTRIGGER_';
 /** The path of the file, like --config. */
 export const CONFIG_VARIABLE = 'OUTRIGGER_CONFIG';
+/** The address of tool servers for an agent: it is for the agent's container, and no setting. */
+const MCP_URL_VARIABLE = 'OUTRIGGER_MCP_URL';
 /**
  * Kubernetes sets such variables for every Service of the namespace. A Service named "outrigger" or "outrigger-webhook"
  * gets variables with our prefix that are no settings.
@@ -41,7 +43,7 @@ const SERVICE_LINK =
 /** The overrides in the environment, sections before their contents. */
 export function overridesFromEnv(env: NodeJS.ProcessEnv): Override[] {
   return Object.keys(env)
-    .filter((name) => name.startsWith(PREFIX) && name !== CONFIG_VARIABLE)
+    .filter((name) => name.startsWith(PREFIX) && name !== CONFIG_VARIABLE && name !== MCP_URL_VARIABLE)
     .sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
     .map((source) => {
       const name = source.slice(PREFIX.length).toLowerCase();

@@ -13,6 +13,8 @@ export interface EnvironmentPlan {
   /** What the sidecar took over, from any container of the pod. */
   readonly moved: LlmMove;
   readonly ports: Ports;
+  /** The sidecar has a configuration of its own, which may name tool servers. */
+  readonly hasConfig: boolean;
   /** The addresses of other agents that lead through the sidecar. */
   readonly addresses: AddressPlan;
 }
@@ -23,7 +25,7 @@ export interface EnvironmentPlan {
  */
 export function appEnvironment(
   container: JsonObject,
-  { isAgent, model, moved, ports, addresses }: EnvironmentPlan,
+  { isAgent, model, moved, ports, hasConfig, addresses }: EnvironmentPlan,
 ): JsonObject {
   const root = `http://127.0.0.1:${ports.llm}`;
   const llmUrl = `${root}/v1`;
@@ -47,6 +49,7 @@ export function appEnvironment(
     if (!known.has(name)) changed.push({ name, value });
   };
   if (isAgent) add('AGENT_OUTBOUND', `127.0.0.1:${ports.outbound}`);
+  if (isAgent && hasConfig) add('OUTRIGGER_MCP_URL', `http://127.0.0.1:${ports.mcp}/mcp`);
   // A key of envFrom is hidden by a variable of the same name.
   if (sidecarHasKey) add('OPENAI_API_KEY', PLACEHOLDER_KEY);
   if (sidecarHasKey || (model.passesThrough && moved === NOTHING_MOVES)) add('OPENAI_BASE_URL', llmUrl);

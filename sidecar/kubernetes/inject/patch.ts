@@ -151,12 +151,19 @@ function injected(source: Injectable): JsonObject {
 function appContainer(
   container: JsonObject,
   original: JsonObject,
-  { facts, addresses, app, models }: Injectable,
+  { facts, addresses, annotations, app, models }: Injectable,
 ): JsonObject {
   const { appPort, appPortName, graceSeconds, ports } = facts;
   const isApp = original === app;
   const model = models.accessOf(original);
-  const changed = appEnvironment(container, { isAgent: isApp, model, moved: models.moved, ports, addresses });
+  const changed = appEnvironment(container, {
+    isAgent: isApp,
+    model,
+    moved: models.moved,
+    ports,
+    hasConfig: annotations.config !== undefined,
+    addresses,
+  });
   if (!isApp || appPort === undefined) return changed;
   const released = appPortName === undefined ? changed : releasePortName(changed, appPort, appPortName);
   return holdSigterm(released, drainTimes(graceSeconds).appSleep);

@@ -83,6 +83,8 @@ export function clashes(spec: JsonObject, annotations: PodAnnotations, facts: Po
   const containers = objectsAt(spec, 'containers');
   const names: string[] = annotations.intercept ? [SIDECAR_NAME, INTERCEPT_NAME] : [SIDECAR_NAME];
   const ports = new Map(Object.entries(facts.ports).map(([name, port]) => [port as number, name]));
+  // Only a configuration names tool servers, and without one nothing listens there.
+  if (annotations.config === undefined) ports.delete(facts.ports.mcp);
   for (const container of [...inits, ...containers]) {
     const name = stringAt(container, 'name') ?? '';
     if (names.includes(name))

@@ -15,6 +15,7 @@ export interface Ports {
   readonly admin: number;
   readonly outbound: number;
   readonly llm: number;
+  readonly mcp: number;
   readonly inbound: number;
   readonly metrics: number;
   readonly health: number;
@@ -24,6 +25,7 @@ export const PORTS = {
   admin: 15000,
   outbound: 15001,
   llm: 15002,
+  mcp: 15003,
   inbound: 15006,
   metrics: 15020,
   health: 15021,
