@@ -2,6 +2,7 @@
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { readConfig, startDataPlane } from '../../scripts/harness/data-plane.ts';
+import { PATIENCE_MS } from '../../scripts/harness/patience.ts';
 import { RawClient } from '../../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startUpstream } from '../../test/support/upstream.ts';
@@ -26,9 +27,9 @@ class TestDiscovery implements Discovery {
 }
 
 /** An outbound listener whose only cluster has no result of its discovery yet. */
-async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
+async function startUnresolved(t: Test, limits: Record<string, number> = {}, timeout = '60s') {
   const { outbound } = await readConfig({
-    outbound: { clusters: { agents: { dns: 'agents.example:1', timeout: '300ms', limits } } },
+    outbound: { clusters: { agents: { dns: 'agents.example:1', timeout, limits } } },
   });
   const plane = await startDataPlane(t, {});
   const { wheel, clock } = plane.sidecar;
@@ -55,7 +56,8 @@ async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
   cluster.discover(discovery);
   plane.sidecar.outbound.context.router = new RuleRouter([], new Map([['agents', cluster]]));
   const client = new RawClient(t, plane.outboundPort);
-  const call = () => client.unary(Buffer.from('x'), { path: PROCESS_TASK_PATH, host: 'agents' });
+  const call = (options: { deadline?: number } = {}) =>
+    client.unary(Buffer.from('x'), { path: PROCESS_TASK_PATH, host: 'agents', ...options });
   return { plane, cluster, discovery, call };
 }
 
@@ -82,7 +84,7 @@ t.test('a failed first look-up ends the waiting calls, and later calls do not wa
 
 t.test('a call that waits for endpoints keeps its deadline, and a bounded number may wait', async (t) => {
   const upstream = await startUpstream(t);
-  const { plane, cluster, discovery, call } = await startUnresolved(t, { max_pending_calls: 2 });
+  const { plane, cluster, discovery, call } = await startUnresolved(t, { max_pending_calls: 2 }, '300ms');
   const waiting = [call(), call()];
   await waitUntil('they are in', () => cluster.activeCalls === 2);
   const refused = await call();
@@ -90,7 +92,7 @@ t.test('a call that waits for endpoints keeps its deadline, and a bounded number
   t.match(refused.details, /max_pending_calls/);
   for (const { code } of await Promise.all(waiting)) t.equal(code, status.DEADLINE_EXCEEDED);
   discovery.emit([upstream.address]);
-  t.equal((await call()).code, status.OK);
+  t.equal((await call({ deadline: Date.now() + PATIENCE_MS })).code, status.OK);
   t.equal(upstream.calls.length, 1, 'calls that have ended are not sent');
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
 });
