@@ -1,4 +1,5 @@
 // The orchestrator: it calls agents as its model plans, in parallel, and tells what it did and what it could not do.
+import { Metadata } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { startDataPlane } from '../../scripts/harness/data-plane.ts';
 import type { TaskRequest } from '../protocol/messages.ts';
@@ -137,6 +138,24 @@ t.test('steps, time and depth have limits, and what they cut off is named', asyn
   });
   t.match(answer, { status: 'SUCCESS', tool_calls: [] }, 'the deepest one answers by itself');
   t.equal(deep.asked.length, 0);
+});
+
+t.test('a step gets a part of the budget that the task brings', async (t) => {
+  const budgets: string[] = [];
+  const research: Partial<Agent> = {
+    async processTask(_task, { metadata }) {
+      budgets.push(String(metadata.get('outrigger-token-budget')[0]));
+      return { output: 'found' };
+    },
+  };
+  const { conductor } = await startScene(t, { research }, { ORCHESTRATOR_STEP_PERCENT: '10' });
+  const metadata = new Metadata();
+  metadata.set('outrigger-token-budget', '90000');
+  await processTask(conductor.client, { input: question }, {}, metadata);
+  t.same(budgets, ['9000', '9000']);
+  budgets.length = 0;
+  await processTask(conductor.client, { input: question });
+  t.same(budgets, ['undefined', 'undefined'], 'without one it has none');
 });
 
 t.test('an orchestrator that calls itself ends at its depth', async (t) => {

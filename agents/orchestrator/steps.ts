@@ -96,11 +96,14 @@ async function perform(step: Step, shared: StepsOfTask): Promise<Performed> {
 }
 
 async function runTool(step: Step, { context }: StepsOfTask, deadlineMs: number): Promise<Performed> {
+  let timer: NodeJS.Timeout | undefined;
   const late = new Promise<Performed>((resolve) => {
-    setTimeout(() => resolve(notRun('its time is over')), deadlineMs - Date.now()).unref();
+    timer = setTimeout(() => resolve(notRun('its time is over')), deadlineMs - Date.now());
   });
   const run = context.tools!.run(step.name, step.arguments, step.id);
-  const ended = await Promise.race([run, late]);
+  // The runner ends it at a limit of its own; its error then concerns nobody.
+  run.catch(() => {});
+  const ended = await Promise.race([run, late]).finally(() => clearTimeout(timer));
   if (!('tool_name' in ended)) return ended;
   return { result: ended.result, ...(ended.failed === undefined ? {} : { failed: ended.failed }) };
 }
