@@ -1,6 +1,8 @@
 // What tools may reach: addresses, names, redirects, and the connection of a run.
+import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { syncBuiltinESMExports } from 'node:module';
 import { connect, createServer as createTcpServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { isForbidden, isPublic, plainAddress } from './addresses.ts';
@@ -155,6 +157,43 @@ t.test('http_fetch checks each redirect, and the address that it connects to', a
       AbortSignal.timeout(5_000),
     ),
     NotAllowed,
+  );
+});
+
+t.test('a resolver that changes its answers leads nowhere', async (t) => {
+  const inner = await site(t, (_, response) => response.end('a secret of the inner network'));
+  const real = dns.lookup;
+  t.teardown(() => {
+    dns.lookup = real;
+    syncBuiltinESMExports();
+  });
+  let asked = 0;
+  let answers: string[][] = [];
+  dns.lookup = ((_name: string, _options: object, answer: (...args: unknown[]) => void) => {
+    const addresses = answers[Math.min(asked++, answers.length - 1)]!;
+    answer(
+      null,
+      addresses.map((address) => ({ address, family: 4 })),
+    );
+  }) as unknown as typeof real;
+  syncBuiltinESMExports();
+  const get = async (allowed: string, ...given: string[][]) => {
+    asked = 0;
+    answers = given;
+    const allow = new AllowList([`rebind.example:${inner.port}`, allowed]);
+    const url = `http://rebind.example:${inner.port}/`;
+    return fetchAllowed(allow, url, 'GET', 65_536, AbortSignal.timeout(10_000));
+  };
+  const other = `127.0.0.2:${inner.port}`;
+  await t.rejects(get(other, ['127.0.0.1']), { name: 'NotAllowed' });
+  await t.rejects(get(other, ['127.0.0.2', '127.0.0.1']), { name: 'NotAllowed' }, 'one of several');
+  await t.rejects(get(other, ['127.0.0.2'], ['127.0.0.1']), { code: 'ECONNREFUSED' });
+  t.equal(asked, 1, 'what was checked is what is connected to');
+  t.same(inner.seen, [], 'nothing reached the inner network');
+  t.equal(
+    (await get(`127.0.0.1:${inner.port}`, ['127.0.0.1'])).status,
+    200,
+    'the resolver is the one in use',
   );
 });
 
