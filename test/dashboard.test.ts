@@ -372,21 +372,32 @@ function models(t: Test, browser: Browser) {
       t.teardown(() => provider.close());
       const url = provider.script('models', (request, response) => {
         const { model } = request.json as { model: string };
-        if (model === 'small') return answerWhole(request, response);
+        if (model === 'gpt-5-mini') return answerWhole(request, response);
         sendError(response, model === 'busy' ? 429 : 401, model === 'busy' ? { 'retry-after': '600' } : {});
       });
       const sidecar = await startSidecar(
         t,
-        { inbound: { app: 'none' }, llm: { upstreams: [{ name: 'acme', url }], retry: { max_attempts: 1 } } },
+        {
+          inbound: { app: 'none' },
+          llm: { upstreams: [{ name: 'acme', kind: 'openai', url }], retry: { max_attempts: 1 } },
+        },
         { until: 'live' },
       );
       const ask = (model: string) =>
-        send(`http://127.0.0.1:${sidecar.llmPort}/v1`, '/chat/completions', chat({ model })).answer;
+        send(`http://127.0.0.1:${sidecar.llmPort}/v1`, '/chat/completions', chat({ model }), {
+          'x-task-id': 'task-7',
+        }).answer;
       const { page, errors } = await openPage(t, browser, `http://127.0.0.1:${sidecar.adminPort}/`);
       await says(page, '#connection', /^live$/);
-      for (const model of ['small', 'small', 'busy', 'denied', 'denied', 'denied']) await ask(model);
+      for (const model of ['gpt-5-mini', 'gpt-5-mini', 'busy', 'denied', 'denied', 'denied'])
+        await ask(model);
       const row = (model: string) => `#llm-models tr:has-text("${model}")`;
-      await says(page, row('small'), /acme\s+small\s+2\s+0\s+.*ms, .*ms\s+24\s+–\s+0, 0\s+–/);
+      await says(
+        page,
+        row('gpt-5-mini'),
+        /acme\s+gpt-5-mini\s+2\s+0\s+.*ms, .*ms\s+24\s+0\.0000\d+\s+0, 0\s+–/,
+      );
+      await says(page, '#llm-spending', /^Spend most: task-7 0\.0000\d+ USD/);
       await says(page, row('busy'), /1 × 429[\s\S]*\d\d:\d\d:\d\d \(429\)/);
       await says(page, row('denied'), /3 × 401/);
       await says(page, '#attention', /acme[\s\S]*throttle|asked for a pause/);

@@ -1,5 +1,6 @@
 /** The models of each provider in the last minute, for `/stats` and the page: what is asked, what fails, what waits. */
 import type { Sidecar } from '../data-plane/sidecar.ts';
+import { usdOf } from '../policy/token-budget.ts';
 import { NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 
 /** The models shown: the busiest ones. */
@@ -11,7 +12,7 @@ export function llmModels(sidecar: Sidecar, wallMs: number) {
   const rows = [...llm.stats.shown()]
     .filter(({ upstream }) => upstream !== NO_UPSTREAM)
     .map((pair) => {
-      const { requests, tokens, errors, firstTokenMs } = llm.minutes.of(pair, nowMs);
+      const { requests, tokens, nanos, errors, firstTokenMs } = llm.minutes.of(pair, nowMs);
       const upstream = llm.egress?.upstreams.find(({ name }) => name === pair.upstream);
       const state = upstream?.models.get(pair.model);
       const restsForMs = Math.max(0, (state?.restsUntilMs ?? 0) - nowMs);
@@ -23,6 +24,7 @@ export function llmModels(sidecar: Sidecar, wallMs: number) {
         last_minute: {
           requests,
           tokens,
+          cost_usd: nanos === undefined ? null : usdOf(nanos),
           errors,
           first_token_p50_ms: firstTokenMs.p50,
           first_token_p95_ms: firstTokenMs.p95,

@@ -9,6 +9,8 @@ interface Counts {
   readonly atMs: number;
   readonly requests: number;
   readonly tokens: number;
+  readonly nanos: number;
+  readonly unpriced: number;
   readonly attempts: ReadonlyMap<string, number>;
   readonly firstToken: Float64Array;
 }
@@ -17,6 +19,8 @@ interface Counts {
 export interface LlmMinute {
   readonly requests: number;
   readonly tokens: number;
+  /** Nano-dollars; undefined where all that was asked has no price. */
+  readonly nanos: number | undefined;
   /** Attempts that failed, by their status or reason. */
   readonly errors: Readonly<Record<string, number>>;
   /** Milliseconds to the first content of an answer; null without one. */
@@ -64,6 +68,8 @@ export class LlmMinutes {
     return {
       requests: now.requests - oldest.requests,
       tokens: now.tokens - oldest.tokens,
+      nanos:
+        now.unpriced > oldest.unpriced && now.nanos === oldest.nanos ? undefined : now.nanos - oldest.nanos,
       errors,
       firstTokenMs: { p50: percentile(0.5), p95: percentile(0.95) },
     };
@@ -74,8 +80,12 @@ function countsOf(pair: LlmPairStats, atMs: number): Counts {
   const { input, output, wasted } = pair.tokens;
   let requests = 0;
   for (const count of pair.outcomes.values()) requests += count;
+  let nanos = 0;
+  for (const cost of pair.costs.values()) nanos += cost;
   return {
     atMs,
+    nanos,
+    unpriced: pair.unpriced,
     requests,
     tokens: input + output + wasted,
     attempts: new Map(pair.attempts),
@@ -85,7 +95,7 @@ function countsOf(pair: LlmPairStats, atMs: number): Counts {
 
 function zero(pair: LlmPairStats, atMs: number): Counts {
   const firstToken = new Float64Array(pair.firstToken.buckets.length);
-  return { atMs, requests: 0, tokens: 0, attempts: new Map(), firstToken };
+  return { atMs, requests: 0, tokens: 0, nanos: 0, unpriced: 0, attempts: new Map(), firstToken };
 }
 
 /** Answers count as evenly spread within each bucket. */

@@ -23,7 +23,7 @@ const COLUMNS = [
   { title: 'Tokens a minute', of: ({ last_minute: { tokens } }) => count(tokens) },
   {
     title: 'USD a minute',
-    of: ({ last_minute: { cost_usd: usd } }) => (usd === undefined || usd === null ? '–' : usd.toFixed(4)),
+    of: ({ last_minute: { cost_usd: usd } }) => (usd === null ? 'no price' : dollars(usd)),
   },
   {
     title: 'In flight, waiting',
@@ -36,6 +36,11 @@ const COLUMNS = [
     toneOf: ({ cooldown_ends: end }) => (end === null ? '' : 'bad'),
   },
 ];
+
+function dollars(usd) {
+  if (usd === 0) return '0';
+  return usd < 0.01 ? Number(usd.toPrecision(2)).toFixed(9).replace(/0+$/, '') : usd.toFixed(2);
+}
 
 let table;
 
@@ -51,6 +56,6 @@ export function showModels(box, spending, { models, spending: spent }) {
   spending.hidden = most.length === 0;
   setText(
     spending,
-    `Spend most: ${most.map(({ name, usd }) => `${name || 'this agent'} ${usd.toFixed(4)} USD`).join(', ')}`,
+    `Spend most: ${most.map(({ name, usd }) => `${name || 'this agent'} ${dollars(usd)} USD`).join(', ')}`,
   );
 }
