@@ -132,5 +132,5 @@ function unreadable(field: string): string {
 
 /** Returns the message that refuses a request of a task with a budget. */
 export function uncountable(because: string): string {
-  return `the tokens of the task, or of its caller, are limited, and those of this request can't be bounded: ${because}`;
+  return `the task, or its caller, has a budget, and what this request may use can't be bounded: ${because}`;
 }
