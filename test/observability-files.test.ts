@@ -14,6 +14,7 @@ import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { JournalStats } from '../sidecar/telemetry/journal-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
+import { McpStats } from '../sidecar/telemetry/mcp-stats.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
 import {
   autoscalingQueries,
@@ -90,6 +91,8 @@ function exposedMetrics(): readonly { name: string; type: string }[] {
     clusters: () => [],
     circuits: () => [],
     tasks: new TaskStats(),
+    agentTypes: () => [],
+    mcp: { stats: new McpStats(), egress: undefined },
     certificates: () => [],
     findings: () => [],
     logLines: { dropped: 0 },

@@ -170,6 +170,13 @@ function countOf(own: boolean, name: string, labels: Labels, ledger: Ledger): Tr
       return asked.flatMap(({ attempts }) => attempts).filter((one) => one === outcome).length;
     case 'outrigger_llm_retries_total':
       return asked.reduce((sum, { attempts }) => sum + Math.max(0, attempts.length - 1), 0);
+    case 'outrigger_llm_cost_usd_total':
+      // No list has prices of these models.
+      return 0;
+    case 'outrigger_llm_unpriced_total': {
+      const answered = asked.flatMap(({ attempts }) => attempts).filter((one) => one === 'success').length;
+      return [answered, answered + asked.filter((one) => one.wastes).length];
+    }
     case 'outrigger_llm_tokens_total': {
       const { type } = labels;
       if (type === 'input' || type === 'output') return asked.reduce((sum, one) => sum + one[type], 0);

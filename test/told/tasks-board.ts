@@ -57,6 +57,7 @@ export function tasksBoard({ service, ledger, kind, coolingS }: Facts): Truths {
       of: groups(models, (request) => ({ ...ofModel(request), outcome: request.outcome }), size),
     },
     'Tokens by provider, model and type A': { per: 'second', of: tokensByType(models) },
+    'Cost by provider and model A': { per: 'second', of: groups(models, ofModel, () => 0) },
     'Duration of requests A': { per: 'end', of: slowest(models) },
     'Duration of requests B': { per: 'end', of: slowest(models.filter(({ begun }) => begun > 0)) },
     'Attempts and retries A': {
