@@ -3,7 +3,7 @@ import type OpenAI from 'openai';
 import type { TaskContext, TaskRequest } from 'outrigger/agent';
 import { v7 as uuidv7 } from 'uuid';
 import type { ToolCall } from '../protocol/messages.ts';
-import { gathering, type WantedCall } from '../runtime/answer-with-tools.ts';
+import { gathering, readAnswer, type WantedCall } from '../runtime/read-answer.ts';
 import { type Functions, functionsFor, NO_FUNCTIONS } from './functions.ts';
 import type { OrchestratorSettings } from './settings.ts';
 import { DEPTH_KEY, refusedStep, runStep, type Step, type StepEnd, type StepsOfTask } from './steps.ts';
@@ -148,22 +148,15 @@ async function* ask(
   const tools = offered.length === 0 ? {} : { tools: [...offered] };
   const request = { ...modelOptions, messages, ...tools };
   if (!stream) {
-    const { choices, usage } = await openai.chat.completions.create(request);
-    const choice = choices[0];
-    into.tokens = usage?.total_tokens ?? 0;
-    into.content = choice?.message.content ?? '';
-    into.wanted = (choice?.message.tool_calls ?? []).filter((call) => call.type === 'function');
-    into.whole = choice?.finish_reason === 'stop';
+    Object.assign(into, readAnswer(await openai.chat.completions.create(request)));
     if (into.content !== '') yield into.content;
     return;
   }
-  const wanted: WantedCall[] = [];
   const chunks = await openai.chat.completions.create({ ...request, stream: true });
-  for await (const text of answerText(gathering(chunks, wanted))) {
+  for await (const text of answerText(gathering(chunks, into.wanted))) {
     into.content += text;
     yield text;
   }
-  into.wanted = wanted.filter((call) => call !== undefined);
   into.whole = true;
 }
 

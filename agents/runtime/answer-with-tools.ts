@@ -2,6 +2,7 @@
 import type OpenAI from 'openai';
 import type { ToolCall } from '../protocol/messages.ts';
 import type { TaskResult } from './agent.ts';
+import { gathering, readAnswer, type WantedCall } from './read-answer.ts';
 import type { TaskContext } from './task-context.ts';
 
 type Message = OpenAI.ChatCompletionMessageParam;
@@ -15,26 +16,18 @@ export interface Conversation {
 /** A model that still asks for tools after so many rounds gets none any more, and has to answer. */
 const mostRounds = 8;
 
-/** A call of a tool as the model asks for it. */
-export interface WantedCall {
-  id: string;
-  type: 'function';
-  function: { name: string; arguments: string };
-}
-
 /** The whole answer. `tool_calls` has what was run for it. Without a tool runner, this is one request to the model. */
 export async function answerWithTools(context: TaskContext, conversation: Conversation): Promise<TaskResult> {
   const work = await Work.begin(context, conversation);
   for (;;) {
-    const { choices, usage } = await context.openai.chat.completions.create(work.request());
-    work.tokens += usage?.total_tokens ?? 0;
-    const choice = choices[0];
-    const wanted = (choice?.message.tool_calls ?? []).filter((call) => call.type === 'function');
-    if (wanted.length > 0 && work.mayRun) await work.run(wanted, choice!.message.content);
+    const answer = readAnswer(await context.openai.chat.completions.create(work.request()));
+    const { content, wanted, whole } = answer;
+    work.tokens += answer.tokens;
+    if (wanted.length > 0 && work.mayRun) await work.run(wanted, content || null);
     else {
       return {
-        output: choice?.message.content ?? '',
-        status: choice?.finish_reason === 'stop' ? 'SUCCESS' : 'PARTIAL',
+        output: content,
+        status: whole ? 'SUCCESS' : 'PARTIAL',
         tokens_used: work.tokens,
         tool_calls: work.done,
       };
@@ -54,26 +47,6 @@ export async function* streamWithTools(
     yield* context.answerText(gathering(chunks, wanted));
     if (wanted.length === 0 || !work.mayRun) return;
     await work.run(wanted, null);
-  }
-}
-
-/** Passes the chunks on, and puts the calls together whose pieces they have. */
-export async function* gathering(
-  chunks: AsyncIterable<OpenAI.ChatCompletionChunk>,
-  wanted: WantedCall[],
-): AsyncGenerator<OpenAI.ChatCompletionChunk> {
-  for await (const chunk of chunks) {
-    for (const piece of chunk.choices[0]?.delta.tool_calls ?? []) {
-      const call = (wanted[piece.index] ??= {
-        id: '',
-        type: 'function',
-        function: { name: '', arguments: '' },
-      });
-      if (piece.id) call.id = piece.id;
-      if (piece.function?.name) call.function.name = piece.function.name;
-      call.function.arguments += piece.function?.arguments ?? '';
-    }
-    yield chunk;
   }
 }
 

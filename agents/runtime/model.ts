@@ -58,7 +58,7 @@ export function modelOptions(settings: ModelSettings, task: TaskRequest): ModelO
 
 /** The relevant fields of a streamed chat completion. */
 interface CompletionChunk {
-  choices: { delta: { content?: string | null }; finish_reason: string | null }[];
+  choices?: ({ delta?: { content?: string | null } | null; finish_reason: string | null } | null)[];
 }
 
 /**
@@ -70,11 +70,15 @@ interface CompletionChunk {
 export async function* answerText(chunks: AsyncIterable<CompletionChunk>): AsyncGenerator<string> {
   let finished = false;
   for await (const { choices } of chunks) {
-    const choice = choices[0];
-    if (choice === undefined) continue;
+    // A chunk that has only the usage may come without choices.
+    const choice = choices?.[0];
+    if (!choice) continue;
     // Of several completions (openai's runTools), the last one has to finish.
     finished = Boolean(choice.finish_reason);
-    if (choice.delta.content) yield choice.delta.content;
+    const content: unknown = choice.delta?.content ?? '';
+    if (typeof content !== 'string')
+      throw new AgentError('UNAVAILABLE', 'the model provider sent a malformed answer: content is no text');
+    if (content !== '') yield content;
   }
   if (!finished)
     throw new AgentError('UNAVAILABLE', "the model's answer ended early, without a finish_reason");
