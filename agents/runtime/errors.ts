@@ -73,7 +73,7 @@ export function toStatus(error: AgentError): ErrorStatus {
  *   the provider answers 400, 413, 422   → INVALID_ARGUMENT: it rejected this input
  *   the provider answers 401, 403, 404   → INTERNAL: this agent is misconfigured, and a retry cannot help
  *   the provider answers 408, 409, 5xx, breaks off, or cannot be reached → UNAVAILABLE
- *   a call to another agent failed       → its status if it also concerns the caller, otherwise INTERNAL
+ *   a call to another agent failed       → its status and reason if it also concerns the caller, otherwise INTERNAL
  *   anything else                        → INTERNAL, without its message
  *
  * The status includes the provider's own message, without keys.
@@ -164,11 +164,26 @@ function classifyAgentCall(error: AgentCallError): AgentError {
     return new AgentError('INTERNAL', `a call to another agent failed${why}`, { cause: error, model });
   }
   const pushbackMs = Number(metadata.get('grpc-retry-pushback-ms')[0] ?? Number.NaN);
-  return new AgentError(name, `a call to another agent ended with ${name}`, {
+  return new AgentError(name, `a call to another agent ended with ${name}${reasonOf(error)}`, {
     cause: error,
     model,
     ...(Number.isInteger(pushbackMs) ? { retryAfterMs: pushbackMs } : {}),
   });
+}
+
+const mostReasonChars = 300;
+
+/** What the other side says of it, on one line and bounded. An error of this side's own client tells addresses, and stays here. */
+function reasonOf({ details, metadata }: AgentCallError): string {
+  if (Object.keys(metadata.toHttp2Headers()).length === 0) return '';
+  const line = details
+    .slice(0, 4 * mostReasonChars)
+    .replace(/[\p{C}\s]+/gu, ' ')
+    // In a chain of agents, the reason counts, not the length of the chain.
+    .replace(/^(?:a call to another agent ended with [A-Z_]+: )+/, '')
+    .trim();
+  if (line === '') return '';
+  return `: ${line.length <= mostReasonChars ? line : `${line.slice(0, mostReasonChars - 1).toWellFormed()}…`}`;
 }
 
 /** The openai client's helpers (runTools, stream) find it out, and have no class for it. */

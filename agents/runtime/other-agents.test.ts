@@ -76,10 +76,12 @@ t.test(
   },
 );
 
-t.test("a caller receives another agent's failure if it concerns the caller", async (t) => {
+t.test("a caller receives another agent's failure and its reason if it concerns the caller", async (t) => {
   const callee = await testAgent(t, {
     async processTask({ input }) {
-      throw new AgentError(input as 'UNAVAILABLE', 'as asked', { retryAfterMs: 3000 });
+      const chain = 'a call to another agent ended with UNAVAILABLE: ';
+      const why = input === 'UNAVAILABLE' ? `${chain}\n${'x'.repeat(1000)}` : 'all places are taken';
+      throw new AgentError(input as 'UNAVAILABLE', why, { retryAfterMs: 3000 });
     },
   });
   const caller = await testAgent(
@@ -89,17 +91,23 @@ t.test("a caller receives another agent's failure if it concerns the caller", as
   );
   const throttled = await failureOf(processTask(caller.client, { input: 'RESOURCE_EXHAUSTED' }));
   t.equal(throttled.code, status.RESOURCE_EXHAUSTED);
+  t.equal(throttled.details, 'a call to another agent ended with RESOURCE_EXHAUSTED: all places are taken');
   t.same(throttled.metadata.get('grpc-retry-pushback-ms'), ['3000']);
-  t.equal((await failureOf(processTask(caller.client, { input: 'UNAVAILABLE' }))).code, status.UNAVAILABLE);
+  const away = await failureOf(processTask(caller.client, { input: 'UNAVAILABLE' }));
+  t.equal(away.code, status.UNAVAILABLE);
+  t.equal(away.details, `a call to another agent ended with UNAVAILABLE: ${'x'.repeat(299)}…`, 'bounded');
   const ours = await failureOf(processTask(caller.client, { input: 'INVALID_ARGUMENT' }));
   t.equal(ours.code, status.INTERNAL, 'this agent made the subtask, so the mistake is its own');
+  t.notMatch(ours.details, /places/);
 
   const alone = await testAgent(
     t,
     { processTask: async ({ input }, { agents }) => agents.process('other', { input }) },
     { outbound: '127.0.0.1:1' },
   );
-  t.equal((await failureOf(processTask(alone.client, { input: 'x' }))).code, status.UNAVAILABLE);
+  const nobody = await failureOf(processTask(alone.client, { input: 'x' }));
+  t.equal(nobody.code, status.UNAVAILABLE);
+  t.notMatch(nobody.details, /127\.0\.0\.1/, "the address of this agent's sidecar stays here");
 });
 
 t.test('the error for a misspelt agent name lists the known names', async (t) => {
