@@ -1,8 +1,9 @@
 /** The folders in which runs work: one for each task of a caller, until it has not been used for some time. */
 import { createHash, randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, utimesSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ownRootName, removeDeadRoots } from './roots.ts';
 import { runUser } from './sandboxed-run.ts';
 
 export interface WorkspaceSettings {
@@ -31,15 +32,15 @@ export class Workspaces {
   private readonly known = new Map<string, Workspace>();
   private readonly timer: NodeJS.Timeout;
 
-  /** Deletes what an earlier process has left. @throws if the folder can't be made */
+  /** Deletes what processes that have ended have left; other runners may work beside it. @throws if the folder can't be made */
   constructor(settings: WorkspaceSettings) {
     this.settings = settings;
-    this.root = join(settings.path, 'workspaces');
+    const all = join(settings.path, 'workspaces');
+    this.root = join(all, ownRootName());
     mkdirSync(this.root, { recursive: true, mode: 0o711 });
-    for (const name of readdirSync(this.root))
-      rmSync(join(this.root, name), { recursive: true, force: true });
-    chmodSync(this.root, 0o711);
-    this.timer = setInterval(() => this.sweep(Date.now()), 30_000);
+    for (const folder of [all, this.root]) chmodSync(folder, 0o711);
+    removeDeadRoots(all, Date.now());
+    this.timer = setInterval(() => this.look(all, Date.now()), 30_000);
     this.timer.unref();
   }
 
@@ -52,6 +53,8 @@ export class Workspaces {
     const name = key === undefined ? undefined : createHash('sha256').update(key).digest('hex');
     const known = name === undefined ? undefined : this.known.get(name);
     const workspace = known ?? { path: this.make(), usedMs: 0, runs: 0 };
+    // Somebody may have cleaned up.
+    if (!existsSync(workspace.path)) this.make(workspace.path);
     workspace.runs++;
     if (name !== undefined) {
       // The one used last is the last of the map.
@@ -75,11 +78,21 @@ export class Workspaces {
   }
 
   /** No run can guess the name. */
-  private make(): string {
-    const path = join(this.root, randomBytes(16).toString('hex'));
-    mkdirSync(path);
+  private make(path = join(this.root, randomBytes(16).toString('hex'))): string {
+    mkdirSync(path, { recursive: true, mode: 0o711 });
     giveToRuns(path);
     return path;
+  }
+
+  /** Shows other runners that this one lives, and clears up behind those that do not. */
+  private look(all: string, nowMs: number): void {
+    try {
+      utimesSync(this.root, nowMs / 1000, nowMs / 1000);
+      removeDeadRoots(all, nowMs);
+    } catch {
+      // The folder is gone or full: the next run makes it anew, or says why it can't.
+    }
+    this.sweep(nowMs);
   }
 
   private sweep(nowMs: number): void {

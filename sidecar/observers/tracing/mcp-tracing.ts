@@ -13,7 +13,8 @@ import type {
 import type { InboundCalls } from '../../proxy/inbound-calls.ts';
 import type { AttributeValue } from '../../telemetry/tracing/span.ts';
 import type { ModelCallTrace } from './model-call.ts';
-import { serverAttributes } from './shapes.ts';
+import { serverAttributes } from './server-attributes.ts';
+
 import type { Tracer } from './tracer.ts';
 
 const MAX_TEXT_CHARS = 256;

@@ -9,7 +9,8 @@ import {
   SpanKind,
   SpanShape,
 } from '../../telemetry/tracing/span.ts';
-import { serverAttributes } from './shapes.ts';
+import { serverAttributes } from './server-attributes.ts';
+
 import type { SpanRecorder } from './span-recorder.ts';
 
 /** The end of a model request. Unknown attributes are omitted. */

@@ -4,6 +4,7 @@ import type { ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts
 import { isTaskPath, TASK_STATUS_NAMES } from '../../task/task-message.ts';
 import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
 import { type AttributeValue, SpanKind, SpanShape } from '../../telemetry/tracing/span.ts';
+import { serverAttributes } from './server-attributes.ts';
 
 /**
  * Callers choose paths and authorities: beyond this number of shapes the cache drops all of them, and longer texts are
@@ -229,17 +230,6 @@ function spanName(grpc: boolean, method: string): string {
 
 function methodAttributes(grpc: boolean, method: string): AttributeValue[] {
   return grpc ? ['rpc.system.name', 'grpc', 'rpc.method', method] : ['http.request.method', method];
-}
-
-/** `host:port`, `[v6]:port`, a name alone, or `unix:/path`. */
-export function serverAttributes(address: string): AttributeValue[] {
-  if (address === '') return [];
-  if (address.startsWith('unix:')) return ['server.address', address.slice(5)];
-  const colon = address.lastIndexOf(':');
-  const port = colon < 0 ? Number.NaN : Number(address.slice(colon + 1));
-  if (!Number.isInteger(port) || port < 1 || port > 65_535 || address.endsWith(':'))
-    return ['server.address', address];
-  return ['server.address', address.slice(0, colon).replace(/^\[|\]$/g, ''), 'server.port', port];
 }
 
 function cut(text: string): string {
