@@ -17,6 +17,12 @@ export interface Draw extends CounterWindow {
   readonly most: number;
 }
 
+/** Returns how much a draw gets of a counter of which so much is taken; 0 where less than it needs is left. */
+export function drawn({ total, least, most }: Draw, taken: number): number {
+  const left = total - taken;
+  return left < least ? 0 : Math.min(left, most);
+}
+
 export interface SharedCounters {
   /**
    * Takes from `least` to `most` of what is left; resolves with 0 where less is left. Rejects while the counters can't be

@@ -5,7 +5,7 @@
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CounterWindow, Draw } from '../../policy/shared-counters.ts';
+import { type CounterWindow, type Draw, drawn } from '../../policy/shared-counters.ts';
 import { LogSetupError, LogUnavailableError } from '../log/log-errors.ts';
 import type { OpenShares } from '../log/open-shares.ts';
 import { importSqlite } from './open-file.ts';
@@ -59,11 +59,7 @@ class FileShares implements OpenShares {
   }
 
   take(draw: Draw): Promise<number> {
-    const { total, least, most } = draw;
-    return this.change(draw, (taken) => {
-      const left = total - taken;
-      return left < least ? 0 : Math.min(left, most);
-    });
+    return this.change(draw, (taken) => drawn(draw, taken));
   }
 
   async giveBack(of: CounterWindow, amount: number): Promise<void> {

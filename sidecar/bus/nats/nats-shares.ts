@@ -4,7 +4,7 @@
  */
 import { DiscardPolicy, RetentionPolicy, StorageType } from '@nats-io/jetstream';
 import { headers } from '@nats-io/transport-node';
-import type { CounterWindow, Draw } from '../../policy/shared-counters.ts';
+import { type CounterWindow, type Draw, drawn } from '../../policy/shared-counters.ts';
 import { LogUnavailableError } from '../log/log-errors.ts';
 import type { OpenShares } from '../log/open-shares.ts';
 import { BusConnection } from './connection.ts';
@@ -63,11 +63,7 @@ class NatsShares implements OpenShares {
   }
 
   take(draw: Draw): Promise<number> {
-    const { total, least, most } = draw;
-    return this.change(draw, (taken) => {
-      const left = total - taken;
-      return left < least ? 0 : Math.min(left, most);
-    });
+    return this.change(draw, (taken) => drawn(draw, taken));
   }
 
   async giveBack(of: CounterWindow, amount: number): Promise<void> {
