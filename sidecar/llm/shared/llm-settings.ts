@@ -15,6 +15,7 @@ import {
 } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
 import { ADDED_FIELDS } from './addable-fields.ts';
+import { requestBreaker } from './breaker-settings.ts';
 import { KIND_NAMES, ROUTED_OPERATIONS } from './operation.ts';
 import { llmCaller, serviceTls } from './service-settings.ts';
 
@@ -231,14 +232,7 @@ export const llmKeys = {
         .describe('Also retry a plain answer that broke off or is no JSON; its tokens cost twice'),
     })
     .prefault({}),
-  circuit_breaker: z
-    .strictObject({
-      failure_percent: integer(0, 100).default(50).describe('Share of failures that opens it; 0 is off'),
-      min_calls: integer(1, MANY).default(5).describe('Requests in the window before the share counts'),
-      window: duration('positive').default('10s').describe('The window the share is taken over'),
-      recovery_timeout: duration('positive').default('30s').describe('From open to the first probe'),
-    })
-    .prefault({}),
+  circuit_breaker: requestBreaker.prefault({}),
   limits: z
     .strictObject({
       requests_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),

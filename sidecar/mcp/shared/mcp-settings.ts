@@ -1,5 +1,6 @@
 /** Declares the settings of the MCP egress: the keys of `mcp` in the configuration. */
 import * as z from 'zod';
+import { requestBreaker } from '../../llm/shared/breaker-settings.ts';
 import { listen } from '../../settings/address-kinds.ts';
 import {
   duration,
@@ -79,14 +80,7 @@ export const mcpKeys = {
         .prefault({}),
     })
     .prefault({}),
-  circuit_breaker: z
-    .strictObject({
-      failure_percent: integer(0, 100).default(50).describe('Share of failures that opens it; 0 is off'),
-      min_calls: integer(1, MANY).default(5).describe('Requests in the window before the share counts'),
-      window: duration('positive').default('10s').describe('The window the share is taken over'),
-      recovery_timeout: duration('positive').default('30s').describe('From open to the first probe'),
-    })
-    .prefault({}),
+  circuit_breaker: requestBreaker.prefault({}),
   limits: z
     .strictObject({
       calls_per_task: integer(0, 1_000_000_000)
