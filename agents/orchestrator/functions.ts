@@ -3,7 +3,7 @@ import type OpenAI from 'openai';
 import type { TaskContext } from 'outrigger/agent';
 import type { CallableAgent } from './settings.ts';
 
-/** What a call of the model is for. */
+/** Names the purpose of a call of the model. */
 export type Target = { readonly kind: 'agent'; readonly agent: CallableAgent } | { readonly kind: 'tool' };
 
 /** The functions of one task, in an order that is the same in each run. */

@@ -9,7 +9,7 @@ import type { OrchestratorSettings } from './settings.ts';
 import { DEPTH_KEY, refusedStep, runStep, type Step, type StepEnd, type StepsOfTask } from './steps.ts';
 
 /**
- * What happens on the way to an answer:
+ * An answer comes about in this way:
  *
  *     model ──calls──▶ begun, begun, …  ──▶ ended, ended, … ──▶ model ──text──▶ done
  *       ▲                                                         │
@@ -181,7 +181,7 @@ function depthOf(task: TaskRequest): number {
   return /^\d{1,3}$/.test(text) ? Number(text) : 0;
 }
 
-/** What one step may use of the task's token budget; undefined where the caller sets none. */
+/** Returns the part of the task's token budget that one step may use; undefined where the caller sets none. */
 function stepTokensOf({ metadata }: TaskContext, percent: number): number | undefined {
   const budgets = metadata
     .get('outrigger-token-budget')

@@ -16,7 +16,7 @@ export function endedLine({ step, failed }: StepEnd): string {
     : `[step ${place}] ${name} failed: ${shortened(failed)}\n`;
 }
 
-/** What follows the answer when branches have failed; '' when none has. */
+/** Returns the text that follows the answer when branches have failed; '' when none has. */
 export function namedFailures(failed: readonly StepEnd[]): string {
   if (failed.length === 0) return '';
   const lines = failed.map(

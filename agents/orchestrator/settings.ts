@@ -6,7 +6,7 @@ import { durationMs, type Environment, SettingError, wholeNumber } from '../proc
 export interface CallableAgent {
   /** The name by which the model knows it: `research` becomes the function `ask_research`. */
   readonly name: string;
-  /** What it does, for the model. */
+  /** Tells the model what it does. */
   readonly description: string;
   /** The name by which the sidecar routes; `NAME-agent` by default. */
   readonly authority: string;

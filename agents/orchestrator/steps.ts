@@ -20,7 +20,7 @@ export interface Step {
 /** The end of a step. */
 export interface StepEnd {
   readonly step: Step;
-  /** What the model and the caller read. */
+  /** The model and the caller read this text. */
   readonly call: ToolCall;
   /** Why the step has no result, or not all of it; '' otherwise. */
   readonly failed: string;
@@ -30,7 +30,7 @@ export interface StepEnd {
 /** The keys of a subtask's metadata that tell how deep it is. */
 export const DEPTH_KEY = 'orchestrator_depth';
 
-/** What all steps of a task share. */
+/** Holds the things that all steps of a task share. */
 export interface StepsOfTask {
   readonly task: TaskRequest;
   readonly context: TaskContext;
@@ -138,7 +138,7 @@ function whyOf(thrown: unknown): string {
   return message ?? String(thrown);
 }
 
-/** What the model reads of a result. */
+/** Returns the part of a result that the model reads. */
 function toModel(text: string, mostChars: number): string {
   if (text.length <= mostChars) return text;
   const left = text.length - mostChars;

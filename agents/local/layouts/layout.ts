@@ -12,7 +12,7 @@ export interface Layout {
   readonly llmReplicas?: number;
   /** Whether calls of agents become tasks on the bus, and sidecars keep the answers of models. */
   readonly outlives?: boolean;
-  /** What a user has to know before tasks run. */
+  /** Tells a user what to know before tasks run. */
   readonly notices?: readonly string[];
   /** Tasks for the page: agent type and input, one after the other. */
   readonly questions: readonly (readonly [agentType: string, input: string])[];
