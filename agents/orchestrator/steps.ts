@@ -96,16 +96,8 @@ async function perform(step: Step, shared: StepsOfTask): Promise<Performed> {
 }
 
 async function runTool(step: Step, { context }: StepsOfTask, deadlineMs: number): Promise<Performed> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Performed>((resolve) => {
-    timer = setTimeout(() => resolve(notRun('its time is over')), deadlineMs - Date.now());
-  });
-  const run = context.tools!.run(step.name, step.arguments, step.id);
-  // The runner ends it at a limit of its own; its error then concerns nobody.
-  run.catch(() => {});
-  const ended = await Promise.race([run, late]).finally(() => clearTimeout(timer));
-  if (!('tool_name' in ended)) return ended;
-  return { result: ended.result, ...(ended.failed === undefined ? {} : { failed: ended.failed }) };
+  const { result, failed } = await context.tools!.run(step.name, step.arguments, step.id, { deadlineMs });
+  return failed === undefined ? { result } : { result, failed };
 }
 
 /** A step that a limit keeps from running. */

@@ -43,6 +43,6 @@ export function forwardedHeaders(
 }
 
 /** Callers choose the ids: we omit a text that is too long or no valid header value (RFC 9110, 5.5). */
-function isHeaderValue(text: string): boolean {
+export function isHeaderValue(text: string): boolean {
   return /^[\x21-\x7e]{1,256}$/.test(text);
 }

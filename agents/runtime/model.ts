@@ -34,7 +34,8 @@ export function createModelClient(
   return new modelClient.ModelClient(settings, signal, headers);
 }
 
-function isMissing(error: unknown, name: string): boolean {
+/** Whether an optional package is not installed. */
+export function isMissing(error: unknown, name: string): boolean {
   const { code, message } = error as { code?: unknown; message?: unknown };
   return code === 'ERR_MODULE_NOT_FOUND' && String(message).includes(`'${name}'`);
 }

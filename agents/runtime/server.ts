@@ -17,6 +17,7 @@ import {
 } from '../protocol/definitions.ts';
 import type { Agent, RunningAgent } from './agent.ts';
 import { Health, type MoreHealth } from './health.ts';
+import { McpServers } from './mcp-servers.ts';
 import { loadModelClient } from './model.ts';
 import { AgentChannels } from './other-agents.ts';
 import { reflection } from './reflection.ts';
@@ -55,7 +56,9 @@ export async function startAgentServer(
   const stopping = new AbortController();
   const health = new Health(agent, more);
   const delay = { ms: 0 };
-  const service = { agent, log, delay, model: settings.model, channels, tools, stopping: stopping.signal };
+  const mcp = await McpServers.load(settings.mcp);
+  const { model } = settings;
+  const service = { agent, log, delay, model, channels, tools, mcp, stopping: stopping.signal };
 
   const server = new Server(messageLimits);
   server.addService(agentService, {

@@ -1,5 +1,5 @@
 /** An agent's settings, from environment variables. */
-import { address, durationMs, type Environment, wholeNumber } from '../process/environment.ts';
+import { address, durationMs, type Environment, SettingError, wholeNumber } from '../process/environment.ts';
 
 /** The settings of an agent's process. */
 export interface RuntimeSettings {
@@ -9,11 +9,19 @@ export interface RuntimeSettings {
   outbound: string;
   /** AGENT_TOOLS: the name of the tool runner behind the sidecar, such as `tools-agent`; '' for none. */
   tools: string;
+  mcp: McpSettings;
   /** AGENT_DRAIN_TIMEOUT: the time for running tasks after SIGTERM. */
   drainTimeoutMs: number;
   /** AGENT_SLOW_BY: the delay of every task while SIGUSR2 has slowed the agent down; 0 ignores the signal. */
   slowByMs: number;
   model: ModelSettings;
+}
+
+export interface McpSettings {
+  /** AGENT_MCP: the names of MCP servers behind the sidecar (`mcp.servers`), with commas between them. */
+  servers: readonly string[];
+  /** OUTRIGGER_MCP_URL: the sidecar's MCP port, with its path. */
+  url: string;
 }
 
 export interface ModelSettings {
@@ -44,6 +52,10 @@ export function readSettings(environment: Environment): RuntimeSettings {
     listen: address(environment, 'AGENT_LISTEN', '127.0.0.1:50051'),
     outbound: address(environment, 'AGENT_OUTBOUND', '127.0.0.1:15001'),
     tools: environment['AGENT_TOOLS'] ?? '',
+    mcp: {
+      servers: readServers(environment['AGENT_MCP'] ?? ''),
+      url: (environment['OUTRIGGER_MCP_URL'] || 'http://127.0.0.1:15003/mcp').replace(/\/+$/, ''),
+    },
     drainTimeoutMs: durationMs(environment, 'AGENT_DRAIN_TIMEOUT', 25_000),
     slowByMs: durationMs(environment, 'AGENT_SLOW_BY', 0),
     model: {
@@ -53,4 +65,15 @@ export function readSettings(environment: Environment): RuntimeSettings {
       maxRetries: wholeNumber(environment, 'OPENAI_MAX_RETRIES', 0, [0, 10]),
     },
   };
+}
+
+function readServers(text: string): string[] {
+  const names = text
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
+  const wrong = names.find((name) => !/^[A-Za-z0-9._-]{1,64}$/.test(name));
+  if (wrong !== undefined)
+    throw new SettingError(`AGENT_MCP must be names of mcp.servers such as "tools,tickets", not "${wrong}"`);
+  return [...new Set(names)];
 }

@@ -4,12 +4,14 @@ import type OpenAI from 'openai';
 import type { TaskRequest } from '../protocol/messages.ts';
 import { beginWork, traceHeaders } from '../tracing/tracing.ts';
 import type { Work } from '../tracing/work.ts';
+import { allTools } from './all-tools.ts';
 import { AgentError } from './errors.ts';
 import { forwardedHeaders, forwardedMetadata } from './forwarded-metadata.ts';
+import type { McpServers, McpSource } from './mcp-servers.ts';
 import { answerText, createModelClient, type ModelOptions, modelOptions } from './model.ts';
 import { type AgentChannels, type OtherAgents, otherAgents } from './other-agents.ts';
 import type { ModelSettings } from './settings.ts';
-import { type ToolRunnerChannel, type Tools, toolsOf } from './tools.ts';
+import { type ToolRunnerChannel, type Tools, type ToolTask, toolsOf } from './tools.ts';
 
 /** The tools and data that an agent has while it processes one task. */
 export interface TaskContext {
@@ -29,7 +31,7 @@ export interface TaskContext {
   answerText: typeof answerText;
   /** Calls to other agents through the sidecar, with this task's deadline, cancellation and trace. */
   readonly agents: OtherAgents;
-  /** The tools of the tool runner; undefined where none is configured (AGENT_TOOLS). */
+  /** The tools of the tool runner (AGENT_TOOLS) and of MCP servers (AGENT_MCP); undefined where neither is configured. */
   readonly tools: Tools | undefined;
 }
 
@@ -46,6 +48,7 @@ export interface ContextSettings {
   model: ModelSettings;
   channels: AgentChannels;
   tools: ToolRunnerChannel | undefined;
+  mcp: McpServers | undefined;
   /** Fires when running tasks have to end. */
   stopping: AbortSignal;
 }
@@ -80,13 +83,17 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
   const work = beginTaskWork(call, settings.agent);
   let openai: OpenAI | undefined;
   const forwarded = forwardedMetadata(call.metadata, work);
+  const headers = forwardedHeaders(call.metadata, task, work);
+  const toolTask: ToolTask = { taskId: task.task_id, signal, deadlineMs, forwarded, headers };
+  const sources: readonly McpSource[] = settings.mcp?.forTask(toolTask) ?? [];
+  const runner = settings.tools && toolsOf(settings.tools, toolTask);
   const context: TaskContext = {
     signal,
     deadlineMs,
     timeLeftMs,
     metadata: call.metadata,
     get openai() {
-      openai ??= createModelClient(settings.model, signal, forwardedHeaders(call.metadata, task, work));
+      openai ??= createModelClient(settings.model, signal, headers);
       return openai;
     },
     modelOptions: modelOptions(settings.model, task),
@@ -97,9 +104,10 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
       deadlineMs,
       forwarded,
     }),
-    tools: settings.tools && toolsOf(settings.tools, { taskId: task.task_id, signal, deadlineMs, forwarded }),
+    tools: sources.length === 0 ? runner : allTools(runner, sources),
   };
   const release = (failedWith?: string) => {
+    for (const source of sources) source.close();
     work?.end({}, failedWith);
     clearTimeout(timer);
     settings.stopping.removeEventListener('abort', stop);

@@ -7,7 +7,7 @@ import { connectTools, type ToolsClient } from '../protocol/tools-client.ts';
 
 /** The tools of one task. */
 export interface Tools {
-  /** What the runner has, in the form of a request to the model; none where the runner can't be reached. */
+  /** What there is, in the form of a request to the model; none where the runner or the server can't be reached. */
   list(): Promise<ModelTool[]>;
   /**
    * Runs a tool once. A failure is a result, too: the model reads what happened, and whether it may have happened.
@@ -15,16 +15,23 @@ export interface Tools {
    * @param callId names the call within the task
    * @throws the task's own end
    */
-  run(name: string, json: string, callId: string): Promise<ToolRun>;
+  run(name: string, json: string, callId: string, limits?: CallLimits): Promise<ToolRun>;
+}
+
+/** Bounds one call more tightly than its task. */
+export interface CallLimits {
+  /** Milliseconds since the epoch: then the call is ended. */
+  deadlineMs?: number;
 }
 
 /** A call with its result, which is the model's to read, also when it failed. */
-interface ToolRun extends ToolCall {
+export interface ToolRun extends ToolCall {
   /** Why there is no result of the tool itself. */
   failed?: string;
 }
 
-interface ModelTool {
+/** A tool as a request to the model names it. */
+export interface ModelTool {
   type: 'function';
   function: { name: string; description: string; parameters: Record<string, unknown> };
 }
@@ -81,12 +88,14 @@ export class ToolRunnerChannel {
 }
 
 /** What a task's tools need of it. */
-interface ToolTask {
+export interface ToolTask {
   taskId: string;
   signal: AbortSignal;
   /** Milliseconds since the epoch; Infinity without a deadline. */
   deadlineMs: number;
   forwarded: Metadata;
+  /** The same as `forwarded`, for HTTP. */
+  headers: Readonly<Record<string, string>>;
 }
 
 export function toolsOf(
@@ -102,7 +111,8 @@ export function toolsOf(
         function: { name, description, parameters: JSON.parse(input_schema) },
       }));
     },
-    async run(name, json, callId) {
+    async run(name, json, callId, limits = {}) {
+      const untilMs = Math.min(deadlineMs, limits.deadlineMs ?? Number.POSITIVE_INFINITY);
       const startedMs = performance.now();
       const request = { tool_name: name, arguments: json, call_id: callId, task_id: taskId };
       const isIdempotent = (await runner.list(forwarded.clone())).some(
@@ -110,17 +120,20 @@ export function toolsOf(
       );
       for (let attempt = 1; ; attempt++) {
         try {
-          return await runner.run(request, forwarded.clone(), deadlineMs, signal);
+          return await runner.run(request, forwarded.clone(), untilMs, signal);
         } catch (thrown) {
           signal.throwIfAborted();
           const error = thrown as ServiceError;
           const isUnknown = mayHaveRun(error);
           if (isUnknown && isIdempotent && attempt === 1) continue;
-          const result = isUnknown
-            ? `The outcome is unknown: ${name} may or may not have done its work. Do not assume either. (${error.details})`
-            : `The tool did not succeed: ${error.details}`;
+          const [result, failed] = isUnknown
+            ? [
+                `The outcome is unknown: ${name} may or may not have done its work. Do not assume either. (${error.details})`,
+                `outcome unknown: ${error.details}`,
+              ]
+            : [`The tool did not succeed: ${error.details}`, error.details];
           const latency_ms = Math.round(performance.now() - startedMs);
-          return { tool_name: name, arguments: json, result, latency_ms, failed: error.details };
+          return { tool_name: name, arguments: json, result, latency_ms, failed };
         }
       }
     },

@@ -22,7 +22,7 @@ export async function buildAgent(out: string): Promise<void> {
     platform: 'node',
     target: 'node20',
     // Shared with the agent, or its own choice.
-    external: ['@grpc/*', 'openai', '@opentelemetry/*'],
+    external: ['@grpc/*', 'openai', '@modelcontextprotocol/*', '@opentelemetry/*'],
     legalComments: 'linked',
     logLevel: 'warning',
     // CommonJS packages in the bundle require Node's own modules.

@@ -8,6 +8,7 @@ const SHARED = ['@grpc/grpc-js', '@grpc/proto-loader'];
 /** Packages that `outrigger/agent` uses when the agent has installed them. */
 const OPTIONAL_PEERS = [
   'openai',
+  '@modelcontextprotocol/client',
   '@opentelemetry/api',
   '@opentelemetry/resources',
   '@opentelemetry/sdk-node',
