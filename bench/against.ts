@@ -1,5 +1,7 @@
 // `npm run bench:against -- DIR [inbound] [outbound] [pair] [llm] [--within 3] [--blocks 24] [--loads NAME,NAME]
-// [--traced PERCENT]`: what a call costs in CPU time here, as a ratio to the checkout in DIR. The loads are in `against/costs.ts`.
+// [--traced PERCENT] [--there-inbound JSON]`: what a call costs in CPU time here, as a ratio to the checkout in DIR. The loads are in
+// `against/costs.ts`. With `--there-inbound` the inbound listener there has these settings: with DIR `.` this shows what a
+// feature costs, as `--there-inbound '{"tasks":{"linger":"0s"}}'` does for streams that can be resumed.
 //
 // A block starts both sidecars anew, on one core, and measures them at the same time, some rounds of each load: what slows
 // the machine for some seconds slows both, and how V8 happened to compile one process is one value of many. Which one
@@ -7,7 +9,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { loads, type Side, sides, startSide } from './against/costs.ts';
+import { type Checkout, loads, type Side, sides, startSide } from './against/costs.ts';
 import { checkMachine } from './measuring/machine.ts';
 import { meanRatio, type Ratio } from './measuring/statistics.ts';
 import { Cleanup } from './world/cleanup.ts';
@@ -18,6 +20,7 @@ const { values, positionals } = parseArgs({
     blocks: { type: 'string', default: '24' },
     loads: { type: 'string', default: '4x25,750/s' },
     traced: { type: 'string', default: '0' },
+    'there-inbound': { type: 'string', default: '{}' },
   },
   allowPositionals: true,
 });
@@ -25,24 +28,26 @@ const [folder, ...named] = positionals;
 const withinPercent = Number(values.within);
 const mostBlocks = Number(values.blocks);
 const calls = { loads: values.loads.split(','), tracedPercent: Number(values.traced) };
+const thereInbound = settingsIn(values['there-inbound']);
 const wanted: Side[] = named.length === 0 ? [...sides] : sides.filter((side) => named.includes(side));
 if (
   folder === undefined ||
   !existsSync(join(folder, 'sidecar', 'bin.mjs')) ||
   wanted.length < named.length ||
+  thereInbound === undefined ||
   !(withinPercent > 0) ||
   !(calls.tracedPercent >= 0 && calls.tracedPercent <= 100) ||
   !calls.loads.every((name) => name in loads) ||
   !(mostBlocks >= 2)
 ) {
   console.error(
-    `bench:against DIR [${sides.join('] [')}] [--within PERCENT] [--blocks N] [--loads ${Object.keys(loads).join(',')}] [--traced PERCENT]: DIR is another checkout, installed`,
+    `bench:against DIR [${sides.join('] [')}] [--within PERCENT] [--blocks N] [--loads ${Object.keys(loads).join(',')}] [--traced PERCENT] [--there-inbound JSON]: DIR is another checkout, installed`,
   );
   process.exit(64);
 }
 checkMachine();
-const there = resolve(folder);
-const here = join(import.meta.dirname, '..');
+const there: Checkout = { folder: resolve(folder), inbound: thereInbound };
+const here: Checkout = { folder: join(import.meta.dirname, '..'), inbound: {} };
 const least = 4;
 /** Of each load in a block. */
 const ROUNDS = 5;
@@ -88,4 +93,14 @@ async function measureBlock(side: Side, thereFirst: boolean): Promise<Map<string
 
 function describe({ ratio, low, high }: Ratio): string {
   return `${ratio.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+}
+
+/** Undefined for what is no object in JSON. */
+function settingsIn(text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }

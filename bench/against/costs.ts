@@ -51,6 +51,13 @@ const LLM_REQUESTS = 1_500;
 /** Of a round of the egress. */
 const LLM_TURNS = 4;
 
+/** What is measured. */
+export interface Checkout {
+  readonly folder: string;
+  /** Settings of the inbound listener beside those of the bench. */
+  readonly inbound: object;
+}
+
 /** Measures all checkouts' sidecars side by side: the costs of each, in the order of the checkouts. */
 export type Round = () => Promise<Cost[][]>;
 
@@ -58,7 +65,7 @@ export type Round = () => Promise<Cost[][]>;
 export async function startSide(
   side: Side,
   cleanup: Cleanup,
-  checkouts: readonly string[],
+  checkouts: readonly Checkout[],
   calls: Calls,
 ): Promise<Round> {
   return side === 'llm' ? startEgresses(cleanup, checkouts) : startListeners(side, cleanup, checkouts, calls);
@@ -67,15 +74,15 @@ export async function startSide(
 async function startListeners(
   side: Exclude<Side, 'llm'>,
   cleanup: Cleanup,
-  checkouts: readonly string[],
+  checkouts: readonly Checkout[],
   calls: Calls,
 ): Promise<Round> {
   const world = await startWorld(cleanup);
   const { tracedPercent: percent } = calls;
   const tracing = percent === 0 ? {} : { tracing: { percent, collectorPort: world.collectorPort } };
   const targets: Target[] = [];
-  for (const checkout of checkouts) {
-    const setup = { ...world.setup, ...tracing, checkout };
+  for (const { folder: checkout, inbound } of checkouts) {
+    const setup = { ...world.setup, ...tracing, checkout, inbound };
     const target = side === 'pair' ? await startPair(setup) : await startTarget(`outrigger ${side}`, setup);
     await warmUp(world, target, WARM_UP_SECONDS);
     targets.push(target);
@@ -95,10 +102,10 @@ async function startListeners(
   };
 }
 
-async function startEgresses(cleanup: Cleanup, checkouts: readonly string[]): Promise<Round> {
+async function startEgresses(cleanup: Cleanup, checkouts: readonly Checkout[]): Promise<Round> {
   const url = await startProvider(cleanup, LOAD_CORE);
   const egresses: { ask: Ask; pid: number }[] = [];
-  for (const checkout of checkouts) {
+  for (const { folder: checkout } of checkouts) {
     const { baseUrl, pid } = await startOutrigger(cleanup, url, TARGET_CORE, {}, { checkout });
     egresses.push({ pid: pid!, ask: asker(cleanup, baseUrl) });
   }
