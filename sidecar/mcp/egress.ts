@@ -27,6 +27,9 @@ const MAX_ID_LENGTH = 256;
 const MAX_BODY_BYTES = 67_108_864;
 const SMALL_BODY_BYTES = 16_384;
 
+/** Why a request is turned away, with headers for the answer. */
+type Objection = [McpReason, string, Record<string, string>?];
+
 type Running = Pick<Exchange, 'cancel' | 'endForDrain'>;
 
 export class McpEgress {
@@ -72,15 +75,15 @@ export class McpEgress {
 
   handleRequest(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): void {
     const reply = new Reply(response);
-    const objection = this.objectionTo(request, isLoopback);
-    if (objection !== undefined) {
+    const server = this.serverOf(request);
+    const objection = this.objectionTo(request, server, isLoopback);
+    if (objection !== undefined || server === undefined) {
       request.on('error', ignore);
       request.resume();
-      refuse(reply, ...objection);
+      refuse(reply, ...(objection ?? this.noRoute));
       return;
     }
     const { stats } = this.context;
-    const server = this.serverOf(request)!;
     stats.activeRequests++;
     reply.onOver = shortLived(() => {
       reply.onOver = ignore;
@@ -108,18 +111,13 @@ export class McpEgress {
 
   private objectionTo(
     request: DownstreamRequest,
+    server: McpServer | undefined,
     isLoopback: boolean,
-  ): [McpReason, string, Record<string, string>?] | undefined {
+  ): Objection | undefined {
     const { method = '', url = '', headers } = request;
     const complaint = complaintAbout(headers, url, isLoopback);
     if (complaint !== undefined) return ['forbidden', complaint];
-    if (this.serverOf(request) === undefined) {
-      const names = [...this.servers.keys()].slice(0, 20).map((name) => `/mcp/${name}`);
-      return [
-        'no_route',
-        `there is no tool server at this path; there are ${names.join(', ') || 'none'} (mcp.servers)`,
-      ];
-    }
+    if (server === undefined) return this.noRoute;
     if (!METHODS.has(method))
       return [
         'method_not_allowed',
@@ -138,12 +136,22 @@ export class McpEgress {
     return undefined;
   }
 
+  private get noRoute(): Objection {
+    const names = [...this.servers.keys()].slice(0, 20).map((name) => `/mcp/${name}`);
+    return [
+      'no_route',
+      `there is no tool server at this path; there are ${names.join(', ') || 'none'} (mcp.servers)`,
+    ];
+  }
+
   /** Reads a body within its bound. */
   private read(request: DownstreamRequest, reply: Reply, then: (body: Buffer) => void): void {
     const { maxRequestBytes } = this.context.settings.limits;
     const chunks: Buffer[] = [];
     let bytes = 0;
     let isOver = false;
+    let isWhole = false;
+    const length = Number(request.headers['content-length'] ?? -1);
     const { onOver } = reply;
     reply.onOver = shortLived(() => {
       onOver();
@@ -176,12 +184,19 @@ export class McpEgress {
       this.bodyBytes += chunk.length;
       if (bytes > maxRequestBytes) tooLarge();
       else if (this.bodyBytes > MAX_BODY_BYTES && bytes > SMALL_BODY_BYTES) noRoom();
-      else chunks.push(chunk);
+      else {
+        chunks.push(chunk);
+        // The event of the end comes a turn later.
+        if (bytes === length) whole();
+      }
     });
-    request.on('end', () => {
-      if (!isOver && !reply.gone) then(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
-    });
-    if (Number(request.headers['content-length'] ?? 0) > maxRequestBytes) tooLarge();
+    const whole = (): void => {
+      if (isOver || isWhole || reply.gone) return;
+      isWhole = true;
+      then(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
+    };
+    request.on('end', whole);
+    if (length > maxRequestBytes) tooLarge();
     else if (request.headers.expect !== undefined) reply.continue();
   }
 
@@ -222,7 +237,7 @@ export class McpEgress {
   private serve(server: McpServer, request: McpRequest, reply: Reply): void {
     const { context, calls, requests } = this;
     if (this.refusesTools(server, request, reply)) return;
-    const who = `${request.sessionId} ${secretsOf(request.headers).join(' ')}`;
+    const who = (): string => `${request.sessionId} ${secretsOf(request.headers).join(' ')}`;
     if (this.answersFromCache(server, request, who, reply)) return;
     const call = request.isBatch ? undefined : request.calls[0];
     const place = call === undefined ? undefined : this.repeats.enter(server.name, request, call);
@@ -231,7 +246,10 @@ export class McpEgress {
       running.join(reply, call.id);
       return;
     }
-    const ids = request.requests.map(({ id }) => requestKey(server, request.sessionId, idKey(id)));
+    const ids =
+      request.sessionId === ''
+        ? []
+        : request.requests.map(({ id }) => requestKey(server, request.sessionId, idKey(id)));
     const exchange: Exchange = new Exchange({
       context,
       server,
@@ -252,7 +270,7 @@ export class McpEgress {
     const listed = new Listed<Running>(exchange);
     this.running.add(listed);
     if (place !== undefined) calls.set(place.key, exchange);
-    if (request.sessionId !== '') for (const id of ids) requests.set(id, exchange);
+    for (const id of ids) requests.set(id, exchange);
     server.retryBudget.countCall(request.receivedMs);
     reply.onGone = shortLived(() => exchange.cancel());
     exchange.start();
@@ -284,7 +302,7 @@ export class McpEgress {
     return true;
   }
 
-  private answersFromCache(server: McpServer, request: McpRequest, who: string, reply: Reply): boolean {
+  private answersFromCache(server: McpServer, request: McpRequest, who: () => string, reply: Reply): boolean {
     const [asked] = request.requests;
     if (request.isBatch || asked === undefined) return false;
     const key = cacheKey(asked, request.revision.name, who);

@@ -14,7 +14,7 @@ export interface ExchangeParts {
   readonly call: ToolCall | undefined;
   readonly place: CallPlace | undefined;
   /** Distinguishes agents that the server may tell apart. */
-  readonly who: string;
+  readonly who: () => string;
   /** Counts a call for its task's budget; false when there is nothing left. */
   readonly takeBudget: () => boolean;
   readonly onOver: () => void;

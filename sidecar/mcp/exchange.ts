@@ -244,10 +244,11 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
   private pass(write: () => void): void {
     const { place } = this.parts;
     const { outcome, callAnswer } = this.pending;
-    this.endAttempt('success', '');
     if (outcome === 'error') place?.clear();
     else if (callAnswer !== undefined) place?.keep(callAnswer['result'] as JsonObject);
+    // The agent has its answer before anything is counted.
     write();
+    this.endAttempt('success', '');
     this.finish(outcome);
   }
 

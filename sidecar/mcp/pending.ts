@@ -25,7 +25,7 @@ export class Pending {
   private readonly changes: number;
   private readonly nowMs: () => number;
 
-  constructor(server: McpServer, { requests, revision }: McpRequest, who: string, nowMs: () => number) {
+  constructor(server: McpServer, { requests, revision }: McpRequest, who: () => string, nowMs: () => number) {
     this.server = server;
     this.nowMs = nowMs;
     this.changes = server.lists.changes;

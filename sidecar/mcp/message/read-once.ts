@@ -11,6 +11,8 @@ const KNOWN: readonly ReadonlySet<string>[] = [
   new Set(['name', 'arguments', '_meta', 'uri']),
 ];
 
+const [OBJECT, OBJECT_END, ARRAY, ARRAY_END, QUOTE] = [0x7b, 0x7d, 0x5b, 0x5d, 0x22];
+
 interface Level {
   readonly isObject: boolean;
   /** Folded keys so far; undefined where nobody looks at them. */
@@ -20,8 +22,12 @@ interface Level {
   key: string;
 }
 
+/** Folded already. */
+const PLAIN = /^[\x20-\x40\x5b-\x7e]*$/;
+
 /** As readers fold that ignore case; some of them take `ſ` for `s`. */
 function folded(key: string): string {
+  if (PLAIN.test(key)) return key;
   return key.normalize('NFKC').toLowerCase();
 }
 
@@ -33,14 +39,15 @@ function folded(key: string): string {
 export function ambiguousKey(text: string): string | undefined {
   const levels: Level[] = [];
   for (let at = 0; at < text.length; at++) {
-    const char = text[at];
-    if (char === '{' || char === '[') levels.push(levelAt(char === '{', levels));
-    else if (char === '}' || char === ']') levels.pop();
-    else if (char === '"') {
+    const char = text.charCodeAt(at);
+    if (char === OBJECT || char === ARRAY) levels.push(levelAt(char === OBJECT, levels));
+    else if (char === OBJECT_END || char === ARRAY_END) levels.pop();
+    else if (char === QUOTE) {
       const end = endOfString(text, at + 1);
       const level = levels.at(-1);
       if (level?.isObject === true && level.rank >= 0 && isKey(text, end + 1)) {
-        const key = JSON.parse(text.slice(at, end + 1)) as string;
+        const plain = text.slice(at + 1, end);
+        const key = plain.includes('\\') ? (JSON.parse(text.slice(at, end + 1)) as string) : plain;
         if (isAmbiguous(level, key)) return key;
         level.key = key;
       }

@@ -72,6 +72,10 @@ export class Attempt extends Timer {
   private isStream = false;
   private isPaused = false;
   private aliveMs: number;
+  /** The bytes that are left of an answer with a length; undefined without one. */
+  private leftBytes: number | undefined = undefined;
+  /** When the timer fires; it is armed anew only for an earlier time, and looks at the clocks when it fires. */
+  private armedAtMs = Number.POSITIVE_INFINITY;
 
   constructor(
     target: AttemptTarget,
@@ -90,7 +94,11 @@ export class Attempt extends Timer {
     const isTls = target.protocol === 'https:';
     const send = isTls ? httpsRequest : httpRequest;
     const { agent, hostname, port, protocol } = target;
-    this.request = send({ agent, protocol, hostname, port, method, path, headers });
+    // Fields as a list are written at once; Node keeps those of an object for a later change.
+    const fields = fieldsOf(target, headers, body);
+    const options = { agent, protocol, hostname, port, method, path, headers: fields };
+    // Without TLS no name of the server is needed, and Node would work it out for each request.
+    this.request = send(isTls ? options : { ...options, servername: '' });
     this.request.on('socket', (socket) => {
       if (this.request.reusedSocket) this.connected();
       else socket.once(isTls ? 'secureConnect' : 'connect', () => this.connected());
@@ -124,6 +132,11 @@ export class Attempt extends Timer {
 
   override onTimeout(nowMs: number): void {
     const { limits } = this;
+    this.armedAtMs = Number.POSITIVE_INFINITY;
+    if (nowMs < this.dueAtMs) {
+      this.arm();
+      return;
+    }
     const failure = this.isConnecting
       ? this.isOver(limits.connectTimeoutMs, nowMs)
         ? 'connect_failed'
@@ -144,19 +157,23 @@ export class Attempt extends Timer {
     return ms > 0 && nowMs >= this.startedMs + ms;
   }
 
-  /** Arms the clock that is over first. */
+  /** When the clock is over that is over first; Infinity while none runs. */
+  private get dueAtMs(): number {
+    const { limits, startedMs, state } = this;
+    let atMs = this.isStream ? limits.deadlineMs : Math.min(limits.deadlineMs, limits.timeoutAtMs);
+    if (state === 'connecting') atMs = Math.min(atMs, after(limits.connectTimeoutMs, startedMs));
+    if (state === 'connecting' || state === 'waiting')
+      atMs = Math.min(atMs, after(limits.firstByteTimeoutMs, startedMs));
+    if (state === 'answering' && !this.isPaused)
+      atMs = Math.min(atMs, after(limits.idleTimeoutMs, this.aliveMs));
+    return atMs;
+  }
+
   private arm(): void {
-    const { limits, startedMs, aliveMs, state } = this;
-    let atMs = limits.deadlineMs;
-    const until = (ms: number, sinceMs: number): void => {
-      if (ms > 0) atMs = Math.min(atMs, sinceMs + ms);
-    };
-    if (!this.isStream) atMs = Math.min(atMs, limits.timeoutAtMs);
-    if (state === 'connecting') until(limits.connectTimeoutMs, startedMs);
-    if (state === 'connecting' || state === 'waiting') until(limits.firstByteTimeoutMs, startedMs);
-    if (state === 'answering' && !this.isPaused) until(limits.idleTimeoutMs, aliveMs);
-    if (atMs === Number.POSITIVE_INFINITY) this.wheel.cancel(this);
-    else this.wheel.arm(this, atMs);
+    const atMs = this.dueAtMs;
+    if (atMs >= this.armedAtMs) return;
+    this.armedAtMs = atMs;
+    this.wheel.arm(this, atMs);
   }
 
   private connected(): void {
@@ -174,8 +191,9 @@ export class Attempt extends Timer {
     this.connected();
     this.become('answering');
     this.response = response;
-    const { statusCode = 0, headers, socket, rawHeaders } = response;
-    readKeepAlive(socket, rawHeaders);
+    const { statusCode = 0, headers, socket } = response;
+    if (headers['keep-alive'] !== undefined) readKeepAlive(socket, response.rawHeaders);
+    this.leftBytes = lengthOf(headers);
     this.isStream = headers['content-type']?.startsWith('text/event-stream') === true;
     this.aliveMs = this.clock();
     this.arm();
@@ -184,15 +202,23 @@ export class Attempt extends Timer {
       this.aliveMs = this.clock();
       this.armIdle();
       this.owner.onData(chunk);
+      if (this.leftBytes === undefined) return;
+      this.leftBytes -= chunk.length;
+      // The rest of its end is Node's: the owner need not wait for it.
+      if (this.leftBytes === 0) this.ended();
     });
-    response.on('end', () => {
-      if (this.state === 'over') return;
-      // Node ends an answer without a length at the end of its connection; one that is cut has no `end`.
-      this.finish();
-      this.owner.onEnd();
-    });
+    // Node ends an answer without a length at the end of its connection; one that is cut has no `end`.
+    response.on('end', () => this.ended());
     response.on('error', (error) => this.failed(error));
     this.owner.onHead(statusCode, headers);
+  }
+
+  private ended(): void {
+    if (this.state === 'over') return;
+    this.finish();
+    // A paused answer would keep its connection.
+    if (this.isPaused) this.response?.resume();
+    this.owner.onEnd();
   }
 
   private armIdle(): void {
@@ -221,14 +247,41 @@ export class Attempt extends Timer {
   private finish(): void {
     this.become('over');
     this.wheel.cancel(this);
-    // Errors after the end say nothing.
-    this.request.on('error', () => {});
-    this.response?.on('error', () => {});
   }
 
   private become(state: AttemptState): void {
     this.state = step(ATTEMPT_ARROWS, this.state, state);
   }
+}
+
+function after(ms: number, sinceMs: number): number {
+  return ms > 0 ? sinceMs + ms : Number.POSITIVE_INFINITY;
+}
+
+/** The length of an answer's body; undefined where its end is not known by a length. */
+function lengthOf(headers: IncomingMessage['headers']): number | undefined {
+  const text = headers['content-length'];
+  return text === undefined || headers['transfer-encoding'] !== undefined ? undefined : Number(text);
+}
+
+/** Names and values in turns. */
+function fieldsOf(
+  { protocol, hostname, port }: AttemptTarget,
+  headers: HttpHeaders,
+  body: Buffer | undefined,
+): string[] {
+  const fields: string[] = [];
+  for (const name in headers) {
+    const value = headers[name]!;
+    if (typeof value === 'string') fields.push(name, value);
+    else for (const one of value) fields.push(name, one);
+  }
+  if (headers['host'] === undefined) {
+    const host = hostname.includes(':') ? `[${hostname}]` : hostname;
+    fields.push('host', port === (protocol === 'https:' ? 443 : 80) ? host : `${host}:${port}`);
+  }
+  if (body !== undefined) fields.push('content-length', String(body.length));
+  return fields;
 }
 
 function isProtocolError(error: Error): boolean {

@@ -85,9 +85,9 @@ export class ListCache {
 export function cacheKey(
   { method, params }: RequestMessage,
   revision: string,
-  who: string,
+  who: () => string,
 ): string | undefined {
   if (!CACHED.has(method)) return undefined;
   const { _meta, ...asked } = params;
-  return `${method} ${revision} ${who} ${canonical(asked)}`;
+  return `${method} ${revision} ${who()} ${canonical(asked)}`;
 }

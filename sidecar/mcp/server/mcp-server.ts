@@ -97,14 +97,13 @@ export class McpServer implements AttemptTarget {
 
   /** Returns the headers of a request to the server. */
   headersOf(callers: HttpHeaders): HttpHeaders {
-    const sent = headersFor(withoutNamed(callers), {
+    const sent = headersFor(endToEnd(withoutNamed(callers)), {
       isFirst: true,
       own: this.credentials(),
       authorize: (headers, _, key) => {
         headers['authorization'] = `Bearer ${key}`;
       },
     });
-    for (const name of HOP_BY_HOP) delete sent[name];
     // The egress reads answers.
     sent['accept-encoding'] = 'identity';
     const { headers } = this.settings;
@@ -137,6 +136,13 @@ export class McpServer implements AttemptTarget {
     this.agent.maxFreeSockets = 0;
     closeIdle(this.agent);
   }
+}
+
+/** Returns the fields that do not belong to one connection. */
+function endToEnd(headers: HttpHeaders): HttpHeaders {
+  const kept: HttpHeaders = {};
+  for (const name in headers) if (!HOP_BY_HOP.has(name)) kept[name] = headers[name]!;
+  return kept;
 }
 
 /** Returns the fields of an answer that go to the agent; those with our prefix are ours alone. */
