@@ -35,6 +35,23 @@ t.test('a started process ends with its test', async (t) => {
   t.notOk(isRunning(pid));
 });
 
+t.test('a group ends with its test, with the processes that it started itself', async (t) => {
+  const inner = 'setInterval(() => {}, 1000)';
+  const outer = `
+    const { spawn } = require('node:child_process');
+    console.log('child ' + spawn(process.execPath, ['-e', ${JSON.stringify(inner)}]).pid);
+    setInterval(() => {}, 1000);
+  `;
+  let pid = 0;
+  await t.test('inner', async (t) => {
+    const started = startProcess(t, node, ['-e', outer], { group: true });
+    pid = Number(await waitUntil('the child runs', () => /child (\d+)\n/.exec(started.logs())?.[1]));
+    t.ok(isRunning(pid));
+  });
+  await waitUntil('the child ended', () => !isRunning(pid));
+  t.pass('none is left');
+});
+
 t.test('a started process ends when a signal ends the file that started it', async (t) => {
   const script = `
     import { startProcess } from ${JSON.stringify(join(import.meta.dirname, 'process.ts'))};

@@ -20,14 +20,18 @@ export interface ProcessOptions {
   cwd?: string;
   /** Whether the test can write to `child.stdin`. */
   stdin?: boolean;
+  /** Whether the program starts processes of its own, which have to end with it: `kill` reaches them, too. */
+  group?: boolean;
 }
 
 type Teardown = Pick<Test, 'teardown'>;
 
-const running = new Set<ChildProcess>();
+type Kill = (signal: NodeJS.Signals) => void;
+
+const running = new Map<ChildProcess, Kill>();
 
 function killAll(): void {
-  for (const child of running) child.kill('SIGKILL');
+  for (const kill of running.values()) kill('SIGKILL');
 }
 
 process.on('exit', killAll);
@@ -44,16 +48,18 @@ export function startProcess(
   t: Teardown,
   program: string,
   args: readonly string[],
-  { env = {}, cwd, stdin = false }: ProcessOptions = {},
+  { env = {}, cwd, stdin = false, group = false }: ProcessOptions = {},
 ): TestProcess {
   // Variables for the tests are no settings of the sidecar, which refuses unknown ones.
   const { OUTRIGGER_TEST_SIDECAR: _, ...inherited } = process.env;
   const child = spawn(program, args, {
     env: { ...inherited, ...env },
     stdio: [stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+    detached: group,
     ...(cwd === undefined ? {} : { cwd }),
   });
-  running.add(child);
+  const kill: Kill = (signal) => (group ? killGroup(child, signal) : void child.kill(signal));
+  running.set(child, kill);
   let output = '';
   const keep = (chunk: string): void => {
     // The end of the output explains a failure.
@@ -72,7 +78,6 @@ export function startProcess(
       resolve(code ?? signal ?? 1);
     });
   });
-  const kill = (signal: NodeJS.Signals): void => void child.kill(signal);
   const stop = async (limitMs = PATIENCE_MS): Promise<number | NodeJS.Signals> => {
     kill('SIGTERM');
     const timer = setTimeout(() => kill('SIGKILL'), limitMs);
@@ -85,6 +90,16 @@ export function startProcess(
     await ended;
   });
   return { pid: child.pid ?? -1, logs: () => output, ended, kill, stop, child };
+}
+
+/** A process that leads a group, and all that it started. */
+function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // Nothing of the group is left.
+  }
 }
 
 /** Runs a program to its end. After `limitMs` it is killed, and its code is 'SIGKILL'. */

@@ -9,15 +9,17 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     episode: { type: 'string' },
     only: { type: 'string' },
+    json: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
 });
 
-const USAGE = `npm run fuzz -- [--minutes N] [--seed N] [--episode N] [--only NAME]
+const USAGE = `npm run fuzz -- [--minutes N] [--seed N] [--episode N] [--only NAME] [--json]
   --minutes   how long, in slices of a minute; 1 by default
   --seed      decides what is sent; a random one by default. It is printed, and so is that of each slice
   --episode   one conversation, over and over for a minute, by the number that a report names
-  --only      episodes of one kind: ${EPISODE_NAMES.join(', ')}`;
+  --only      episodes of one kind: ${EPISODE_NAMES.join(', ')}
+  --json      prints what was attacked and what did not hold as a line of JSON, too`;
 
 /** 32 bits; undefined for what is no such number. */
 function numberOf(text: string): number | undefined {
@@ -52,6 +54,11 @@ const report = await runFuzz(ends as Parameters<typeof runFuzz>[0], {
   only: values.only,
   log: (line) => console.log(`${new Date().toISOString()} ${line}`),
 });
+// Before the processes are ended: a reader need not wait for that.
+if (values.json) {
+  const { episodes, violations } = report;
+  console.log(JSON.stringify({ episodes: Object.fromEntries(episodes), violations }));
+}
 for (const end of endings) await end();
 console.log(
   report.violations.length === 0
