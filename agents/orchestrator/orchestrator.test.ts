@@ -117,6 +117,60 @@ t.test('a branch that fails leaves the others, and is named', async (t) => {
   t.equal(answer.tool_calls[0]!.result, 'found');
 });
 
+t.test('a branch waits for an agent that has no place now, and gives up where it is told to', async (t) => {
+  let [running, refused] = [0, 0];
+  const { conductor } = await startScene(t, {
+    research: {
+      async processTask({ input }) {
+        if (running > 0) {
+          refused++;
+          throw new AgentError('RESOURCE_EXHAUSTED', 'one task at a time', { retryAfterMs: 20 });
+        }
+        running++;
+        // The other one is refused often, by this agent and not by a sidecar's word.
+        await until(() => refused >= 6);
+        running--;
+        return { output: `found: ${input}` };
+      },
+    },
+    writing: {
+      async processTask() {
+        throw new AgentError('RESOURCE_EXHAUSTED', 'no paper left today', { retryAfterMs: -1 });
+      },
+    },
+  });
+  const answer = await processTask(conductor.client, { input: question });
+  t.same(
+    answer.tool_calls.map(({ result }) => result.split(':', 1)[0]),
+    ['found', 'found', 'The step failed'],
+  );
+  t.match(answer, { status: 'PARTIAL' });
+  t.match(answer.output, /- step 3, ask_writing: RESOURCE_EXHAUSTED: no paper left today$/);
+
+  // The places of a sidecar in front of the agent.
+  let most = 0;
+  running = 0;
+  const busy = await testAgent(t, {
+    async processTask({ input }) {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      running--;
+      return { output: `found: ${input}` };
+    },
+  });
+  const narrow = await startDataPlane(t, { inbound: { app: busy.server.address, max_concurrent_calls: 1 } });
+  const provider = await testProvider(t);
+  const near = await startDataPlane(t, {
+    outbound: { clusters: { 'research-agent': { endpoints: [`127.0.0.1:${narrow.inboundPort}`] } } },
+  });
+  const settings = readOrchestratorSettings({ ORCHESTRATOR_AGENTS: 'research: Answers.' });
+  const outbound = `127.0.0.1:${near.outboundPort}`;
+  const { client } = await testAgent(t, orchestrator(settings), { outbound, baseUrl: provider.baseUrl });
+  const waited = await processTask(client, { input: question });
+  t.match(waited, { status: 'SUCCESS', tool_calls: [{ result: /^found/ }, { result: /^found/ }] });
+  t.equal(most, 1);
+});
+
 t.test('steps, time and depth have limits, and what they cut off is named', async (t) => {
   const few = await startScene(t, {}, { ORCHESTRATOR_MAX_STEPS: '1' });
   const short = await processTask(few.conductor.client, { input: question });

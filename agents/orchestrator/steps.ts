@@ -3,6 +3,7 @@ import { status } from '@grpc/grpc-js';
 import type { TaskContext, TaskRequest } from 'outrigger/agent';
 import type { ToolCall } from '../protocol/messages.ts';
 import type { Target } from './functions.ts';
+import { patiently } from './patience.ts';
 import type { Limits } from './settings.ts';
 
 /** One call of a plan. */
@@ -76,19 +77,18 @@ async function perform(step: Step, shared: StepsOfTask): Promise<Performed> {
   if (input === undefined) return { result: 'The arguments must be {"input": "…"} with a text.' };
   const { context, task, depth, stepTokens } = shared;
   const { authority, agentType } = target.agent;
-  const answer = await context.agents.process(
-    authority,
-    {
-      task_id: step.id,
-      agent_type: agentType,
-      input,
-      metadata: {
-        [DEPTH_KEY]: String(depth + 1),
-        root_task_id: task.metadata['root_task_id'] ?? task.task_id,
-      },
+  const subtask = {
+    task_id: step.id,
+    agent_type: agentType,
+    input,
+    metadata: {
+      [DEPTH_KEY]: String(depth + 1),
+      root_task_id: task.metadata['root_task_id'] ?? task.task_id,
     },
-    { deadlineMs, ...(stepTokens === undefined ? {} : { tokenBudget: stepTokens }) },
-  );
+  };
+  const within = { deadlineMs, ...(stepTokens === undefined ? {} : { tokenBudget: stepTokens }) };
+  const ask = () => context.agents.process(authority, subtask, within);
+  const answer = await patiently(ask, deadlineMs, context.signal);
   const { output, status: ended, tokens_used: tokens } = answer;
   if (ended === 'SUCCESS') return { result: output, tokens };
   const failed = ended === 'PARTIAL' ? 'it did a part' : `it answered ${ended}`;
