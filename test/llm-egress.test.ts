@@ -8,9 +8,9 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import OpenAI from 'openai';
 import t from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
 import { asker } from '../scripts/harness/llm/asker.ts';
 import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
-import { closedPort } from '../scripts/harness/llm/faults.ts';
 import {
   answerWhole,
   beginStream,
@@ -183,7 +183,7 @@ t.test(
     const good = provider.script('good', answerWhole);
     const egress = await startEgress({
       upstreams: [
-        { name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` },
+        { name: 'gone', url: `http://127.0.0.1:${await freePort()}/v1` },
         { name: 'failing', url: failing },
         { name: 'throttled', url: throttled },
         { name: 'good', url: good, model: 'another "model"' },

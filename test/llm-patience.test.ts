@@ -4,9 +4,9 @@ import { createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
 import { CLIENTS } from '../scripts/harness/llm/clients.ts';
 import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
-import { closedPort } from '../scripts/harness/llm/faults.ts';
 import {
   answerWhole,
   beginStream,
@@ -138,7 +138,7 @@ t.test('a request that was not sent completely, or not accepted, goes to the nex
   });
   const egress = await startEgress({
     upstreams: [
-      { name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` },
+      { name: 'gone', url: `http://127.0.0.1:${await freePort()}/v1` },
       { name: 'half', url },
       { name: 'good', url: good },
     ],

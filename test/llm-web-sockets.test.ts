@@ -5,8 +5,8 @@ import { connect as connectHttp2 } from 'node:http2';
 import { createRequire } from 'node:module';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
 import { startEgress, type TestEgress } from '../scripts/harness/llm/egress-listener.ts';
-import { closedPort } from '../scripts/harness/llm/faults.ts';
 import { startProcess } from '../scripts/harness/process.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
@@ -218,12 +218,12 @@ t.test('the caller gets an answer other than 101, and the egress skips an absent
   const refuses = await startEgress({ upstreams: [{ name: 'no', url: `http://127.0.0.1:${port}/v1` }] });
   const falls = await startEgress({
     upstreams: [
-      { name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` },
+      { name: 'gone', url: `http://127.0.0.1:${await freePort()}/v1` },
       { name: 'there', url: server.url },
     ],
   });
   const nobody = await startEgress({
-    upstreams: [{ name: 'gone', url: `http://127.0.0.1:${await closedPort()}/v1` }],
+    upstreams: [{ name: 'gone', url: `http://127.0.0.1:${await freePort()}/v1` }],
   });
   t.teardown(() => {
     for (const egress of [refuses, falls, nobody]) egress.close();

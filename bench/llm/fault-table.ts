@@ -1,7 +1,8 @@
 // The sixteen faults against the openai client alone, LiteLLM's proxy and the egress, as rows of a table.
+import { freePort } from '../../scripts/harness/free-port.ts';
 import { CLIENTS } from '../../scripts/harness/llm/clients.ts';
 import { defaultSettings, faultSettings, startEgress } from '../../scripts/harness/llm/egress-listener.ts';
-import { CLOCKS, closedPort, FAULTS } from '../../scripts/harness/llm/faults.ts';
+import { CLOCKS, FAULTS } from '../../scripts/harness/llm/faults.ts';
 import { complaint } from '../../scripts/harness/llm/judge.ts';
 import { type LlmProvider, startLlmProvider } from '../../scripts/harness/llm/provider.ts';
 import type { Cleanup } from '../world/cleanup.ts';
@@ -68,7 +69,7 @@ async function planCases(provider: LlmProvider): Promise<Case[]> {
         for (const client of onlyOpenAi ? (['openai'] as const) : (['openai', 'http'] as const)) {
           const name = `case-${cases.length}`;
           const scripted = provider.script(name, fault.script);
-          const url = fault.refused ? `http://127.0.0.1:${await closedPort()}/v1` : scripted;
+          const url = fault.refused ? `http://127.0.0.1:${await freePort()}/v1` : scripted;
           cases.push({ fault, mode, client, column, name, url });
         }
       }

@@ -9,7 +9,10 @@ const blocks = 600;
 const blockSize = 20;
 let next = (process.pid % blocks) * blockSize;
 
-/** A free TCP port on 127.0.0.1. No other test or local system gets it while this process runs. */
+/**
+ * A free TCP port on 127.0.0.1, for a process that will listen there, or for an address at which nobody does: no other test or
+ * local system gets it while this process runs, and no outgoing connection.
+ */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < blocks * blockSize; tries += 1) {
     const port = first + next;

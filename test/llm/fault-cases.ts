@@ -1,9 +1,10 @@
 // The sixteen faults of a provider, for each of the three APIs: each against the egress, seen by plain HTTP, and by the openai
 // client as it comes; plain and streamed.
 import type { Test } from 'tap';
+import { freePort } from '../../scripts/harness/free-port.ts';
 import { CLIENTS, type Client, httpClient } from '../../scripts/harness/llm/clients.ts';
 import { faultSettings, startEgress } from '../../scripts/harness/llm/egress-listener.ts';
-import { CLOCKS, closedPort, faultsOf } from '../../scripts/harness/llm/faults.ts';
+import { CLOCKS, faultsOf } from '../../scripts/harness/llm/faults.ts';
 import {
   ANTHROPIC_FORM,
   GEMINI_FORM,
@@ -38,7 +39,7 @@ export async function testFaultTable(
           const name = `${++cases}`;
           t.test(`${form.kind}: ${fault.name}, ${mode}, ${clientName}`, { buffered: true }, async (t) => {
             let url = provider.script(name, fault.script);
-            if (fault.refused) url = `${ca === null ? 'http' : 'https'}://127.0.0.1:${await closedPort()}/v1`;
+            if (fault.refused) url = `${ca === null ? 'http' : 'https'}://127.0.0.1:${await freePort()}/v1`;
             const egress = await startEgress(faultSettings(url, form.kind, ca));
             t.teardown(() => egress.close());
             const limitMs = CLOCKS.totalMs + 12_000;

@@ -1,6 +1,5 @@
 // The sixteen faults of a provider, as scripts in the form of its API, and the outcome that a client of a good egress observes.
 import type { ServerResponse } from 'node:http';
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OPENAI_FORM, type ProviderForm } from './forms.ts';
 import { beginStream, PIECES, type Script, sendJson, WHOLE } from './provider.ts';
@@ -258,12 +257,3 @@ export function faultsOf(form: ProviderForm): readonly Fault[] {
 export const FAULTS: readonly Fault[] = faultsOf(OPENAI_FORM);
 
 export { WHOLE };
-
-/** A port on which no process listens. */
-export async function closedPort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 1;
-}
