@@ -150,20 +150,27 @@ t.test('keys and settings of the shell reach only the processes that need them',
   const folder = t.testdir();
   const system = await planSystem(environment, await Ports.open(), true, agents);
   const { agents: described, sidecars, gateway } = describeProcesses(system, environment, folder);
-  t.equal(described.length, 4, 'the offline provider does not start with a real one');
-  const llmPorts = system.agents.map(({ sidecar }) => sidecar!.llm);
+  t.equal(described.length, 5, 'the offline provider does not start with a real one');
+  const runner = described.pop()!;
+  t.notMatch(Object.keys(runner.env).join(' '), /OPENAI|AGENT_TOOLS/, 'a tool runner asks no model');
+  const llmPorts = system.agents.slice(0, -1).map(({ sidecar }) => sidecar!.llm);
   t.strictSame(
     described.map(({ env }) => env['OPENAI_BASE_URL']),
     llmPorts.map((port) => `http://127.0.0.1:${port}/v1`),
     "agents ask their model through their sidecar's egress",
   );
   for (const { env } of described) {
-    t.match(env, { OPENAI_API_KEY: 'held-by-the-sidecar', OPENAI_MAX_RETRIES: '0' });
+    t.match(env, {
+      OPENAI_API_KEY: 'held-by-the-sidecar',
+      OPENAI_MAX_RETRIES: '0',
+      AGENT_TOOLS: 'tools-agent',
+    });
     t.notMatch(Object.values(env).join(' '), /k-1/);
   }
-  t.equal(sidecars.length, 5);
+  t.equal(sidecars.length, 6);
   const keys = sidecars.map(({ env }) => env['OPENAI_API_KEY']);
-  t.strictSame(keys, ['k-1', 'k-1', 'k-1', 'k-1', undefined], 'only the sidecars of agents get the key');
+  const four = ['k-1', 'k-1', 'k-1', 'k-1'];
+  t.strictSame(keys, [...four, undefined, undefined], 'only the sidecars of agents with a model get the key');
   const files = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
   t.match(files.join(''), /https:\/\/api\.openai\.com\/v1/);
   t.notMatch(files.join(''), /k-1/, 'no file has the key');
@@ -175,7 +182,7 @@ t.test('keys and settings of the shell reach only the processes that need them',
   t.notOk('CODE_AGENT_ADDR' in gateway.env);
 
   const direct = await planSystem(environment, await Ports.open(), false, agents);
-  for (const { env } of describeProcesses(direct, environment, folder).agents)
+  for (const { env } of describeProcesses(direct, environment, folder).agents.slice(0, -1))
     t.match(env, { OPENAI_API_KEY: 'k-1', OPENAI_BASE_URL: 'https://api.openai.com/v1' });
 });
 

@@ -42,8 +42,9 @@ export function describeProcesses(
   const sidecarOf = (name: string, ports: SidecarPorts, agent?: LocalAgent): ProcessDescription => {
     const file = join(folder, `${name}.yaml`);
     const app = `127.0.0.1:${agent?.port ?? system.gateway.healthPort}`;
-    // The sidecar holds the key; the agent gets a placeholder.
-    const key = agent !== undefined && system.llm.length === 0 ? keyOf(system.model) : undefined;
+    // The sidecar holds the key; the agent gets a placeholder. A tool runner asks no model.
+    const asksModels = agent !== undefined && agent.needsSandbox !== true && system.llm.length === 0;
+    const key = asksModels ? keyOf(system.model) : undefined;
     const shared = system.llm.map(({ listen }) => `http://127.0.0.1:${listen}/v1`);
     const models = shared.length > 0 ? shared : [modelUrl(system.model)];
     const tasks = {
@@ -118,10 +119,11 @@ function llmProcess(
 }
 
 function agentProcess(
-  { name, file, port, sidecar, env: own = {} }: LocalAgent,
-  { model }: LocalSystem,
+  { name, file, port, sidecar, usesTools, needsSandbox, env: own = {} }: LocalAgent,
+  { model, agents }: LocalSystem,
   env: Record<string, string>,
 ): ProcessDescription {
+  const tools = usesTools && sidecar && agents.find((one) => one.needsSandbox);
   return {
     name,
     file,
@@ -133,7 +135,8 @@ function agentProcess(
       AGENT_DRAIN_TIMEOUT: drainTimeout,
       AGENT_SLOW_BY: `${slowByMs}ms`,
       ...(sidecar === undefined ? {} : { AGENT_OUTBOUND: `127.0.0.1:${sidecar.outbound}` }),
-      ...modelEnvironment(model, sidecar),
+      ...(tools ? { AGENT_TOOLS: `${tools.service}-agent` } : {}),
+      ...(needsSandbox ? {} : modelEnvironment(model, sidecar)),
       ...(model.kind === 'provider' && model.name !== undefined ? { OPENAI_MODEL: model.name } : {}),
     },
     isReady: () => accepts(port),

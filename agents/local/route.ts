@@ -59,16 +59,23 @@ export function routeOf(system: LocalSystem, before: Snapshot, after: Snapshot):
   for (const { name, port } of agents) {
     const served = told.has(name) ? 0 : servedCalls(grown(name));
     if (served > 0) route.push(`  → sidecar of ${name}, ${served} served → ${name} (127.0.0.1:${port})`);
+    const runs = callsOf(grown(name), /(^|\/)outrigger\.tools\.v1\.ToolRunner\/Run(Stream)?$/);
+    if (runs > 0)
+      route.push(`  → sidecar of ${name}, ${runs} ${runs === 1 ? 'tool' : 'tools'} run by ${name}`);
   }
   return route;
 }
 
 /** The number of tasks that a sidecar served. */
 function servedCalls(grown: readonly Sample[]): number {
+  return callsOf(grown, /(^|\/)agent\.AgentService\/(ProcessTask|StreamProcess)$/);
+}
+
+function callsOf(grown: readonly Sample[], method: RegExp): number {
   return grown
-    .filter(({ name, labels }) => {
-      const task = /(^|\/)agent\.AgentService\/(ProcessTask|StreamProcess)$/.test(labels['rpc_method'] ?? '');
-      return name === 'rpc_server_call_duration_seconds_count' && task;
-    })
+    .filter(
+      ({ name, labels }) =>
+        name === 'rpc_server_call_duration_seconds_count' && method.test(labels['rpc_method'] ?? ''),
+    )
     .reduce((sum, { value }) => sum + value, 0);
 }

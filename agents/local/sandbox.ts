@@ -1,6 +1,6 @@
 /** Prepares what the tool runner of a local system needs: its helper and a configuration. */
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,9 +14,9 @@ export type Sandbox = { readonly configFile: string } | { readonly problem: stri
 
 /** Compiles the helper unless it is there already. Without it the system runs without tools. */
 export async function prepareSandbox(folder: string): Promise<Sandbox> {
-  let helper: string;
+  let compiled: string;
   try {
-    helper = (await promisify(execFile)(process.execPath, [program], { timeout: limitMs })).stdout.trim();
+    compiled = (await promisify(execFile)(process.execPath, [program], { timeout: limitMs })).stdout.trim();
   } catch (error) {
     const said = String((error as { stderr?: string }).stderr || (error as Error).message);
     return { problem: said.trim().split('\n', 1)[0]! };
@@ -26,6 +26,10 @@ export async function prepareSandbox(folder: string): Promise<Sandbox> {
   const workspaces = mkdtempSync(join(tmpdir(), 'outrigger-tools-'));
   process.once('exit', () => rmSync(workspaces, { recursive: true, force: true }));
   chmodSync(workspaces, 0o711);
+  // That user may not pass the project's folder, either.
+  const helper = join(workspaces, 'confine');
+  copyFileSync(compiled, helper);
+  chmodSync(helper, 0o755);
   // A machine without user namespaces has the weaker tier, and the runner says which at its List.
   const tools = {
     minimum: 'landlock',

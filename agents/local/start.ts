@@ -16,6 +16,7 @@ import { prepareSandbox } from './sandbox.ts';
 import { Sender } from './sender.ts';
 import { Supervisor } from './supervisor.ts';
 import { planSystem } from './system.ts';
+import { toolProblems } from './tool-problems.ts';
 
 /** Wrong usage, as in BSD's sysexits. */
 const exitUsage = 64;
@@ -56,6 +57,7 @@ async function run(
   console.log(aboutModel(system));
   for (const notice of given.withoutSidecars ? [] : (given.layout.notices ?? [])) console.log(notice);
   await supervisor.start(describeProcesses(system, process.env, folder));
+  for (const notice of await toolProblems(system)) console.log(notice);
 
   if (given.task === undefined) {
     await slowLongTask(system);

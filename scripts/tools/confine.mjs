@@ -21,7 +21,10 @@ function programPath() {
 export async function installConfine(record) {
   const program = programPath();
   try {
-    if (!existsSync(program)) await compile(program);
+    if (!existsSync(program)) {
+      await installCompilers();
+      await compile(program);
+    }
     record.has('confine', program);
   } catch (error) {
     record.lacks('confine', error.message);
@@ -32,23 +35,28 @@ export async function installConfine(record) {
 export async function confineHere() {
   const program = programPath();
   if (existsSync(program)) return program;
-  if (process.platform === 'linux' && which('cc') === undefined)
+  if (process.platform === 'linux' && which('cc') === undefined && which('musl-gcc') === undefined)
     throw new Error('there is no C compiler (cc)');
   await compile(program);
   return program;
 }
 
+async function installCompilers() {
+  if (process.platform !== 'linux') return;
+  if (which('musl-gcc') === undefined) await installPackages(['musl-tools', 'gcc', 'libc6-dev']);
+  if (which('musl-gcc') !== undefined || which('cc') !== undefined) return;
+  const problem = await installPackages(['gcc', 'libc6-dev']);
+  if (problem !== undefined) throw new Error(problem);
+}
+
 async function compile(program) {
   if (process.platform !== 'linux') throw new Error('the sandbox of the tool runner needs Linux');
-  if (which('musl-gcc') === undefined) await installPackages(['musl-tools', 'gcc', 'libc6-dev']);
   const musl = which('musl-gcc');
-  if (musl === undefined && which('cc') === undefined) {
-    const problem = await installPackages(['gcc', 'libc6-dev']);
-    if (problem !== undefined) throw new Error(problem);
-  }
   mkdirSync(join(program, '..'), { recursive: true });
   const sources = readdirSync(folder).filter((name) => name.endsWith('.c'));
-  const flags = ['-O2', '-Wall', '-Wextra', '-static', '-o', `${program}.new`];
+  // Two systems may start at once.
+  const made = `${program}.${process.pid}`;
+  const flags = ['-O2', '-Wall', '-Wextra', '-static', '-o', made];
   const options = { limitMs, cwd: folder };
   try {
     if (musl === undefined) throw new Error('without musl');
@@ -56,7 +64,7 @@ async function compile(program) {
   } catch {
     await run(which('cc') ?? 'cc', [...flags, ...sources], options);
   }
-  renameSync(`${program}.new`, program);
+  renameSync(made, program);
 }
 
 /** musl brings none of the kernel. */

@@ -48,16 +48,27 @@ export function graphOf(report, ratesOf) {
   const { replicas, llm = [] } = report;
   // Where the egress is a service, agents ask its first replica, unless that is away.
   const asked = llm.find(({ state }) => state === 'running') ?? llm[0];
-  const middle = (replicas.length - 1) / 2;
+  // Whoever takes no tasks of the gateway, such as a tool runner, has no row where the model leaves room below it.
+  const isAside = ({ takesTasks, dashboard }) => takesTasks === false && dashboard !== '' && llm.length === 0;
+  const rows = replicas.filter((one) => !isAside(one));
+  const aside = replicas.filter(isAside);
+  const middle = (rows.length - 1) / 2;
   const nodes = [gatewayNode(report, middle)];
   const edges = [];
-  for (const [row, replica] of replicas.entries()) {
+  for (const [at, replica] of [...rows, ...aside].entries()) {
     const before = replica.dashboard === '' ? 'gateway' : `sidecar of ${replica.name}`;
+    if (at >= rows.length) {
+      const row = middle - 0.1 + 2.8 * (at - rows.length);
+      nodes.push({ ...sidecarNode(replica, row), column: 3 });
+      nodes.push({ ...agentNode(replica, row + 1.45), column: 3 });
+      edges.push(toAgent(replica, before));
+      continue;
+    }
     if (replica.dashboard !== '') {
-      nodes.push(sidecarNode(replica, row));
+      nodes.push(sidecarNode(replica, at));
       if (replica.takesTasks !== false) edges.push(toSidecar(replica, ratesOf(replica.name)));
     }
-    nodes.push(agentNode(replica, row));
+    nodes.push(agentNode(replica, at));
     edges.push(toAgent(replica, before));
     if (replica.takesTasks !== false) edges.push(toModel(replica, asked?.name ?? 'model'));
   }
@@ -65,7 +76,10 @@ export function graphOf(report, ratesOf) {
     nodes.push({ ...agentNode(one, middle + 1.5 * (at - (llm.length - 1) / 2)), column: 3 });
     edges.push(toModel(one, 'model'));
   }
-  nodes.push({ ...modelNode(report, middle), column: llm.length === 0 ? 3 : 4 });
+  nodes.push({
+    ...modelNode(report, middle - (aside.length > 0 ? 1.1 : 0)),
+    column: llm.length === 0 ? 3 : 4,
+  });
   return { nodes, edges };
 }
 
@@ -93,16 +107,20 @@ function gatewayNode({ gateway, circuits }, row) {
   };
 }
 
-function sidecarNode({ name, seen, onBus, sidecarAddress, dashboard, notReadyBecause }, row) {
+function sidecarNode({ name, seen, onBus, takesTasks, sidecarAddress, dashboard, notReadyBecause }, row) {
   const silent = notReadyBecause === 'its sidecar does not answer';
   const draining = notReadyBecause === 'draining';
+  // A tool runner whose sandbox does not hold is there, and runs nothing.
+  const idle = takesTasks === false && notReadyBecause !== '';
   const { words, why, tone } = silent
     ? { words: 'no answer', why: notReadyBecause, tone: 'bad' }
     : draining
       ? { words: 'draining', why: '', tone: 'warn' }
-      : seen === null && onBus
-        ? { words: 'takes tasks of the bus', why: '', tone: 'good' }
-        : describeSeen(seen);
+      : idle
+        ? { words: 'not ready', why: notReadyBecause, tone: 'warn' }
+        : seen === null && onBus
+          ? { words: 'takes tasks of the bus', why: '', tone: 'good' }
+          : describeSeen(seen);
   return {
     id: `sidecar of ${name}`,
     column: 1,

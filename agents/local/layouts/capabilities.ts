@@ -1,9 +1,9 @@
 /** One capability a service: orchestrators take the tasks, and call the agents and tools that they need. */
-import { type Layout, type Member, simpleAgent } from './layout.ts';
+import { type Layout, type Member, simpleAgent, toolRunner } from './layout.ts';
 
 const orchestrator = (replica: number): Member => ({
   ...simpleAgent('orchestrator', replica),
-  env: { AGENT_TOOLS: 'tools-agent' },
+  usesTools: true,
 });
 
 export const capabilities: Layout = {
@@ -16,7 +16,7 @@ export const capabilities: Layout = {
     simpleAgent('research', 1),
     simpleAgent('writing', 1),
     simpleAgent('code', 1),
-    { name: 'tools-1', service: 'tools', types: [], file: 'agents/tools/agent.ts', needsSandbox: true },
+    toolRunner,
   ],
   llmReplicas: 2,
   usualAgent: 'orchestrator',

@@ -30,7 +30,18 @@ export interface Member {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether it runs programs of models, and needs what isolates these. */
   readonly needsSandbox?: boolean;
+  /** Whether its model gets the tools of the layout's tool runner. */
+  readonly usesTools?: boolean;
 }
+
+/** The tool runner. It serves no tasks of users. */
+export const toolRunner: Member = {
+  name: 'tools-1',
+  service: 'tools',
+  types: [],
+  file: 'agents/tools/agent.ts',
+  needsSandbox: true,
+};
 
 /** A member whose service, type and program have one name. */
 export function simpleAgent(type: string, replica: number): Member {

@@ -54,7 +54,8 @@ export class Runner {
     const { tier, problems } = this.proof;
     const { minimum } = this.settings;
     if (isAtLeast(tier, minimum)) return undefined;
-    return `the sandbox reached the tier "${tier}", and tools.minimum is "${minimum}": ${problems.join('; ')}`;
+    const why = problems.length > 0 ? problems.join('; ') : 'no gVisor or Kata is around this container';
+    return `the sandbox reached the tier "${tier}", and tools.minimum is "${minimum}": ${why}`;
   }
 
   /**

@@ -98,9 +98,11 @@ async function carryOut(
   }
 }
 
-function listOf({ catalogue, proof, settings }: Runner): ToolList {
+/** A runner that runs nothing has no tools, so that no model asks for one; the list says why. */
+function listOf({ catalogue, proof, problem, settings }: Runner): ToolList {
+  const tools = problem === undefined ? catalogue.tools : [];
   return {
-    tools: catalogue.tools.map((tool) => ({
+    tools: tools.map((tool) => ({
       name: tool.name,
       description: tool.description,
       input_schema: JSON.stringify(tool.schema),
@@ -108,7 +110,11 @@ function listOf({ catalogue, proof, settings }: Runner): ToolList {
       read_only: tool.readOnly,
       network: tool.network || tool.name === 'http_fetch',
     })),
-    sandbox: { tier: proof.tier, minimum: settings.minimum, problems: [...proof.problems] },
+    sandbox: {
+      tier: proof.tier,
+      minimum: settings.minimum,
+      problems: problem === undefined ? [...proof.problems] : [problem],
+    },
   };
 }
 

@@ -58,8 +58,13 @@ function beside({ nodes, edges }, columns, gap, width) {
   };
 }
 
-/** An edge to the right: level beside the node that has it alone, so that its label has a level line. */
+/** An edge to the right, or down within a column: level beside the node that has it alone, so that its label has a level line. */
 function across(edge, from, to, edges) {
+  if (from.column === to.column) {
+    const [x, y1, y2] = [from.x + Math.min(from.width, to.width) / 2, from.y + from.height, to.y];
+    const label = { x: x + 8, y: (y1 + y2) / 2 - 5, anchor: 'start' };
+    return { ...edge, d: `M${x} ${y1}V${y2}`, label };
+  }
   const [x1, y1] = [from.x + from.width, from.y + from.height / 2];
   const [x2, y2] = [to.x, to.y + to.height / 2];
   const room = x2 - x1;
