@@ -74,8 +74,13 @@ t.test('tools run behind a sidecar, in the workspace of their task', { skip }, a
     call: { result: '1\n[standard error]\nno\n[ended with code 1]' },
   });
 
-  const nice =
-    'import os, time\nwhile os.nice(0) < 15 and time.process_time() < LEAST: pass\nprint(os.nice(0))';
+  // It reads the value alone: `os.nice(0)` also writes what it has read, which is refused once somebody has lowered it in between.
+  const nice = [
+    'import os, time',
+    'nice = lambda: os.getpriority(os.PRIO_PROCESS, 0)',
+    'while nice() < 15 and time.process_time() < LEAST: pass',
+    'print(nice())',
+  ].join('\n');
   const niceness = async (least: string) =>
     (await client.run({ tool: 'python', args: { code: nice.replace('LEAST', least) } })).call!.result;
   t.equal(await niceness('0'), '5\n');
@@ -176,7 +181,7 @@ t.test('tools run behind a sidecar, in the workspace of their task', { skip }, a
   });
 
   const metrics = await (await fetch(`http://${runner.status}/metrics`)).text();
-  t.match(metrics, /outrigger_tool_runs_total\{tool="python",outcome="failed"\} [1-9]/);
+  t.match(metrics, /outrigger_tool_runs_total\{tool="python",outcome="failed"\} 1$/m);
   t.match(metrics, /outrigger_tool_sandbox_tier\{tier="namespaces"\} 1/);
 });
 
