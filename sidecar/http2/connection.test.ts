@@ -328,8 +328,9 @@ t.test('a peer that causes much work has turns, and others are served in between
     if (servedAt < 0 && other.owner.streams.length === 1) servedAt = received;
   }
   await sent;
-  // The rest of the turn before, and the turns that a busy machine runs before it looks again.
-  t.ok(most <= 4 * 8_192, `at most ${most} frames in one turn`);
+  // The rest of the turn before, one further turn, and what each pause of a busy machine earns the peer meanwhile: without
+  // turns it would be all of them.
+  t.ok(most < count / 2, `at most ${most} frames in one turn`);
   t.ok(servedAt < count / 2, `the other one was served behind ${servedAt} frames`);
   const updates = hostile.peer.count(frameType.windowUpdate);
   t.ok(updates < 10, `${updates} WINDOW_UPDATEs answer them`);

@@ -270,13 +270,12 @@ t.test('each stream of a lost connection goes on with what its caller has not re
             throw new Error('a stream that is over is found');
       return taken === 0 && resumptions.sizes.streams === 0;
     }),
-    { numRuns: 60, interruptAfterTimeLimit: 4_000 },
+    { numRuns: 60 },
   );
   t.comment(
     `resumed ${resumed} times, dropped ${dropped} that were received, at most ${Math.round(most)} bytes for each stream`,
   );
-  // A slow machine tries fewer of them in its time.
-  t.ok(resumed > 10);
+  t.ok(resumed > 150);
   t.ok(dropped > 0);
   t.ok(most > 200_000, 'memory was used');
 });
