@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { triage } from '../domains/support/triage.ts';
 import type { Agent } from '../runtime/agent.ts';
 import { answerWithTools, streamWithTools } from '../runtime/answer-with-tools.ts';
 import { failureOf, processTask, streamProcess, testAgent } from '../test-support.ts';
@@ -40,6 +41,7 @@ const withTools: Partial<Agent> = {
 t.test('a malformed answer of a model is a failure of the provider, and no endless work', async (t) => {
   const baseUrl = await startEcho(t);
   const agents = [withTools, orchestrator(readOrchestratorSettings({}))];
+  const { client: decider } = await testAgent(t, triage, { baseUrl });
   for (const agent of agents) {
     const { client } = await testAgent(t, agent, { baseUrl });
     const streams = [
@@ -50,6 +52,7 @@ t.test('a malformed answer of a model is a failure of the provider, and no endle
       chunk({ tool_calls: { length: 4_294_967_295 } }),
       chunk({ content: 7 }),
       '{"choices":7}',
+      'null',
     ];
     for (const input of streams) {
       const failure = await failureOf(streamProcess(client, { input }));
@@ -65,10 +68,18 @@ t.test('a malformed answer of a model is a failure of the provider, and no endle
       whole({ content: 7 }),
       '{"choices":7}',
       '{}',
+      'null',
+      '"text"',
     ];
     for (const input of answers) {
       const failure = await failureOf(processTask(client, { input }));
       t.match(failure, { code: status.UNAVAILABLE, details: /malformed answer: / }, input.slice(0, 80));
+      const undecided = await failureOf(processTask(decider, { input }));
+      t.match(
+        undecided,
+        { code: status.UNAVAILABLE, details: /malformed answer: / },
+        `triage: ${input.slice(0, 80)}`,
+      );
     }
     for (const total of [-1, 0.5, 1e300, '12', null]) {
       const input = whole({ content: 'good' }, { usage: { total_tokens: total } });

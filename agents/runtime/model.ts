@@ -70,9 +70,10 @@ interface CompletionChunk {
  */
 export async function* answerText(chunks: AsyncIterable<CompletionChunk>): AsyncGenerator<string> {
   let finished = false;
-  for await (const { choices } of chunks) {
+  // A provider may send `null` for a chunk, too.
+  for await (const chunk of chunks as AsyncIterable<CompletionChunk | null>) {
     // A chunk that has only the usage may come without choices.
-    const choice = choices?.[0];
+    const choice = chunk?.choices?.[0];
     if (!choice) continue;
     // Of several completions (openai's runTools), the last one has to finish.
     finished = Boolean(choice.finish_reason);

@@ -25,7 +25,9 @@ const mostCalls = 128;
 const mostTokens = 2 ** 31 - 1;
 
 /** @throws AgentError UNAVAILABLE if the answer is malformed */
-export function readAnswer({ choices, usage }: OpenAI.ChatCompletion): ReadAnswer {
+export function readAnswer(answer: OpenAI.ChatCompletion): ReadAnswer {
+  if (!isObject(answer)) throw malformed('it is no object');
+  const { choices, usage } = answer;
   if (!Array.isArray(choices)) throw malformed('choices is no list');
   const choice: OpenAI.ChatCompletion.Choice | null | undefined = choices[0];
   const { content, tool_calls: calls } = choice?.message ?? {};
@@ -51,6 +53,7 @@ export async function* gathering(
 ): AsyncGenerator<OpenAI.ChatCompletionChunk> {
   const calls = new Map<number, WantedCall>();
   for await (const chunk of chunks) {
+    if (!isObject(chunk)) throw malformed('a chunk is no object');
     // Chunks with nothing but the usage may come without choices.
     if (!Array.isArray(chunk.choices ?? [])) throw malformed('choices is no list');
     const pieces: unknown = chunk.choices?.[0]?.delta?.tool_calls ?? [];

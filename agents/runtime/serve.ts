@@ -91,4 +91,5 @@ export { answerWithTools, type Conversation, streamWithTools } from './answer-wi
 export { type CallAgentOptions, callAgent, type NewTask, streamAgent } from './call-agent.ts';
 export type { Domain, DomainAgent } from './domain.ts';
 export { AgentError } from './errors.ts';
+export { type ReadAnswer, readAnswer } from './read-answer.ts';
 export type { TaskContext } from './task-context.ts';

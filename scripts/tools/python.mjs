@@ -25,6 +25,7 @@ const modelClients = [
   'google-genai==3.6.1',
   'openai-agents==0.24.0',
   'langchain-openai==1.7.4',
+  'langchain-anthropic==1.7.10',
   'websockets==16.1.1',
 ];
 /** The official client and server of MCP. */

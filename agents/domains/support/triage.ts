@@ -1,5 +1,5 @@
 /** The triage agent: decides which of its colleagues a request is for, and passes that one's answer on. */
-import type { DomainAgent, TaskContext, TaskRequest } from 'outrigger/agent';
+import { type DomainAgent, readAnswer, type TaskContext, type TaskRequest } from 'outrigger/agent';
 
 const instructions = `You are a triage agent. Decide who answers the request: "billing" for invoices, charges, plans and
 payments; "refunds" for money that a customer wants back. Answer with that one word.`;
@@ -41,7 +41,7 @@ export const triage: DomainAgent = {
 };
 
 async function decide({ input }: TaskRequest, { openai, modelOptions }: TaskContext): Promise<Decision> {
-  const { choices, usage } = await openai.chat.completions.create({
+  const answer = await openai.chat.completions.create({
     ...modelOptions,
     temperature: 0,
     messages: [
@@ -49,7 +49,9 @@ async function decide({ input }: TaskRequest, { openai, modelOptions }: TaskCont
       { role: 'user', content: input },
     ],
   });
-  return { colleague: colleagueIn(choices[0]?.message.content ?? ''), tokens: usage?.total_tokens ?? 0 };
+  // A provider may send anything: what is no answer is its failure, and not this agent's.
+  const { content, tokens } = readAnswer(answer);
+  return { colleague: colleagueIn(content), tokens };
 }
 
 /** The colleague that an answer names first. Billing answers what nobody is named for: it gives no money away. */

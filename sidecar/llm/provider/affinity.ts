@@ -4,10 +4,14 @@
  *
  *     previous_response_id,    the upstream that has answered with this id, and no other; an id in the path that none has
  *     a file, a batch, …       answered with is refused, because it could go to a wrong one
- *     prompt_cache_key, or     the place where the last such request succeeded, first of the chain, for five minutes
- *     the head of the prompt   after that request; the request leaves it only when that place can't serve it
+ *     prompt_cache_key, or     the place where its last request succeeded, first of the chain, for five minutes after
+ *     the conversation         that request; the request leaves it only when that place can't serve it
+ *
+ * A conversation is known by what its user has said (`request/conversation.ts`), so that a system prompt which many have in
+ * common holds none of them: a new one goes where the chain, with its weights, leads it. A body without messages counts by its head.
  */
 import { createHash } from 'node:crypto';
+import { conversationNames } from '../request/conversation.ts';
 import type { ModelRequest } from '../request/model-request.ts';
 import { idsInBody, idsInPath } from '../request/stored-references.ts';
 import { viewsOf } from '../shared/body.ts';
@@ -47,9 +51,12 @@ export class Affinity {
       const only = this.whereStored(chain, request, nowMs);
       if (only !== undefined) return { chain: only, key: undefined };
     }
-    const key = promptKey(request);
-    const place = this.find(this.prompts, key, nowMs);
-    return { chain: place === undefined ? chain : withFirst(chain, place), key };
+    const keys = promptKeys(request);
+    for (let at = keys.length - 1; at >= 0; at--) {
+      const place = this.find(this.prompts, keys[at], nowMs);
+      if (place !== undefined) return { chain: withFirst(chain, place), key: keys.at(-1) };
+    }
+    return { chain, key: keys.at(-1) };
   }
 
   /** A request has succeeded at a place. */
@@ -105,13 +112,16 @@ function keep(kept: Map<string, Kept>, key: string, one: Kept): void {
   kept.delete(oldest!);
 }
 
-/** A cache name of the caller comes before the head of its prompt. */
-function promptKey({ facts, asked, body }: ModelRequest): string | undefined {
-  const { cacheKey, model, operation } = facts;
-  if (cacheKey === '' && body.bytes < HEAD_BYTES) return undefined;
-  const hash = createHash('sha1').update(`${asked.api} ${operation} ${model} ${cacheKey}`);
+/** By what a request is remembered, and its earlier turns were: the last key is its own. A cache name of the caller comes first. */
+function promptKeys({ facts, asked, body }: ModelRequest): readonly string[] {
+  const { cacheKey, model, operation, scan } = facts;
+  if (cacheKey === '' && body.bytes < HEAD_BYTES) return [];
+  const about = `${asked.api} ${operation} ${model} ${cacheKey}`;
+  const names = cacheKey === '' ? conversationNames(body, scan, about) : [];
+  if (names.length > 0) return names;
+  const hash = createHash('sha1').update(about);
   if (cacheKey === '') for (const view of viewsOf(body, 0, HEAD_BYTES)) hash.update(view);
-  return hash.digest('base64');
+  return [hash.digest('base64')];
 }
 
 function spansUpstreams({ targets }: Chain): boolean {

@@ -5,6 +5,7 @@ import type { Asked } from '../kinds/asked.ts';
 import { traitsOf } from '../kinds/operations.ts';
 import type { Body } from '../shared/body.ts';
 import type { ApiName, Operation } from '../shared/operation.ts';
+import { MESSAGES_KEYS } from './conversation.ts';
 import { DataParts } from './data-parts.ts';
 import { textsOf } from './json-field-path.ts';
 import { JsonScan } from './json-scan.ts';
@@ -75,6 +76,7 @@ export const READ_KEYS: ReadonlySet<string> = new Set([
   'prompt_cache_key',
   'previous_response_id',
   'conversation',
+  ...MESSAGES_KEYS,
   'web_search_options',
   ...MODEL_CHOOSERS,
 ]);
