@@ -145,6 +145,44 @@ t.test('lists are cached for as long as the server says, and a task has its call
   await waitUntil('the end of the task has cancelled its call', () => server.effects.cancelled > 0);
 });
 
+t.test('a server with sessions hears that nobody waits for an answer any more', async (t) => {
+  // It takes no lost connection for a cancel.
+  const server = await startCounting(t, { kind: 'sessions', resumable: true });
+  const servers = { tools: { url: server.url } };
+  const [patient, hasty] = [await startMcp({ servers }), await startMcp({ servers, timeout: '1s' })];
+  for (const one of [patient, hasty]) t.teardown(() => one.close());
+  const open = async (url: URL) => {
+    const headers: Record<string, string> = {
+      'content-type': 'application/json',
+      accept: 'application/json, text/event-stream',
+    };
+    const post = (message: object, signal?: AbortSignal) =>
+      fetch(url, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({ jsonrpc: '2.0', ...message }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+    const clientInfo = { name: 'test', version: '1' };
+    const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo };
+    const opened = await post({ id: 0, method: 'initialize', params });
+    headers['mcp-session-id'] = opened.headers.get('mcp-session-id')!;
+    headers['mcp-protocol-version'] = '2025-11-25';
+    await post({ method: 'notifications/initialized' });
+    const slow = { id: 1, method: 'tools/call', params: { name: 'slow', arguments: {} } };
+    return (signal?: AbortSignal) => post(slow, signal);
+  };
+  const leaving = new AbortController();
+  const left = (await open(patient.url('tools')))(leaving.signal);
+  await waitUntil('the tool runs', () => server.effects.slow === 1);
+  leaving.abort();
+  await t.rejects(left);
+  await waitUntil('the server has heard that the client left', () => server.effects.cancelled === 1);
+  const late = await (await open(hasty.url('tools')))();
+  t.equal(late.headers.get('outrigger-reason'), 'outcome_unknown');
+  await waitUntil('the server has heard that the time is over', () => server.effects.cancelled === 2);
+});
+
 t.test('a redirect within the server is followed, a dead server opens its circuit', async (t) => {
   const server = await startCounting(t, {
     before: (request, response) => {

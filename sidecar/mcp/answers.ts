@@ -85,6 +85,11 @@ export function requestFailure(id: Id | null, reason: McpReason, message: string
   return errorMessage(id, code, message, { [REASON_FIELD]: reason });
 }
 
+/** What the model hears of a call that was sent and has no answer. */
+export function unknownText(why: string): string {
+  return `The outcome of this call is unknown: ${why}. Its effect may have happened. Find out before you make the call again.`;
+}
+
 /** The answers of the egress to requests that have none. */
 export function failuresOf(
   requests: Iterable<RequestMessage>,

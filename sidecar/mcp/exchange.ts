@@ -13,13 +13,14 @@ import { step } from '../errors/illegal-step.ts';
 import type { Reply } from '../llm/caller/reply.ts';
 import type { McpOutcome } from '../telemetry/mcp-stats.ts';
 import { AnswerReader, type EventTaker } from './answer-reader.ts';
-import { failuresOf, type McpReason, sendJson, statusOf } from './answers.ts';
+import { failuresOf, type McpReason, sendJson, statusOf, unknownText } from './answers.ts';
 import { isFault, isResumable, mayRepeat, outcomeOf } from './attempt-rules.ts';
 import { Attempts } from './attempts.ts';
 import { cancelAtServer } from './cancelling.ts';
 import type { ExchangeParts } from './exchange-parts.ts';
 import { ExchangeReport } from './exchange-report.ts';
 import { MCP_EXCHANGE_ARROWS, type McpExchangeState } from './exchange-state.ts';
+import { JoinedCalls } from './joined-calls.ts';
 import { eventOf, type ServerEvent } from './message/events.ts';
 import type { Id, JsonObject } from './message/json-rpc.ts';
 import type { McpRequest } from './message/mcp-request.ts';
@@ -49,7 +50,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
   /** The agent has sent `notifications/cancelled`. */
   private isCancelled = false;
   private leaveOwner: () => void = () => {};
-  private readonly joined: { readonly reply: Reply; readonly id: Id }[] = [];
+  private readonly joined = new JoinedCalls();
 
   constructor(parts: ExchangeParts) {
     super();
@@ -89,7 +90,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
 
   /** Another request for the same call waits for its answer, too. */
   join(reply: Reply, id: Id): void {
-    this.joined.push({ reply, id });
+    this.joined.add(reply, id);
   }
 
   private replay(result: JsonObject): void {
@@ -259,13 +260,14 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
       return;
     }
     this.endAttempt(this.isCancelled ? 'neutral' : 'failure', failure.reason, failure.why);
-    if (this.isCancelled) {
-      this.giveUp(failure, 'cancelled');
-    } else if (this.isStreaming && this.hasEventIds && isResumable(failure, this.request)) {
+    if (this.isCancelled) this.giveUp(failure, 'cancelled');
+    else if (this.isStreaming && this.hasEventIds && isResumable(failure, this.request)) {
       if (failure.reason === 'answer_cut' && this.reader?.kind === 'events')
         this.parts.reply.breakOff(undefined);
       this.finish('resumable');
     } else if (!this.retries(failure)) {
+      if (failure.sent && outcomeOf(failure) === 'timeout')
+        cancelAtServer(this.parts, this.pending.requests, failure.why);
       this.giveUp(failure);
     }
   }
@@ -306,8 +308,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
   }
 
   private unknown(why: string, outcome: McpOutcome): void {
-    const text = `The outcome of this call is unknown: ${why}. Its effect may have happened. Find out before you make the call again.`;
-    this.endWithout('outcome_unknown', text, outcome);
+    this.endWithout('outcome_unknown', unknownText(why), outcome);
   }
 
   /** Ends with an answer of our own to each request that has none. */
@@ -333,15 +334,17 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
 
   /** The agent has left. */
   cancel(): void {
-    if (this.state === 'over' || this.joined.some(({ reply }) => !reply.gone)) return;
+    if (this.state === 'over' || this.joined.isWanted) return;
     const { place } = this.parts;
     const { sent } = this.attempts;
+    const comesBack = this.hasEventIds && !this.request.revision.isStateless;
+    // The revisions with sessions take no lost connection for a cancel; without event ids nobody can fetch the answer.
+    if (sent && !comesBack && !this.isCancelled)
+      cancelAtServer(this.parts, this.pending.requests, 'the client has closed its connection');
     this.endAttempt('neutral', '');
-    if (place !== undefined) {
-      if (sent) place.notDelivered();
-      else place.clear();
-    }
-    this.finish('cancelled', 'cancelled');
+    if (sent) place?.notDelivered();
+    else place?.clear();
+    this.finish(comesBack ? 'resumable' : 'cancelled', comesBack ? '' : 'cancelled');
   }
 
   /** The agent has said that it wants no answer; the server hears of it by the same message. */
@@ -385,10 +388,7 @@ export class Exchange extends Timer implements AttemptOwner, EventTaker {
     this.leaveOwner();
     this.attempts.releaseRetry();
     const { callAnswer, errorCode } = this.pending;
-    for (const one of this.joined) {
-      if (callAnswer === undefined) one.reply.breakOff(undefined);
-      else sendJson(one.reply, 200, { ...callAnswer, id: one.id }, { 'outrigger-journal': 'joined' });
-    }
+    this.joined.answer(callAnswer);
     this.report.end({ outcome, reason, status: reply.status, errorCode, attempts: this.attempts.count });
     onOver();
   }

@@ -25,6 +25,20 @@ class Effects {
   cancelled = 0;
   slow = 0;
   finishSlow: () => void = () => {};
+  private readonly slowOnes: (() => void)[] = [];
+  /** Forgets all sessions. */
+  forget: () => void = () => {};
+
+  /** Ends the calls of `slow` that run. */
+  finishAll(): void {
+    for (const finish of this.slowOnes.splice(0)) finish();
+  }
+
+  runsSlow(finish: () => void): void {
+    this.slow++;
+    this.finishSlow = finish;
+    this.slowOnes.push(finish);
+  }
 
   count(tool: string, args: unknown): number {
     const key = `${tool} ${JSON.stringify(args)}`;
@@ -38,8 +52,7 @@ class Effects {
   }
 }
 
-/** @param ttlMs of the list of tools, for the revision 2026-07-28 */
-function countingServer(effects: Effects, ttlMs = 0): Server {
+function countingServer(effects: Effects, { ttlMs = 0, resumable = false }: CountingOptions): Server {
   const server = new Server(
     { name: 'counting', version: '1.0.0' },
     {
@@ -56,16 +69,24 @@ function countingServer(effects: Effects, ttlMs = 0): Server {
     const said = (text: string, isError = false) => ({ content: [{ type: 'text' as const, text }], isError });
     const { mcpReq } = context;
     if (name === 'fail') return said('it failed', true);
+    if (name === 'change') await server.sendToolListChanged();
+    if (name === 'forget') effects.forget();
     if (name === 'slow') {
-      effects.slow++;
+      const progressToken = mcpReq._meta?.progressToken;
+      if (progressToken !== undefined)
+        await mcpReq.notify({
+          method: 'notifications/progress',
+          params: { progressToken, progress: 1, message: 'running' },
+        });
       await new Promise<void>((resolve) => {
-        effects.finishSlow = resolve;
+        effects.runsSlow(resolve);
         const cancelled = () => {
           effects.cancelled++;
           resolve();
         };
         mcpReq.signal.addEventListener('abort', cancelled);
-        context.http?.req?.signal?.addEventListener('abort', cancelled);
+        // Where a stream can be resumed, a lost connection is no cancel.
+        if (!resumable) context.http?.req?.signal?.addEventListener('abort', cancelled);
       });
       return said('slow');
     }
@@ -108,6 +129,7 @@ export interface CountingOptions {
   readonly answers?: 'json' | 'sse';
   /** Streams have ids and can be resumed. */
   readonly resumable?: boolean;
+  /** Of the list of tools, for the revision 2026-07-28. */
   readonly ttlMs?: number;
   /** Serves a request itself, when it returns true. */
   readonly before?: (request: IncomingMessage, response: ServerResponse) => boolean;
@@ -119,8 +141,9 @@ export async function startCounting(
 ): Promise<CountingServer> {
   const effects = new Effects();
   const heads: CountingServer['heads'] = [];
+  effects.forget = () => sessions.clear();
   const sessions = new Map<string, { transport: NodeStreamableHTTPServerTransport; server: Server }>();
-  const handler = createMcpHandler(() => countingServer(effects, ttlMs), {
+  const handler = createMcpHandler(() => countingServer(effects, { ttlMs }), {
     responseMode: answers === 'json' ? 'json' : 'sse',
   });
   const stateless = toNodeHandler(handler);
@@ -138,7 +161,7 @@ export async function startCounting(
       response.end(JSON.stringify({ jsonrpc: '2.0', error, id: null }));
       return;
     }
-    const server = countingServer(effects);
+    const server = countingServer(effects, { resumable });
     const transport = new NodeStreamableHTTPServerTransport({
       sessionIdGenerator: randomUUID,
       enableJsonResponse: answers === 'json',
