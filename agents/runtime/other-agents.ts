@@ -27,6 +27,8 @@ interface SubtaskLimits {
   deadlineMs?: number;
   /** The tokens that models may use for it (`outrigger-token-budget`); by default the sidecar grants a half of what is left. */
   tokenBudget?: number;
+  /** The same for money, in USD (`outrigger-usd-budget`). */
+  usdBudget?: number;
 }
 
 /** Calls to other agents, by name, on behalf of one task. They end when the task ends. */
@@ -81,6 +83,7 @@ export function otherAgents(channels: AgentChannels, calling: CallingTask): Othe
         const metadata = forwarded.clone();
         if (limits.tokenBudget !== undefined)
           metadata.set('outrigger-token-budget', String(Math.floor(limits.tokenBudget)));
+        if (limits.usdBudget !== undefined) metadata.set('outrigger-usd-budget', limits.usdBudget.toFixed(9));
         const until = optionsUntil(Math.min(deadlineMs, limits.deadlineMs ?? Number.POSITIVE_INFINITY));
         const call = channels.to(agentName).ProcessTask(request, metadata, until, (error, answer) => {
           for (const one of signals) one.removeEventListener('abort', cancel);

@@ -1,6 +1,6 @@
 /** The models of each provider in the last minute, for `/stats` and the page: what is asked, what fails, what waits. */
 import type { Sidecar } from '../data-plane/sidecar.ts';
-import { usdOf } from '../policy/token-budget.ts';
+import { usdOf } from '../policy/money.ts';
 import { NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 
 /** The models shown: the busiest ones. */

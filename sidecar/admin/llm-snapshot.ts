@@ -3,7 +3,7 @@ import { redactUrl } from '../config/redact.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { ModelState } from '../llm/provider/model-state.ts';
 import type { Upstream } from '../llm/provider/upstream.ts';
-import { usdOf } from '../policy/token-budget.ts';
+import { usdOf } from '../policy/money.ts';
 import type { Spender } from '../telemetry/spenders.ts';
 import { llmCallers, llmModels } from './llm-models.ts';
 

@@ -156,6 +156,7 @@ export class Sidecar {
   /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
     this.applyShares(this.config);
+    this.inboundCalls.money.limit(this.config.llm.limits.usdPerTask);
     if (this.serves === 'llm') {
       this.llmAddress = await this.llm.listen(this.config.llm.listen);
       this.setState('running');
@@ -267,6 +268,7 @@ export class Sidecar {
   private use(config: Config): void {
     const { inbound, outbound, llm, mcp } = this;
     this.applyShares(config);
+    this.inboundCalls.money.limit(config.llm.limits.usdPerTask);
     llm.stats.agent = config.name;
     llm.apply(config.llm);
     if (this.serves === 'llm') return;

@@ -3,12 +3,13 @@ import type { JournaledRun } from '../journal/journal.ts';
 import { isLastRun } from '../journal/run/last-run.ts';
 import { type Headers, textOf } from '../llm/shared/headers.ts';
 import type { OwnerCall, OwnerCalls } from '../llm/shared/owner-call.ts';
+import type { TaskMoney } from '../policy/task-money.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';
 import type { Dependent, InboundCall, OwnerRun } from '../proxy/inbound-call.ts';
 import type { Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
 import type { RequestIds } from '../proxy/request-ids.ts';
-import { budgetOf } from '../proxy/task-budget.ts';
+import { budgetOf, moneyOf } from '../proxy/task-budget.ts';
 
 /** Returns the inbound call that owns a model request of the agent. */
 export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner | undefined {
@@ -33,6 +34,10 @@ export class InboundLink implements OwnerCalls {
     this.running = running;
   }
 
+  get taskMoney(): TaskMoney {
+    return this.running.money;
+  }
+
   isOver(headers: Headers): boolean {
     return headers['baggage'] !== undefined && this.running.ofHead(idsOf(headers)) === 'over';
   }
@@ -49,6 +54,7 @@ export class InboundLink implements OwnerCalls {
       callerScope,
       taskId: call.task?.taskId ?? '',
       budget: budgetOf(call),
+      money: moneyOf(call, this.running),
       run: this.runOf(call),
       onEnd: (listener) => {
         const dependent: Dependent = { onOwnerGone: listener };
@@ -84,4 +90,4 @@ export class InboundLink implements OwnerCalls {
 }
 
 /** The owner may be any of several calls. */
-const NOT_KNOWN = { taskId: '', budget: undefined, onEnd: () => () => {} } as const;
+const NOT_KNOWN = { taskId: '', budget: undefined, money: undefined, onEnd: () => () => {} } as const;

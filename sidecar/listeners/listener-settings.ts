@@ -70,7 +70,7 @@ export const inboundKeys = {
       from: oneOf(['anyone', 'identified', 'nobody'])
         .default('anyone')
         .describe(
-          'Callers that may set a budget by outrigger-token-budget; identified ones have shown a certificate that tls.client_ca verifies',
+          'Callers that may set a budget by outrigger-token-budget or outrigger-usd-budget; identified ones have shown a certificate that tls.client_ca verifies',
         ),
       allow_identities: z
         .array(identity())

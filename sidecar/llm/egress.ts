@@ -56,7 +56,7 @@ const NO_ROOM_FOR_HEADS =
 
 export class Egress {
   private readonly context: EgressContext;
-  private readonly budgets = new TaskBudgets();
+  private readonly budgets: TaskBudgets;
   private readonly memory: SharedMemory;
   private readonly heads = new HeadMemory();
   private readonly turn = new TurnShare();
@@ -69,6 +69,7 @@ export class Egress {
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
+    this.budgets = new TaskBudgets(environment.ownerCalls?.taskMoney);
     this.memory = new SharedMemory(bodyMemoryOf(settings.limits), clock);
     const upstreams = inOrder(upstreamsFor(settings, [], environment));
     this.context = {

@@ -8,7 +8,7 @@
  *                  └── failed, and nothing is left to try ──────────────────────▶ gave_up
  */
 
-import type { Most } from '../policy/request-budget.ts';
+import type { Most, RequestBudget } from '../policy/request-budget.ts';
 import { SMALL_CLAIM_BYTES } from '../policy/shared-memory.ts';
 import type { KeylessSink } from './caller/keyless-sink.ts';
 import { traitsOf } from './kinds/operations.ts';
@@ -25,6 +25,7 @@ import { ProviderAttempt } from './provider/provider-attempt.ts';
 import type { ProviderAttemptEnd, ProviderAttemptOwner } from './provider/provider-attempt-owner.ts';
 import { isRetryable, type NextStep } from './provider/provider-retry.ts';
 import type { Chain } from './provider/routes.ts';
+import { tellSpent } from './provider/spent-before.ts';
 import { TokenLedger } from './provider/token-ledger.ts';
 import { UpstreamChoice } from './provider/upstream-choice.ts';
 import { UpstreamHold } from './provider/upstream-hold.ts';
@@ -138,7 +139,9 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const cost = new AttemptCost(this.context.prices, upstream, model, this.context.wallClock());
     const changes = this.additions.changesFor(target, clock(), cost.price);
     const mostOutput = outputBound(facts.operation, spending, changes, this.settings.limits);
-    const nanos = cost.most(spending.inputTokens, mostOutput);
+    const nanos =
+      cost.most(spending.inputTokens, mostOutput) ??
+      (upstream.settings.isService ? halfOf(budget) : undefined);
     const isUnpriced = budget?.money !== undefined && nanos === undefined;
     this.needed = { tokens: spending.inputTokens + mostOutput, nanos: nanos ?? 0 };
     const reserved = isUnpriced ? undefined : budget?.reserve(this.needed);
@@ -162,7 +165,11 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
       this.minuteTokens,
       clock(),
     );
-    const relayed = upstreamRequest(request, target, changes, reserved?.tokens?.tokens);
+    const relayed = upstreamRequest(request, target, changes, {
+      tokens: reserved?.tokens?.tokens,
+      nanos: reserved?.money?.tokens,
+      costOf: (tokens) => cost.most(tokens, 0) ?? 0,
+    });
     this.sink.keys = upstream.keys;
     this.observer?.onAttempt(attemptInfo(upstream, this.count, model, relayed.headers));
     const maxOutputEvents = budget === undefined ? Number.POSITIVE_INFINITY : mostOutput;
@@ -235,7 +242,7 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
 
   headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders {
     const { clientDecides } = this.choice;
-    return answerHeaders(
+    const answered = answerHeaders(
       status,
       headers,
       this.held!.upstream,
@@ -244,6 +251,14 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
       clientDecides,
       isEvents,
     );
+    this.tellSpent(answered);
+    return answered;
+  }
+
+  /** Tells a sidecar that asks for its agent what earlier attempts have used. */
+  tellSpent(answer: HttpHeaders): void {
+    const { client, headers } = this.request;
+    if (client !== undefined) tellSpent(answer, headers, this.ledger.spent);
   }
 
   onCommit(status: number): void {
@@ -305,9 +320,14 @@ export class ExchangeAttempts implements ProviderAttemptOwner {
     const held = this.held!;
     this.running = undefined;
     held.end(this.request, end, cancelled, this.context.clock());
-    const { account, pair } = held;
+    const { account, before, pair } = held;
     const { budget, client } = this.request;
-    this.ledger.settle(end, cancelled, { ...account, budget, pair, caller: client?.name ?? '' });
+    this.ledger.settle(end, cancelled, { ...account, before, budget, pair, caller: client?.name ?? '' });
     this.observer?.onAttemptEnd(end.failure, statusOfEnd(end));
   }
+}
+
+/** A service knows the price of a name that only it has: it may spend half of what is left, as another agent may. */
+function halfOf(budget: RequestBudget | undefined): number | undefined {
+  return budget?.money && Math.max(1, Math.floor(budget.money.left / 2));
 }

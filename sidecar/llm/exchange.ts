@@ -345,6 +345,7 @@ export class Exchange extends Timer implements AttemptsOwner {
   ): void {
     if (this.state === 'over') return;
     const headers: HttpHeaders = { 'outrigger-attempts': String(this.attempts.count) };
+    this.attempts.tellSpent(headers);
     this.status = statusOfRefusal(reason);
     this.refusal = message;
     refuse(this.sink, reason, message, { ...more, headers, api: this.request.asked.api });

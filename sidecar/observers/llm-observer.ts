@@ -11,7 +11,7 @@ import type {
   LlmRequestInfo,
   LlmRequestObserver,
 } from '../llm/shared/request-observer.ts';
-import { usdOf } from '../policy/token-budget.ts';
+import { usdOf } from '../policy/money.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** One line a request, when `log.access` is on. */

@@ -44,13 +44,10 @@ export class RequestBudget {
     return { most, tokens, money };
   }
 
-  /** Replaces the reservation by the real use; what is undefined of it counts as all that was reserved. */
-  settle(
-    { most, tokens, money }: Reserved,
-    used: { tokens: number | undefined; nanos: number | undefined },
-  ): void {
-    if (tokens !== undefined) this.tokens?.settle(tokens, used.tokens ?? most.tokens);
-    if (money !== undefined) this.money?.settle(money, used.nanos ?? most.nanos);
+  /** Replaces the reservation by the real use. */
+  settle({ tokens, money }: Reserved, used: Most): void {
+    if (tokens !== undefined) this.tokens?.settle(tokens, used.tokens);
+    if (money !== undefined) this.money?.settle(money, used.nanos);
   }
 
   /** Says why so much can't be reserved; undefined where it can. */

@@ -17,6 +17,12 @@ export const TOKEN_BUDGET_HEADER = 'outrigger-token-budget';
 /** The header in which a sidecar tells the service how much one request may use, over all its attempts there. */
 export const REQUEST_BUDGET_HEADER = 'outrigger-request-budget';
 
+/**
+ * The tokens that a call with a budget has used, in its trailers. A service tells a sidecar in the head of an answer what
+ * attempts before this answer have used.
+ */
+export const TOKENS_USED_HEADER = 'outrigger-tokens-used';
+
 /** A whole number; -1, which means no budget, for any other text. */
 export function parseTokenBudget(text: string): number {
   return /^\d{1,15}$/.test(text) ? Number(text) : -1;
@@ -98,32 +104,6 @@ export class TokenBudget implements TokenSource {
   protected describe(left: number): string {
     return `the task has ${left} tokens left, and the request may use more; ask for fewer tokens`;
   }
-}
-
-/** The money of a task, in nano-dollars. */
-export class MoneyBudget extends TokenBudget {
-  protected override describe(left: number): string {
-    return `the task has ${showUsd(left)} left, and the request may cost more; ask for fewer tokens`;
-  }
-}
-
-const NANOS_PER_USD = 1_000_000_000;
-
-/** Returns an amount of USD as nano-dollars. */
-export function nanosOf(usd: number): number {
-  return Math.round(usd * NANOS_PER_USD);
-}
-
-/** Returns nano-dollars as USD. */
-export function usdOf(nanos: number): number {
-  return nanos / NANOS_PER_USD;
-}
-
-/** Shows an amount to people, with all digits of a cent that matter. */
-export function showUsd(nanos: number): string {
-  return `${usdOf(nanos)
-    .toFixed(6)
-    .replace(/0{1,4}$/, '')} USD`;
 }
 
 interface JointReservation extends Reservation {

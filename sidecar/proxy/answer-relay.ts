@@ -13,7 +13,7 @@ import { endsBySize, isTooLarge, messageTooLarge, statusAlone } from './oversize
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import { holdsHead } from './retrying.ts';
 import { type SettledCall, settleAttempt, settleFirstMessage } from './settlement.ts';
-import { settleTokens, usedTokens } from './task-budget.ts';
+import { settleByReport } from './task-budget.ts';
 
 /** The call whose answer is relayed. */
 export type RelayedCall = SettledCall &
@@ -113,7 +113,7 @@ function relayStatus(call: RelayedCall, attempt: Attempt, list: HeaderList, head
     return;
   }
   settleAttempt(call, attempt, 'status', status, 0, info);
-  if (call.lineage.owner !== undefined) settleTokens(call, usedTokens(list));
+  settleByReport(call, list);
   if (status !== Status.OK || attempt.taskFailure !== 'none') noteModelFailure(call, list);
   if (status !== Status.OK && !call.progress.isAnswering && call.retries(attempt)) {
     attempt.stopSending();

@@ -25,7 +25,7 @@ import type { RetryWait } from './retrying.ts';
 import { settleAttempt } from './settlement.ts';
 import { resumeValue, withoutRun } from './stream-names.ts';
 import type { StreamResume } from './stream-resume.ts';
-import { settleTokens } from './task-budget.ts';
+import { NOTHING_USED, settleBudgets } from './task-budget.ts';
 
 /** The call that has the attempts. */
 type AttemptedCall = RelayedCall &
@@ -207,7 +207,7 @@ export class CallAttempts implements AttemptOwner {
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
     const { call } = this;
     attempt.unprocessed = failure.unprocessed;
-    if (failure.unprocessed) settleTokens(call, 0);
+    if (failure.unprocessed) settleBudgets(call, NOTHING_USED);
     forgetModelFailure(call);
     const code = 'code' in failure ? failure.code : 0;
     settleAttempt(call, attempt, endKindOf(failure), statusFor(call, attempt, failure), code, undefined);

@@ -11,7 +11,7 @@ import { endOwnership } from './ownership.ts';
 import type { QueuePlace } from './queue-place.ts';
 import type { LocalReply } from './reasons.ts';
 import { type GivenUpCall, giveUp, settleCircuit } from './settlement.ts';
-import { settleTokens } from './task-budget.ts';
+import { settleBudgets } from './task-budget.ts';
 
 /** A call that its caller spoils within this time counts as spoiled at once (`Connection.waste`). */
 const AT_ONCE_MS = 20;
@@ -59,7 +59,7 @@ export function finishCall(call: EndingCall, status: StatusCode): void {
   call.role.follower?.leave('cancelled');
   response.close(status);
   endOwnership(call);
-  settleTokens(call, undefined);
+  settleBudgets(call, undefined);
   tries?.hedging?.stop();
   call.place?.giveBack(status, context.clock());
   settleCircuit(call);

@@ -76,6 +76,7 @@ interface CallFacts extends ObservedCall {
   readonly requestHeadBytes: number;
   readonly callersAttempts: number;
   readonly tokenBudget: number;
+  readonly moneyBudget: number;
 
   readonly cluster: ClusterWithPolicies | undefined;
   readonly circuit: CircuitTicket | undefined;

@@ -110,9 +110,16 @@ export abstract class CallView {
 
   /** The token budget that the caller set for its task; -1 without one, or when the caller may not set one. */
   get tokenBudget(): number {
-    const { tokenBudget } = this.info;
-    if (tokenBudget < 0 || this.settings.mayBudget(this.stream.connection.identity)) return tokenBudget;
-    return -1;
+    return this.budgetOr(this.info.tokenBudget);
+  }
+
+  /** The same for money, in nano-dollars. */
+  get moneyBudget(): number {
+    return this.budgetOr(this.info.moneyBudget);
+  }
+
+  private budgetOr(budget: number): number {
+    return budget < 0 || this.settings.mayBudget(this.stream.connection.identity) ? budget : -1;
   }
 
   get requestHeadBytes(): number {

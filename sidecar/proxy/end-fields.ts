@@ -11,7 +11,7 @@ import { isLate, type TimedCall } from './late-pushback.ts';
 import { modelFailureField } from './model-failures.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import { RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
-import { usedTokensField } from './task-budget.ts';
+import { usedFields } from './task-budget.ts';
 
 /** The parts of a call that the fields behind an answer depend on. */
 type AnsweredCall = CallWith<'context' | 'lineage'> & InboundCall;
@@ -50,7 +50,7 @@ export function endFields(
   info: ResponseInfo,
 ): readonly string[] | undefined {
   const inbound = call.context.listener === 'inbound';
-  let fields = inbound ? usedTokensField(call) : undefined;
+  let fields = inbound ? usedFields(call) : undefined;
   // Behind OK, too: an agent may report in its answer that the task failed.
   const { modelFailure, notAgain } = call.lineage;
   if (inbound && modelFailure !== undefined) fields = joined(fields, modelFailureField(call, modelFailure));

@@ -44,6 +44,9 @@ export interface OwnerLineage {
   drawOn(tokenBudget: number): TokenBudget;
   /** The tokens that requests have used or reserved. */
   readonly drawnTokens: number;
+  /** The same for money, in nano-dollars. */
+  drawOnMoney(nanos: number): TokenBudget;
+  readonly drawnNanos: number;
   /** Its place among the running calls; -1 while it is not running. Only `InboundCalls` moves it. */
   readonly place: number;
   startAt(place: number): void;
@@ -75,6 +78,8 @@ export interface InboundCall {
   readonly clock: { readonly deadlineMs: number };
   /** The token budget that its caller set for the task; -1 without one. */
   readonly tokenBudget: number;
+  /** The money that its caller allows the task, in nano-dollars; -1 without a limit. */
+  readonly moneyBudget: number;
   readonly lineage: OwnerLineage;
   /** Its part in its task (`task-role.ts`). */
   readonly role: { readonly run: OwnerRun | undefined };

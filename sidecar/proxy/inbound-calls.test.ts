@@ -32,6 +32,7 @@ function callOf(
     task: task === undefined ? undefined : { taskId: task, correlationId: '' },
     clock: { deadlineMs: 0 },
     tokenBudget: -1,
+    moneyBudget: -1,
     lineage,
     role: { run: undefined },
     ...more,

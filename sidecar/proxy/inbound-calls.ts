@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { hashOf } from '../collections/churn-map.ts';
 import { type CallName, callNameIn } from '../policy/call-baggage.ts';
+import { TaskMoney } from '../policy/task-money.ts';
 import { IdSource } from '../telemetry/ids.ts';
 import { CallIndex } from './call-index.ts';
 import { EndedIds } from './ended-ids.ts';
@@ -69,6 +70,8 @@ export class InboundCalls {
   /** Distinguishes our names from those of an earlier sidecar process. */
   readonly process = randomInt(2 ** 32) | 0;
   size = 0;
+  /** The money of the tasks that the app works on. */
+  readonly money = new TaskMoney();
 
   /** The number of agents in the longest path of a running call. */
   get deepestPath(): number {
@@ -104,7 +107,13 @@ export class InboundCalls {
       this.share(this.byTask.add(task.taskId, call), call);
       this.share(this.byCorrelation.add(task.correlationId, call), call);
     }
-    if (named && (trace === '' || this.sharesIds)) call.lineage.nameBy(this.ids.nextOdd());
+    if (named && (trace === '' || this.sharesIds || this.hasMoney(call)))
+      call.lineage.nameBy(this.ids.nextOdd());
+  }
+
+  /** What is spent for such a call must find it, also when another call of its trace comes later. */
+  private hasMoney({ moneyBudget }: InboundCall): boolean {
+    return moneyBudget >= 0 || Number.isFinite(this.money.perTask);
   }
 
   private share(other: InboundCall | undefined, call: InboundCall): void {

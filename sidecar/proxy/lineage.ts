@@ -1,9 +1,16 @@
 /** The relations of a call: the inbound call that it is made for, and the work that the app does for it. */
 import type { ModelFailure } from '../policy/model-failure.ts';
+import { MoneyBudget } from '../policy/money.ts';
 import { NotAgain } from '../policy/pushback.ts';
-import { type Reservation, TokenBudget } from '../policy/token-budget.ts';
+import { type Reservation, TokenBudget, type TokenSource } from '../policy/token-budget.ts';
 import type { Dependent, InboundCall, OwnerLineage } from './inbound-call.ts';
 import type { Owner } from './inbound-calls.ts';
+
+/** A part of a budget that a call may use: reserved until the call tells its use. */
+export interface GivenPart {
+  readonly source: TokenSource;
+  readonly reservation: Reservation;
+}
 
 /**
  * An outbound call has an owner, and an inbound call is one:
@@ -11,7 +18,7 @@ import type { Owner } from './inbound-calls.ts';
  *     caller ──▶ inbound call ◀──owner── outbound call ──▶ another agent
  *                     │ ▲                     │
  *                     │ └── dependents ───────┘
- *                     └── token budget ──given──▶
+ *                     └── budgets ──given──▶
  *
  * Other files read these fields; only these methods write them.
  */
@@ -26,8 +33,9 @@ export class Lineage implements OwnerLineage {
   ownersPath = '';
   /** The latest deadline of the calls that may own this one; 0 when one of them has none, or the owner is known. */
   private candidatesDeadlineMs = 0;
-  /** The tokens that the running attempt may use of its owner's budget. */
-  given: Reservation | undefined = undefined;
+  /** What the running attempt may use of its owner's budgets. */
+  givenTokens: GivenPart | undefined = undefined;
+  givenMoney: GivenPart | undefined = undefined;
   /** The agents that the call has come through, this one included; '' when unknown or not checked. */
   path = '';
   /** The callers that must not try again, as this hop or an outbound call of the app found. */
@@ -42,6 +50,7 @@ export class Lineage implements OwnerLineage {
   private dependents: Set<Dependent> | undefined = undefined;
   /** Created with the first request that draws on it. */
   private budget: TokenBudget | undefined = undefined;
+  private money: MoneyBudget | undefined = undefined;
 
   /** When the owner, or the last of the candidates, must be over; 0 for no limit. */
   get ownersDeadlineMs(): number {
@@ -65,14 +74,16 @@ export class Lineage implements OwnerLineage {
     this.path = path;
   }
 
-  /** Reserves a part of the owner's budget for an attempt. */
-  take(budget: TokenBudget, tokens: number): void {
-    this.given = budget.reserve(tokens);
+  /** An attempt has these parts of its owner's budgets. */
+  take(tokens: GivenPart | undefined, money: GivenPart | undefined): void {
+    this.givenTokens = tokens;
+    this.givenMoney = money;
   }
 
-  /** The attempt's part is settled. */
+  /** The attempt's parts are settled. */
   settleGiven(): void {
-    this.given = undefined;
+    this.givenTokens = undefined;
+    this.givenMoney = undefined;
   }
 
   forbidRetries(notAgain: NotAgain): void {
@@ -118,6 +129,15 @@ export class Lineage implements OwnerLineage {
 
   get drawnTokens(): number {
     return this.budget === undefined ? 0 : this.budget.spent + this.budget.reserved;
+  }
+
+  drawOnMoney(nanos: number): MoneyBudget {
+    this.money ??= new MoneyBudget(nanos);
+    return this.money;
+  }
+
+  get drawnNanos(): number {
+    return this.money === undefined ? 0 : this.money.spent + this.money.reserved;
   }
 
   countTokens(tokens: number): void {

@@ -7,7 +7,9 @@ import { copyWithout, FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../h
 import type { Stream, StreamConnection } from '../http2/streams.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
+import { USD_BUDGET_HEADER } from '../policy/money.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
+import { TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import type { Attempt } from './attempt.ts';
 import { baggageFor, callNameField, isNamed } from './baggage-field.ts';
 import type { CallWith } from './call-facts.ts';
@@ -15,7 +17,7 @@ import type { ObservedCall } from './observed-call.ts';
 import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 import { nameOfStream } from './stream-names.ts';
-import { type GivingCall, giveTokens } from './task-budget.ts';
+import { type GivingCall, giveBudgets } from './task-budget.ts';
 
 /** The parts of a call that its head upstream depends on. */
 export type SendingCall = GivingCall &
@@ -29,6 +31,7 @@ export type SendingCall = GivingCall &
     | 'startedAtMs'
     | 'requestHeadBytes'
     | 'tokenBudget'
+    | 'moneyBudget'
     | 'callersAttempts'
     | 'attempts'
     | 'transparentRetries'
@@ -160,10 +163,10 @@ function send(
   const { tracer } = call.context;
   const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
   const { info, lineage } = call;
-  const tokens = lineage.owner === undefined ? undefined : giveTokens(call);
-  const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
+  const budgets = lineage.owner === undefined ? undefined : giveBudgets(call);
+  const given = budgets === undefined ? extra : extra === undefined ? budgets : extra.concat(budgets);
   let more = withPathApart(call, given);
-  let fields = withOwnBudget(call, list, tokens);
+  let fields = withOwnBudget(call, list, budgets);
   fields = info.withoutStreams(fields);
   if (info.namesCertificate && call.settings.dropsCertificates) fields = info.withoutCertificate(fields);
   let literals = trace;
@@ -184,19 +187,22 @@ function send(
     call.requestHeadBytes + ADDED_MAX_BYTES > connection.peer.maxHeaderListBytes &&
     exceeds(connection, head, more, literals)
   )
-    sendBare(call, stream, tokens, endStream);
+    sendBare(call, stream, budgets, endStream);
   else connection.sendHeaders(stream, head, more, endStream, literals);
 }
 
-/** Removes the received budget where another replaces it, or its caller may not set one. */
+/** Removes the received budgets where others replace them, or their caller may not set any. */
 function withOwnBudget(
   call: SendingCall,
   list: HeaderList,
-  tokens: readonly string[] | undefined,
+  given: readonly string[] | undefined,
 ): HeaderList {
-  const { info, tokenBudget } = call;
-  const keeps = tokens === undefined && tokenBudget === info.tokenBudget;
-  return keeps ? list : info.withoutTokenBudget(list);
+  const { info, tokenBudget, moneyBudget } = call;
+  return info.withoutBudgets(
+    list,
+    tokenBudget !== info.tokenBudget || given?.includes(TOKEN_BUDGET_HEADER) === true,
+    moneyBudget !== info.moneyBudget || given?.includes(USD_BUDGET_HEADER) === true,
+  );
 }
 
 /**
@@ -206,18 +212,18 @@ function withOwnBudget(
 function sendBare(
   call: SendingCall,
   stream: Stream,
-  tokens: readonly string[] | undefined,
+  budgets: readonly string[] | undefined,
   endStream: boolean,
 ): void {
   const { info, list } = call;
   const { connection } = stream;
-  let fields = info.withoutStreams(withOwnBudget(call, list, tokens));
-  let extra = tokens;
+  let fields = info.withoutStreams(withOwnBudget(call, list, budgets));
+  let extra = budgets;
   const came = info.passed?.baggage;
   const baggage = came === undefined ? undefined : baggageFor(call, came, false);
   if (baggage !== came) {
     fields = info.withoutBaggage(fields);
-    if (baggage) extra = [...(tokens ?? []), BAGGAGE_HEADER, baggage];
+    if (baggage) extra = [...(budgets ?? []), BAGGAGE_HEADER, baggage];
   }
   connection.sendHeaders(stream, info.withScheme(fields, connection.scheme), extra, endStream);
 }

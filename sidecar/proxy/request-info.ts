@@ -8,6 +8,7 @@ import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts'
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import type { MethodKind } from '../policy/deadline.ts';
+import { parseUsd, USD_BUDGET_HEADER } from '../policy/money.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import { isUnaryPath, STREAM_PROCESS_PATH } from '../task/task-message.ts';
@@ -56,6 +57,8 @@ export class RequestInfo {
   resume = '';
   /** The tokens that the call's task may use, by `outrigger-token-budget`; -1 without one. */
   tokenBudget = -1;
+  /** The money, in nano-dollars, by `outrigger-usd-budget`; -1 without one. */
+  moneyBudget = -1;
   /** The head describes the certificate of its caller's client; only a proxy that the operator trusts may do so. */
   namesCertificate = false;
   /** `taskScope` of the method and the caller, computed once. */
@@ -102,6 +105,9 @@ export class RequestInfo {
         break;
       case TOKEN_BUDGET_HEADER:
         this.tokenBudget = smallerBudget(this.tokenBudget, parseTokenBudget(value));
+        break;
+      case USD_BUDGET_HEADER:
+        this.moneyBudget = smallerBudget(this.moneyBudget, parseUsd(value));
         break;
       case 'grpc-encoding':
         this.encoding = value;
@@ -218,9 +224,15 @@ export class RequestInfo {
     return this.stripped;
   }
 
-  /** Removes the token budget from `list`, which is this one or derived from it; another one replaces it. */
-  withoutTokenBudget(list: HeaderList): HeaderList {
-    return this.tokenBudget < 0 ? list : copyWithout(list, (name) => name === TOKEN_BUDGET_HEADER);
+  /** Removes budgets from `list`, which is this one or derived from it; others replace them. */
+  withoutBudgets(list: HeaderList, tokens: boolean, money: boolean): HeaderList {
+    const dropsTokens = tokens && this.tokenBudget >= 0;
+    const dropsMoney = money && this.moneyBudget >= 0;
+    if (!dropsTokens && !dropsMoney) return list;
+    return copyWithout(
+      list,
+      (name) => (dropsTokens && name === TOKEN_BUDGET_HEADER) || (dropsMoney && name === USD_BUDGET_HEADER),
+    );
   }
 
   /** Removes from `list`, which is this one or derived from it, what sidecars say to each other about streams. */

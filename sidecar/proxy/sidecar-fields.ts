@@ -1,6 +1,8 @@
 /** The names of the fields by which sidecars inform each other, and callers, with an answer. */
 import { GOING_AWAY_HEADER, RUN_HEADER } from '../grpc/hop-fields.ts';
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
+import { USD_USED_HEADER } from '../policy/money.ts';
+import { TOKENS_USED_HEADER } from '../policy/token-budget.ts';
 
 /**
  * The fields by which a sidecar informs the next one, or a caller, with an answer. An app may have copied them from an
@@ -14,8 +16,6 @@ export const REASON_HEADER = 'outrigger-reason';
 export const HTTP_STATUS_HEADER = 'outrigger-http-status';
 /** Hops upstream have retried, or ruled retries out: sidecars do not retry the call (`NotAgain`). */
 export const RETRIES_ENDED_HEADER = 'outrigger-retries-ended';
-/** The tokens that a call with a budget has used, in its trailers (`task-budget.ts`). */
-export const TOKENS_USED_HEADER = 'outrigger-tokens-used';
 /** The answer was made for an earlier call of the same task: `joined` or `replayed`. */
 export const DEDUPLICATED_HEADER = 'outrigger-deduplicated';
 
@@ -30,6 +30,7 @@ export function isSidecarField(name: string): boolean {
     case RETRIES_ENDED_HEADER:
     case MODEL_FAILURE_HEADER:
     case TOKENS_USED_HEADER:
+    case USD_USED_HEADER:
     case DEDUPLICATED_HEADER:
     case RUN_HEADER:
       return true;

@@ -1,6 +1,6 @@
 /** Metrics of the LLM egress, from its counts. */
 
-import { usdOf } from '../../policy/token-budget.ts';
+import { usdOf } from '../../policy/money.ts';
 import { type Durations, LLM_BUCKETS } from '../../telemetry/durations.ts';
 import {
   LLM_ATTEMPTS,

@@ -1,8 +1,8 @@
-/** Finds the token budgets that a request draws on: the budget of its inbound call, and the budget of its task. */
+/** Finds the budgets that a request draws on: those of its inbound call, and those of its task. */
+import { nanosOf, parseUsd, USD_BUDGET_HEADER } from '../../policy/money.ts';
+import { KeptBudgets, nameOfTask, TaskMoney } from '../../policy/task-money.ts';
 import {
   JointBudget,
-  MoneyBudget,
-  nanosOf,
   parseTokenBudget,
   TOKEN_BUDGET_HEADER,
   TokenBudget,
@@ -11,22 +11,19 @@ import {
 import { type Headers, textOf } from '../shared/headers.ts';
 import type { OwnerCall } from '../shared/owner-call.ts';
 
-/** The number of tasks whose budgets are remembered; the task that was quiet for longest is forgotten first. */
-const MAX_TASKS = 10_000;
-
-/**
- * Returns the name of a task among the tasks of all callers: two callers may use the same id, and must not use up each
- * other's budget. '' for a request that names no task, or may be for tasks of several callers.
- */
+/** Returns the name of a request's task among those of all callers; '' where it has none, or is not certain. */
 export function taskKey(ownerCall: OwnerCall | undefined, task: string): string {
-  if (task === '' || ownerCall === undefined || ownerCall.callerScope === '') return task;
-  return ownerCall.callerScope === undefined ? '' : `${ownerCall.callerScope} ${task}`;
+  return ownerCall === undefined ? task : nameOfTask(ownerCall.callerScope, task);
 }
 
 export class TaskBudgets {
-  /** In the order of their last use. */
-  private readonly budgets = new Map<string, TokenBudget>();
-  private readonly money = new Map<string, TokenBudget>();
+  private readonly budgets = new KeptBudgets<TokenBudget>();
+  private readonly money: TaskMoney;
+
+  /** @param money the money of tasks here, on which their calls to other agents draw, too */
+  constructor(money = new TaskMoney()) {
+    this.money = money;
+  }
 
   get size(): number {
     return this.budgets.size;
@@ -47,17 +44,20 @@ export class TaskBudgets {
   ): TokenSource | undefined {
     const ofCall = ownerCall?.budget;
     const given = ofCall === undefined ? parseTokenBudget(textOf(headers[TOKEN_BUDGET_HEADER]) ?? '') : -1;
-    const operators = tokensPerTask || Number.POSITIVE_INFINITY;
-    const total = given < 0 ? operators : Math.min(operators, given);
-    if (!Number.isFinite(total)) return ofCall;
-    const ofTask = this.of(key, total);
-    return ofCall === undefined ? ofTask : new JointBudget(ofCall, ofTask);
+    const total = smallerOf(tokensPerTask, given);
+    return jointOf(ofCall, Number.isFinite(total) ? this.of(key, total) : undefined);
   }
 
-  /** Returns the money of a task, in nano-dollars; undefined without a limit. @param usdPerTask 0 is none */
-  moneyOf(key: string, usdPerTask: number): TokenSource | undefined {
-    if (usdPerTask === 0) return undefined;
-    return kept(this.money, key, () => new MoneyBudget(nanosOf(usdPerTask)));
+  /** The same for money, in nano-dollars. @param usdPerTask the operator's budget; 0 is none */
+  moneyFor(
+    ownerCall: OwnerCall | undefined,
+    key: string,
+    headers: Headers,
+    usdPerTask: number,
+  ): TokenSource | undefined {
+    const ofCall = ownerCall?.money;
+    const given = ofCall === undefined ? parseUsd(textOf(headers[USD_BUDGET_HEADER]) ?? '') : -1;
+    return jointOf(ofCall, this.money.of(key, smallerOf(nanosOf(usdPerTask), given)));
   }
 
   /**
@@ -65,24 +65,17 @@ export class TaskBudgets {
    * @param total the budget of a new task
    */
   of(key: string, total: number): TokenBudget {
-    return kept(this.budgets, key, () => new TokenBudget(total));
+    return this.budgets.of(key, () => new TokenBudget(total));
   }
 }
 
-function kept(budgets: Map<string, TokenBudget>, key: string, make: () => TokenBudget): TokenBudget {
-  if (key === '') return make();
-  const budget = budgets.get(key) ?? make();
-  budgets.delete(key);
-  budgets.set(key, budget);
-  if (budgets.size > MAX_TASKS) forgetOne(budgets);
-  return budget;
+/** @param operators 0 is none @param given below 0 is none */
+function smallerOf(operators: number, given: number): number {
+  const most = operators || Number.POSITIVE_INFINITY;
+  return given < 0 ? most : Math.min(most, given);
 }
 
-/** Keeps a budget that is in use: a new one would begin full. */
-function forgetOne(budgets: Map<string, TokenBudget>): void {
-  for (const [key, budget] of budgets) {
-    if (budget.reserved > 0) continue;
-    budgets.delete(key);
-    return;
-  }
+function jointOf(one: TokenSource | undefined, other: TokenSource | undefined): TokenSource | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return new JointBudget(one, other);
 }

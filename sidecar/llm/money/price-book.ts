@@ -17,6 +17,8 @@ const MAX_KNOWN = 1_000;
 export interface PricedPlace {
   readonly kind: { readonly name: KindName };
   readonly name: string;
+  /** A service of ours, which buys from all kinds. */
+  readonly settings?: { readonly isService: boolean };
 }
 
 interface Line extends PriceEntry {
@@ -68,23 +70,29 @@ export class PriceBook {
    *
    * @param nowMs milliseconds since 1970
    */
-  of({ kind, name }: PricedPlace, model: string, nowMs: number): ModelPrice | undefined {
+  of({ kind, name, settings }: PricedPlace, model: string, nowMs: number): ModelPrice | undefined {
     this.look(nowMs);
     const day = Math.floor(nowMs / 86_400_000);
     if (day !== this.knownDay || this.known.size >= MAX_KNOWN) this.known.clear();
     this.knownDay = day;
     const key = `${kind.name}\n${name}\n${model}`;
-    if (!this.known.has(key)) this.known.set(key, this.find(kind.name, name, model, nowMs));
+    if (!this.known.has(key))
+      this.known.set(key, this.find(settings?.isService ? undefined : kind.name, name, model, nowMs));
     return this.known.get(key);
   }
 
   /** A line for this very upstream comes before one for all, an exact name before a pattern, and then the newest one counts. */
-  private find(kind: KindName, upstream: string, model: string, nowMs: number): ModelPrice | undefined {
+  private find(
+    kind: KindName | undefined,
+    upstream: string,
+    model: string,
+    nowMs: number,
+  ): ModelPrice | undefined {
     let best: { readonly rank: number; readonly line: Line } | undefined;
     for (const line of this.lines) {
       if (
         line.validFromMs > nowMs ||
-        line.kinds?.has(kind) === false ||
+        (kind !== undefined && line.kinds?.has(kind) === false) ||
         line.upstreams?.has(upstream) === false
       )
         continue;

@@ -7,12 +7,15 @@ import type { LlmRecord } from '../shared/request-observer.ts';
 import type { AttemptCost } from './attempt-cost.ts';
 import { reasonOf, statusOfEnd, type TokensUsed, tokensUsed } from './attempt-verdict.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
+import { NOTHING_SPENT, type Spent } from './spent-before.ts';
 
 /** The accounts that an attempt's tokens go to. */
 export interface Accounts {
   readonly budget: RequestBudget | undefined;
   readonly reserved: Reserved | undefined;
   readonly cost: AttemptCost;
+  /** What a service has used for attempts of its own before its answer. */
+  readonly before: Spent;
   readonly pair: LlmPairStats;
   /** The caller of the service that pays; '' beside an agent. */
   readonly caller: string;
@@ -29,6 +32,8 @@ export class TokenLedger {
   usedTokens = 0;
   /** The cost of all attempts together, in nano-dollars; undefined once one had no price. */
   nanos: number | undefined = 0;
+  /** What the budgets of the request have paid for its attempts. */
+  spent: Spent = NOTHING_SPENT;
   private isBegun = false;
   private input = 0;
   private output = 0;
@@ -46,21 +51,25 @@ export class TokenLedger {
   }
 
   settle(end: ProviderAttemptEnd, cancelled: boolean, accounts: Accounts): void {
-    const { budget, reserved, cost, pair, caller } = accounts;
+    const { budget, reserved, cost, before, pair, caller } = accounts;
     this.last = end;
     const used = tokensUsed(end, this.facts, cancelled);
     const { input, output, exact } = used;
-    const nanos = this.costOf(end, used, cost);
+    const known = this.costOf(end, used, cost);
+    const nanos = known === undefined ? undefined : known + before.nanos;
     this.nanos = this.nanos === undefined || nanos === undefined ? undefined : this.nanos + nanos;
     pair.countCost(caller, nanos);
-    this.usedTokens += input + output;
+    this.usedTokens += input + output + before.tokens;
+    pair.tokens.wasted += before.tokens;
+    this.wasted += before.tokens;
     this.exact &&= exact;
     // An unknown number counts as the whole reservation, so that a budget is never overspent.
-    if (reserved !== undefined)
-      budget?.settle(reserved, {
-        tokens: exact ? input + output : undefined,
-        nanos: exact ? nanos : undefined,
-      });
+    if (reserved !== undefined) {
+      const tokens = exact ? input + output + before.tokens : reserved.most.tokens;
+      const paid = exact && nanos !== undefined ? nanos : reserved.most.nanos;
+      budget?.settle(reserved, { tokens, nanos: paid });
+      this.spent = { tokens: this.spent.tokens + tokens, nanos: this.spent.nanos + paid };
+    }
     if (end.failure === undefined && !cancelled) {
       pair.tokens.input += input;
       pair.tokens.output += output;

@@ -16,6 +16,7 @@ import { describeAttempt } from './notify-owner.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
 import type { ProviderRecord } from './provider-record.ts';
 import { isRetryable, restMs } from './provider-retry.ts';
+import { NOTHING_SPENT, type Spent, spentBefore } from './spent-before.ts';
 import type { Target } from './target.ts';
 import type { Upstream } from './upstream.ts';
 import type { UpstreamAdmission } from './upstream-breaker.ts';
@@ -34,6 +35,8 @@ export class UpstreamHold {
   readonly account: HeldAccount;
   readonly pair: LlmPairStats;
   readonly startedMs: number;
+  /** What a service has used before its answer. */
+  before: Spent = NOTHING_SPENT;
   private readonly record: ProviderRecord;
   private readonly tokens: number;
   private learned = false;
@@ -69,6 +72,7 @@ export class UpstreamHold {
   /** The head of the answer shows what is left of the provider's limits. */
   onHeaders(status: number, headers: HttpHeaders, nowMs: number): void {
     this.endLearning();
+    if (this.upstream.settings.isService) this.before = spentBefore(headers);
     this.model.learned.learn(this.upstream.kind.quotas, headers, nowMs, Date.now());
     if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
   }

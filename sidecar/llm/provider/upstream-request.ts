@@ -4,6 +4,7 @@
  */
 
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
+import { REQUEST_USD_HEADER, writeUsd } from '../../policy/money.ts';
 import { REQUEST_BUDGET_HEADER } from '../../policy/token-budget.ts';
 import type { Asked } from '../kinds/asked.ts';
 import { traitsOf } from '../kinds/operations.ts';
@@ -21,12 +22,21 @@ import type { Upstream } from './upstream.ts';
 
 const OWN_HEADERS = 'outrigger-';
 
-/** @param reserved what the attempt may use of its budgets; undefined without a budget */
+/** What an attempt may use of its budgets at a service of ours. */
+export interface Allowed {
+  /** Undefined without such a budget. */
+  readonly tokens: number | undefined;
+  readonly nanos: number | undefined;
+  /** The most that so many tokens of input more cost, in nano-dollars. */
+  readonly costOf: (inputTokens: number) => number;
+}
+
+/** @param allowed what a service may use for the request */
 export function upstreamRequest(
   request: ModelRequest,
   target: Target,
   changes: RequestChanges,
-  reserved: number | undefined,
+  allowed: Allowed,
 ): RelayRequest {
   const { upstream } = target;
   const { asked, facts } = request;
@@ -45,7 +55,7 @@ export function upstreamRequest(
   upstream.addHeaders(headers);
   const model = target.modelFor(facts);
   const body = bodyFor(request, upstream.isModelInPath(asked) ? undefined : model, changes);
-  if (upstream.settings.isService) tellService(headers, request, body, reserved);
+  if (upstream.settings.isService) tellService(headers, request, body, allowed);
   const path = takesCallers(recipient) ? request.path : withoutSecrets(request.path);
   return {
     method: request.method,
@@ -64,13 +74,13 @@ function tellService(
   headers: HttpHeaders,
   { taskId, body: callers }: ModelRequest,
   body: Body,
-  reserved: number | undefined,
+  { tokens, nanos, costOf }: Allowed,
 ): void {
   if (taskId !== '') headers['x-task-id'] = taskId;
-  if (reserved === undefined) return;
   // It counts the bytes of what we have added to the body, too.
   const added = Math.max(0, body.bytes - callers.bytes);
-  headers[REQUEST_BUDGET_HEADER] = String(Math.ceil(reserved + added));
+  if (tokens !== undefined) headers[REQUEST_BUDGET_HEADER] = String(Math.ceil(tokens + added));
+  if (nanos !== undefined) headers[REQUEST_USD_HEADER] = writeUsd(Math.ceil(nanos + costOf(added)));
 }
 
 /** Its answer may name what the upstream stores. */

@@ -1,4 +1,5 @@
 /** Reads the head of a request: its operation, its task, its caller, and its budget. */
+import { MoneyBudget, parseUsd, REQUEST_USD_HEADER } from '../../policy/money.ts';
 import { RequestBudget } from '../../policy/request-budget.ts';
 import {
   JointBudget,
@@ -114,13 +115,24 @@ export function requestBudget(
     client && budgetOfRequest(headers),
     client?.budget,
   ]);
-  return RequestBudget.of(tokens, joint([budgets.moneyOf(key, usdPerTask), client?.money]));
+  const money = joint([
+    budgets.moneyFor(ownerCall, key, headers, usdPerTask),
+    client && moneyOfRequest(headers),
+    client?.money,
+  ]);
+  return RequestBudget.of(tokens, money);
 }
 
 /** What a sidecar that uses this service allows the request: its own budgets have reserved so much. */
 function budgetOfRequest(headers: HttpHeaders): TokenBudget | undefined {
   const total = parseTokenBudget(textOf(headers[REQUEST_BUDGET_HEADER]) ?? '');
   return total < 0 ? undefined : new TokenBudget(total);
+}
+
+/** The same for money. */
+function moneyOfRequest(headers: HttpHeaders): MoneyBudget | undefined {
+  const total = parseUsd(textOf(headers[REQUEST_USD_HEADER]) ?? '');
+  return total < 0 ? undefined : new MoneyBudget(total);
 }
 
 function joint(sources: readonly (TokenSource | undefined)[]): TokenSource | undefined {

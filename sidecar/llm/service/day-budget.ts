@@ -1,6 +1,7 @@
 /** Bounds the tokens or the money that a caller of the service uses in a day of UTC, at all replicas together. */
 import type { Fetched, LeasedShare, SharePart } from '../../policy/leased-share.ts';
-import { type Reservation, type Shortage, showUsd, type TokenSource } from '../../policy/token-budget.ts';
+import { showUsd } from '../../policy/money.ts';
+import type { Reservation, Shortage, TokenSource } from '../../policy/token-budget.ts';
 
 interface DayReservation extends Reservation {
   readonly part: SharePart;

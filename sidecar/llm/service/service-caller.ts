@@ -6,8 +6,9 @@
  */
 import type { Socket } from 'node:net';
 import { type Fetched, LeasedShare, type SharePart } from '../../policy/leased-share.ts';
+import { nanosOf } from '../../policy/money.ts';
 import type { SharedCounters } from '../../policy/shared-counters.ts';
-import { nanosOf, type TokenSource } from '../../policy/token-budget.ts';
+import type { TokenSource } from '../../policy/token-budget.ts';
 import { matcherOf } from '../shared/model-pattern.ts';
 import type { LlmEvents } from '../shared/request-observer.ts';
 import type { LlmCallerSettings } from '../shared/service-settings.ts';

@@ -1,6 +1,7 @@
 /** Describes the owner call: the inbound call that the agent serves while it sends a request to its model. */
 import type { JournaledRun } from '../../journal/journal.ts';
 import type { ModelFailure } from '../../policy/model-failure.ts';
+import type { TaskMoney } from '../../policy/task-money.ts';
 import type { TokenBudget } from '../../policy/token-budget.ts';
 import type { Headers } from './headers.ts';
 
@@ -18,6 +19,8 @@ export interface OwnerCall {
   readonly taskId: string;
   /** The budget of its task; undefined without one. */
   readonly budget: TokenBudget | undefined;
+  /** The money of its task, in nano-dollars; undefined without a limit. */
+  readonly money?: TokenBudget | undefined;
   /**
    * Calls `listener` once when the call is over without an answer of the agent: `late` when its deadline has passed, false
    * when its caller gave up before. Returns a function that unsubscribes.
@@ -32,6 +35,8 @@ export interface OwnerCall {
 }
 
 export interface OwnerCalls {
+  /** The money of tasks, on which their calls to other agents draw, too. */
+  readonly taskMoney?: TaskMoney;
   /** Finds the call by its name in `baggage`, or by another id that the agent passes on; undefined when none fits. */
   find(headers: Headers): OwnerCall | undefined;
   /** Whether the request names an inbound call that has ended. */

@@ -9,7 +9,7 @@ import type {
   LlmRequestInfo,
   LlmRequestObserver,
 } from '../../llm/shared/request-observer.ts';
-import { usdOf } from '../../policy/token-budget.ts';
+import { usdOf } from '../../policy/money.ts';
 import type { InboundCalls } from '../../proxy/inbound-calls.ts';
 import type { ModelCallTrace } from './model-call.ts';
 import type { Tracer } from './tracer.ts';
