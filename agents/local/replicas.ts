@@ -14,21 +14,31 @@ export type ReplicaState = 'running' | 'killed' | 'stopped' | 'slow' | 'starting
 export const replicaActions = ['kill', 'stop', 'slow', 'restore'] as const;
 export type ReplicaAction = (typeof replicaActions)[number];
 
+/** A process that can be broken. Only agents know the signal that slows them down: others would end. */
+interface Replica {
+  readonly name: string;
+  readonly types?: readonly string[];
+}
+
 /** The replicas of a running system, with the actions that break and restore them. */
 export class Replicas {
   private readonly supervisor: Supervisor;
-  private readonly replicas: readonly { readonly name: string }[];
+  private readonly replicas: readonly Replica[];
   private readonly states = new Map<string, ReplicaState>();
   /** Actions in progress: one at a time for each replica. */
   private readonly busy = new Map<string, Promise<void>>();
 
-  constructor(supervisor: Supervisor, replicas: readonly { readonly name: string }[]) {
+  constructor(supervisor: Supervisor, replicas: readonly Replica[]) {
     this.supervisor = supervisor;
     this.replicas = replicas;
   }
 
   has(name: string): boolean {
     return this.replicas.some((one) => one.name === name);
+  }
+
+  canBeSlow(name: string): boolean {
+    return this.replicas.some((one) => one.name === name && (one.types?.length ?? 0) > 0);
   }
 
   stateOf(name: string): ReplicaState {
@@ -45,7 +55,7 @@ export class Replicas {
   /**
    * Runs an action from any state: a slow replica that is to be stopped is restored first.
    *
-   * @throws Error if a restarted process does not become ready
+   * @throws Error if a restarted process does not become ready, or one that can't be slowed down should be
    */
   act(name: string, action: ReplicaAction): Promise<void> {
     // The caller of a failed start receives its error.
@@ -56,6 +66,8 @@ export class Replicas {
   }
 
   private async perform(name: string, action: ReplicaAction): Promise<void> {
+    if (action === 'slow' && !this.canBeSlow(name))
+      throw new Error(`${name} can't be slowed down; stop it or kill it`);
     const state = this.stateOf(name);
     const one = this.supervisor.get(name);
     if (action === 'kill') {

@@ -18,6 +18,8 @@ interface ReplicaReport {
   readonly address: string;
   readonly sidecarAddress: string;
   readonly state: ReplicaState;
+  /** Whether its process knows how to be slow. */
+  readonly canBeSlow: boolean;
   readonly pid: number | undefined;
   /** The URL of its sidecar's dashboard; '' without a sidecar. */
   readonly dashboard: string;
@@ -41,6 +43,8 @@ interface LlmReport {
   readonly address: string;
   readonly dashboard: string;
   readonly state: ReplicaState;
+  /** Whether its process knows how to be slow. */
+  readonly canBeSlow: boolean;
   readonly pid: number | undefined;
   /** Its requests to the provider. */
   readonly model: (Flow & { readonly state: string }) | null;
@@ -111,6 +115,7 @@ export async function readSystem(
       address: `127.0.0.1:${port}`,
       sidecarAddress: inboundOf(sidecar),
       state: replicas.stateOf(name),
+      canBeSlow: replicas.canBeSlow(name),
       pid: replicas.pidOf(name),
       dashboard: dashboardOf(sidecar),
       notReadyBecause: notReadyBecause(sidecar, others[at]),
@@ -125,6 +130,7 @@ export async function readSystem(
       address: `127.0.0.1:${listen}`,
       dashboard: `http://127.0.0.1:${admin}/`,
       state: replicas.stateOf(name),
+      canBeSlow: replicas.canBeSlow(name),
       pid: replicas.pidOf(name),
       model: modelOf(shared[at]),
     })),

@@ -138,7 +138,7 @@ function sidecarNode({ name, seen, onBus, takesTasks, sidecarAddress, dashboard,
   };
 }
 
-function agentNode({ name, address, state, pid }, row) {
+function agentNode({ name, address, state, pid, canBeSlow }, row) {
   const [words, tone] = PROCESS[state] ?? [state, 'bad'];
   return {
     id: name,
@@ -151,11 +151,16 @@ function agentNode({ name, address, state, pid }, row) {
     detail: `${address} · ${pid === undefined ? 'no process' : `process ${pid}`}`,
     state: words,
     tone,
-    actions: ACTIONS.map(([action, label]) => ({ action, label, disabled: isUseless(action, state) })),
+    actions: ACTIONS.map(([action, label]) => ({
+      action,
+      label,
+      disabled: isUseless(action, state, canBeSlow),
+    })),
   };
 }
 
-function isUseless(action, state) {
+function isUseless(action, state, canBeSlow) {
+  if (action === 'slow' && canBeSlow === false) return true;
   if (action === 'restore') return state === 'running';
   return state === 'killed' || state === 'ended' || DOES[state] === action;
 }
