@@ -9,7 +9,9 @@ import { testFaults } from './suite.ts';
 
 t.setTimeout(1_200_000);
 
-testFaults(scenarios, comparisons, (report) => {
-  const file = process.env['FAULT_TABLE'];
-  if (file !== undefined && file !== '') writeFileSync(file, between(readFileSync(file, 'utf8'), report));
+testFaults(scenarios, comparisons, {
+  report: (report) => {
+    const file = process.env['FAULT_TABLE'];
+    if (file !== undefined && file !== '') writeFileSync(file, between(readFileSync(file, 'utf8'), report));
+  },
 });

@@ -5,4 +5,4 @@ import { testFaults } from './suite.ts';
 
 t.setTimeout(290_000);
 
-testFaults(answerScenarios, []);
+testFaults(answerScenarios, [], { lanes: 2 });

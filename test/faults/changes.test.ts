@@ -7,4 +7,4 @@ import { testFaults } from './suite.ts';
 
 t.setTimeout(290_000);
 
-testFaults([...changeScenarios, ...overloadScenarios, ...chainScenarios], []);
+testFaults([...changeScenarios, ...overloadScenarios, ...chainScenarios], [], { lanes: 2 });

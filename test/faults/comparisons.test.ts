@@ -5,4 +5,4 @@ import { testFaults } from './suite.ts';
 
 t.setTimeout(290_000);
 
-testFaults([], comparisons);
+testFaults([], comparisons, { lanes: 2 });

@@ -5,4 +5,4 @@ import { testFaults } from './suite.ts';
 
 t.setTimeout(290_000);
 
-testFaults(silenceScenarios, []);
+testFaults(silenceScenarios, [], { lanes: 2 });

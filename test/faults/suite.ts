@@ -8,19 +8,35 @@ import { outrigger } from '../../scripts/harness/faults/outrigger.ts';
 import type { Row } from '../../scripts/harness/faults/row.ts';
 import { LEGEND, markdown, tableOf } from '../../scripts/harness/faults/table.ts';
 
-/** @param report gets the tables as Markdown when all have run */
+export interface FaultOptions {
+  /** Scenarios at a time, each with replicas of its own: most of their time they wait. */
+  readonly lanes?: number;
+  /** Gets the tables as Markdown when all have run. */
+  readonly report?: (text: string) => void;
+}
+
 export function testFaults(
   scenarios: readonly Scenario[],
   comparisons: readonly Comparison[],
-  report: (text: string) => void = () => {},
+  { lanes = 1, report = () => {} }: FaultOptions = {},
 ): void {
-  const fleet = new Fleet(t, outrigger);
+  t.jobs = lanes;
+  const free: Fleet[] = [];
+  const inFleet = async <T>(run: (fleet: Fleet) => Promise<T>): Promise<T> => {
+    const fleet = free.pop() ?? new Fleet(t, outrigger);
+    try {
+      return await run(fleet);
+    } finally {
+      free.push(fleet);
+    }
+  };
   const rows: Row[] = [];
   const compared: string[][] = [];
 
   for (const scenario of scenarios) {
-    t.test(scenario.name, async (t) => {
-      const row = await measure(scenario, fleet, t);
+    // What is not buffered has the process to itself.
+    t.test(scenario.name, { buffered: lanes > 1 && scenario.alone !== true }, async (t) => {
+      const row = await inFleet((fleet) => measure(scenario, fleet, t));
       rows.push(row);
       for (const { bar, holds } of row.bars) t.ok(holds, bar, { row });
     });
@@ -28,7 +44,7 @@ export function testFaults(
 
   for (const comparison of comparisons) {
     t.test(comparison.name, async (t) => {
-      const { found, better } = await compare(comparison, fleet, t);
+      const { found, better } = await inFleet((fleet) => compare(comparison, fleet, t));
       compared.push([comparison.name, comparison.peer, found]);
       t.ok(better, `${found}, where Envoy has ${comparison.peer}`);
     });

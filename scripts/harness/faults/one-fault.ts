@@ -10,6 +10,8 @@ import { Watch } from './watch.ts';
 
 export interface Scenario {
   readonly name: string;
+  /** Whether others beside it would spoil what it measures. */
+  readonly alone?: boolean;
   run(fleet: Fleet, owner: Owner): Promise<Row>;
 }
 

@@ -26,7 +26,7 @@ const LIMIT = 2 * WORKERS;
 
 const NAME = `overload at ${TIMES} times capacity`;
 
-const overload: Scenario = { name: NAME, run: overloadOnce };
+const overload: Scenario = { name: NAME, alone: true, run: overloadOnce };
 
 async function overloadOnce({ kind }: Fleet, owner: Owner): Promise<Row> {
   const folder = temporaryFolder(owner);
