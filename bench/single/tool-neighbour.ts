@@ -1,10 +1,13 @@
-// What runs that misbehave do to a neighbour in the tool runner: node bench/single/tool-neighbour.ts [ROUNDS]
+// What runs that misbehave do to a neighbour in the tool runner: node bench/single/tool-neighbour.ts [ROUNDS [NEIGHBOUR]]
 //
 // A neighbour starts short runs, one after the other, by turns alone and beside each of a fork bomb, a memory bomb, an endless loop and
 // 1 GB of output, so that a busy machine disturbs both alike. It prints the neighbour's p50 and p99 beside the ones alone, and
-// what ended the others. It needs root, bubblewrap and the helper (node scripts/install.mjs --tests). The bombs are bounded by the
+// what ended the others. The last line of each neighbour is the limit of the machine: a loop that the kernel runs only where a processor has
+// nothing else to do (SCHED_IDLE). What that does to the neighbour, no scheduler takes away: it warms and shares the processor.
+// TOOLS_HELPER names another build of the helper, for comparisons. It needs root, bubblewrap and the helper (node scripts/install.mjs --tests). The bombs are bounded by the
 // sandbox, and by a limit of processes that this program sets on itself and all that it starts.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,12 +19,13 @@ import { giveToRuns } from '../../agents/tools/sandbox/workspaces.ts';
 import { requireTool } from '../../scripts/harness/tool.ts';
 
 const rounds = Number(process.argv[2] ?? 6);
-const runsPerTurn = 25;
+const only = process.argv[3];
+const runsPerTurn = 100;
 spawnSync('prlimit', ['--pid', String(process.pid), '--nproc=2000:2000']);
 const folder = mkdtempSync(join(tmpdir(), 'tool-neighbour-'));
 chmodSync(folder, 0o711);
 const confine = join(folder, 'confine');
-copyFileSync(requireTool('confine'), confine);
+copyFileSync(process.env['TOOLS_HELPER'] || requireTool('confine'), confine);
 chmodSync(confine, 0o755);
 const programs = await layWalls({ confine, bubblewrap: requireTool('bwrap') }, folder);
 
@@ -69,19 +73,28 @@ async function beside(bomb: readonly string[], ends: Set<string>, signal: AbortS
   }
 }
 
+/** The limit of the machine: a loop that gives way to everybody. */
+async function besideIdle(signal: AbortSignal): Promise<void> {
+  const child = spawn('chrt', ['--idle', '0', '/bin/sh', '-c', 'while :; do :; done'], { stdio: 'ignore' });
+  const ended = once(child, 'close');
+  signal.addEventListener('abort', () => child.kill('SIGKILL'), { once: true });
+  await ended;
+}
+
 const at = (times: readonly number[], share: number) =>
   [...times].sort((a, b) => a - b)[Math.floor((times.length - 1) * share)]!;
 
 try {
   for (const [name, command] of Object.entries(neighbours)) {
-    for (const [bomb, bombCommand] of Object.entries(bombs)) {
+    if (only !== undefined && only !== name) continue;
+    for (const [bomb, bombCommand] of [...Object.entries(bombs), ['idle loop', undefined] as const]) {
       const alone: number[] = [];
       const together: number[] = [];
       const ends = new Set<string>();
       for (let round = 0; round < rounds; round++) {
         await turn(command, alone);
         const over = new AbortController();
-        const bombing = beside(bombCommand, ends, over.signal);
+        const bombing = bombCommand ? beside(bombCommand, ends, over.signal) : besideIdle(over.signal);
         await turn(command, together);
         over.abort();
         await bombing;

@@ -17,14 +17,14 @@ int mode_hold(void);
 /* Waits outside of the sandbox, as the process that `probe` tries to reach. */
 int mode_victim(int argc, char **argv);
 
-/* On it, a part inside of the walls says to `supervise` that the command has started, or why not. */
+/* On it, a part inside of the walls says to `supervise` that the command has started (`+`), or why not; and that it left too many processes (`!`). */
 enum { READY_FD = 20 };
 
 /* Where walls that bubblewrap has laid have the folder of all workspaces, and the place of a run's own. */
 #define WALLS_RUNS "/runs"
 #define WALLS_WORK "/work"
 /* `words` are the helper's arguments, which /proc/1/cmdline of the run would show. */
-struct walls { int user_fd, mount_fd, has_proc; const char *workspace; long disk_bytes; char *words; size_t words_bytes; };
+struct walls { int user_fd, mount_fd, has_proc; const char *workspace; long disk_bytes, processes; char *words; size_t words_bytes; };
 /*
  * Takes this process into the walls, and runs `mode_exec` in namespaces of its own. `lifeline` reads from a pipe whose other end
  * the parent alone holds. Does not return.

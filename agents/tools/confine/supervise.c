@@ -25,7 +25,7 @@
 #define SYS_close_range 436
 #endif
 
-enum { FIRST_SAMPLE_MS = 8, SHORT_CPU_MS = 200, FEW_PROCESSES = 8, LOWERINGS = 2, SAMPLE_MS = 20, FILES_EVERY_MS = 100, MOST_FILES = 10000 };
+enum { FIRST_SAMPLE_MS = 8, SHORT_CPU_MS = 60, LEAST_SHARE = 10, FEW_PROCESSES = 8, LOWER_EVERY_MS = 100, SAMPLE_MS = 20, FILES_EVERY_MS = 100, MOST_FILES = 10000 };
 
 struct limits { long wall_ms, cpu_ms, memory, processes, files; int skipped; const char *workspace; };
 
@@ -44,20 +44,24 @@ static int all_ended(pid_t main_child, int *main_status) {
 }
 
 /*
- * Signals again and again, because a process may fork while others are signalled. Waits for the last one. Where no pid namespace ends
- * all at once, it stops them before it ends them: who is stopped does not fork.
+ * Waits for the last one. Behind a pid namespace, its process 1 takes all others with it. Elsewhere it signals again and again, because
+ * a process may fork while others are signalled, and stops them before it ends them: who is stopped does not fork.
  */
-static void end_all(pid_t main_child, int *main_status, int is_namespace) {
+static void end_all(pid_t main_child, int *main_status, int namespace_depth, int signals) {
   if (all_ended(main_child, main_status)) return;
-  for (int round = 0, before = -1; !is_namespace && round < 1000; round++) {
-    int found = signal_tree(getpid(), SIGSTOP);
+  for (int round = 0, before = -1; namespace_depth == 0 && round < 1000; round++) {
+    int found = signal_tree(getpid(), SIGSTOP, 0);
     if (found == before) break;
     before = found;
   }
   for (int round = 0; round < 20000; round++) {
-    signal_tree(getpid(), SIGKILL);
+    signal_tree(getpid(), SIGKILL, namespace_depth);
     if (all_ended(main_child, main_status)) return;
-    usleep(round < 50 ? 200 : 2000);
+    /* The end of a child wakes it up. */
+    struct pollfd poller = { signals, POLLIN, 0 };
+    struct signalfd_siginfo info;
+    poll(&poller, 1, round < 10 ? 2 : 10);
+    while (read(signals, &info, sizeof info) == sizeof info) { /* whatever it was */ }
   }
 }
 
@@ -86,7 +90,7 @@ int mode_supervise(int argc, char **argv) {
   struct limits most = { LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, LONG_MAX, 0, NULL };
   /* From the program's own name on, which is before the mode. */
   char *line = argv[-1], *last = argv[argc - 1];
-  struct walls walls = { -1, -1, 1, "", 0, line, (size_t)(last + strlen(last) + 1 - line) };
+  struct walls walls = { -1, -1, 1, "", 0, LONG_MAX, line, (size_t)(last + strlen(last) + 1 - line) };
   int report = 2, at = 1, highest = 4;
   pid_t parent = 0;
   for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
@@ -97,7 +101,7 @@ int mode_supervise(int argc, char **argv) {
     else if (strcmp(name, "--wall-ms") == 0) most.wall_ms = number;
     else if (strcmp(name, "--cpu-ms") == 0) most.cpu_ms = number;
     else if (strcmp(name, "--memory") == 0) most.memory = number;
-    else if (strcmp(name, "--processes") == 0) most.processes = number;
+    else if (strcmp(name, "--processes") == 0) walls.processes = most.processes = number;
     else if (strcmp(name, "--files") == 0) most.files = number;
     else if (strcmp(name, "--skip") == 0) most.skipped = (int)number;
     else if (strcmp(name, "--workspace") == 0) most.workspace = value;
@@ -159,7 +163,8 @@ int mode_supervise(int argc, char **argv) {
   const char *limit = NULL;
   int status = 0, ended = 0, told = 0;
   long next_files = started;
-  int lowered = 0;
+  long next_lowering = started;
+  int is_low = 0;
   for (int wait_ms = FIRST_SAMPLE_MS; !ended && !told && limit == NULL; wait_ms = wait_ms * 2 < SAMPLE_MS ? wait_ms * 2 : SAMPLE_MS) {
     long left = started + most.wall_ms - now_ms();
     struct pollfd poller = { signals, POLLIN, 0 };
@@ -171,19 +176,22 @@ int mode_supervise(int argc, char **argv) {
     int code;
     while ((pid = waitpid(-1, &code, WNOHANG)) > 0)
       if (pid == child) { ended = 1; status = code; }
+    if (ended && most.skipped == 0) limit = exceeded(&most, &now, &peak, 0, 0); /* what it has left */
     if (ended || told) break;
     long time = now_ms();
     int with_files = time >= next_files;
     if (with_files) next_files = time + FILES_EVERY_MS;
     limit = exceeded(&most, &now, &peak, with_files, time - started);
-    /* A run that uses much steps back behind the short ones; twice, for what was being started meanwhile. */
-    if (limit == NULL && lowered < LOWERINGS && (now.cpu_ms > SHORT_CPU_MS || now.processes > FEW_PROCESSES)) {
-      lower_tree(getpid(), most.skipped);
-      lowered++;
+    /* A run that uses much steps back behind the short ones. One that hardly gets any time on a busy machine comes back. */
+    int is_heavy = now.cpu_ms > SHORT_CPU_MS + (time - started) / LEAST_SHARE || now.processes > FEW_PROCESSES;
+    if (limit == NULL && time >= next_lowering && (is_heavy || is_low)) {
+      int done = lower_tree(getpid(), most.skipped, is_heavy);
+      if (done) is_low = is_heavy;
+      next_lowering = done ? time + LOWER_EVERY_MS : time;
     }
   }
   long wall_ms = now_ms() - started;
-  end_all(child, &status, most.skipped > 0);
+  end_all(child, &status, most.skipped, signals);
   if (limit == NULL && !told && most.workspace != NULL) {
     peak.files = folder_bytes(most.workspace, MOST_FILES);
     if (peak.files > most.files) limit = "files";
@@ -191,7 +199,8 @@ int mode_supervise(int argc, char **argv) {
   char words[512];
   ssize_t length = read(ready[0], words, sizeof words - 1);
   words[length < 0 ? 0 : length] = 0;
-  int has_started = words[0] == '+' && words[1] == 0;
+  int has_started = words[0] == '+' && (words[1] == 0 || words[1] == '!');
+  if (has_started && words[1] == '!' && limit == NULL && !told) limit = "processes";
   for (char *c = words; *c != 0; c++) if (*c == '"' || *c == '\\' || *c < ' ') *c = '\'';
   struct rusage used;
   getrusage(RUSAGE_CHILDREN, &used);

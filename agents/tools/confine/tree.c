@@ -3,6 +3,7 @@
 #include "tree.h"
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -67,9 +68,11 @@ static int children_of(pid_t parent, int depth, int count) {
   return count;
 }
 
-static int descendants(pid_t root) {
+/* Those of the first `generations`; all with 0. */
+static int descendants(pid_t root, int generations) {
   int count = children_of(root, 1, 0);
-  for (int at = 0; at < count; at++) count = children_of(list[at].pid, list[at].depth + 1, count);
+  for (int at = 0; at < count; at++)
+    if (list[at].depth != generations) count = children_of(list[at].pid, list[at].depth + 1, count);
   return count;
 }
 
@@ -113,7 +116,7 @@ void measure_tree(pid_t root, int skipped, const char *workspace, int with_files
   struct stat place = { 0 };
   if (with_files && workspace != NULL) stat(workspace, &place);
   long ticks = sysconf(_SC_CLK_TCK), time = 0;
-  int count = descendants(root);
+  int count = descendants(root, 0);
   for (int at = 0; at < count; at++) {
     char path[64], text[4096];
     snprintf(path, sizeof path, "/proc/%d/stat", list[at].pid);
@@ -153,7 +156,7 @@ int tasks_of_user(uid_t user) {
 
 long exact_memory(pid_t root) {
   long sum = 0;
-  int count = descendants(root), known = 0;
+  int count = descendants(root, 0), known = 0;
   for (int at = 0; at < count; at++) {
     char path[64], text[4096];
     snprintf(path, sizeof path, "/proc/%d/smaps_rollup", list[at].pid);
@@ -164,10 +167,25 @@ long exact_memory(pid_t root) {
   return known ? sum : -1;
 }
 
-int signal_tree(pid_t root, int signal) {
-  int count = descendants(root);
+int signal_tree(pid_t root, int signal, int generations) {
+  int count = descendants(root, generations);
   for (int at = 0; at < count; at++) kill(list[at].pid, signal);
   return count;
+}
+
+/*
+ * Where the kernel groups processes by session (sched_autogroup), it weighs the groups, and a priority counts within its group only.
+ * Without privileges it takes ten changes of groups a second. Returns 0 where it takes none at the moment.
+ */
+static int set_group(pid_t pid, int nice) {
+  char path[64], text[64];
+  snprintf(path, sizeof path, "/proc/%d/autogroup", pid);
+  if (read_file(path, text, sizeof text) <= 0 || value_of(text, "nice ") == nice) return 1;
+  int fd = open(path, O_WRONLY | O_CLOEXEC), length = snprintf(text, sizeof text, "%d", nice);
+  if (fd < 0) return 1;
+  int is_late = write(fd, text, (size_t)length) < 0 && errno == EAGAIN;
+  close(fd);
+  return !is_late;
 }
 
 static void lower(pid_t pid) {
@@ -180,9 +198,14 @@ static void lower(pid_t pid) {
   closedir(tasks);
 }
 
-void lower_tree(pid_t root, int skipped) {
-  int count = descendants(root);
-  for (int at = 0; at < count; at++) if (list[at].depth > skipped) lower(list[at].pid);
+int lower_tree(pid_t root, int skipped, int is_low) {
+  int count = descendants(root, 0), done = 1;
+  for (int at = 0; at < count; at++) {
+    if (list[at].depth <= skipped) continue;
+    if (is_low) lower(list[at].pid);
+    if (done) done = set_group(list[at].pid, is_low ? LOW : 0);
+  }
+  return done;
 }
 
 static long walk(int folder, long *left, int depth) {

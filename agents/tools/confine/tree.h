@@ -10,12 +10,15 @@ struct usage { long processes, memory, buffered, cpu_ms, files, unlinked; };
 void measure_tree(pid_t root, int skipped, const char *workspace, int with_files, struct usage *sum);
 /* Their memory with shared pages counted once; -1 where it can't be read. */
 long exact_memory(pid_t root);
-/* Gives them a low priority, but for the first `skipped` generations. What they start later has it, too. */
-void lower_tree(pid_t root, int skipped);
+/*
+ * Gives them a low priority, or takes it back where the kernel allows it, but for the first `skipped` generations. What they start later
+ * inherits it, but for sessions of its own. Returns 0 where the kernel takes no more of it at the moment.
+ */
+int lower_tree(pid_t root, int skipped, int is_low);
 /* The threads of all visible processes of a user. */
 int tasks_of_user(uid_t user);
-/* Sends a signal to all descendants. Returns how many there were. */
-int signal_tree(pid_t root, int signal);
+/* Sends a signal to the descendants of the first `generations` (0 for all). Returns how many there were. */
+int signal_tree(pid_t root, int signal, int generations);
 /* The bytes below a folder; more than `most_files` entries count as too many (LONG_MAX). */
 long folder_bytes(const char *path, long most_files);
 #endif
