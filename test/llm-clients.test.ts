@@ -3,7 +3,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
-import { PIECES, type Script, sendError, sendJson, WHOLE } from '../scripts/harness/llm/provider.ts';
+import {
+  PIECES,
+  type ProviderRequest,
+  type Script,
+  sendError,
+  sendJson,
+  WHOLE,
+} from '../scripts/harness/llm/provider.ts';
 import { PATIENCE_MS } from '../scripts/harness/patience.ts';
 import { startProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
@@ -35,6 +42,12 @@ const KINDS = [
   'refused-streamed',
   'busy-plain',
   'busy-streamed',
+  'missing-plain',
+  'missing-streamed',
+  'limited-plain',
+  'limited-streamed',
+  'broken-plain',
+  'overloaded-streamed',
   'cancelled-plain',
   'cancelled-streamed',
   'slow-plain',
@@ -54,8 +67,23 @@ interface Expected {
 
 const ADD = '{"a": 1, "b": 2}';
 
-/** Without and with the egress. @param runsTools the library calls the tool itself, and asks again with its answer */
-function expectedOf(kind: Kind, library: string): Expected {
+/** Google's client tries nothing again by itself: only through the egress its caller sees nothing of a failure that passes. */
+function expectedOfGemini(kind: Kind, isDirect: boolean): Expected | undefined {
+  const [name = ''] = kind.split('-', 1);
+  const failed = (status: number): Expected => ({
+    seen: { text: '', error: `${status < 500 ? 'Client' : 'Server'}Error ${status}` },
+    requests: 1,
+  });
+  if (name === 'refused') return failed(401);
+  if (name === 'missing') return failed(404);
+  if (name === 'hangs') return { seen: { text: '', error: 'late' }, requests: 1 };
+  return isDirect && name in ONCE ? failed(ONCE[name]!) : undefined;
+}
+
+/** The same without and with the egress, but for Google's client. */
+function expectedOf(kind: Kind, library: string, isDirect: boolean): Expected {
+  const ofGemini = library === 'google-genai' ? expectedOfGemini(kind, isDirect) : undefined;
+  if (ofGemini !== undefined) return ofGemini;
   const whole = { text: WHOLE, tool: '' };
   switch (kind.replace(/-(plain|streamed)$/, '')) {
     case 'tools':
@@ -63,8 +91,19 @@ function expectedOf(kind: Kind, library: string): Expected {
         ? { seen: { text: WHOLE, tool: 'add(1, 2)' }, requests: 2 }
         : { seen: { text: '', tool: `add${ADD}` }, requests: 1 };
     case 'refused':
-      return { seen: { text: '', error: 'AuthenticationError 401' }, requests: 1 };
+      return {
+        seen: { text: '', error: 'AuthenticationError 401' },
+        requests: 1,
+      };
+    case 'missing':
+      return {
+        seen: { text: '', error: 'NotFoundError 404' },
+        requests: 1,
+      };
     case 'busy':
+    case 'limited':
+    case 'broken':
+    case 'overloaded':
       return { seen: whole, requests: 2 };
     case 'cancelled':
       return { seen: { text: kind.endsWith('streamed') ? PIECES[0]! : '', error: 'cancelled' }, requests: 1 };
@@ -75,16 +114,25 @@ function expectedOf(kind: Kind, library: string): Expected {
   }
 }
 
+/** The statuses that a provider answers at first, and then no more. */
+const ONCE: Readonly<Record<string, number>> = { busy: 503, limited: 429, broken: 500, overloaded: 529 };
+
+/** The model that a request names: in its body, or in the path as Gemini's clients do. */
+const modelOf = ({ json, path }: ProviderRequest): string =>
+  String(json?.['model'] ?? /models\/([^:]+):/.exec(path)?.[1]);
+
 const requestsOf = (name: string, kind: string) =>
-  provider.requests(name).filter(({ json }) => json?.['model'] === kind);
+  provider.requests(name).filter((request) => modelOf(request) === kind);
 
 /** A provider that behaves as the model's name says. */
 function behaving(name: string): Script {
   return async (request, response) => {
-    const kind = String(request.json?.['model']);
+    const kind = modelOf(request);
     const text: Turn = { pieces: PIECES };
+    const once = ONCE[kind.split('-', 1)[0]!];
     if (kind.startsWith('refused')) sendError(response, 401);
-    else if (kind.startsWith('busy') && requestsOf(name, kind).length === 1) sendError(response, 503);
+    else if (kind.startsWith('missing')) sendError(response, 404);
+    else if (once !== undefined && requestsOf(name, kind).length === 1) sendError(response, once);
     else if (kind.startsWith('hangs') || kind === 'cancelled-plain') return;
     else if (kind === 'cancelled-streamed') begin(request, response, text);
     else {
@@ -153,23 +201,35 @@ const LIBRARIES: readonly [string, Library, string | false][] = [
   ['openai', python('openai'), WITHOUT_PYTHON],
   ['anthropic', python('anthropic'), WITHOUT_PYTHON],
   ['langchain-openai', python('langchain-openai'), WITHOUT_PYTHON],
+  ['langchain-anthropic', python('langchain-anthropic'), WITHOUT_PYTHON],
   ['openai-agents', python('openai-agents'), WITHOUT_PYTHON],
+  ['azure', python('azure'), WITHOUT_PYTHON],
+  ['google-genai', python('google-genai'), WITHOUT_PYTHON],
 ];
 
+/** @param other where no request of the library may go */
+function upstreamsFor(library: string, url: string, other: string): object[] {
+  const root = url.replace(/\/v1$/, '');
+  if (library === 'azure') return [{ name: 'one', kind: 'azure', url: root }];
+  if (library === 'google-genai') return [{ name: 'one', kind: 'gemini', url: root }];
+  if (!library.includes('anthropic')) return [{ name: 'one', url }];
+  return [
+    { name: 'other', kind: 'openai', url: other },
+    { name: 'one', kind: 'anthropic', url },
+  ];
+}
+
+// They mostly wait, for each other's clocks and back-offs.
+t.jobs = 3;
 for (const [library, run, skip] of LIBRARIES) {
-  t.test(`${library} behaves as without the egress`, { skip }, async (t) => {
+  t.test(`${library} behaves as without the egress`, { skip, buffered: true }, async (t) => {
     const through = `${library}-through`;
     const direct = `${library}-direct`;
     const url = provider.script(through, behaving(through));
     const directUrl = provider.script(direct, behaving(direct));
     const start = async (more: object) => {
       const egress = await startEgress({
-        upstreams: library.startsWith('anthropic')
-          ? [
-              { name: 'other', kind: 'openai', url: directUrl },
-              { name: 'one', kind: 'anthropic', url },
-            ]
-          : [{ name: 'one', url }],
+        upstreams: upstreamsFor(library, url, directUrl),
         circuit_breaker: { failure_percent: 0 },
         ...more,
       });
@@ -191,13 +251,14 @@ for (const [library, run, skip] of LIBRARIES) {
     };
     const seen = await run(t, cases, leave);
     for (const kind of KINDS) {
-      const expected = expectedOf(kind, library);
       for (const route of [direct, through]) {
+        const expected = expectedOf(kind, library, route === direct);
         const id = `${route} ${kind}`;
         t.match(seen[id], expected.seen, id);
         t.equal(requestsOf(route, kind).length, expected.requests, `${id}: requests at the provider`);
       }
-      t.strictSame(seen[`${through} ${kind}`], seen[`${direct} ${kind}`], `${kind}: the same`);
+      if (library !== 'google-genai' || !(kind.split('-', 1)[0]! in ONCE))
+        t.strictSame(seen[`${through} ${kind}`], seen[`${direct} ${kind}`], `${kind}: the same`);
       if (!kind.startsWith('cancelled')) continue;
       for (const route of [direct, through])
         await waitUntil(

@@ -63,8 +63,9 @@ export interface Objection {
   readonly more?: RefusalExtras;
 }
 
+/** Where each client must point. */
 const WRONG_PATH =
-  'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1, and ANTHROPIC_BASE_URL, AZURE_OPENAI_ENDPOINT or GOOGLE_GEMINI_BASE_URL to http://HOST:PORT';
+  'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1, and ANTHROPIC_BASE_URL, AZURE_OPENAI_ENDPOINT or GOOGLE_GEMINI_BASE_URL to http://HOST:PORT; a client that asks for /models/NAME:generateContent needs http://HOST:PORT/v1beta';
 
 /** Returns the fault in a request's head; undefined without one. */
 export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
