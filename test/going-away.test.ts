@@ -12,6 +12,7 @@ import {
   settings,
   startPeerServer,
 } from '../scripts/harness/h2-peer.ts';
+import { resetSocket } from '../scripts/harness/net.ts';
 import { startProcess } from '../scripts/harness/process.ts';
 import { RawClient, rawPaths, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
@@ -170,7 +171,7 @@ type Leave = (peer: H2Peer, ids: readonly number[]) => void;
 
 const leavings: readonly [what: string, leave: Leave][] = [
   ['closes', (peer) => void peer.socket.end()],
-  ['is torn down', (peer) => void peer.socket.resetAndDestroy()],
+  ['is torn down', (peer) => void resetSocket(peer.socket)],
   ['resets the streams', (peer, ids) => ids.forEach((id) => void peer.reset(id, errorCode.cancel))],
   [
     'ends the streams with UNAVAILABLE',

@@ -23,6 +23,7 @@ import {
   USAGE_CHUNK,
   WHOLE,
 } from '../scripts/harness/llm/provider.ts';
+import { resetSocket } from '../scripts/harness/net.ts';
 import { runProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
@@ -377,7 +378,7 @@ t.test('a stream is complete when its last choice has finished, and heartbeats e
 
   const before = outcomes()['success'] ?? 0;
   body = `${chatChunk('a')}${finish(0)}`;
-  end = (response) => setTimeout(() => response.socket?.resetAndDestroy(), 50);
+  end = (response) => setTimeout(() => response.socket && resetSocket(response.socket), 50);
   t.match(await ask(), { broken: false }, 'a connection that is reset behind the end takes nothing away');
   end = () => {};
   t.match(await ask(), { broken: false }, 'nor does a provider that never ends it');

@@ -23,6 +23,7 @@ import {
   USAGE_CHUNK,
   WHOLE,
 } from '../scripts/harness/llm/provider.ts';
+import { resetSocket } from '../scripts/harness/net.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { OwnerCall } from '../sidecar/llm/shared/owner-call.ts';
@@ -676,7 +677,7 @@ t.test('a connection that the provider closed while idle costs no attempt', asyn
   const url = provider.script('stale', (request, response) => {
     if (request.count !== 2) return answerWhole(request, response);
     // As a server that closes an idle connection just when a request is on its way.
-    request.socket.resetAndDestroy();
+    resetSocket(request.socket);
   });
   const egress = await startEgress({ upstreams: [{ name: 'one', url }], retry: { max_attempts: 1 } });
   t.teardown(() => egress.close());

@@ -19,6 +19,7 @@ import {
   sendJson,
   WHOLE,
 } from '../scripts/harness/llm/provider.ts';
+import { resetSocket } from '../scripts/harness/net.ts';
 import { runProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
@@ -133,7 +134,7 @@ t.test('a request that was not sent completely, or not accepted, goes to the nex
   const url = await startSocketServer(t, (socket) => {
     socket.once('data', () => {
       socket.pause();
-      setTimeout(() => socket.resetAndDestroy(), 200);
+      setTimeout(() => resetSocket(socket), 200);
     });
   });
   const egress = await startEgress({
@@ -242,7 +243,7 @@ t.test('a request on a lost kept connection may have run', async (t) => {
     if (request.count === 1) return answerWhole(request, response);
     // As a load balancer that ends what is silent for too long.
     await sleep(2_300);
-    request.socket.resetAndDestroy();
+    resetSocket(request.socket);
   });
   const egress = await startEgress({ upstreams: [{ name: 'one', url }], retry: FAST_RETRIES });
   t.teardown(() => egress.close());

@@ -15,6 +15,7 @@ import {
   settings,
   startPeerServer,
 } from '../scripts/harness/h2-peer.ts';
+import { resetSocket } from '../scripts/harness/net.ts';
 import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { grpcFrame, startUpstream } from './support/upstream.ts';
@@ -86,7 +87,7 @@ const endings: Ending[] = [
   },
   {
     name: 'a connection that is torn down before the head',
-    act: (peer) => peer.socket.resetAndDestroy(),
+    act: (peer) => resetSocket(peer.socket),
     expected: lost,
   },
   {

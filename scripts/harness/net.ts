@@ -1,5 +1,5 @@
-// Checks of sockets.
-import { connect } from 'node:net';
+// Checks of sockets, and their ends.
+import { connect, type Socket } from 'node:net';
 
 /** Whether this port of 127.0.0.1 accepts TCP connections. */
 export function canConnect(port: number): Promise<boolean> {
@@ -11,4 +11,15 @@ export function canConnect(port: number): Promise<boolean> {
     });
     socket.once('error', () => resolve(false));
   });
+}
+
+/**
+ * Ends a connection by a reset. Node refuses that while the socket's own end is on its way (EINVAL): the connection then stays open for
+ * good, and the process can't end by itself (`CleanupHandles` waits for the socket without a pause). So this waits for that end.
+ */
+export function resetSocket(socket: Socket): void {
+  if (socket.destroyed) return;
+  if (socket.writableEnded && !socket.writableFinished && socket.writableLength === 0)
+    socket.once('finish', () => socket.resetAndDestroy());
+  else socket.resetAndDestroy();
 }

@@ -90,6 +90,24 @@ t.test('free ports differ and can be listened on', async (t) => {
   t.ok(await canConnect(ports[0]!));
 });
 
+t.test('a socket whose end is on its way can be reset, and leaves nothing behind', async (t) => {
+  const server = `
+    import { connect, createServer } from 'node:net';
+    import { resetSocket } from ${JSON.stringify(join(import.meta.dirname, 'net.ts'))};
+    const server = createServer((socket) => socket.resume().on('error', () => server.close()));
+    server.listen(0, '127.0.0.1', () => {
+      const socket = connect(server.address().port, '127.0.0.1', () => {
+        socket.end();
+        // The moment in which the end is asked for and not sent.
+        process.nextTick(() => process.nextTick(() => resetSocket(socket)));
+      });
+      socket.on('close', () => server.close());
+    });
+  `;
+  const { code, output } = await runProcess(t, node, ['--input-type=module', '-e', server]);
+  t.equal(code, 0, output);
+});
+
 t.test('the error of a timeout names the condition', async (t) => {
   await t.rejects(
     waitUntil('pigs flew', () => false, { limitMs: 30, everyMs: 5 }),

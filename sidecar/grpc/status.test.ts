@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status as grpcJsStatus } from '@grpc/grpc-js';
 import t from 'tap';
+import { resetSocket } from '../../scripts/harness/net.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { socketFailure } from './socket-failure.ts';
 import {
@@ -143,7 +144,7 @@ async function errorOf(options: net.NetConnectOpts, connected?: (socket: net.Soc
 }
 
 t.test('errors of real sockets map to their meaning and a hint', async (t) => {
-  const server = net.createServer((socket) => socket.on('data', () => socket.resetAndDestroy()));
+  const server = net.createServer((socket) => socket.on('data', () => resetSocket(socket)));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as net.AddressInfo;

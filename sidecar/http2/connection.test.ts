@@ -13,6 +13,7 @@ import {
   settings,
   uint32,
 } from '../../scripts/harness/h2-peer.ts';
+import { resetSocket } from '../../scripts/harness/net.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { socketPair } from '../../test/support/socket-pair.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';
@@ -416,7 +417,7 @@ t.test('the streams of a lost connection fail with it, once', async (t) => {
   const stream = connection.openStream(owner);
   connection.sendHeaders(stream, requestHead, undefined, false);
   connection.sendData(stream, Buffer.alloc(300_000), 0, 300_000, false);
-  peer.socket.resetAndDestroy();
+  resetSocket(peer.socket);
   await waitUntil('it closed', () => owner.closedWith !== undefined);
   t.match(owner.closedWith, { source: 'network', reason: 'connection_lost' });
   t.match(owner.failures, [{ id: 1, failure: { kind: 'connection', unprocessed: false } }]);

@@ -16,6 +16,7 @@ import {
   settings,
   uint32,
 } from '../../scripts/harness/h2-peer.ts';
+import { resetSocket } from '../../scripts/harness/net.ts';
 import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
@@ -129,7 +130,7 @@ const endings: Record<string, Buffer> = {
 
 const ways: readonly ((socket: Socket) => void)[] = [
   (socket) => socket.destroy(),
-  (socket) => socket.resetAndDestroy(),
+  (socket) => resetSocket(socket),
   (socket) => socket.end(),
 ];
 

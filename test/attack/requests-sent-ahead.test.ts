@@ -4,6 +4,7 @@
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import t, { type Test } from 'tap';
+import { resetSocket } from '../../scripts/harness/net.ts';
 import { skipWithout } from '../../scripts/harness/tool.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startScene } from './scene.ts';
@@ -67,7 +68,7 @@ t.test(
           const before = provider.answered();
           socket.write(ahead);
           await waitUntil('one that was sent ahead is answered', () => provider.answered() > before);
-          socket.resetAndDestroy();
+          resetSocket(socket);
         } else socket.write(`${ahead}CONNECT model:443 HTTP/1.1\r\nHost: model\r\n\r\n`);
         await closed;
       }

@@ -10,6 +10,7 @@ import {
   settings,
   uint32,
 } from '../../../scripts/harness/h2-peer.ts';
+import { resetSocket } from '../../../scripts/harness/net.ts';
 import { Dice } from './dice.ts';
 import { type Field, hpackBlock, references } from './grpc-fields.ts';
 import { anySettings } from './grpc-steps.ts';
@@ -171,7 +172,7 @@ function answer(dice: Dice, peer: H2Peer, id: number): void {
   ] as const);
   if (end === 'end') void peer.send(headersOf(dice, id, withGood(ok), true));
   else if (end === 'close') peer.socket.end();
-  else if (end === 'reset') peer.socket.resetAndDestroy();
+  else if (end === 'reset') resetSocket(peer.socket);
   else if (end === 'stop reading') {
     peer.socket.pause();
     setTimeout(() => peer.socket.destroy(), 2_000);

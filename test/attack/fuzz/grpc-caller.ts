@@ -1,6 +1,7 @@
 // One hostile conversation with a gRPC listener: HTTP/2 frames that are mostly right, in an order that is often wrong.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { H2Peer } from '../../../scripts/harness/h2-peer.ts';
+import { resetSocket } from '../../../scripts/harness/net.ts';
 import type { Dice } from './dice.ts';
 import { firstBytes, nextStep, Talk } from './grpc-steps.ts';
 import { type Lingering, openPeer } from './sockets.ts';
@@ -65,6 +66,6 @@ async function leave(peer: H2Peer, dice: Dice, lingering: Lingering): Promise<vo
   }
   if (way === 'end') peer.socket.end();
   await peer.until('', () => peer.closed, waitMs).catch(() => {});
-  if (way === 'reset') peer.socket.resetAndDestroy();
+  if (way === 'reset') resetSocket(peer.socket);
   else peer.socket.destroy();
 }

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
+import { resetSocket } from '../../../scripts/harness/net.ts';
 import type { Dice } from './dice.ts';
 import { anyRequest, type HttpTarget } from './http-requests.ts';
 import { type Lingering, openSocket } from './sockets.ts';
@@ -70,6 +71,6 @@ async function leave(socket: Socket, dice: Dice, lingering: Lingering): Promise<
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   if (!socket.destroyed) await Promise.race([closed, sleep(waitMs)]);
   // What TLS wraps can not be reset.
-  if (way === 'reset' && !('encrypted' in socket)) socket.resetAndDestroy();
+  if (way === 'reset' && !('encrypted' in socket)) resetSocket(socket);
   else socket.destroy();
 }

@@ -1,6 +1,7 @@
 // A hostile provider of models behind the egress. What it answers is in the request's `x-fuzz-answer`: a seed.
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
+import { resetSocket } from '../../../scripts/harness/net.ts';
 import { Dice } from './dice.ts';
 
 const MAX_HEAD_BYTES = 200_000;
@@ -77,7 +78,7 @@ function answer(dice: Dice, socket: Socket): void {
   } else {
     socket.write(out);
     if (end === 'end') socket.end();
-    else if (end === 'reset') setTimeout(() => socket.resetAndDestroy(), 10);
+    else if (end === 'reset') setTimeout(() => resetSocket(socket), 10);
   }
 }
 
