@@ -268,9 +268,19 @@ t.test('`check --live` asks each server for its tools', async (t) => {
 });
 
 t.test('a sidecar tells of its tool servers, and moves with its configuration', async (t) => {
-  const server = await startCounting(t, {});
+  const server = await startCounting(t, {
+    before: (request, response) => {
+      const isCut = request.headers['mcp-name'] === 'put';
+      if (isCut) response.destroy();
+      return isCut;
+    },
+  });
   const listen = `127.0.0.1:${await freePort()}`;
-  const config = { mcp: { listen, servers: { tools: { url: server.url } } }, log: { access: true } };
+  const servers = { tools: { url: server.url } };
+  const config = {
+    mcp: { listen, servers, circuit_breaker: { failure_percent: 0 } },
+    log: { access: true },
+  };
   const sidecar = await startSidecar(t, config, { until: 'live' });
   const url = new URL(`http://${listen}/mcp/tools`);
   t.match((await callTool(url, 'write', {}, { 'x-task-id': 'a-task' })).result, {
@@ -285,6 +295,16 @@ t.test('a sidecar tells of its tool servers, and moves with its configuration', 
   t.match(JSON.parse(await page('/stats')), {
     mcp: { address: listen, servers: [{ name: 'tools', state: 'closed' }] },
   });
+  t.notMatch(metrics, /tool_server_fails/);
+  for (let call = 0; call < 3; call++) await callTool(url, 'put');
+  await waitUntil('"Now" names the server that fails', async () =>
+    /outrigger_findings\{kind="tool_server_fails",severity="bad".*tool_server="tools".*\} 1/.test(await page('/metrics')),
+  );
+  await callTool(url, 'write');
+  await waitUntil(
+    'an answer ends the finding',
+    async () => !/tool_server_fails.* 1/.test(await page('/metrics')),
+  );
   await waitUntil('the line is written', () => sidecar.logs().includes('"tool":"write"'));
   t.match(
     sidecar.logs(),

@@ -2,6 +2,7 @@
 import { busRows } from './bus-rows.ts';
 import { quantileOf, rateOf } from './histograms.ts';
 import { CIRCUIT_STATES, type Dashboard } from './panel.ts';
+import { toolRows } from './tool-rows.ts';
 
 const RATE = '[$__rate_interval]';
 const S = 'service=~"$service"';
@@ -215,6 +216,7 @@ export const tasksDashboard: Dashboard = {
       ],
     },
     ...busRows,
+    ...toolRows,
     {
       title: 'Model',
       panels: [

@@ -22,6 +22,7 @@ const WORDS: Readonly<Record<FindingKind, Words>> = {
   provider_slow: (subject) => `${subject} takes far longer than usual to answer.`,
   provider_circuit: (subject) => `The circuit of ${subject} is not closed.`,
   tool_server_circuit: (subject) => `The circuit of ${subject} is not closed.`,
+  tool_server_fails: (subject) => `${subject} fails.`,
   no_answers: (subject) => `No answers from ${subject}: calls wait for far longer than usual.`,
   slow_answers: (subject) => `Answers of ${subject} take far longer than usual.`,
   endpoint_ejected: (subject) => `${subject} is ejected.`,

@@ -79,7 +79,8 @@ export class Attempts {
     server.activeRequests--;
     this.releaseRetry();
     server.breaker.settle(this.admission!, verdict);
-    if (verdict !== 'neutral') server.lastError = verdict === 'failure' ? error : '';
+    if (verdict === 'failure') server.failed(error);
+    else if (verdict === 'success') server.succeeded();
     this.report.attemptEnded(verdict === 'success' ? '' : why);
   }
 

@@ -10,6 +10,8 @@ import { loadSync } from '@grpc/proto-loader';
 import type { Test } from 'tap';
 import { freePort } from '../../scripts/harness/free-port.ts';
 import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
+import { startCounting } from './mcp-server.ts';
+import { callTool } from './mcp-tasks.ts';
 import { startOtlpReceiver } from './otlp-receiver.ts';
 
 const definitions = loadSync('agent_service.proto', {
@@ -39,6 +41,16 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
   const bad = await startAgent(t, false);
   const collector = await startOtlpReceiver(t);
   const provider = await startProvider(t);
+  const tools = await startCounting(t, {
+    before: (request, response) => {
+      // The connection is lost after the call was sent.
+      const isCut = request.headers['mcp-name'] === 'put';
+      if (isCut) response.destroy();
+      return isCut;
+    },
+  });
+  const mcpListen = `127.0.0.1:${await freePort()}`;
+  const absentServer = `http://127.0.0.1:${await freePort()}/mcp`;
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-observed-'));
   const bus = { url: `file:${join(folder, 'tasks.db')}` };
   const tracing = (endpoint: string) => ({
@@ -57,6 +69,15 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
         upstreams: [{ name: 'offline', url: `http://127.0.0.1:${provider}/v1`, model: 'small' }],
         retry: { max_attempts: 2, max_retry_after: '1s' },
         circuit_breaker: { min_calls: 5, recovery_timeout: '60s' },
+      },
+      mcp: {
+        listen: mcpListen,
+        servers: {
+          tools: { url: tools.url, tools: ['write', 'put', 'fail'] },
+          absent: { url: absentServer },
+        },
+        retry: { backoff: { base: '1ms', max: '5ms' } },
+        circuit_breaker: { failure_percent: 0 },
       },
     },
     // Nobody listens there: its spans are lost, and counted.
@@ -145,6 +166,9 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       calls.push(call('research', 'stream'), call('waiting', 'SUCCESS'), askTwice());
       calls.push(call('nowhere', 'SUCCESS'));
       for (let i = 0; i < 3; i++) calls.push(ask(research.llmPort), ask(gateway.llmPort));
+      for (const tool of ['write', 'put', 'fail', 'slow'])
+        calls.push(callTool(new URL(`http://${mcpListen}/mcp/tools`), tool));
+      calls.push(callTool(new URL(`http://${mcpListen}/mcp/absent`), 'write'));
       await Promise.all(calls);
       // More at a time than the research agent's sidecar lets in.
       calls.push(...Array.from({ length: 16 }, () => call('research', 'slow')));

@@ -7,11 +7,12 @@ export function addFindings(add: AddMetric, findings: NonNullable<MetricsSource[
   add('gauge', 'outrigger_findings', 'Present findings of "Now", by kind.', () => {
     const samples = new Map<string, { labels: Labels; value: number }>();
     for (const { kind, severity, about } of findings()) {
-      const { cluster = '', provider = '', setting = '', listener = '' } = about;
-      const key = [kind, severity, cluster, provider, setting, listener].join('\n');
+      const { cluster = '', provider = '', tool_server = '', setting = '', listener = '' } = about;
+      const labels = { kind, severity, cluster, provider, tool_server, setting, listener };
+      const key = Object.values(labels).join('\n');
       const known = samples.get(key);
       if (known !== undefined) known.value++;
-      else samples.set(key, { labels: { kind, severity, cluster, provider, setting, listener }, value: 1 });
+      else samples.set(key, { labels, value: 1 });
     }
     return samples.values();
   });

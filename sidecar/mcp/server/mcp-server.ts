@@ -41,6 +41,9 @@ export class McpServer implements AttemptTarget {
   activeRequests = 0;
   /** Why the last request to it failed, for operators; '' when it succeeded. */
   lastError = '';
+  /** The latest attempts that failed, without a success among them. */
+  failedInARow = 0;
+  failedAtMs = Number.NEGATIVE_INFINITY;
   private readonly environment: ServerEnvironment;
   private readonly matchers: readonly ((tool: string) => boolean)[];
   private readonly keyFile: KeyFile | undefined;
@@ -75,6 +78,17 @@ export class McpServer implements AttemptTarget {
   /** `host:port`. */
   get address(): string {
     return `${this.hostname.includes(':') ? `[${this.hostname}]` : this.hostname}:${this.port}`;
+  }
+
+  failed(why: string): void {
+    this.lastError = why;
+    this.failedInARow++;
+    this.failedAtMs = this.environment.clock();
+  }
+
+  succeeded(): void {
+    this.lastError = '';
+    this.failedInARow = 0;
   }
 
   allows(tool: string): boolean {

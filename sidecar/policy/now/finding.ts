@@ -24,6 +24,7 @@ export const FINDING_KINDS = [
   'provider_slow',
   'provider_circuit',
   'tool_server_circuit',
+  'tool_server_fails',
   'no_answers',
   'slow_answers',
   'endpoint_ejected',
