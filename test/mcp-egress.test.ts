@@ -1,7 +1,11 @@
 // What the MCP egress does beside carrying calls: the list of tools, keys, bounds, budgets, cache, redirects, circuit, and what it says of them.
 import { writeFileSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
+import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
+import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
+import { TestAuthority } from '../scripts/harness/certificates.ts';
 import { freePort } from '../scripts/harness/free-port.ts';
 import { startMcp } from '../scripts/harness/mcp-listener.ts';
 import { runProcess } from '../scripts/harness/process.ts';
@@ -10,7 +14,7 @@ import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { validate } from '../sidecar/config/validate.ts';
 import { findWarnings } from '../sidecar/config/warnings.ts';
 import { startCounting } from './support/mcp-server.ts';
-import { ask, callTool, reasonOf, TestRuns } from './support/mcp-tasks.ts';
+import { ask, callTool, META, reasonOf, TestRuns } from './support/mcp-tasks.ts';
 
 t.test('an agent sees and calls the listed tools alone, and the server gets our key', async (t) => {
   const server = await startCounting(t, {});
@@ -210,6 +214,109 @@ t.test('a redirect within the server is followed, a dead server opens its circui
   t.equal((await ask(mcp.url('dead'), 'tools/list')).status, 503);
 });
 
+t.test('callers and servers show certificates where the configuration asks for them', async (t) => {
+  const authority = await TestAuthority.make();
+  const [ours, agent, sidecar, next, stranger] = await Promise.all([
+    authority.issue({ names: ['127.0.0.1'] }),
+    authority.issue({ names: ['spiffe://cluster/agents'] }),
+    authority.issue({ names: ['spiffe://cluster/first'] }),
+    authority.issue({ names: ['spiffe://cluster/second'] }),
+    TestAuthority.make('other').then((other) => other.issue({ names: ['spiffe://cluster/agents'] })),
+  ]);
+  const files = t.testdir({
+    'ca.pem': authority.ca,
+    'cert.pem': ours.cert,
+    'key.pem': ours.key,
+    'client.pem': sidecar.cert,
+    'client-key.pem': sidecar.key,
+  });
+  const at = (name: string) => join(files, name);
+  // A real server behind TLS that asks for a certificate.
+  const server = await startCounting(t, {});
+  const seen: (string | undefined)[] = [];
+  const front = createTlsServer(
+    { cert: ours.cert, key: ours.key, ca: authority.ca, requestCert: true, rejectUnauthorized: true },
+    (socket) => {
+      seen.push(socket.getPeerX509Certificate()?.subjectAltName);
+      const to = connect(server.port, '127.0.0.1');
+      socket.pipe(to).pipe(socket);
+      for (const one of [socket, to]) one.on('error', () => {});
+    },
+  );
+  await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => front.close());
+  const url = `https://127.0.0.1:${(front.address() as AddressInfo).port}/mcp`;
+  // A connection for each call.
+  const headers = { connection: 'close' };
+  const own = { cert: at('client.pem'), key: at('client-key.pem') };
+  const mcp = await startMcp({
+    tls: { cert: at('cert.pem'), key: at('key.pem'), client_ca: at('ca.pem') },
+    servers: {
+      tools: { url, ca: at('ca.pem'), ...own, headers },
+      nameless: { url, ca: at('ca.pem'), headers },
+    },
+  });
+  t.teardown(() => mcp.close());
+  const call = (name: string, shown: object) =>
+    new Promise<{ status: number; text: string }>((resolve, reject) => {
+      const body = JSON.stringify({
+        jsonrpc: '2.0',
+        id: 1,
+        method: 'tools/call',
+        params: { name: 'write', arguments: {}, _meta: META },
+      });
+      const request = httpsRequest(
+        {
+          port: mcp.url(name).port,
+          host: '127.0.0.1',
+          path: `/mcp/${name}`,
+          method: 'POST',
+          ca: authority.ca,
+          agent: false,
+          headers: {
+            'content-type': 'application/json',
+            accept: 'application/json, text/event-stream',
+            'mcp-protocol-version': META['io.modelcontextprotocol/protocolVersion'],
+            'mcp-method': 'tools/call',
+            'mcp-name': 'write',
+          },
+          ...shown,
+        },
+        (response) => {
+          let text = '';
+          response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+          response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+        },
+      );
+      request.on('error', reject);
+      request.end(body);
+    });
+  t.match(await call('tools', agent), { status: 200, text: /write 1/ });
+  t.match(await call('nameless', agent), {
+    status: 200,
+    text: /outcome of this call is unknown|nothing was sent/,
+  });
+  for (const [shown, reason] of [
+    [{}, 'tls_no_certificate'],
+    [stranger, 'tls_'],
+  ] as const) {
+    const refused = await call('tools', shown);
+    t.equal(refused.status, 401);
+    t.match(JSON.parse(refused.text), {
+      jsonrpc: '2.0',
+      error: { data: { 'outrigger/reason': new RegExp(reason) } },
+    });
+  }
+  const plain = await callTool(mcp.url('tools'), 'write');
+  t.equal(plain.status, 400, 'nor in plain text');
+  t.match(plain.error, { message: /accepts TLS only/ });
+  t.equal(server.effects.of('write'), 1);
+  writeFileSync(own.key, next.key);
+  writeFileSync(own.cert, next.cert);
+  t.match(await call('tools', agent), { status: 200, text: /write 2/ });
+  t.same(seen.filter(Boolean), ['URI:spiffe://cluster/first', 'URI:spiffe://cluster/second'], 'renewed');
+});
+
 t.test('`check` names what is wrong with servers', async (t) => {
   const at = (mcp: object): string => {
     const validated = validate({ mcp });
@@ -222,6 +329,18 @@ t.test('`check` names what is wrong with servers', async (t) => {
     /mcp.servers.a.url is our own mcp.listen/,
   );
   t.match(at({ listen: '0.0.0.0:15003', servers: { a: { url } } }), /mcp.listen is open beyond this machine/);
+  const tls = { cert: 'no-file', key: 'no-file' };
+  t.match(
+    at({ listen: '0.0.0.0:15003', tls, servers: { a: { url } } }),
+    /mcp.listen is open beyond this machine/,
+  );
+  t.notMatch(
+    at({ listen: '0.0.0.0:15003', tls: { ...tls, client_ca: 'no-file' }, servers: { a: { url } } }),
+    /is open beyond/,
+    'callers show a certificate',
+  );
+  t.match(at({ tls, servers: { a: { url } } }), /mcp.tls.cert is not the path of a readable file/);
+  t.match(at({ servers: { a: { url, cert: 'no-file' } } }), /servers.a.cert has no use without key/);
   t.match(at({ listen: '127.0.0.1:15002', servers: { a: { url } } }), /also the address of llm.listen/);
   t.equal(at({ listen: '127.0.0.1:15002' }), '', 'without a server nothing listens');
   t.match(
@@ -298,7 +417,9 @@ t.test('a sidecar tells of its tool servers, and moves with its configuration', 
   t.notMatch(metrics, /tool_server_fails/);
   for (let call = 0; call < 3; call++) await callTool(url, 'put');
   await waitUntil('"Now" names the server that fails', async () =>
-    /outrigger_findings\{kind="tool_server_fails",severity="bad".*tool_server="tools".*\} 1/.test(await page('/metrics')),
+    /outrigger_findings\{kind="tool_server_fails",severity="bad".*tool_server="tools".*\} 1/.test(
+      await page('/metrics'),
+    ),
   );
   await callTool(url, 'write');
   await waitUntil(

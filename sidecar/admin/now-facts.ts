@@ -47,14 +47,16 @@ export function nowFacts(
     providers: (llm.egress?.upstreams ?? []).map((upstream) =>
       providerFacts(upstream, sidecar.config.llm.retry.maxRetryAfterMs, nowMs),
     ),
-    toolServers: (sidecar.mcp.egress?.all ?? []).map(({ name, breaker, lastError, failedInARow, failedAtMs }) => ({
-      name,
-      circuit: breaker.state.replace('_', '-'),
-      rejections: breaker.rejections,
-      lastFailure: lastError,
-      failedInARow,
-      failedAgoMs: nowMs - failedAtMs,
-    })),
+    toolServers: (sidecar.mcp.egress?.all ?? []).map(
+      ({ name, breaker, lastError, failedInARow, failedAtMs }) => ({
+        name,
+        circuit: breaker.state.replace('_', '-'),
+        rejections: breaker.rejections,
+        lastFailure: lastError,
+        failedInARow,
+        failedAgoMs: nowMs - failedAtMs,
+      }),
+    ),
     certificates: Array.from(sidecar.credentials(), certificateFacts).flat(),
     rejected: [inbound.stats, outbound.stats].map(({ name, rejected }) => [name, rejected]),
     waitForOwnLimits: llm.egress?.waitingForLimits ?? 0,

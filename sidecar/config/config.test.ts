@@ -297,6 +297,7 @@ const DEFAULTS = {
     logBodies: false,
   },
   mcp: {
+    tls: undefined,
     listen: '127.0.0.1:15003',
     servers: new Map(),
     connectTimeoutMs: 5000,

@@ -3,12 +3,11 @@ import { readFileSync } from 'node:fs';
 import { keysIn } from '../llm/service/key-lines.ts';
 import { readAddress } from '../net/address.ts';
 import { isBeyondLoopback } from '../net/reach.ts';
-import { checkCertificates, checkFiles, finding } from './file-checks.ts';
+import { checkFiles, finding } from './file-checks.ts';
 import { type Finding, formatPath } from './problems.ts';
 import type { Environment, Notice } from './provider-environment.ts';
 import type { FileConfig } from './schema.ts';
-
-const TLS_NAMES = { ca: 'client_ca', cert: 'cert', key: 'key' } as const;
+import { checkServiceTls } from './service-tls.ts';
 
 export function checkService({ llm }: FileConfig): Finding[] {
   const { listen, tls, callers } = llm;
@@ -21,18 +20,7 @@ export function checkService({ llm }: FileConfig): Finding[] {
         'write 127.0.0.1:15002, or say who may use it: llm.callers with a key each, or llm.tls with client_ca',
       ),
     );
-  if (tls !== undefined) {
-    const { cert, key, client_ca } = tls;
-    findings.push(...checkCertificates(['llm', 'tls'], { cert, key, client_ca }, TLS_NAMES));
-    if (listen.startsWith('unix:'))
-      findings.push(
-        finding(
-          ['llm', 'tls'],
-          'can not be used on a unix socket',
-          'remove it: the permissions of the file decide who may connect',
-        ),
-      );
-  }
+  findings.push(...checkServiceTls(['llm', 'tls'], listen, tls));
   const names = callers.map(({ name }) => name);
   const taken = new Set<string>();
   for (const [index, { name, identity, key_env, key_file }] of callers.entries()) {

@@ -6,6 +6,7 @@ import { parseDurationMs } from '../settings/duration.ts';
 import { checkCertificates, checkFiles, finding } from './file-checks.ts';
 import type { Finding } from './problems.ts';
 import type { FileConfig } from './schema.ts';
+import { checkServiceTls } from './service-tls.ts';
 
 type FileServer = FileConfig['mcp']['servers'][string];
 
@@ -13,10 +14,13 @@ export function checkMcp({ mcp }: FileConfig): Finding[] {
   const findings = Object.entries(mcp.servers).flatMap(([name, server]) =>
     checkServer(['mcp', 'servers', name], server, mcp.listen),
   );
-  if (isBeyondLoopback(readAddress(mcp.listen))) {
+  if (isBeyondLoopback(readAddress(mcp.listen)) && mcp.tls?.client_ca === undefined) {
     const message = 'is open beyond this machine, and whoever reaches it calls tools with our keys';
-    findings.push(finding(['mcp', 'listen'], message, 'write 127.0.0.1:15003, or unix:/PATH'));
+    const remedy =
+      'write 127.0.0.1:15003, or unix:/PATH, or let callers show a certificate: mcp.tls with client_ca';
+    findings.push(finding(['mcp', 'listen'], message, remedy));
   }
+  findings.push(...checkServiceTls(['mcp', 'tls'], mcp.listen, mcp.tls));
   const { base, max } = mcp.retry.backoff;
   if (parseDurationMs(base)! > parseDurationMs(max)!) {
     const path = ['mcp', 'retry', 'backoff', 'base'];
@@ -25,7 +29,11 @@ export function checkMcp({ mcp }: FileConfig): Finding[] {
   return findings;
 }
 
-function checkServer(path: string[], { url, ca, api_key_file }: FileServer, listen: string): Finding[] {
+function checkServer(
+  path: string[],
+  { url, ca, cert, key, api_key_file }: FileServer,
+  listen: string,
+): Finding[] {
   const { protocol, hostname, port } = new URL(url);
   const address = `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
   if (reaches(readAddress(address), readAddress(listen)))
@@ -38,10 +46,19 @@ function checkServer(path: string[], { url, ca, api_key_file }: FileServer, list
     ];
   const findings = [
     ...checkFiles(path, { api_key_file }, ['api_key_file'], 'a file that holds the key alone'),
-    ...(ca === null ? [] : checkCertificates(path, { ca }, { ca: 'ca', cert: 'cert', key: 'key' })),
+    ...checkCertificates(
+      path,
+      { ca: ca ?? undefined, cert: cert ?? undefined, key: key ?? undefined },
+      { ca: 'ca', cert: 'cert', key: 'key' },
+    ),
   ];
-  if (ca !== null && protocol === 'http:')
-    findings.push(finding([...path, 'ca'], 'has no use without TLS', 'write an https url, or remove it'));
+  if ((cert === null) !== (key === null)) {
+    const [given, other] = cert === null ? ['key', 'cert'] : ['cert', 'key'];
+    findings.push(finding([...path, given], `has no use without ${other}`, `give ${other}, too`));
+  }
+  for (const [name, file] of Object.entries({ ca, cert, key }))
+    if (file !== null && protocol === 'http:')
+      findings.push(finding([...path, name], 'has no use without TLS', 'write an https url, or remove it'));
   return findings;
 }
 

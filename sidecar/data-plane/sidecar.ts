@@ -149,6 +149,7 @@ export class Sidecar {
     this.mcp = new McpListener(config.mcp, {
       ...egress,
       events: { onMcpBreaker: (...of) => observer.onMcpBreaker?.(...of) },
+      certificates: this.environment.certificates!,
     });
     this.llm.stats.agent = config.name;
   }
@@ -176,7 +177,7 @@ export class Sidecar {
   *credentials(): Generator<Credentials> {
     const { tlsAcceptor } = this.inbound.listener;
     if (tlsAcceptor !== undefined) yield tlsAcceptor.credentials;
-    if (this.llm.credentials !== undefined) yield this.llm.credentials;
+    for (const { credentials } of [this.llm, this.mcp]) if (credentials !== undefined) yield credentials;
     yield* this.outbound.clusters.credentials();
   }
 

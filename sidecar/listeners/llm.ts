@@ -17,7 +17,7 @@ import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
 import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
 import { LlmHttp2, MAX_HEADER_BYTES } from './llm-http2.ts';
-import { LlmTls } from './llm-tls.ts';
+import { LLM_TLS, ServiceTls } from './service-tls.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
   readonly listen: string;
@@ -66,7 +66,7 @@ export class LlmListener {
   private server: HttpServer | undefined = undefined;
   private readonly http2: LlmHttp2;
   private readonly sockets = new LinkedList<Listed<Socket>>();
-  private readonly tls: LlmTls;
+  private readonly tls: ServiceTls;
   private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
   private state: ListenerState = 'starting';
@@ -88,7 +88,9 @@ export class LlmListener {
       stats: this.stats,
       logBody,
     };
-    this.tls = new LlmTls(environment.certificates, (reason) => this.listenerStats.reject(reason));
+    this.tls = new ServiceTls(LLM_TLS, environment.certificates, (reason) =>
+      this.listenerStats.reject(reason),
+    );
     this.tls.apply(settings.tls);
     this.stats.configure(settings.upstreams);
     this.http2 = new LlmHttp2(environment.clock, KEEP_ALIVE_TIMEOUT_MS, (request, response) =>

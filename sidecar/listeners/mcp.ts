@@ -15,9 +15,11 @@ import type { McpSettings } from '../mcp/shared/mcp-settings.ts';
 import { SentAhead } from '../node/sent-ahead.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { McpStats } from '../telemetry/mcp-stats.ts';
+import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
 import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
+import { MCP_TLS, ServiceTls } from './service-tls.ts';
 
 export interface McpListenerSettings extends McpSettings {
   readonly listen: string;
@@ -26,7 +28,7 @@ export interface McpListenerSettings extends McpSettings {
 export type McpListenerEnvironment = Pick<
   McpEnvironment,
   'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls' | 'journal'
->;
+> & { readonly certificates?: CredentialsListener };
 
 const MAX_HEADER_BYTES = 65_536;
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -49,6 +51,8 @@ export class McpListener {
   egress: McpEgress | undefined = undefined;
   private server: HttpServer | undefined = undefined;
   private readonly sockets = new LinkedList<Listed<Socket>>();
+  private readonly tls: ServiceTls;
+  private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: McpObserver | undefined = undefined;
   private state: ListenerState = 'starting';
   /** Called when a connection could not be accepted, or a request failed by a defect of ours. */
@@ -59,6 +63,10 @@ export class McpListener {
   constructor(settings: McpListenerSettings, environment: McpListenerEnvironment) {
     this.settings = settings;
     this.environment = { ...environment, variables: process.env, stats: this.stats };
+    this.tls = new ServiceTls(MCP_TLS, environment.certificates, (reason) =>
+      this.listenerStats.reject(reason),
+    );
+    this.tls.apply(settings.tls);
   }
 
   /** @returns the address it listens on; '' without a tool server. Throws ListenError. */
@@ -93,8 +101,16 @@ export class McpListener {
     server.on('checkContinue', (request, response) => this.serve(request, response));
     server.maxConnections = MAX_CONNECTIONS;
     server.on('drop', () => this.listenerStats.reject('too_many_connections'));
-    server.on('connection', (socket: Socket) => this.hold(socket));
-    SentAhead.on(server, 'connection', { maxRequests: MAX_SENT_AHEAD, above: 'end' });
+    // The HTTP server accepts; where there is TLS, it gets what the handshake has let in.
+    const [acceptHttp] = server.listeners('connection') as ((socket: Socket) => void)[];
+    server.removeAllListeners('connection');
+    server.on('connection', (socket: Socket) =>
+      this.tls.accept(socket, (secured) => {
+        this.hold(secured);
+        acceptHttp!.call(server, secured);
+        this.sentAhead.intercept(secured);
+      }),
+    );
     const bound = await listenOn(server, address, 'mcp.listen', (error) => this.onError(error));
     return { address: bound, commit: () => this.use(server, bound), cancel: () => leave(server) };
   }
@@ -137,6 +153,7 @@ export class McpListener {
 
   apply(settings: McpListenerSettings): void {
     this.settings = settings;
+    this.tls.apply(settings.tls);
     this.egress?.apply(settings);
   }
 
@@ -154,13 +171,14 @@ export class McpListener {
     if (this.isDraining) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
+    this.sentAhead.began(request, response);
     if (this.egress !== undefined) this.handle(this.egress, request, response);
     else void this.load().then((egress) => this.handle(egress, request, response));
   }
 
   private handle(egress: McpEgress, request: IncomingMessage, response: ServerResponse): void {
     try {
-      egress.handleRequest(request, response, isOnLoopback(request.socket));
+      egress.handleRequest(request, response, this.tls.peer(request.socket).isLoopback);
     } catch (error) {
       // The defect fails this request only.
       this.onError(error);
@@ -169,8 +187,14 @@ export class McpListener {
     }
   }
 
+  /** Those of its certificate; undefined without TLS. */
+  get credentials(): Credentials | undefined {
+    return this.tls.credentials;
+  }
+
   /** Stops accepting connections; open connections stay. */
   stopAccepting(): void {
+    this.tls.closeAllWaiting();
     leave(this.server);
     this.server = undefined;
   }
@@ -191,13 +215,9 @@ export class McpListener {
     this.stopAccepting();
     if (this.state === 'draining') this.state = step(LISTENER_ARROWS, this.state, 'closed');
     this.egress?.close();
+    this.tls.close();
     for (const socket of takeAll(this.sockets)) socket.destroy();
   }
-}
-
-/** False for a unix socket, which has no address; no browser can reach it. */
-function isOnLoopback({ localAddress }: Socket): boolean {
-  return localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
 }
 
 /** Stops accepting; requests on its connections finish, and idle connections close. */

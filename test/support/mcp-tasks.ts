@@ -61,7 +61,8 @@ export function reasonOf({ headers }: Said): string | undefined {
 }
 
 const REVISION = '2026-07-28';
-const META = {
+/** What each request of the revision says of itself. */
+export const META = {
   'io.modelcontextprotocol/protocolVersion': REVISION,
   'io.modelcontextprotocol/clientInfo': { name: 'test', version: '1.0.0' },
   'io.modelcontextprotocol/clientCapabilities': {},

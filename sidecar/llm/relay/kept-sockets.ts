@@ -1,10 +1,11 @@
 /** Keeps idle connections to a provider, and closes them before the provider does. */
-import { readFileSync } from 'node:fs';
 import { type AgentOptions, Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent, type AgentOptions as HttpsAgentOptions } from 'node:https';
+import { Agent as HttpsAgent } from 'node:https';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { FreshMaterial } from '../../tls/fresh-material.ts';
 import { joinRecords } from '../../tls/joined-records.ts';
+import type { TlsFiles } from '../../tls/material.ts';
 
 /** More idle connections than this are closed. */
 const MAX_IDLE_CONNECTIONS = 256;
@@ -64,11 +65,16 @@ const AGELESS: SocketLife = { isOld: () => false, onUse() {} };
 
 /**
  * @param protocol `http:` or `https:`
- * @param ca a file with the authorities (PEM) that the server's certificate may have; undefined is those of the system
+ * @param files PEM: the authorities that the server's certificate may have (undefined is those of the system), and our
+ *   certificate, for a server that asks for one
  */
-export function keepingAgent(protocol: string, ca?: string, life: SocketLife = AGELESS): HttpAgent {
+export function keepingAgent(
+  protocol: string,
+  files: Partial<TlsFiles> = {},
+  life: SocketLife = AGELESS,
+): HttpAgent {
   if (protocol !== 'https:') return new KeepingHttpAgent(OPTIONS, life);
-  return new KeepingHttpsAgent(ca === undefined ? OPTIONS : { ...OPTIONS, ca: readFileSync(ca) }, life);
+  return new KeepingHttpsAgent(new FreshMaterial(files), life);
 }
 
 /** Gives the agent a connection for the request that begins next. */
@@ -99,15 +105,21 @@ class KeepingHttpsAgent extends HttpsAgent {
   /** Connections that others have opened for it. */
   readonly ready: Socket[] = [];
 
-  constructor(options: HttpsAgentOptions, life: SocketLife) {
-    super(options);
+  private readonly material: FreshMaterial;
+
+  constructor(material: FreshMaterial, life: SocketLife) {
+    // A resumed session would show the server the certificate of the first one.
+    super(material.current.cert === undefined ? OPTIONS : { ...OPTIONS, maxCachedSessions: 0 });
+    this.material = material;
     this.sweeper = new Sweeper(this, life);
   }
 
-  override createConnection(...given: Parameters<HttpsAgent['createConnection']>) {
+  override createConnection(...[options, onReady]: Parameters<HttpsAgent['createConnection']>) {
     const ready = this.ready.pop();
     if (ready !== undefined) return noted(ready);
-    const socket = super.createConnection(...given);
+    const { ca, cert, key } = this.material.current;
+    const own = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
+    const socket = super.createConnection({ ...options, ...own }, onReady);
     if (socket instanceof Socket) joinRecords(socket);
     return noted(socket);
   }

@@ -95,15 +95,19 @@ export class ProviderConnections implements ConnectionOwner<Connection> {
       environment.lookup ?? lookupAll,
       () => this.http2.retireIf((address) => this.addresses.isGone(address)),
     );
-    this.agent = keepingAgent(target.protocol, target.ca, {
-      isOld: (bornMs, address) =>
-        (times.maxAgeMs > 0 && performance.now() - bornMs >= times.maxAgeMs) ||
-        this.addresses.isGone(address),
-      onUse: (address) => {
-        this.addresses.note(address);
-        this.addresses.touch(environment.clock());
+    this.agent = keepingAgent(
+      target.protocol,
+      { ca: target.ca },
+      {
+        isOld: (bornMs, address) =>
+          (times.maxAgeMs > 0 && performance.now() - bornMs >= times.maxAgeMs) ||
+          this.addresses.isGone(address),
+        onUse: (address) => {
+          this.addresses.note(address);
+          this.addresses.touch(environment.clock());
+        },
       },
-    });
+    );
   }
 
   /** Applies new times to what is opened and kept from now on. */

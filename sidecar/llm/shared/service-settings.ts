@@ -5,7 +5,7 @@ import type { SettingsOf } from '../../settings/settings-of.ts';
 
 const MANY = 1_000_000_000;
 
-/** `llm.tls`. */
+/** `llm.tls` and `mcp.tls`. */
 export const serviceTls = z.strictObject({
   cert: file().describe('PEM file of our certificate, with its chain'),
   key: file().describe('PEM file of its key'),

@@ -72,7 +72,8 @@ export class McpServer implements AttemptTarget {
     this.breaker = new UpstreamBreaker(breaker, environment.clock, (from, to) =>
       environment.events.onMcpBreaker(name, from, to),
     );
-    this.agent = keepingAgent(this.protocol, settings.ca);
+    const { ca, cert, key } = settings;
+    this.agent = keepingAgent(this.protocol, { ca, cert, key });
   }
 
   /** `host:port`. */

@@ -1,6 +1,7 @@
 /** Declares the settings of the MCP egress: the keys of `mcp` in the configuration. */
 import * as z from 'zod';
 import { requestBreaker } from '../../llm/shared/breaker-settings.ts';
+import { serviceTls } from '../../llm/shared/service-settings.ts';
 import { listen } from '../../settings/address-kinds.ts';
 import {
   duration,
@@ -48,11 +49,21 @@ const mcpServer = z.strictObject({
     .nullable()
     .default(null)
     .describe('The authorities (PEM) that its certificate may have; null is those of the system'),
+  cert: file()
+    .nullable()
+    .default(null)
+    .describe(
+      'PEM file of our certificate, with its chain, for a server that asks for one; read again when it changes',
+    ),
+  key: file().nullable().default(null).describe('PEM file of its key'),
 });
 
 /** The keys of `mcp`. */
 export const mcpKeys = {
   listen: listen().default(MCP_LISTEN).describe('The agent reaches a server at http://HOST:PORT/mcp/NAME'),
+  tls: serviceTls
+    .optional()
+    .describe('TLS for callers; cleartext when absent. Beyond this machine client_ca is needed'),
   servers: z
     .record(entryName(), mcpServer)
     .default({})
