@@ -5,7 +5,8 @@ import { stringify } from 'yaml';
 import type { Environment } from '../process/environment.ts';
 import type { ProcessDescription } from './process.ts';
 import { accepts, answersOk } from './readiness.ts';
-import { llmConfig, sidecarConfig } from './sidecar-config.ts';
+import { TOOLS_KEY } from './sandbox.ts';
+import { llmConfig, mcpConfig, sidecarConfig } from './sidecar-config.ts';
 import {
   type LlmReplica,
   type LocalAgent,
@@ -53,7 +54,7 @@ export function describeProcesses(
       outlive: system.layout.outlives === true,
     };
     const config = sidecarConfig(name, ports, app, system.agents, models, key !== undefined, tasks);
-    writeFileSync(file, stringify(config));
+    writeFileSync(file, stringify({ ...config, ...mcpConfig(ports, system.mcp) }));
     // A sidecar is ready when the process beside it is; the gateway starts after its sidecar.
     // One whose tools may be out of order on this machine holds up nothing.
     const probe = agent === undefined || agent.needsSandbox === true ? 'live' : 'ready';
@@ -61,7 +62,11 @@ export function describeProcesses(
       name: `${name}'s sidecar`,
       file: 'sidecar/main.ts',
       args: ['run', '--config', file],
-      env: key === undefined ? env : { ...env, OPENAI_API_KEY: key },
+      env: {
+        ...env,
+        ...(key === undefined ? {} : { OPENAI_API_KEY: key }),
+        ...(ports.mcp === undefined ? {} : toolsKey(system)),
+      },
       isReady: () => answersOk(`http://127.0.0.1:${ports.health}/healthz/${probe}`),
     };
   };
@@ -120,9 +125,10 @@ function llmProcess(
 
 function agentProcess(
   { name, file, port, sidecar, usesTools, needsSandbox, env: own = {} }: LocalAgent,
-  { model, agents }: LocalSystem,
+  system: LocalSystem,
   env: Record<string, string>,
 ): ProcessDescription {
+  const { model, agents } = system;
   const tools = usesTools && sidecar && agents.find((one) => one.needsSandbox);
   return {
     name,
@@ -135,12 +141,20 @@ function agentProcess(
       AGENT_DRAIN_TIMEOUT: drainTimeout,
       AGENT_SLOW_BY: `${slowByMs}ms`,
       ...(sidecar === undefined ? {} : { AGENT_OUTBOUND: `127.0.0.1:${sidecar.outbound}` }),
-      ...(tools ? { AGENT_TOOLS: `${tools.service}-agent` } : {}),
+      ...(needsSandbox ? toolsKey(system) : {}),
+      ...(tools && sidecar.mcp === undefined ? { AGENT_TOOLS: `${tools.service}-agent` } : {}),
+      ...(tools && sidecar.mcp !== undefined
+        ? { AGENT_MCP: 'tools', OUTRIGGER_MCP_URL: `http://127.0.0.1:${sidecar.mcp}/mcp` }
+        : {}),
       ...(needsSandbox ? {} : modelEnvironment(model, sidecar)),
       ...(model.kind === 'provider' && model.name !== undefined ? { OPENAI_MODEL: model.name } : {}),
     },
     isReady: () => accepts(port),
   };
+}
+
+function toolsKey({ mcp }: LocalSystem): Record<string, string> {
+  return mcp === undefined ? {} : { [TOOLS_KEY]: mcp.key };
 }
 
 /** The agent beside a sidecar sends model requests through it: the sidecar holds the key, and does the retries. */

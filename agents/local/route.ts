@@ -62,6 +62,13 @@ export function routeOf(system: LocalSystem, before: Snapshot, after: Snapshot):
     const runs = callsOf(grown(name), /(^|\/)outrigger\.tools\.v1\.ToolRunner\/Run(Stream)?$/);
     if (runs > 0)
       route.push(`  → sidecar of ${name}, ${runs} ${runs === 1 ? 'tool' : 'tools'} run by ${name}`);
+    const called = grown(name)
+      .filter((sample) => sample.name === 'outrigger_tool_runs_total')
+      .reduce((sum, { value }) => sum + value, 0);
+    if (called > 0)
+      route.push(
+        `  → sidecar of ${name}, ${called} ${called === 1 ? 'call of a tool' : 'calls of tools'} by MCP`,
+      );
   }
   return route;
 }

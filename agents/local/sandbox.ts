@@ -12,8 +12,15 @@ const limitMs = 60_000;
 
 export type Sandbox = { readonly configFile: string } | { readonly problem: string };
 
-/** Compiles the helper unless it is there already. Without it the system runs without tools. */
-export async function prepareSandbox(folder: string): Promise<Sandbox> {
+/** The variable with the key of the tool runner's MCP listener. */
+export const TOOLS_KEY = 'TOOLS_KEY';
+
+/**
+ * Compiles the helper unless it is there already. Without it the system runs without tools.
+ *
+ * @param mcpPort where the runner serves MCP; undefined where nobody calls it so
+ */
+export async function prepareSandbox(folder: string, mcpPort?: number): Promise<Sandbox> {
   let compiled: string;
   try {
     compiled = (await promisify(execFile)(process.execPath, [program], { timeout: limitMs })).stdout.trim();
@@ -36,6 +43,9 @@ export async function prepareSandbox(folder: string): Promise<Sandbox> {
     helper,
     workspaces: { path: join(workspaces, 'workspaces') },
     status: { listen: null },
+    ...(mcpPort === undefined
+      ? {}
+      : { mcp: { listen: `127.0.0.1:${mcpPort}`, keys: [{ name: 'agents', env: TOOLS_KEY }] } }),
   };
   writeFileSync(configFile, stringify({ tools }));
   return { configFile };

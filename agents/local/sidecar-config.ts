@@ -1,5 +1,6 @@
 /** The configuration of the local system's sidecars. */
-import type { LlmReplica, LocalAgent, SidecarPorts } from './system.ts';
+import { TOOLS_KEY } from './sandbox.ts';
+import type { LlmReplica, LocalAgent, LocalMcp, SidecarPorts } from './system.ts';
 
 /**
  * The differences from the defaults make faults and recovery visible within seconds at a few tasks a second: replicas
@@ -91,6 +92,13 @@ export function sidecarConfig(
     health: at(ports.health),
     drain: { timeout: drainTimeout },
   };
+}
+
+/** The tool runner as a tool server of a sidecar whose agent calls it by MCP; nothing for others. */
+export function mcpConfig({ mcp }: SidecarPorts, runner: LocalMcp | undefined): object {
+  if (mcp === undefined || runner === undefined) return {};
+  const tools = { url: `http://127.0.0.1:${runner.port}/mcp`, api_key_env: TOOLS_KEY, trust_hints: true };
+  return { mcp: { listen: `127.0.0.1:${mcp}`, servers: { tools } } };
 }
 
 /** The egress as a service, whose replicas share the key and the limits of all. */

@@ -1,4 +1,5 @@
 /** `npm start`: runs the whole local system on one machine. arguments.ts has its usage. */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,8 +52,10 @@ async function run(
   interrupted: Promise<number>,
 ): Promise<number> {
   const ports = await Ports.open();
-  const layout = await withoutMissing(given, folder);
-  const system = await planSystem(process.env, ports, !given.withoutSidecars, layout);
+  const usesMcp = !given.withoutSidecars && given.layout.members.some(({ usesTools }) => usesTools === 'mcp');
+  const mcp = usesMcp ? { port: await ports.any(), key: randomBytes(24).toString('base64url') } : undefined;
+  const layout = await withoutMissing(given, folder, mcp?.port);
+  const system = await planSystem(process.env, ports, !given.withoutSidecars, layout, mcp);
   for (const notice of ports.notices) console.log(notice);
   console.log(aboutModel(system));
   for (const notice of given.withoutSidecars ? [] : (given.layout.notices ?? [])) console.log(notice);
@@ -80,14 +83,21 @@ async function run(
 }
 
 /** The layout that can run here: members that need a sandbox are left out where none can be made. */
-async function withoutMissing({ layout, withoutSidecars }: StartArguments, folder: string): Promise<Layout> {
+async function withoutMissing(
+  { layout, withoutSidecars }: StartArguments,
+  folder: string,
+  mcpPort: number | undefined,
+): Promise<Layout> {
   if (!layout.members.some(({ needsSandbox }) => needsSandbox === true)) return layout;
   const sandbox = withoutSidecars
     ? { problem: 'agents reach it through their sidecars' }
-    : await prepareSandbox(folder);
+    : await prepareSandbox(folder, mcpPort);
   if ('problem' in sandbox) {
     console.log(`The tool runner is left out: ${sandbox.problem}.`);
-    return { ...layout, members: layout.members.filter(({ needsSandbox }) => needsSandbox !== true) };
+    const members = layout.members
+      .filter(({ needsSandbox }) => needsSandbox !== true)
+      .map(({ usesTools: _, ...member }) => member);
+    return { ...layout, members };
   }
   const env = { TOOLS_CONFIG: sandbox.configFile };
   const members = layout.members.map((one) =>

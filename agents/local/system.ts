@@ -11,6 +11,15 @@ export interface SidecarPorts {
   admin: number;
   metrics: number;
   health: number;
+  /** Where its agent calls tools by MCP; undefined for others. */
+  mcp?: number;
+}
+
+/** The MCP listener of the tool runner. */
+export interface LocalMcp {
+  readonly port: number;
+  /** The sidecars hold it. */
+  readonly key: string;
 }
 
 export interface LocalAgent extends Member {
@@ -29,6 +38,8 @@ export interface LocalSystem {
     sidecar: SidecarPorts | undefined;
   };
   model: LocalModel;
+  /** Undefined where no agent calls tools by MCP. */
+  mcp: LocalMcp | undefined;
   /** The replicas of the egress as a service; none where each sidecar asks the provider itself. */
   llm: readonly LlmReplica[];
 }
@@ -47,7 +58,7 @@ export type LocalModel =
   | { kind: 'provider'; baseUrl: string; apiKey: string; name: string | undefined };
 
 /** The documented ports, which the gateway's sidecar gets if they are free. */
-const usualPorts: SidecarPorts = {
+const usualPorts = {
   inbound: 15006,
   outbound: 15001,
   llm: 15002,
@@ -62,6 +73,7 @@ export async function planSystem(
   ports: Ports,
   withSidecars: boolean,
   layout: Layout,
+  mcp?: LocalMcp,
 ): Promise<LocalSystem> {
   const wanted = wholeNumber(environment, 'PORT', 8080, [1, 65_535]);
   const gateway = {
@@ -72,6 +84,8 @@ export async function planSystem(
   const agents: LocalAgent[] = [];
   for (const member of layout.members) {
     const sidecar = withSidecars ? await anySidecarPorts(ports) : undefined;
+    if (sidecar !== undefined && mcp !== undefined && member.usesTools === 'mcp')
+      sidecar.mcp = await ports.any();
     agents.push({ ...member, port: await ports.any(), sidecar });
   }
   const llm: LlmReplica[] = [];
@@ -79,7 +93,7 @@ export async function planSystem(
     const [listen, admin, metrics, health] = await Promise.all(Array.from({ length: 4 }, () => ports.any()));
     llm.push({ name: `llm-${at}`, listen: listen!, admin: admin!, metrics: metrics!, health: health! });
   }
-  return { layout, agents, gateway, llm, model: await planModel(environment, ports) };
+  return { layout, agents, gateway, mcp, llm, model: await planModel(environment, ports) };
 }
 
 async function planModel(environment: Environment, ports: Ports): Promise<LocalModel> {
@@ -95,7 +109,7 @@ export function modelUrl(model: LocalModel): string {
 
 async function usualSidecarPorts(ports: Ports): Promise<SidecarPorts> {
   const given = {} as SidecarPorts;
-  for (const [listener, port] of Object.entries(usualPorts) as [keyof SidecarPorts, number][]) {
+  for (const [listener, port] of Object.entries(usualPorts) as [keyof typeof usualPorts, number][]) {
     given[listener] = await ports.preferably(port, `the ${listener} listener of the gateway's sidecar`, true);
   }
   return given;
@@ -103,7 +117,7 @@ async function usualSidecarPorts(ports: Ports): Promise<SidecarPorts> {
 
 async function anySidecarPorts(ports: Ports): Promise<SidecarPorts> {
   const given = {} as SidecarPorts;
-  for (const listener of Object.keys(usualPorts) as (keyof SidecarPorts)[])
+  for (const listener of Object.keys(usualPorts) as (keyof typeof usualPorts)[])
     given[listener] = await ports.any();
   return given;
 }

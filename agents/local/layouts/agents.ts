@@ -1,7 +1,10 @@
 /** One agent a service: a user's task goes to the agent of its type. */
 import { type Layout, type Member, simpleAgent, toolRunner } from './layout.ts';
 
-const agent = (type: string, replica: number): Member => ({ ...simpleAgent(type, replica), usesTools: true });
+const agent = (type: string, replica: number): Member => ({
+  ...simpleAgent(type, replica),
+  usesTools: 'grpc',
+});
 
 export const agents: Layout = {
   name: 'agents',

@@ -3,7 +3,7 @@ import { type Layout, type Member, simpleAgent, toolRunner } from './layout.ts';
 
 const orchestrator = (replica: number): Member => ({
   ...simpleAgent('orchestrator', replica),
-  usesTools: true,
+  usesTools: 'mcp',
 });
 
 export const capabilities: Layout = {

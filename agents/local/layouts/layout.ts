@@ -30,8 +30,8 @@ export interface Member {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether it runs programs of models, and needs what isolates these. */
   readonly needsSandbox?: boolean;
-  /** Whether its model gets the tools of the layout's tool runner. */
-  readonly usesTools?: boolean;
+  /** How its model gets the tools of the layout's tool runner; not at all by default. */
+  readonly usesTools?: 'grpc' | 'mcp';
 }
 
 /** The tool runner. It serves no tasks of users. */
