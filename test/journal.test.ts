@@ -14,11 +14,15 @@ import {
   sendJson,
 } from '../scripts/harness/llm/provider.ts';
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { startNats } from '../sidecar/bus/nats/test-support/nats-server.ts';
 import { PROCESS_TASK_PATH, readTaskKey } from '../sidecar/task/task-message.ts';
 import { providerFor } from './llm/set-up.ts';
 import { messageThen, startReplica, trailersOnly } from './support/answers.ts';
 import { complaintsAbout, killAgents } from './support/journal-kills.ts';
+import { startCounting } from './support/mcp-server.ts';
+import { callTool, type Said } from './support/mcp-tasks.ts';
 import { type ConsumingPlane, logFile, Submitter, startConsumer } from './support/task-consumer.ts';
 import { taskRequest } from './support/upstream.ts';
 
@@ -392,6 +396,72 @@ t.test('without a bus, a caller that sends its task again gets the answers back'
   t.equal(asked[1]!.body, asked[0]!.body);
   t.equal(plane.sidecar.journal.stats.stored, 1, 'a task without an id has no journal');
 });
+
+for (const kind of ['file', 'nats'] as const)
+  t.test(
+    `calls of tools come back after the sidecar's restart, with a journal in ${kind}`,
+    { skip: kind === 'nats' && skipWithout('nats-server') },
+    async (t) => {
+      const tools = await startCounting(t, {});
+      const file = logFile(t);
+      const nats = kind === 'nats' ? await startNats(t) : undefined;
+      const bus = nats === undefined ? `file:${file}` : `nats://${nats.address}`;
+      const runs: Said[][] = [];
+      const planes: ConsumingPlane[] = [];
+      const app = await startReplica(t, (stream, call) => {
+        const said: Said[] = [];
+        runs.push(said);
+        const url = new URL(`http://${planes.at(-1)!.sidecar.mcp.address}/mcp/tools`);
+        const callIt = async (tool: string, args: object) => {
+          said.push(await callTool(url, tool, args));
+        };
+        const work = async () => {
+          await callIt('write', { n: 1 });
+          await callIt('write', { n: 2 });
+          // Its answer never comes in the first run, and the second one must not make it again.
+          await callIt('slow', {});
+          if (runs[0] === said) throw new Error('the sidecar of this run is gone');
+          await callIt('write', { n: 3 });
+        };
+        work().then(
+          () => messageThen(0)(stream, call),
+          () => {},
+        );
+      });
+      const start = async () => {
+        planes.push(
+          await startConsumer(t, file, {
+            inbound: { app: app.address },
+            bus: { url: bus, consume: { lease: '2s', retry_delay: { base: '10ms', max: '50ms' } } },
+            mcp: { listen: '127.0.0.1:0', servers: { tools: { url: tools.url } } },
+            journal: { store: 'bus' },
+          }),
+        );
+      };
+      await start();
+      const submitter = await Submitter.open(t, bus);
+      const { key } = await submitter.submit();
+      await waitUntil('the third call has been sent', () => tools.effects.slow === 1);
+      planes[0]!.sidecar.close();
+      await start();
+      t.match(await submitter.ended(key), { state: 'done' });
+      const [, second] = runs as [Said[], Said[]];
+      t.same(
+        second.map(({ headers, result }) => [
+          headers.get('outrigger-journal') ?? headers.get('outrigger-reason'),
+          result?.content[0]?.text.slice(0, 31),
+        ]),
+        [
+          ['replayed', 'write 1'],
+          ['replayed', 'write 1'],
+          ['outcome_unknown', 'The outcome of this call is unk'],
+          [null, 'write 1'],
+        ],
+      );
+      for (const n of [1, 2, 3]) t.equal(tools.effects.of('write', { n }), 1, `the effect of ${n}`);
+      t.equal(tools.effects.slow, 1);
+    },
+  );
 
 for (const order of ['chain', 'parallel'] as const)
   t.test(`an agent that is killed with -9 pays for no answer twice, ${order}`, async (t) => {

@@ -15,6 +15,8 @@ import { validate } from '../sidecar/config/validate.ts';
 import { findWarnings } from '../sidecar/config/warnings.ts';
 import { startCounting } from './support/mcp-server.ts';
 import { ask, callTool, META, reasonOf, TestRuns } from './support/mcp-tasks.ts';
+import { startOtlpReceiver } from './support/otlp-receiver.ts';
+import { CLIENT, tracingTo } from './support/tracing.ts';
 
 t.test('an agent sees and calls the listed tools alone, and the server gets our key', async (t) => {
   const server = await startCounting(t, {});
@@ -386,6 +388,8 @@ t.test('`check --live` asks each server for its tools', async (t) => {
   t.notMatch(output, 'the-key');
 });
 
+const traceparentOf = (digit: string): string => `00-${digit.repeat(32)}-${digit.repeat(16)}-01`;
+
 t.test('a sidecar tells of its tool servers, and moves with its configuration', async (t) => {
   const server = await startCounting(t, {
     before: (request, response) => {
@@ -400,7 +404,8 @@ t.test('a sidecar tells of its tool servers, and moves with its configuration', 
     mcp: { listen, servers, circuit_breaker: { failure_percent: 0 } },
     log: { access: true },
   };
-  const sidecar = await startSidecar(t, config, { until: 'live' });
+  const receiver = await startOtlpReceiver(t);
+  const sidecar = await startSidecar(t, config, { until: 'live', env: tracingTo(receiver) });
   const url = new URL(`http://${listen}/mcp/tools`);
   t.match((await callTool(url, 'write', {}, { 'x-task-id': 'a-task' })).result, {
     content: [{ text: 'write 1' }],
@@ -426,6 +431,39 @@ t.test('a sidecar tells of its tool servers, and moves with its configuration', 
     'an answer ends the finding',
     async () => !/tool_server_fails.* 1/.test(await page('/metrics')),
   );
+  // The context of the agent, in a header and in `_meta`.
+  await callTool(url, 'write', { secret: 'never-in-a-span' }, { traceparent: traceparentOf('a') });
+  await ask(url, 'tools/call', { name: 'fail', _meta: { traceparent: traceparentOf('b') } });
+  await callTool(url, 'put', {}, { traceparent: traceparentOf('c') });
+  await ask(url, 'tools/list', {}, { traceparent: traceparentOf('d') });
+  const inTrace = (digit: string) => receiver.spans.find(({ traceId }) => traceId === digit.repeat(32));
+  await receiver.until('the spans of four requests', () => ['a', 'b', 'c', 'd'].every(inTrace));
+  const [host, port] = new URL(server.url).host.split(':');
+  t.match(inTrace('a'), {
+    name: 'execute_tool write',
+    kind: CLIENT,
+    parentSpanId: 'a'.repeat(16),
+    attributes: {
+      'gen_ai.operation.name': 'execute_tool',
+      'gen_ai.tool.name': 'write',
+      'mcp.method.name': 'tools/call',
+      'mcp.protocol.version': '2026-07-28',
+      'server.address': host,
+      'server.port': Number(port),
+      'outrigger.mcp.server': 'tools',
+    },
+  });
+  const sent = server.heads.find(({ headers }) => headers.traceparent?.includes('a'.repeat(32)));
+  t.match(sent?.headers.traceparent, inTrace('a')!.spanId, 'the server goes on below our span');
+  t.match(inTrace('b'), {
+    name: 'execute_tool fail',
+    parentSpanId: 'b'.repeat(16),
+    attributes: { 'error.type': 'tool_error' },
+  });
+  t.match(inTrace('c'), { parentSpanId: 'c'.repeat(16), attributes: { 'error.type': 'outcome_unknown' } });
+  t.match(inTrace('d'), { name: 'tools/list', parentSpanId: 'd'.repeat(16) });
+  const text = JSON.stringify(receiver.spans, (_, value) => (typeof value === 'bigint' ? `${value}` : value));
+  t.notMatch(text, /never-in-a-span/, 'without arguments');
   await waitUntil('the line is written', () => sidecar.logs().includes('"tool":"write"'));
   t.match(
     sidecar.logs(),

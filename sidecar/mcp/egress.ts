@@ -222,6 +222,7 @@ export class McpEgress {
       {
         ...parsed,
         headers,
+        traced: named,
         revision,
         sessionId,
         body,

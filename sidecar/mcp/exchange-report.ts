@@ -42,7 +42,7 @@ export class ExchangeReport {
       sessionId: request.sessionId,
       revision: request.revision.name,
       taskId: request.taskId,
-      headers: request.headers,
+      headers: request.traced,
       address: server.address,
     };
     this.observer = context.observer?.begin(this.info);

@@ -69,8 +69,12 @@ export const META = {
 };
 let ids = 0;
 
-function bodyOf(method: string, params: object): string {
-  return JSON.stringify({ jsonrpc: '2.0', id: ++ids, method, params: { ...params, _meta: META } });
+function bodyOf(
+  method: string,
+  params: { readonly _meta?: object; readonly [key: string]: unknown },
+): string {
+  const _meta = { ...META, ...params._meta };
+  return JSON.stringify({ jsonrpc: '2.0', id: ++ids, method, params: { ...params, _meta } });
 }
 
 function headersOf(method: string, name: string | undefined): Record<string, string> {
@@ -87,7 +91,7 @@ function headersOf(method: string, name: string | undefined): Record<string, str
 export async function ask(
   url: URL,
   method: string,
-  params: { readonly name?: string; readonly arguments?: object } = {},
+  params: { readonly name?: string; readonly arguments?: object; readonly _meta?: object } = {},
   headers: Record<string, string> = {},
 ): Promise<Said> {
   const response = await fetch(url, {

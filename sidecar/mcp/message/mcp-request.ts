@@ -24,6 +24,8 @@ export interface ToolCall {
 
 export interface McpRequest {
   readonly headers: HttpHeaders;
+  /** The headers with the context of the trace that stands in `_meta` alone. */
+  readonly traced: HttpHeaders;
   readonly revision: Revision;
   /** `Mcp-Session-Id`; '' without one. */
   readonly sessionId: string;
