@@ -84,6 +84,7 @@ t.test('the same attacks succeed where there are no walls', { skip }, async (t) 
       'inherited-descriptors',
       'signal-all',
     ],
+    ...['mount-proc', 'enter-by-pidfd', 'parent-memory', 'secret-memory', 'asynchronous-requests'],
     ...[
       'perf-events',
       'userfaultfd',

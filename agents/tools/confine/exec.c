@@ -83,7 +83,7 @@ int mode_exec(int argc, char **argv) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return failed("no_new_privs");
   if (limit(RLIMIT_NOFILE, 128, 128) < 0) return failed("limits");
   /* gVisor's kernel knows few limits. The filter refuses what most of these are about. */
-  limit(RLIMIT_CORE, 0, 0);
+  limit(RLIMIT_CORE, 1, 1); /* with none, a handler of the machine would still get the memory of a run that crashes */
   limit(RLIMIT_MEMLOCK, 65536, 65536);
   limit(RLIMIT_MSGQUEUE, 0, 0);
   limit(RLIMIT_SIGPENDING, 256, 256);

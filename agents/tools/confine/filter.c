@@ -46,10 +46,10 @@ static const int refused[] = {
   __NR_memfd_create, 447 /* memfd_secret */, __NR_shmget, __NR_shmat, __NR_shmctl, __NR_msgget, __NR_semget, __NR_mq_open,
   /* large and rarely needed parts of the kernel */
   __NR_bpf, __NR_perf_event_open, 323 * (ARCH == AUDIT_ARCH_X86_64) + 282 * (ARCH == AUDIT_ARCH_AARCH64) /* userfaultfd */,
-  425 /* io_uring_setup */, 426, 427, __NR_add_key, __NR_request_key, __NR_keyctl, __NR_fanotify_init,
+  425 /* io_uring_setup */, 426, 427, __NR_io_setup, __NR_add_key, __NR_request_key, __NR_keyctl, __NR_fanotify_init,
   /* the machine */
   __NR_init_module, __NR_finit_module, __NR_delete_module, __NR_kexec_load, __NR_reboot, __NR_swapon, __NR_swapoff,
-  __NR_acct, __NR_quotactl, __NR_settimeofday, __NR_clock_settime, __NR_clock_adjtime, __NR_adjtimex,
+  __NR_acct, __NR_quotactl, 443 /* quotactl_fd */, __NR_settimeofday, __NR_clock_settime, __NR_clock_adjtime, __NR_adjtimex,
   __NR_sethostname, __NR_setdomainname, __NR_syslog, __NR_vhangup, __NR_personality,
 #if defined(__x86_64__)
   __NR_iopl, __NR_ioperm, __NR_modify_ldt, __NR_uselib, __NR_ustat, __NR_sysfs, __NR__sysctl,
@@ -100,6 +100,20 @@ static void not_with(int nr, int argument, unsigned int mask, unsigned int value
   load(offsetof(struct seccomp_data, nr));
 }
 
+/* `exec` sets the limit of a core; one that a run lowers further would let the machine's handler of crashes have its memory. */
+static void keep_core_limit(void) {
+  not_with(__NR_setrlimit, 0, ~0u, RLIMIT_CORE);
+  add(BPF_JMP | BPF_JEQ | BPF_K, __NR_prlimit64, 0, 8);
+  load(ARGUMENT(1));
+  add(BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_CORE, 0, 5);
+  load(ARGUMENT(2)); /* NULL where it asks only */
+  add(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2);
+  load(ARGUMENT(2) + 4);
+  add(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+  answer(SECCOMP_RET_ERRNO | EPERM);
+  load(offsetof(struct seccomp_data, nr));
+}
+
 #define EACH(list, error) for (size_t i = 0; i < sizeof list / sizeof *list; i++) refuse(list[i], error)
 
 int filter_enter(int alone, int without_signals) {
@@ -125,6 +139,7 @@ int filter_enter(int alone, int without_signals) {
   not_with(__NR_setsockopt, 2, ~0u, SO_RCVBUFFORCE);
   not_with(__NR_fcntl, 1, ~0u, F_SETPIPE_SZ);
   only_with(__NR_prlimit64, 0, ~0u, 0);
+  keep_core_limit();
   only_with(__NR_setpriority, 0, ~0u, PRIO_PROCESS);
   only_with(__NR_setpriority, 1, ~0u, 0);
   only_with(__NR_ioprio_set, 0, ~0u, 1);

@@ -110,6 +110,28 @@ static int through_symlink(void) {
   unlink(link);
   return result;
 }
+/* One process exchanges a folder for a link, again and again, while the other opens a file below it. */
+static int symlink_race(void) {
+  char folder[4200], link[4200], file[4300];
+  int found = 0, status;
+  snprintf(folder, sizeof folder, "%s/probe-race", workspace);
+  snprintf(link, sizeof link, "%s/probe-race-link", workspace);
+  snprintf(file, sizeof file, "%s/secret", folder);
+  if (mkdir(folder, 0700) == 0 && symlink(outside, link) == 0) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      for (int round = 0; round < 2000; round++) syscall(__NR_renameat2, AT_FDCWD, folder, AT_FDCWD, link, 2 /* RENAME_EXCHANGE */);
+      _exit(0);
+    }
+    while (pid > 0 && waitpid(pid, &status, WNOHANG) == 0) found |= opens(file, O_RDONLY);
+    found |= opens(file, O_RDONLY);
+    snprintf(file, sizeof file, "%s/secret", link);
+    found |= opens(file, O_RDONLY);
+  }
+  const char *const names[] = { folder, link };
+  for (int at = 0; at < 2; at++) if (unlink(names[at]) < 0) rmdir(names[at]);
+  return found;
+}
 static int through_hard_link(void) {
   char name[4200];
   snprintf(name, sizeof name, "%s/probe-hard", workspace);
@@ -181,6 +203,12 @@ static int list_processes(void) {
   return found;
 }
 static int signal_process(void) { return kill(victim, SIGURG) == 0; }
+static int signal_by_pidfd(void) {
+  int fd = (int)syscall(434 /* pidfd_open */, victim, 0);
+  int result = fd >= 0 && syscall(424 /* pidfd_send_signal */, fd, SIGURG, NULL, 0) == 0;
+  if (fd >= 0) close(fd);
+  return result;
+}
 /* The kernel says yes even if it reached nobody: the victim tells whether it did. */
 static int signal_all(void) { kill(-1, SIGWINCH); return 0; }
 static int read_environment(void) {
@@ -225,6 +253,11 @@ static int read_memory(void) {
   return process_vm_readv(victim, &local, 1, &remote, 1, 0) > 0;
 }
 static int open_memory(void) { return of_victim("mem", O_RDWR); }
+static int parent_memory(void) {
+  char name[64];
+  snprintf(name, sizeof name, "/proc/%d/mem", getppid());
+  return opens(name, O_RDWR);
+}
 static int init_memory(void) { return opens("/proc/1/mem", O_RDWR); }
 static int open_descriptor(void) { return of_victim("fd/0", O_RDONLY) || of_victim("cwd", O_RDONLY) || of_victim("maps", O_RDONLY); }
 static int take_descriptor(void) {
@@ -294,7 +327,15 @@ static int cloned3(void) {
   return pid > 0;
 }
 static int mounted(void) { return mount("none", workspace, "tmpfs", 0, "size=4k") == 0 && umount2(workspace, MNT_DETACH) == 0; }
-static int new_mount(void) { return works(syscall(430 /* fsopen */, "tmpfs", 0)); }
+static int mount_proc(void) { return mount("proc", workspace, "proc", 0, NULL) == 0 && umount2(workspace, MNT_DETACH) == 0; }
+static int new_mount(void) {
+  return works(syscall(430 /* fsopen */, "tmpfs", 0)) || works(syscall(428 /* open_tree */, AT_FDCWD, "/", 1 /* OPEN_TREE_CLONE */));
+}
+static int enter_with_pidfd(void) {
+  int fd = (int)syscall(434 /* pidfd_open */, victim, 0);
+  return fd >= 0 && setns(fd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID) == 0;
+}
+static int enter_by_pidfd(void) { return child_does(enter_with_pidfd); }
 static int enter_other(void) {
   char name[64];
   snprintf(name, sizeof name, "/proc/%d/ns/net", victim);
@@ -321,6 +362,20 @@ static int page_faults(void) {
 #endif
 }
 static int hidden_memory(void) { return works(syscall(__NR_memfd_create, "probe", 1)); }
+static int secret_memory(void) { return works(syscall(447 /* memfd_secret */, 0)); }
+/* All of them together have a bound for the whole machine. */
+static int requests(void) {
+  unsigned long context = 0;
+  if (syscall(__NR_io_setup, 64, &context) < 0) return 0;
+  syscall(__NR_io_destroy, context);
+  return 1;
+}
+/* A handler of the machine gets cores by a pipe whatever their limit is, but for a limit of one byte. */
+static int core_dump(void) {
+  struct rlimit core, none = { 0, 0 };
+  if (getrlimit(RLIMIT_CORE, &core) < 0 || core.rlim_cur != 1) return 1;
+  return setrlimit(RLIMIT_CORE, &none) == 0;
+}
 static int shared_memory(void) {
   int id = (int)syscall(__NR_shmget, 0, 4096, 0600 | 01000);
   if (id >= 0) syscall(__NR_shmctl, id, 0, 0);
@@ -373,21 +428,22 @@ static int unknown_calls(void) { syscall(100000); int unknown = errno; errno = 0
 static const struct { const char *name; int (*succeeds)(void); } attacks[] = {
   { "read-file", read_file }, { "list-folder", list_folder }, { "see-file", see_file }, { "create-file", create_file },
   { "truncate-file", truncate_file }, { "delete-file", delete_file }, { "rename-file", rename_file }, { "change-mode", change_mode },
-  { "through-symlink", through_symlink }, { "through-hard-link", through_hard_link }, { "through-proc-root", through_root },
+  { "through-symlink", through_symlink }, { "symlink-race", symlink_race }, { "through-hard-link", through_hard_link }, { "through-proc-root", through_root },
   { "by-handle", by_handle }, { "watch-file", watch_file }, { "read-neighbour", neighbour }, { "write-system", write_system },
   { "fill-memory-disk", fill_memory_disk }, { "kernel-settings", kernel_settings }, { "system-folder", system_folder },
   { "devices", devices }, { "make-device", make_device }, { "known-secrets", runtime_sockets },
-  { "see-process", see_process }, { "list-processes", list_processes }, { "signal-process", signal_process }, { "signal-all", signal_all },
+  { "see-process", see_process }, { "list-processes", list_processes }, { "signal-process", signal_process }, { "signal-by-pidfd", signal_by_pidfd }, { "signal-all", signal_all },
   { "read-environment", read_environment }, { "own-environment", own_environment }, { "inherited-descriptors", inherited },
-  { "trace-process", trace_process }, { "read-memory", read_memory }, { "open-memory", open_memory }, { "init-memory", init_memory }, { "init-words", init_words },
+  { "trace-process", trace_process }, { "read-memory", read_memory }, { "open-memory", open_memory }, { "parent-memory", parent_memory }, { "init-memory", init_memory }, { "init-words", init_words },
   { "open-descriptor", open_descriptor }, { "take-descriptor", take_descriptor }, { "set-limits", set_limits },
   { "slow-down", slow_down }, { "pin-process", pin_process },
   { "connect-tcp", connect_tcp }, { "connect-tcp6", connect_tcp6 }, { "metadata-address", metadata }, { "internet", internet }, { "listen-tcp", listen_tcp },
   { "other-sockets", other_sockets }, { "abstract-socket", abstract_socket }, { "path-socket", path_socket },
   { "datagram-pair", datagram_pair }, { "io-uring", ring },
-  { "new-namespace", new_namespace }, { "clone-namespace", cloned }, { "clone3-namespace", cloned3 }, { "mount", mounted },
-  { "new-mount", new_mount }, { "enter-namespace", enter_namespace }, { "change-root", change_root }, { "keyring", keys },
+  { "new-namespace", new_namespace }, { "clone-namespace", cloned }, { "clone3-namespace", cloned3 }, { "mount", mounted }, { "mount-proc", mount_proc },
+  { "new-mount", new_mount }, { "enter-namespace", enter_namespace }, { "enter-by-pidfd", enter_by_pidfd }, { "change-root", change_root }, { "keyring", keys },
   { "bpf", programs }, { "perf-events", counters }, { "userfaultfd", page_faults }, { "memfd", hidden_memory },
+  { "secret-memory", secret_memory }, { "asynchronous-requests", requests }, { "core-dump", core_dump },
   { "shared-memory", shared_memory }, { "socket-buffers", socket_buffers }, { "pipe-buffers", pipe_buffers }, { "type-ahead", type_ahead }, { "new-privileges", privileges },
   { "capabilities", capabilities }, { "32-bit-calls", foreign_calls }, { "unknown-calls", unknown_calls },
 };
