@@ -63,3 +63,17 @@ function readServers(text: string): BusPlace | Wrong {
   }
   return { engine: 'nats', servers };
 }
+
+/** Whether the log knows by credentials of its own who publishes, or every publisher is believed. */
+export function isVerified({ url, credentialsFile, tls, trustPublishers }: Identified): boolean {
+  if (trustPublishers) return true;
+  const isOwn = credentialsFile !== undefined || tls?.cert !== undefined;
+  return url !== undefined && busPlace(url).engine === 'nats' && isOwn;
+}
+
+interface Identified {
+  readonly url: string | undefined;
+  readonly credentialsFile: string | undefined;
+  readonly tls: { readonly cert: string | undefined } | undefined;
+  readonly trustPublishers: boolean;
+}

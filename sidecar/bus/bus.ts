@@ -1,7 +1,7 @@
 /** The bus of one sidecar: its log, and the calls that become tasks. Puts the rooms together. */
 import { statSync } from 'node:fs';
 import type { OnReadOpts, Socket } from 'node:net';
-import { busPlace } from './bus-url.ts';
+import { busPlace, isVerified } from './bus-url.ts';
 import { LogUnavailableError } from './log/log-errors.ts';
 import { TaskCounts } from './log/task-counts.ts';
 import type { QueueStatus, TaskLog } from './log/task-log.ts';
@@ -238,11 +238,4 @@ function markOf(file: string | undefined): string {
   if (file === undefined) return '';
   const stats = statSync(file, { throwIfNoEntry: false });
   return stats === undefined ? 'none' : `${stats.ino} ${stats.size} ${stats.mtimeMs}`;
-}
-
-/** Whether the log knows by credentials of its own who publishes, or every publisher is believed. */
-function isVerified({ url, credentialsFile, tls, trustPublishers }: BusSettings): boolean {
-  if (trustPublishers) return true;
-  const isOwn = credentialsFile !== undefined || tls?.cert !== undefined;
-  return url !== undefined && busPlace(url).engine === 'nats' && isOwn;
 }

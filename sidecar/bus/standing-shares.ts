@@ -4,7 +4,7 @@
  */
 import { basename, dirname, extname, join } from 'node:path';
 import type { CounterWindow, Draw, SharedCounters } from '../policy/shared-counters.ts';
-import { busPlace } from './bus-url.ts';
+import { busPlace, isVerified } from './bus-url.ts';
 import { LogUnavailableError } from './log/log-errors.ts';
 import type { OpenShares } from './log/open-shares.ts';
 import type { BusSettings } from './settings.ts';
@@ -25,8 +25,8 @@ export class StandingShares implements SharedCounters {
 
   /** @param name the name that the replicas of the service have in common */
   apply(bus: BusSettings, name: string): void {
-    const { url, tls, credentialsFile, replicas } = bus;
-    const wanted = JSON.stringify([url, tls, credentialsFile, replicas, name]);
+    const { url, tls, credentialsFile, replicas, trustPublishers } = bus;
+    const wanted = JSON.stringify([url, tls, credentialsFile, replicas, trustPublishers, name]);
     if (wanted === this.wanted) return;
     this.wanted = wanted;
     this.end();
@@ -85,8 +85,19 @@ export class StandingShares implements SharedCounters {
   }
 }
 
-/** @throws errors whose messages say what to do */
-async function openShares(bus: BusSettings, url: string, name: string): Promise<OpenShares> {
+/** What is read of the settings of a bus. */
+type SharedBus = Pick<BusSettings, 'tls' | 'credentialsFile' | 'replicas' | 'trustPublishers'>;
+
+/**
+ * @param setUp by hand, for `outrigger bus setup`: whoever does it needs no rules of a sidecar
+ * @throws errors whose messages say what to do
+ */
+export async function openShares(
+  bus: SharedBus,
+  url: string,
+  name: string,
+  setUp = false,
+): Promise<OpenShares> {
   const place = busPlace(url);
   if (place.engine === 'local') {
     const { openFileShares } = await import('./local/file-shares.ts');
@@ -98,7 +109,8 @@ async function openShares(bus: BusSettings, url: string, name: string): Promise<
   const { openNatsShares } = await import('./nats/nats-shares.ts');
   const { servers } = place;
   const { tls, credentialsFile, replicas } = bus;
-  return await openNatsShares({ servers, tls, credentialsFile, replicas, name });
+  const publisher = !setUp && isVerified({ ...bus, url }) ? name : undefined;
+  return await openNatsShares({ servers, tls, credentialsFile, replicas, name, publisher, setUp });
 }
 
 function late(ms: number): Promise<void> {

@@ -11,6 +11,7 @@
  *     OUTRIGGER_CONSUMERS    outrigger.consumers.TYPE.INSTANCE          sidecars that take tasks
  *                            outrigger.attending.SIDECAR                sidecars on which callers wait
  *     OUTRIGGER_JOURNAL_NAME outrigger.journal.NAME.TASK.KIND           answers of models (`journal/nats/`)
+ *     OUTRIGGER_SHARES_NAME  outrigger.shares.NAME.COUNTER.WINDOW       what replicas of a service have used
  *
  * The server itself publishes what it has stored, to whoever listens: `outrigger.wake.TYPE.LANE` that a task waits,
  * `outrigger.watch.PUBLISHER.KEY.state` and `….chunks` what happens to a task. A cancel is told to the holder at
@@ -36,6 +37,10 @@ export const journalStream = (name: string): string => `OUTRIGGER_JOURNAL_${enco
 /** `kind` is `run` or `answer`; `*` stands for all. */
 export const journalSubject = (name: string, task: string, kind: 'run' | 'answer' | '*'): string =>
   `outrigger.journal.${encodeToken(name)}.${task}.${kind}`;
+
+/** What the replicas of this name share: limits and budgets of the callers of a service. */
+export const sharesStream = (name: string): string => `OUTRIGGER_SHARES_${encodeToken(name)}`;
+export const sharesSubjects = (name: string): string => `outrigger.shares.${encodeToken(name)}`;
 
 /** The agent type of a queue's stream; undefined for another stream. */
 export function agentTypeOf(stream: string): string | undefined {

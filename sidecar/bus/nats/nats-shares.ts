@@ -9,7 +9,7 @@ import { LogUnavailableError } from '../log/log-errors.ts';
 import type { OpenShares } from '../log/open-shares.ts';
 import { BusConnection } from './connection.ts';
 import { bytesOf } from './head.ts';
-import { encodeToken } from './names.ts';
+import { encodeToken, sharesStream, sharesSubjects } from './names.ts';
 import type { LinkOptions } from './nats-options.ts';
 import { ensureStream } from './streams.ts';
 
@@ -25,6 +25,8 @@ export interface NatsSharesOptions extends LinkOptions {
   /** The name of the service whose replicas share the counters. */
   readonly name: string;
   readonly replicas: number;
+  /** For `outrigger bus setup`: a stream that is there gets these settings. */
+  readonly setUp?: boolean;
 }
 
 /** @throws LogSetupError or LogUnavailableError, whose messages say what to do */
@@ -39,11 +41,11 @@ class NatsShares implements OpenShares {
   private readonly stream: string;
   private readonly prefix: string;
 
-  constructor({ name, replicas, ...link }: NatsSharesOptions) {
-    this.stream = `OUTRIGGER_SHARES_${encodeToken(name)}`;
-    this.prefix = `outrigger.shares.${encodeToken(name)}`;
+  constructor({ name, replicas, setUp, ...link }: NatsSharesOptions) {
+    this.stream = sharesStream(name);
+    this.prefix = sharesSubjects(name);
     this.connection = new BusConnection(link, async (jsm) => {
-      await ensureStream(jsm, {
+      const settings = {
         name: this.stream,
         subjects: [`${this.prefix}.*.*`],
         storage: StorageType.File,
@@ -54,7 +56,8 @@ class NatsShares implements OpenShares {
         allow_msg_ttl: true,
         num_replicas: replicas,
         allow_direct: true,
-      });
+      };
+      await ensureStream(jsm, settings, setUp);
     });
   }
 

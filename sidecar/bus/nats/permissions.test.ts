@@ -21,6 +21,7 @@ import {
   store,
   Watcher,
 } from '../log/test-support/logs.ts';
+import { openShares } from '../standing-shares.ts';
 import {
   chunkSubject,
   deadSubject,
@@ -38,6 +39,8 @@ import { operatorMode } from './test-support/operator-mode.ts';
 
 const skip = skipWithout('nats-server');
 t.setTimeout(2 * PATIENCE_MS);
+/** What the counters read of the settings of a bus. */
+const BUS = { tls: undefined, trustPublishers: false, replicas: 1 };
 
 t.test(
   'with the printed rules a sidecar publishes as itself only, and all else works',
@@ -224,6 +227,53 @@ t.test('mutual TLS to the server, whose rules go by the name in the certificate'
     openNatsLog({ servers, settings: SETTINGS, tls: { ca, cert: undefined, key: undefined } }),
   );
   t.ok(none instanceof LogUnavailableError, 'without a certificate');
+});
+
+t.test('replicas of a service share budgets under exactly the printed rules', { skip }, async (t) => {
+  const mode = operatorMode();
+  const server = await startNats(t, mode.config);
+  const folder = t.testdir({ key: 'sk-shop-0123456789abcdef' });
+  const config = join(folder, 'llm.yaml');
+  const write = (credentials_file?: string): void =>
+    writeFileSync(
+      config,
+      JSON.stringify({
+        name: 'llm.agents',
+        bus: { url: `nats://${server.address}`, ...(credentials_file && { credentials_file }) },
+        llm: {
+          upstreams: [{ name: 'p', url: 'http://127.0.0.1:1/v1' }],
+          callers: [{ name: 'shop', key_file: join(folder, 'key'), limits: { requests_per_minute: 60 } }],
+        },
+      }),
+    );
+  const main = join(import.meta.dirname, '../../main.ts');
+  const setup = (...args: string[]) =>
+    runProcess(t, process.execPath, [main, 'bus', 'setup', ...args, '--config', config]);
+  const operator = join(folder, 'operator.creds');
+  writeFileSync(operator, mode.creds('operator', undefined));
+  write();
+  const printed = await setup('--permissions', '--output', 'json');
+  t.equal(printed.code, 0, printed.output);
+  const credentialsFile = join(folder, 'llm.creds');
+  writeFileSync(credentialsFile, mode.creds('llm', JSON.parse(printed.output)));
+  const url = `nats://${server.address}`;
+  const bus = { ...BUS, credentialsFile };
+  const early = await errorOf(openShares(bus, url, 'llm.agents'));
+  t.match(early, { message: /outrigger bus setup/ }, 'its user makes no streams');
+  write(operator);
+  const made = await setup();
+  t.equal(made.code, 0, made.output);
+  const window = { counter: 'shop.day-tokens', window: 1, endsAtMs: Date.now() + 600_000 };
+  const draw = { ...window, least: 1, most: 60, total: 100 };
+  const taken: number[] = [];
+  for (let replica = 0; replica < 3; replica++) {
+    const shares = await openShares(bus, url, 'llm.agents');
+    t.teardown(() => shares.close());
+    taken.push(await shares.take(draw));
+  }
+  t.strictSame(taken, [60, 40, 0]);
+  const other = await errorOf(openShares(bus, url, 'another'));
+  t.match(other, { message: /forbids|gave no answer/ }, 'and not the counters of another service');
 });
 
 t.test('bus setup prints the rules of the sidecar whose configuration it reads', async (t) => {

@@ -10,6 +10,8 @@ import {
   publishersKeys,
   queueStream,
   SWEEP_SUBJECT,
+  sharesStream,
+  sharesSubjects,
 } from './names.ts';
 
 export interface Rights {
@@ -21,6 +23,8 @@ export interface Rights {
   readonly takes: readonly string[];
   /** Whether it keeps answers of models (`journal.store: bus`). */
   readonly keepsAnswers?: boolean;
+  /** Whether it shares limits and budgets of callers with its replicas (`llm.callers`). */
+  readonly sharesLimits?: boolean;
 }
 
 const STREAMS = ['KEYS', 'CHUNKS', 'DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].map(
@@ -28,7 +32,13 @@ const STREAMS = ['KEYS', 'CHUNKS', 'DEAD', 'REQUESTS', 'RESULTS', 'CONSUMERS'].m
 );
 
 /** Subjects to which the sidecar may send, and those at which it may listen. */
-export function rulesOf({ publisher, publishes, takes, keepsAnswers = false }: Rights): {
+export function rulesOf({
+  publisher,
+  publishes,
+  takes,
+  keepsAnswers = false,
+  sharesLimits = false,
+}: Rights): {
   readonly publish: readonly string[];
   readonly subscribe: readonly string[];
 } {
@@ -76,6 +86,14 @@ export function rulesOf({ publisher, publishes, takes, keepsAnswers = false }: R
       `$JS.API.STREAM.INFO.${stream}`,
       `$JS.API.STREAM.PURGE.${stream}`,
       `$JS.API.DIRECT.GET.${stream}`,
+      `$JS.API.DIRECT.GET.${stream}.>`,
+    );
+  }
+  if (sharesLimits) {
+    const stream = sharesStream(publisher);
+    publish.push(
+      `${sharesSubjects(publisher)}.*.*`,
+      `$JS.API.STREAM.INFO.${stream}`,
       `$JS.API.DIRECT.GET.${stream}.>`,
     );
   }

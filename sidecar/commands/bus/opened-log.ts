@@ -31,6 +31,8 @@ export interface BusLine<Names extends string> {
   /** The sidecar's name, and the agent types of its clusters on the bus. */
   readonly name: string;
   readonly publishes: readonly string[];
+  /** Whether its replicas share limits of callers. */
+  readonly sharesLimits: boolean;
 }
 
 /** @param command for messages; @returns the exit code when the line or the configuration is wrong */
@@ -50,12 +52,22 @@ export async function readLine<Names extends string>(
   const isWord = takesWords ? wordsIn(rest) : () => false;
   const configured = await configure(rest.filter((_, at) => !isWord(at)));
   if ('exitCode' in configured) return configured.exitCode;
-  const { bus, journal, name, outbound } = configured.source.current;
+  const { bus, journal, llm, name, outbound } = configured.source.current;
   if (bus.url === undefined)
     return refuse(command, ['there is no bus: set bus.url, in the file that --config names or by --bus.url']);
   const publishes = [...outbound.clusters.values()].flatMap((cluster) => cluster.bus ?? []);
   const words = rest.filter((_, at) => isWord(at));
-  return { flags: read.flags, json: output === 'json', words, bus, journal, url: bus.url, name, publishes };
+  return {
+    flags: read.flags,
+    json: output === 'json',
+    words,
+    bus,
+    journal,
+    url: bus.url,
+    name,
+    publishes,
+    sharesLimits: llm.callers.length > 0,
+  };
 }
 
 /** Which arguments are neither flags nor the value of one. */
