@@ -139,6 +139,25 @@ t.test('budget, cancellation and names of a task reach through sidecar and servi
   await waitUntil('the service has logged the caller and the task', () =>
     /"task_id":"task-1","caller":"research"/.test(service.logs()),
   );
+
+  // A key file that is taken away keeps its keys, and that is said until it is back.
+  const findings = async (): Promise<string> => {
+    const live = await (await fetch(`http://127.0.0.1:${admin}/live?format=json`)).text();
+    return JSON.stringify(JSON.parse(live).now.findings);
+  };
+  t.notMatch(await findings(), /key_file/);
+  rmSync(keyFile);
+  await waitUntil('a finding names the file', async () => (await findings()).includes('key_file_unusable'));
+  t.match(
+    await findings(),
+    /llm\.callers\.research\.key_file.*its last keys stay in use.*ENOENT.*put it back/,
+  );
+  t.match(service.logs(), /the file of llm\.callers\.research\.key_file can't be used/);
+  t.match(await run('task-5'), /^200 /);
+  writeFileSync(keyFile, KEY);
+  await waitUntil('it is back', async () => !(await findings()).includes('key_file'));
+  t.match(service.logs(), /key_file is in use again/);
+  t.notMatch(service.logs(), KEY);
 });
 
 type Ids = Readonly<Record<string, string>>;

@@ -58,6 +58,7 @@ export function nowFacts(
       }),
     ),
     certificates: Array.from(sidecar.credentials(), certificateFacts).flat(),
+    keyFiles: [...(llm.egress?.keyFiles() ?? []), ...(sidecar.mcp.egress?.keyFiles() ?? [])],
     rejected: [inbound.stats, outbound.stats].map(({ name, rejected }) => [name, rejected]),
     waitForOwnLimits: llm.egress?.waitingForLimits ?? 0,
     bus: busFacts(sidecar),

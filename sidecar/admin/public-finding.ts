@@ -9,6 +9,7 @@ type Words = (subject: string, notReadyBecause: string) => string;
 const WORDS: Readonly<Record<FindingKind, Words>> = {
   certificate_expired: (subject) => `A certificate of ${subject} has expired: renew it.`,
   certificate_unusable: (subject) => `The certificate files of ${subject} can not be used.`,
+  key_file_unusable: (subject) => `The file of keys of ${subject} can not be used.`,
   draining: () => 'The sidecar drains.',
   not_ready: (_subject, because) => (because === '' ? 'Not ready.' : `Not ready: ${because}.`),
   bus_unavailable: () => 'The bus can not be used.',

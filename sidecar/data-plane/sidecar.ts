@@ -148,7 +148,10 @@ export class Sidecar {
     });
     this.mcp = new McpListener(config.mcp, {
       ...egress,
-      events: { onMcpBreaker: (...of) => observer.onMcpBreaker?.(...of) },
+      events: {
+        onMcpBreaker: (...of) => observer.onMcpBreaker?.(...of),
+        onKeyFile: (...of) => observer.onKeyFile?.(...of),
+      },
       certificates: this.environment.certificates!,
     });
     this.llm.stats.agent = config.name;

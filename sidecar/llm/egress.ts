@@ -46,6 +46,8 @@ import type { ServiceCaller } from './service/service-caller.ts';
 import { Serving } from './serving.ts';
 import type { Body } from './shared/body.ts';
 import { textOf } from './shared/headers.ts';
+import type { KeyFile } from './shared/key-file.ts';
+import { type KeyFileState, KeyFileWatch } from './shared/key-file-watch.ts';
 import type { LlmSettings } from './shared/llm-settings.ts';
 import type { LlmObserver } from './shared/request-observer.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
@@ -65,6 +67,7 @@ export class Egress {
   private readonly reading = new LinkedList<Listed<BodyReader>>();
   private readonly serving: Serving;
   private readonly tunnels: Tunnels;
+  private readonly keyWatch = new KeyFileWatch();
   private active = 0;
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
@@ -120,6 +123,16 @@ export class Egress {
   /** The number of requests without a whole answer, and of WebSockets. */
   get activeRequests(): number {
     return this.active + this.tunnels.size;
+  }
+
+  /** Looks at the files of keys, of upstreams and of callers. */
+  keyFiles(): readonly KeyFileState[] {
+    const { upstreams, clock, events } = this.context;
+    const files: (readonly [string, KeyFile])[] = [];
+    for (const { name, keyFile } of upstreams)
+      if (keyFile !== undefined) files.push([`llm.upstreams.${name}.api_key_file`, keyFile]);
+    for (const [name, file] of this.door.known.keyFiles) files.push([`llm.callers.${name}.key_file`, file]);
+    return this.keyWatch.look(files, clock(), events);
   }
 
   /** The callers of the service. */

@@ -4,6 +4,7 @@ import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/downst
 import { Reply } from '../llm/caller/reply.ts';
 import { complaintAbout, plainHeaders } from '../llm/request/incoming-head.ts';
 import { type HttpHeaders, textOf } from '../llm/shared/headers.ts';
+import { type KeyFileState, KeyFileWatch } from '../llm/shared/key-file-watch.ts';
 import { secretsOf } from '../llm/shared/provider-credentials.ts';
 import { ignore, shortLived } from '../llm/shared/short-lived.ts';
 import { type McpReason, refuse, refuseFault, requestFailure, sendJson } from './answers.ts';
@@ -37,6 +38,7 @@ export class McpEgress {
   private servers: ReadonlyMap<string, McpServer>;
   private readonly repeats: Repeats;
   private readonly budgets = new CallBudgets();
+  private readonly keyWatch = new KeyFileWatch();
   private readonly running = new LinkedList<Listed<Running>>();
   /** Calls by their place, and requests of sessions by their ids. */
   private readonly calls = new Map<string, Exchange>();
@@ -53,6 +55,14 @@ export class McpEgress {
 
   get all(): readonly McpServer[] {
     return [...this.servers.values()];
+  }
+
+  /** Looks at the files of the servers' keys. */
+  keyFiles(): readonly KeyFileState[] {
+    const files = this.all.flatMap(({ name, keyFile }) =>
+      keyFile === undefined ? [] : [[`mcp.servers.${name}.api_key_file`, keyFile] as const],
+    );
+    return this.keyWatch.look(files, this.context.clock(), this.context.events);
   }
 
   set observer(observer: McpObserver | undefined) {

@@ -149,6 +149,17 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('caller_keys', message, { caller });
   }
 
+  onKeyFile(setting: string, problem: string, inUse: boolean): void {
+    const kept = inUse ? 'its last keys stay in use' : 'there is no key';
+    const message =
+      problem === ''
+        ? `the file of ${setting} is in use again`
+        : `the file of ${setting} can't be used, and ${kept}: ${problem}`;
+    if (problem === '') this.log.info({ setting }, message);
+    else this.log.warn({ setting }, message);
+    this.events.record('key_file', message, { setting });
+  }
+
   onConnectionError(listener: string, error: ConnectionError): void {
     this.second ??= setTimeout(() => this.endSecond(), 1_000).unref();
     if (++this.linesThisSecond > CONNECTION_LINES_PER_SECOND) {

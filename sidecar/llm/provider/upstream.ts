@@ -62,7 +62,7 @@ export class Upstream {
   private readonly ownQuery: string;
   /** The user and password of the configured URL; undefined without them. */
   private readonly userCredentials: OwnCredentials | undefined;
-  private readonly keyFile: KeyFile | undefined;
+  readonly keyFile: KeyFile | undefined;
   /** The URL's password and the secrets in its query, in the forms in which a provider may repeat them. */
   private readonly secretsOfUrl: readonly string[];
   activeRequests = 0;

@@ -68,6 +68,11 @@ export class KnownCallers {
     return this.callers;
   }
 
+  /** The files that hold keys of callers, by name of the caller. */
+  get keyFiles(): readonly (readonly [caller: string, file: KeyFile])[] {
+    return this.files.map(({ file, caller: { name } }) => [name, file]);
+  }
+
   /** A caller of the same name keeps what it has used, also one that was gone for a while. */
   apply({ callers, replicas }: LlmSettings): void {
     const wanted = JSON.stringify([callers, replicas]);

@@ -1,6 +1,8 @@
 /** Describes the observers of requests: traces, the access log, `/events`. Without one of them there is no observer. */
+
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import type { HttpHeaders } from './headers.ts';
+import type { KeyFileEvents } from './key-file-watch.ts';
 import type { Operation } from './operation.ts';
 import type { ProviderFailure } from './provider-failure.ts';
 
@@ -73,7 +75,7 @@ export interface LlmObserver {
 }
 
 /** Receives changes between requests, for `/events` and the log. */
-export interface LlmEvents {
+export interface LlmEvents extends KeyFileEvents {
   onBreaker(upstream: string, from: string, to: string): void;
   /** One model of an upstream rests. @param because the status of the answer that caused it */
   onCooldown(upstream: string, model: string, forMs: number, because: string): void;

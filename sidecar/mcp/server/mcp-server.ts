@@ -46,7 +46,7 @@ export class McpServer implements AttemptTarget {
   failedAtMs = Number.NEGATIVE_INFINITY;
   private readonly environment: ServerEnvironment;
   private readonly matchers: readonly ((tool: string) => boolean)[];
-  private readonly keyFile: KeyFile | undefined;
+  readonly keyFile: KeyFile | undefined;
   private readonly origin: string;
   /** The user and password of the configured URL; undefined without them. */
   private readonly userCredentials: OwnCredentials | undefined;

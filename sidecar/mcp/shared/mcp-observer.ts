@@ -1,5 +1,7 @@
 /** What observers of the MCP egress receive: facts for a log and a trace, without arguments, results and keys. */
+
 import type { HttpHeaders } from '../../llm/shared/headers.ts';
+import type { KeyFileEvents } from '../../llm/shared/key-file-watch.ts';
 import type { McpOutcome } from '../../telemetry/mcp-stats.ts';
 
 export interface McpRequestInfo {
@@ -44,6 +46,6 @@ export interface McpObserver {
 }
 
 /** Receives what changes about servers. */
-export interface McpEvents {
+export interface McpEvents extends KeyFileEvents {
   onMcpBreaker(server: string, from: string, to: string): void;
 }

@@ -11,6 +11,7 @@
 export const FINDING_KINDS = [
   'certificate_expired',
   'certificate_unusable',
+  'key_file_unusable',
   'draining',
   'not_ready',
   'bus_unavailable',

@@ -13,6 +13,7 @@ import {
 } from './endpoints.ts';
 import { type EndedCalls, FailureWatch } from './failures.ts';
 import { compareFindings, type Finding, type FindingKind, type LastingFinding } from './finding.ts';
+import { type KeyFileFacts, keyFileFindings } from './key-files.ts';
 import { type ProviderFacts, ProviderWatch } from './providers.ts';
 import { Recent } from './recent.ts';
 import { type ToolServerFacts, toolServerFindings } from './tool-servers.ts';
@@ -41,6 +42,7 @@ export interface NowFacts {
   readonly providers: readonly ProviderFacts[];
   readonly toolServers?: readonly ToolServerFacts[];
   readonly certificates: readonly CertificateFacts[];
+  readonly keyFiles?: readonly KeyFileFacts[];
   /** The number of calls that each listener has answered itself so far, by reason. */
   readonly rejected: readonly (readonly [listener: string, reasons: ReadonlyMap<string, number>])[];
   /** The number of model requests that wait for our own limits. */
@@ -138,6 +140,7 @@ export class Now {
     const found: Finding[] = [];
     for (const certificate of facts.certificates)
       found.push(...certificateFindings(certificate, facts.wallMs));
+    for (const file of facts.keyFiles ?? []) found.push(...keyFileFindings(file));
     if (facts.draining) found.push(simple('draining', 'warn', 'This sidecar is draining.'));
     else if (facts.notReadyBecause !== '')
       found.push(simple('not_ready', 'bad', `Not ready: ${facts.notReadyBecause}.`));
