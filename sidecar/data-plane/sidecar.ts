@@ -130,15 +130,14 @@ export class Sidecar {
           observer.onCertificateInvalid?.(...of),
       },
     };
-    const { inboundCalls } = this;
-    this.inbound = new Inbound(config, this.environment, observer, inboundCalls);
-    this.outbound = new Outbound(config, this.environment, observer, inboundCalls);
+    this.inbound = new Inbound(config, this.environment, observer, this.inboundCalls);
+    this.outbound = new Outbound(config, this.environment, observer, this.inboundCalls);
     const egress = {
       wheel,
       clock,
       random: Math.random,
       events: observer,
-      ownerCalls: new InboundLink(inboundCalls),
+      ownerCalls: new InboundLink(this.inboundCalls),
       journal: this.journal,
     };
     this.llm = new LlmListener(config.llm, {
