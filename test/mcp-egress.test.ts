@@ -1,7 +1,8 @@
 // What the MCP egress does beside carrying calls: the list of tools, keys, bounds, budgets, cache, redirects, circuit, and what it says of them.
 import { writeFileSync } from 'node:fs';
+import { createServer, type ServerResponse } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
@@ -317,6 +318,85 @@ t.test('callers and servers show certificates where the configuration asks for t
   writeFileSync(own.cert, next.cert);
   t.match(await call('tools', agent), { status: 200, text: /write 2/ });
   t.same(seen.filter(Boolean), ['URI:spiffe://cluster/first', 'URI:spiffe://cluster/second'], 'renewed');
+});
+
+t.test('slow readers, many streams and a silent server cost their neighbours nothing', async (t) => {
+  const EVENT = Buffer.from(
+    `data: ${JSON.stringify({ jsonrpc: '2.0', method: 'x/y', params: { p: 'p'.repeat(65_536) } })}\n\n`,
+  );
+  const OFFERED = 64 * 1024 * 1024;
+  const taken = new Map<string, number>();
+  const streams = new Set<ServerResponse>();
+  const endless = createServer((request, response) => {
+    request.resume();
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    if (request.method === 'GET') {
+      response.flushHeaders();
+      streams.add(response);
+      response.on('close', () => streams.delete(response));
+      return;
+    }
+    const id = String(request.headers['x-reader']);
+    taken.set(id, 0);
+    const offer = (): void => {
+      while (taken.get(id)! < OFFERED && !response.destroyed) {
+        taken.set(id, taken.get(id)! + EVENT.length);
+        if (!response.write(EVENT)) return void response.once('drain', offer);
+      }
+    };
+    offer();
+  });
+  const silent = createTcpServer((socket) => socket.on('error', () => {}).resume());
+  for (const one of [endless, silent]) {
+    await new Promise<void>((resolve) => one.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => one.close());
+  }
+  const urlOf = (one: { address(): unknown }) =>
+    `http://127.0.0.1:${(one.address() as AddressInfo).port}/mcp`;
+  const good = await startCounting(t, {});
+  const mcp = await startMcp({
+    servers: { endless: { url: urlOf(endless) }, silent: { url: urlOf(silent) }, good: { url: good.url } },
+    first_byte_timeout: '500ms',
+    retry: { max_attempts: 1 },
+  });
+  t.teardown(() => mcp.close());
+  const sockets: Socket[] = [];
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  const open = (text: string): void => {
+    const url = mcp.url('endless');
+    const socket = connect(Number(url.port), url.hostname, () => socket.write(text));
+    sockets.push(socket.on('error', () => {}));
+    // It reads nothing.
+    socket.pause();
+  };
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'any' } });
+  const READERS = 20;
+  for (let reader = 0; reader < READERS; reader++)
+    open(
+      `POST /mcp/endless HTTP/1.1\r\nhost: localhost\r\nx-reader: ${reader}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+  const STREAMS = 200;
+  for (let stream = 0; stream < STREAMS; stream++)
+    open('GET /mcp/endless HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n');
+  await waitUntil('all streams are open', () => streams.size === STREAMS && taken.size === READERS);
+  const calls = Array.from({ length: 20 }, (_, n) => callTool(mcp.url('good'), 'write', { n }));
+  for (const said of await Promise.all(calls)) t.match(said.result, { content: [{ text: 'write 1' }] });
+  let before = -1;
+  const sum = (): number => [...taken.values()].reduce((all, one) => all + one, 0);
+  await waitUntil('nothing more is taken from the server', () => {
+    const now = sum();
+    const isStill = now === before;
+    before = now;
+    return isStill && now > 0;
+  });
+  t.ok(sum() < (READERS * OFFERED) / 2, `${sum()} bytes of ${READERS * OFFERED} were taken`);
+  t.match(await callTool(mcp.url('silent'), 'write'), { result: { isError: true } });
+  t.equal((await ask(mcp.url('silent'), 'tools/list')).status, 504);
+  for (const socket of sockets) socket.destroy();
+  await waitUntil('nothing is left', () => mcp.listener.activeRequests === 0 && streams.size === 0);
+  t.equal(mcp.listener.stats.streams, 0);
 });
 
 t.test('`check` names what is wrong with servers', async (t) => {
