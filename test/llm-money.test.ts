@@ -214,3 +214,32 @@ t.test('a caller of the service spends no more than its money of a day', async (
   t.ok(bill.nanos <= 20_000_000, `${bill.nanos} of 20,000,000 nano-dollars`);
   t.same(listener.stats.topCallers(3), [{ name: 'shop', nanos: bill.nanos }]);
 });
+
+t.test('a usage of 0 beside a text is no usage: the answer costs all that was reserved', async (t) => {
+  const usage = { prompt_tokens: 5, completion_tokens: 0 };
+  const chatUrl = provider.script('m-zero', (_request, response) =>
+    sendJson(response, 200, { ...chatAnswer('a text of some words'), model: 'dear', usage }),
+  );
+  const messages = { type: 'message', model: 'dear', content: [{ type: 'text', text: 'words' }] };
+  const claudeUrl = provider.script('m-zero-claude', (_request, response) =>
+    sendJson(response, 200, { ...messages, usage: { input_tokens: 5, output_tokens: 0 } }),
+  );
+  const limits = { usd_per_task: 0.01 };
+  const chats = await start(t, { upstreams: [{ name: 'p', url: chatUrl }], limits });
+  const claude = await start(t, { upstreams: [{ name: 'c', kind: 'anthropic', url: claudeUrl }], limits });
+  const message = JSON.stringify({
+    model: 'dear',
+    max_tokens: 200,
+    messages: [{ role: 'user', content: 'x' }],
+  });
+  const headers = { 'x-task-id': 'zero', 'anthropic-version': '2023-06-01' };
+  for (const ask of [
+    () => chats.ask({ model: 'dear', max_tokens: 200 }, headers),
+    () => send(claude.baseUrl, '/messages', message, headers).answer,
+  ]) {
+    const statuses: number[] = [];
+    for (let i = 0; i < 6; i++) statuses.push((await ask()).status);
+    t.equal(statuses[0], 200);
+    t.equal(statuses.at(-1), 429, 'the money is gone, as far as anybody knows');
+  }
+});

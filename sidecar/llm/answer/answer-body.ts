@@ -17,7 +17,7 @@ import { errorInsteadOf } from './answer-error.ts';
 import { CHUNK_COST_BYTES, type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
 import type { StoredIds } from './stored-ids.ts';
-import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
+import { CHARACTERS_PER_TOKEN, StreamCheck, type StreamCheckOptions } from './stream-check.ts';
 
 /** Plain answers and events up to this size are held until they are whole. */
 export const MAX_HELD_BYTES = 1_048_576;
@@ -99,7 +99,7 @@ export class RawBody implements AnswerBody {
 /** A plain JSON answer. */
 export class JsonBody implements AnswerBody {
   readonly facts = noFacts();
-  readonly estimatedOutputTokens = 0;
+  estimatedOutputTokens = 0;
   readonly isEvents = false;
   readonly complete = false;
   isGood = false;
@@ -170,7 +170,9 @@ export class JsonBody implements AnswerBody {
     const text = withoutMark(whole.toString('utf8'));
     const value = parsed(text);
     if (value === undefined && !isJsonLines(text)) return 'malformed_answer';
-    if (isObject(value)) this.read(value, this.facts);
+    const said = isObject(value) ? this.read(value, this.facts) : undefined;
+    // A provider that says 0 beside a text has counted nothing.
+    this.estimatedOutputTokens = Math.ceil((said?.length ?? 0) / CHARACTERS_PER_TOKEN);
     this.facts.error = errorInsteadOf(value);
     this.isError = this.facts.error !== undefined && !this.released;
     this.isGood = this.facts.error === undefined;

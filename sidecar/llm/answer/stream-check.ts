@@ -40,7 +40,7 @@ export type StreamFault = 'malformed_answer' | 'budget_exhausted';
 
 /** Clients compare only the beginning, so white space may follow. */
 const DONE = '[DONE]';
-const CHARACTERS_PER_TOKEN = 4;
+export const CHARACTERS_PER_TOKEN = 4;
 /** Events, or their `type`, that only keep a connection alive. */
 const KEEP_ALIVES: ReadonlySet<string> = new Set([
   'ping',

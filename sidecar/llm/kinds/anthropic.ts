@@ -10,7 +10,7 @@
  */
 import { isObject, type JsonObject } from '../../node/json.ts';
 import type { Operation } from '../shared/operation.ts';
-import { type AnswerFacts, count, noteNames, noteTier, type Usage } from './answer-facts.ts';
+import { type AnswerFacts, count, joined, noteNames, noteTier, type Usage } from './answer-facts.ts';
 import {
   dialect,
   generating,
@@ -46,10 +46,22 @@ function read(value: JsonObject, facts: AnswerFacts): string | undefined {
   noteTierOf(facts, value['usage']);
   if (typeof value['stop_reason'] === 'string') facts.finishReason = value['stop_reason'];
   const delta = value['delta'];
-  if (!isObject(delta)) return undefined;
+  if (!isObject(delta)) return textOf(value['content']);
   if (typeof delta['stop_reason'] === 'string') facts.finishReason = delta['stop_reason'];
   const text = delta['text'] ?? delta['thinking'] ?? delta['partial_json'];
   return typeof text === 'string' ? text : undefined;
+}
+
+/** The text of a plain message, and the input of its calls. */
+function textOf(content: unknown): string | undefined {
+  if (!Array.isArray(content)) return undefined;
+  let text: string | undefined;
+  for (const block of content) {
+    if (!isObject(block)) continue;
+    text = joined(text, block['text'] ?? block['thinking']);
+    if (isObject(block['input'])) text = (text ?? '') + JSON.stringify(block['input']);
+  }
+  return text;
 }
 
 function noteTierOf(facts: AnswerFacts, usage: unknown): void {

@@ -13,7 +13,9 @@ export function readChoices(value: JsonObject, facts: AnswerFacts): string | und
   for (const choice of choices) {
     if (!isObject(choice)) continue;
     if (typeof choice['finish_reason'] === 'string') facts.finishReason = choice['finish_reason'];
-    const delta = isObject(choice['delta']) ? choice['delta'] : choice;
+    // A plain answer has a message where a stream has parts of one.
+    const { delta: part, message } = choice;
+    const delta = isObject(part) ? part : isObject(message) ? message : choice;
     text = joined(text, delta['content']);
     text = joined(text, delta['text']);
     text = joined(text, delta['refusal']);
@@ -32,7 +34,23 @@ export function readResponse(value: JsonObject, facts: AnswerFacts): string | un
   noteTier(facts, response['service_tier']);
   if (typeof response['status'] === 'string' && response !== value) facts.finishReason = response['status'];
   const delta = value['delta'];
-  return typeof delta === 'string' ? delta : undefined;
+  if (typeof delta === 'string') return delta;
+  // The events of a stream repeat the output at its end.
+  return response === value ? outputOf(value['output']) : undefined;
+}
+
+/** The text of a plain response: its messages, and the arguments of its calls. */
+function outputOf(output: unknown): string | undefined {
+  if (!Array.isArray(output)) return undefined;
+  let text: string | undefined;
+  for (const item of output) {
+    if (!isObject(item)) continue;
+    text = joined(text, item['arguments']);
+    const { content } = item;
+    if (!Array.isArray(content)) continue;
+    for (const part of content) if (isObject(part)) text = joined(text, part['text']);
+  }
+  return text;
 }
 
 /** Reads the usage of an answer without a text: embeddings, pictures. */
