@@ -14,6 +14,9 @@ const forTests = {
   ip: 'iproute2',
   bwrap: 'bubblewrap',
   runsc: 'runsc',
+  // HTTP/2 servers before providers of models.
+  haproxy: 'haproxy',
+  nginx: 'nginx-light',
 };
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;
