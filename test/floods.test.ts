@@ -28,7 +28,7 @@ const nothing = Buffer.alloc(0);
 const FRAMES = 60_000;
 const BATCH = 500;
 /** What all floods together may add to a process that was warm before. */
-const MAX_GROWTH_BYTES = 64 << 20;
+const MAX_GROWTH_BYTES = 96 << 20;
 const CALL = '/flood.Service/Call';
 
 const upstream = await startUpstream(t, {
@@ -210,16 +210,15 @@ t.test('a peer that requests answers and never reads them is stopped, at low cos
 });
 
 t.test('connections above the limit are closed at once, and silent ones cost no call', async (t) => {
-  const bystander = await Bystander.start(t, sidecar.inboundPort);
   const silent = await Promise.all(
     Array.from({ length: 80 }, () => H2Peer.connect(t, sidecar.inboundPort, nothing)),
   );
-  await waitUntil(
-    'connections above the limit are closed',
-    () => silent.filter((peer) => peer.closed).length >= 17,
-  );
-  const seen = bystander.calls;
-  await waitUntil('calls continue', () => bystander.calls > seen);
+  const closed = () => silent.filter((peer) => peer.closed).length;
+  await waitUntil('connections above the limit are closed', () => closed() >= 16);
+  // It comes last: with one that idles between two calls the sidecar might make room for a silent one.
+  const bystander = await Bystander.start(t, sidecar.inboundPort);
+  await waitUntil('a silent connection has made room for one that calls', () => closed() >= 17);
+  await waitUntil('calls continue', () => bystander.calls > 3);
   for (const peer of silent) peer.socket.destroy();
   await bystander.stop();
 });
