@@ -83,6 +83,14 @@ export function tasksBoard({ service, ledger, kind, coolingS }: Facts): Truths {
     'Answers by outcome A': { per: 'second', of: {} },
     'Hit rate A': { per: 'end', of: {} },
     'Dead letters A': { per: 'end', of: {} },
+    // No tool server is configured.
+    'Calls by tool and outcome A': { per: 'second', of: {} },
+    'Duration of requests, p95 A': { per: 'end', of: {} },
+    'Unknown outcomes A': { per: 'round', of: {} },
+    'Refused calls A': { per: 'second', of: {} },
+    'Requests sent again A': { per: 'second', of: {} },
+    'Circuits and streams A': { per: 'end', of: {} },
+    'Circuits and streams B': { per: 'end', of: {} },
     'Reached A': { per: 'end', of: { [keyOf({ service })]: 1 } },
     'Waiting for quota B': { per: 'held', of: service === 'research' ? { 'upstream=openai': coolingS } : {} },
   };
